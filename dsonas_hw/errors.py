@@ -1,0 +1,67 @@
+"""What can go wrong, and what the user should do about it.
+
+Every error a user can cause derives from `UserError`; the command line shows its message in one line and
+exits with code 2. A message says what failed, the value seen, and what to do next.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class UserError(Exception):
+    """Bad usage or bad input: shown as one line, exit code 2, never a traceback."""
+
+
+class BudgetError(UserError):
+    """A budget that cannot be parsed, or that no architecture of the space can meet."""
+
+
+class DataError(UserError):
+    """A dataset that is unknown, missing or damaged."""
+
+
+class DeviceError(UserError):
+    """A device that is unknown, absent, or cannot serve the requested runtime."""
+
+
+class ProfileError(UserError):
+    """A lookup table that is missing, damaged, or belongs to another device."""
+
+
+class ModelFileError(UserError):
+    """An ONNX file that cannot be read or is not a network we can cost."""
+
+
+class RunError(UserError):
+    """A run directory that cannot be used: unwritable, locked, or of another configuration."""
+
+
+class MissingDependencyError(UserError):
+    """An optional package that the requested feature needs."""
+
+
+def require(module: str, *, extra: str, purpose: str) -> ModuleType:
+    """Import an optional dependency at the moment it is needed.
+
+    Raises:
+        MissingDependencyError: names the extra to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{purpose} needs {module!r}, which could not be imported: {error}. "
+            f"Install it with: pip install 'dsonas-hw[{extra}]'"
+        ) from error
+
+
+def closest(name: str, known: list[str]) -> str:
+    """Render ` Did you mean …?` for a mistyped name, or the list of what is known."""
+    import difflib
+
+    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if matches:
+        return f"Did you mean {' or '.join(matches)}?"
+    return f"Known: {', '.join(sorted(known))}."

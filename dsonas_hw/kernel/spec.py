@@ -1,0 +1,131 @@
+"""A kernel: what a device runs once a network is deployed.
+
+Everything that has a cost goes through lists of `Kernel`: flops, mac and params, the key of a lookup table,
+the latency prediction and the γ of an edge. So they cannot disagree.
+
+Two lists describe one network. The *fused* list is what an inference runtime runs: batch norms folded into
+the convolution, linear layer or pool before them, activations fused into the kernel that produces their
+input. The *unfused* list is what an eager framework runs: every batch norm and activation a kernel of its
+own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+Shape = tuple[int, ...]
+
+#: op → family. An operation that is not here is unknown: it is reported, never costed as zero.
+FAMILIES: dict[str, str] = {
+    "conv": "conv",
+    "conv_transpose": "conv",
+    "gemm": "gemm",
+    "matmul": "gemm",
+    "maxpool": "pool",
+    "avgpool": "pool",
+    "global_avgpool": "reduce",
+    "global_maxpool": "reduce",
+    "reduce": "reduce",
+    "batchnorm": "norm",
+    "layernorm": "norm",
+    "instancenorm": "norm",
+    "groupnorm": "norm",
+    "lrn": "norm",
+    "softmax": "softmax",
+    "sum": "elementwise",  # n-ary addition, n = len(inputs)
+    "mul": "elementwise",
+    "sub": "elementwise",
+    "div": "elementwise",
+    "unary": "elementwise",  # relu, sigmoid, hardswish, …: named in `function`
+    "binary": "elementwise",  # pow, min, max, where, …: named in `function`
+    "concat": "move",
+    "copy": "move",  # transpose, slice, pad, split, gather, expand: named in `function`
+    "resize": "move",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kernel:
+    """One kernel of a deployed network.
+
+    Shapes are (N, C, H, W) for images and (N, features) or (N, tokens, features) otherwise; N is the batch.
+    """
+
+    op: str
+    inputs: tuple[Shape, ...]
+    """Shapes of the activations that are read; weights are not among them."""
+    output: Shape
+    kernel_size: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+    num_weights: int = 0
+    """Weight elements that are read and stored (bias not included)."""
+    num_bias: int = 0
+    """Bias elements stored: after a batch norm is folded, one per output channel."""
+    function: str = ""
+    """Which elementwise function, reduction or copy, where `op` names only the sort."""
+    epilogue: tuple[str, ...] = ()
+    """What is fused behind it, in order: "bn", "relu", "hardswish", …"""
+
+    def __post_init__(self) -> None:
+        if self.op not in FAMILIES:
+            raise ValueError(f"unknown kernel op {self.op!r}")
+
+    @property
+    def family(self) -> str:
+        """conv | gemm | pool | reduce | norm | softmax | elementwise | move."""
+        return FAMILIES[self.op]
+
+    @property
+    def is_depthwise(self) -> bool:
+        """A convolution with as many groups as input channels (and more than one)."""
+        return self.op == "conv" and self.groups > 1 and self.groups == self.inputs[0][1]
+
+    @property
+    def batch_size(self) -> int:
+        return self.output[0]
+
+    @property
+    def flops(self) -> int:
+        """Multiply-adds of convolutions, linear layers and matrix products; 0 for everything else."""
+        if self.op == "conv":
+            return prod(self.output) * (self.inputs[0][1] // self.groups) * prod(self.kernel_size)
+        if self.op == "conv_transpose":
+            return prod(self.inputs[0]) * (self.output[1] // self.groups) * prod(self.kernel_size)
+        if self.op in ("gemm", "matmul"):
+            return prod(self.output) * self.inputs[0][-1]
+        return 0
+
+    @property
+    def mac(self) -> int:
+        """Memory access cost in elements: read + written + weights read (ShuffleNet V2's MAC)."""
+        return sum(prod(shape) for shape in self.inputs) + prod(self.output) + self.num_weights
+
+    @property
+    def params(self) -> int:
+        """Weights that the deployed network stores for this kernel."""
+        return self.num_weights + self.num_bias
+
+    @property
+    def key(self) -> str:
+        """The lookup table's key: equal keys cost the same.
+
+        Example: ``conv(1x48x32x32)->1x48x32x32;k3x3,s1x1,g48+bn+relu``.
+        """
+        shapes = ",".join("x".join(map(str, shape)) for shape in self.inputs)
+        details = []
+        if self.function:
+            details.append(self.function)
+        if self.kernel_size != (1, 1) or self.family in ("conv", "pool"):
+            details.append("k{}x{}".format(*self.kernel_size))
+        if self.stride != (1, 1) or self.family in ("conv", "pool"):
+            details.append("s{}x{}".format(*self.stride))
+        if self.dilation != (1, 1):
+            details.append("d{}x{}".format(*self.dilation))
+        if self.groups != 1:
+            details.append(f"g{self.groups}")
+        tail = ";" + ",".join(details) if details else ""
+        fused = "".join(f"+{name}" for name in self.epilogue)
+        return f"{self.op}({shapes})->{'x'.join(map(str, self.output))}{tail}{fused}"
