@@ -1,0 +1,94 @@
+"""`dsonas-hw`: the command line. One thin click command per file; each is imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from dsonas_hw import __version__
+from dsonas_hw.errors import UserError
+
+#: command → one line of help. The command lives in `dsonas_hw.cli.<command>` under the name `command`.
+COMMANDS: dict[str, str] = {
+    "run": "The whole job: profile, search, derive, retrain, export, validate, report.",
+    "devices": "What is known, what is here, and which runtime can serve it.",
+    "profile": "Measure (or estimate) every kernel of a search space on a device.",
+    "predict": "Latency, flops, mac and params of ONNX networks on a device.",
+    "calibrate": "Sharpen a device's estimate with a few measured networks.",
+    "search": "Search an architecture under a budget.",
+    "derive": "Fit an architecture of a finished search to a budget.",
+    "retrain": "Train the derived architecture from scratch.",
+    "export": "Write the trained network as ONNX (or a TensorRT engine).",
+    "validate": "Count and measure the exported network against its budgets.",
+    "report": "Write one HTML page about a run or a study.",
+    "study": "Grids of runs: baselines, ablations, co-design across devices.",
+    "transfer": "Carry a searched block into another network.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that knows its commands by name and imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"dsonas_hw.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS:
+            from dsonas_hw.errors import closest
+
+            ctx.fail(f"No such command {args[0]!r}. {closest(args[0], list(COMMANDS))}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: dsonas-hw run --dataset digits --budget mac=200k,latency=1ms",
+)
+@click.version_option(__version__, prog_name="dsonas-hw")
+def cli() -> None:
+    """Find the best convolutional network that measurably fits a device and a budget.
+
+    Exit codes: 0 done, 1 the answer is no (a budget is missed), 2 bad usage or input, 3 only an estimate was
+    possible.
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        cli.main(args=list(args) if args is not None else None, prog_name="dsonas-hw", standalone_mode=False)
+    except UserError as error:
+        click.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(2)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        hint = f" (see: {error.ctx.command_path} --help)" if getattr(error, "ctx", None) else ""
+        click.echo(f"error: {error.format_message()}{hint}", err=True)
+        sys.exit(2)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
