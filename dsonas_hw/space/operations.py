@@ -1,0 +1,82 @@
+"""The operations of a search space: one registry, one entry each.
+
+An operation is a chain of primitive layers, followed by batch norm and ReLU. The supernet, the derived
+network, the ONNX export, the kernels and so every cost are built from that chain: a new operation is one
+`register(...)` call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from dsonas_hw.errors import UserError, closest
+
+LayerKind = Literal["depthwise", "pointwise", "conv", "avgpool", "maxpool"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layer:
+    """One primitive layer, C channels in and out, stride 1, padded to keep the resolution."""
+
+    kind: LayerKind
+    kernel_size: int = 1
+    dilation: int = 1
+
+    @property
+    def padding(self) -> int:
+        return self.dilation * (self.kernel_size - 1) // 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Operation:
+    """What a node of a block computes: `layers`, then batch norm and ReLU; no layers = the identity."""
+
+    name: str
+    label: str
+    """For drawings, e.g. "sep 3×3"."""
+    layers: tuple[Layer, ...]
+
+
+OPERATIONS: dict[str, Operation] = {}
+
+
+def register(name: str, label: str, *layers: Layer) -> Operation:
+    """Add an operation to the registry; its name is what a configuration uses."""
+    if name in OPERATIONS:
+        raise ValueError(f"operation {name!r} is registered already")
+    OPERATIONS[name] = Operation(name=name, label=label, layers=layers)
+    return OPERATIONS[name]
+
+
+def get_operation(name: str) -> Operation:
+    """Look an operation up.
+
+    Raises:
+        UserError: no operation of that name.
+    """
+    try:
+        return OPERATIONS[name]
+    except KeyError:
+        raise UserError(f"unknown operation {name!r}. {closest(name, list(OPERATIONS))}") from None
+
+
+def _separable(kernel_size: int, dilation: int = 1) -> tuple[Layer, Layer]:
+    return (
+        Layer(kind="depthwise", kernel_size=kernel_size, dilation=dilation),
+        Layer(kind="pointwise"),
+    )
+
+
+# The paper's four operations.
+register("sep3", "sep 3×3", *_separable(3))
+register("sep5", "sep 5×5", *_separable(5))
+register("avg3", "avg 3×3", Layer(kind="avgpool", kernel_size=3))
+register("max3", "max 3×3", Layer(kind="maxpool", kernel_size=3))
+# Beyond the paper.
+register("sep7", "sep 7×7", *_separable(7))
+register("dil3", "dil 3×3", *_separable(3, dilation=2))
+register("dil5", "dil 5×5", *_separable(5, dilation=2))
+register("conv1", "conv 1×1", Layer(kind="pointwise"))
+register("conv3", "conv 3×3", Layer(kind="conv", kernel_size=3))
+register("skip", "skip")
