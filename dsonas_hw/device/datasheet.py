@@ -1,0 +1,89 @@
+"""A device as its datasheet describes it: `devices/<name>.toml`.
+
+Peaks are dense (no structured sparsity) and at the boost clock. They feed the estimate of a device that is
+absent; a device that is here is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+#: Precisions whose peak a device file may state, in TFLOPS (int8: TOPS).
+PEAKS: dict[str, str] = {
+    "fp32": "on the CUDA cores",
+    "fp16": "on the CUDA cores",
+    "fp16_tensor": "on the tensor cores, accumulating in fp32",
+    "fp16_tensor_fp16_accumulate": "on the tensor cores, accumulating in fp16",
+    "tf32_tensor": "on the tensor cores",
+    "int8": "dp4a or tensor cores, whichever is faster",
+}
+
+#: Runtimes a device file may speak about.
+RUNTIMES = ("ort-cuda", "ort-tensorrt", "tensorrt", "eager")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeSupport:
+    """Which versions of a runtime's library can serve a device."""
+
+    versions: str
+    """Comma list of bounds, all of which must hold: ``>=8.0,<10.1``; empty = every version."""
+    install: str
+    """The command that installs a version that works."""
+    source: str
+    """Who says so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One GPU, as its maker describes it."""
+
+    name: str
+    """The name of its file, what `--device` takes."""
+    title: str
+    aliases: tuple[str, ...]
+    nvml_names: tuple[str, ...]
+    """What the driver calls it."""
+    architecture: str
+    """Maxwell, Pascal, Volta, Turing, Ampere, Ada, Hopper, Blackwell."""
+    compute_capability: tuple[int, int]
+    num_sms: int
+    cuda_cores_per_sm: int
+    boost_clock_mhz: float
+    peak_tflops: Mapping[str, float]
+    """See `PEAKS`; a precision the device does not have is absent."""
+    memory_bandwidth_gb_s: float
+    l2_bytes: int
+    memory_bytes: int
+    power_w: float
+    """Board power limit."""
+    has_energy_counter: bool
+    """NVML counts energy on Volta and newer data-centre, desktop and workstation cards."""
+    runtimes: Mapping[str, RuntimeSupport] = field(default_factory=dict)
+    """Runtime → the versions that serve it; a runtime that never can is absent. Empty: nothing is stated."""
+    sources: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies this description in a table's header: the numbers an estimate depends on."""
+        from dsonas_hw.device.fingerprint import short_hash
+
+        return short_hash(
+            self.architecture,
+            self.compute_capability,
+            self.num_sms,
+            self.cuda_cores_per_sm,
+            self.boost_clock_mhz,
+            sorted(self.peak_tflops.items()),
+            self.memory_bandwidth_gb_s,
+            self.l2_bytes,
+            self.memory_bytes,
+        )
+
+    def peak(self, *precisions: str) -> float | None:
+        """The first of these peaks that the device has, in TFLOPS."""
+        for precision in precisions:
+            if precision in self.peak_tflops:
+                return self.peak_tflops[precision]
+        return None
