@@ -1,0 +1,121 @@
+"""Augmentation of whole batches at once, on tensors, drawn from a generator that the caller owns.
+
+What is random is drawn first (`draw`, one row per image), then applied (`crop_and_flip`, `cut_out`): so a
+rank of a distributed run draws for the whole batch and applies its own rows, and the result does not depend
+on how the batch is shared out.
+
+    uint8 images ── zero-pad, crop, flip ──▶ uint8 ── normalise ──▶ float ── cut-out ──▶ float
+
+The cut-out square is zero *after* normalising, which is the mean colour, as in DeVries & Taylor (2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What is done to a training image; every field off by default."""
+
+    flip: bool = False
+    """Mirror half of the images left to right. Wrong for digits and text."""
+    pad: int = 0
+    """Pixels of zeros around an image in memory, before a crop of its own size."""
+    cutout: int = 0
+    """Side of the square that is blanked, in pixels; 0 for none. The square may hang over the border."""
+    min_crop_area: float = 0.08
+    """Image files only: the smallest share of the image that a random resized crop keeps."""
+    colour: float = 0.0
+    """Image files only: brightness, contrast and saturation change by up to this share."""
+
+    def __post_init__(self) -> None:
+        if self.pad < 0 or self.cutout < 0:
+            raise ValueError(f"pad and cutout must not be negative, got {self.pad} and {self.cutout}")
+        if not 0 < self.min_crop_area <= 1:
+            raise ValueError(f"min_crop_area must lie in (0, 1], got {self.min_crop_area}")
+        if not 0 <= self.colour < 1:
+            raise ValueError(f"colour must lie in [0, 1), got {self.colour}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """What was drawn for each image of a batch; every tensor has shape (N,)."""
+
+    top: Tensor
+    """First row of the crop in the padded image, 0 … 2·pad."""
+    left: Tensor
+    flip: Tensor
+    """Boolean."""
+    cut_y: Tensor
+    """Centre row of the cut-out square, 0 … H-1."""
+    cut_x: Tensor
+
+    def rows(self, rows: slice) -> Draw:
+        """The draws of some images of the batch."""
+        return Draw(
+            top=self.top[rows],
+            left=self.left[rows],
+            flip=self.flip[rows],
+            cut_y=self.cut_y[rows],
+            cut_x=self.cut_x[rows],
+        )
+
+
+def draw(
+    augmentation: Augmentation, num_images: int, height: int, width: int, generator: torch.Generator
+) -> Draw:
+    """Draw everything that is random for a batch. Always takes the same amount from the generator."""
+
+    def integers(high: int) -> Tensor:
+        return torch.randint(high, (num_images,), generator=generator)
+
+    return Draw(
+        top=integers(2 * augmentation.pad + 1),
+        left=integers(2 * augmentation.pad + 1),
+        flip=integers(2).bool() & augmentation.flip,
+        cut_y=integers(height),
+        cut_x=integers(width),
+    )
+
+
+def crop_and_flip(images: Tensor, augmentation: Augmentation, drawn: Draw) -> Tensor:
+    """Zero-pad, crop back to the same size at the drawn offset, mirror where drawn.
+
+    images: (N, C, H, W), any dtype; the result has the same shape and dtype.
+    """
+    if not augmentation.pad and not augmentation.flip:
+        return images
+    n, c, height, width = images.shape
+    padded = F.pad(images, [augmentation.pad] * 4) if augmentation.pad else images
+    device = images.device
+    rows = drawn.top.to(device)[:, None] + torch.arange(height, device=device)  # (N, H)
+    columns = torch.arange(width, device=device)
+    columns = torch.where(drawn.flip.to(device)[:, None], width - 1 - columns, columns)
+    columns = columns + drawn.left.to(device)[:, None]  # (N, W)
+    flat = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).view(n, 1, -1)
+    return padded.reshape(n, c, -1).gather(2, flat.expand(n, c, -1)).view(n, c, height, width)
+
+
+def cut_out(images: Tensor, augmentation: Augmentation, drawn: Draw) -> Tensor:
+    """Zero a square of `augmentation.cutout` pixels around the drawn centre, clipped at the border.
+
+    images: (N, C, H, W), floating point, already normalised.
+    """
+    side = augmentation.cutout
+    if not side:
+        return images
+    height, width = images.shape[2:]
+    device = images.device
+
+    def inside(centre: Tensor, length: int) -> Tensor:
+        first = centre.to(device)[:, None] - side // 2
+        position = torch.arange(length, device=device)
+        return (position >= first) & (position < first + side)
+
+    mask = inside(drawn.cut_y, height)[:, None, :, None] & inside(drawn.cut_x, width)[:, None, None, :]
+    return images.masked_fill(mask, 0.0)

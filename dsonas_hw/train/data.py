@@ -1,0 +1,242 @@
+"""Datasets by name: find, check, decode; or say what to download and where to put it.
+
+    load_dataset("cifar10", data_dir=…) ─▶ Dataset ─▶ split_for_search ─▶ W images, λ images ─▶ Batches
+
+Small sets live in memory as uint8 tensors (`MemoryImages`); large ones stay on disk (`ImageFiles`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dsonas_hw.errors import DataError, closest
+from dsonas_hw.train import data_cifar, data_idx
+from dsonas_hw.train.augment import Augmentation
+from dsonas_hw.train.data_folder import choose_image_size, decode_all, fits_in_memory, scan_folders
+from dsonas_hw.train.data_images import (
+    ImageFiles,
+    Images,
+    MemoryImages,
+    channel_statistics,
+    resize_images,
+)
+from dsonas_hw.train.data_split import choose_subset, split_by_class
+
+DATASET_NAMES = ("digits", "fashion-mnist", "cifar10", "cifar100", "imagenet")
+FOLDER_PREFIX = "folder:"
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """A train and a test side, and what a network needs to know about the images."""
+
+    name: str
+    train: Images
+    test: Images
+    class_names: tuple[str, ...]
+    input_shape: tuple[int, int, int]
+    """Channels, height, width."""
+    mean: tuple[float, ...]
+    """Of each channel, pixels counted 0 … 1."""
+    std: tuple[float, ...]
+    augmentation: Augmentation
+    """What suits these images in training; change fields with `dataclasses.replace`."""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sides:
+    train: Images
+    test: Images
+    class_names: tuple[str, ...]
+
+
+def load_dataset(
+    name: str,
+    *,
+    data_dir: Path | None = None,
+    download: bool = False,
+    image_size: int | None = None,
+    subset: int | None = None,
+    subset_test: int | None = None,
+    in_memory: bool | None = None,
+) -> Dataset:
+    """Load a dataset: digits, fashion-mnist, cifar10, cifar100, imagenet, or folder:PATH.
+
+    data_dir: where its files are, or go when downloaded; default `default_data_dir()`. Not used by digits and
+        folder:PATH.
+    download: fetch fashion-mnist, cifar10 or cifar100 when they are not there.
+    image_size: height and width to bring the images to; default their own (imagenet: 224).
+    subset, subset_test: keep that many train and test images, evenly over the classes, always the same.
+    in_memory: for images in folders, whether to decode them once; default: when they are small and fit.
+
+    Raises:
+        DataError: unknown name, missing or damaged data; the message says what to do.
+    """
+    if image_size is not None and not 1 <= image_size <= 1024:
+        raise DataError(f"image size {image_size} is out of range; give 1 to 1024 pixels")
+    if name.startswith(FOLDER_PREFIX):
+        path = name.removeprefix(FOLDER_PREFIX)
+        if not path:
+            raise DataError("folder: needs a path, as in folder:/data/flowers")
+        sides = _load_folder(Path(path).expanduser())
+        augmentation = Augmentation(flip=True, colour=0.2)
+    elif name in _LOADERS:
+        load, augmentation = _LOADERS[name]
+        sides = load(data_dir.expanduser() if data_dir else None, download)
+    else:
+        known = [*DATASET_NAMES, "folder:PATH"]
+        raise DataError(f"unknown dataset {name!r}. {closest(name, known)}")
+    train, test = _take_subset(sides.train, subset), _take_subset(sides.test, subset_test)
+    return _finish(name, replace(sides, train=train, test=test), image_size, in_memory, augmentation)
+
+
+def default_data_dir() -> Path:
+    """Where datasets are looked for: $DSONAS_HW_HOME/datasets, or in the user's data directory."""
+    if home := os.environ.get("DSONAS_HW_HOME"):
+        return Path(home).expanduser() / "datasets"
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("dsonas-hw")) / "datasets"
+
+
+def _take_subset(images: Images, num_images: int | None) -> Images:
+    return images if num_images is None else images.take(choose_subset(images.labels, num_images, seed=0))
+
+
+def _finish(
+    name: str, sides: _Sides, image_size: int | None, in_memory: bool | None, augmentation: Augmentation
+) -> Dataset:
+    """Bring both sides to one size, decode what fits, measure the channels."""
+    train, test = sides.train, sides.test
+    if isinstance(train, ImageFiles) and isinstance(test, ImageFiles):
+        size = image_size or choose_image_size(train)
+        train, test = replace(train, image_size=size), replace(test, image_size=size)
+        if fits_in_memory(len(train) + len(test), size) if in_memory is None else in_memory:
+            train, test = decode_all(train), decode_all(test)
+    elif isinstance(train, MemoryImages) and isinstance(test, MemoryImages):
+        size = image_size or train.images.shape[2]
+        train = replace(train, images=resize_images(train.images, size))
+        test = replace(test, images=resize_images(test.images, size))
+    if isinstance(train, MemoryImages):
+        channels = train.images.shape[1]
+        mean, std = channel_statistics(train.images)
+        # A shift by up to an eighth of the side: 4 pixels of 32, as usual for CIFAR.
+        augmentation = replace(augmentation, pad=round(size / 8))
+    else:
+        channels, mean, std = 3, IMAGENET_MEAN, IMAGENET_STD
+    return Dataset(
+        name=name,
+        train=train,
+        test=test,
+        class_names=sides.class_names,
+        input_shape=(channels, size, size),
+        mean=mean,
+        std=std,
+        augmentation=augmentation,
+    )
+
+
+def _load_digits(data_dir: Path | None, download: bool) -> _Sides:
+    """scikit-learn's 1,797 digits of 8×8 pixels, which come with the library; 4 of 5 of each class train."""
+    import numpy as np
+    import torch
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)  # 0 … 16
+    images = torch.from_numpy(np.rint(pixels * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
+    everything = MemoryImages(images=images, labels=torch.from_numpy(labels).long())
+    train, test = split_by_class(everything.labels, (4, 1), seed=0)
+    return _Sides(
+        train=everything.take(train), test=everything.take(test), class_names=tuple(map(str, range(10)))
+    )
+
+
+def _load_fashion_mnist(data_dir: Path | None, download: bool) -> _Sides:
+    directories = [data_dir] if data_dir else [default_data_dir(), data_idx.DEBIAN_DIR]
+    place = data_idx.find_fashion_mnist(directories)
+    if place is None and download:
+        _download("FashionMNIST", directories[0])
+        place = data_idx.find_fashion_mnist(directories[:1])
+    if place is None:
+        places = " or ".join(map(str, directories))
+        raise DataError(
+            f"Fashion-MNIST is not in {places}. Pass --download, or put the four *-ubyte.gz files of "
+            f"https://github.com/zalandoresearch/fashion-mnist in {directories[0]}, or on Debian and Ubuntu: "
+            f"apt install dataset-fashion-mnist and --data-dir {data_idx.DEBIAN_DIR}"
+        )
+    train, test = data_idx.load_fashion_mnist(place)
+    return _Sides(train=train, test=test, class_names=data_idx.CLASS_NAMES)
+
+
+def _load_cifar(data_dir: Path | None, download: bool, layout: data_cifar.CifarLayout, title: str) -> _Sides:
+    directory = data_dir or default_data_dir()
+    place = data_cifar.find_cifar(layout, [directory])
+    if place is None and (directory / "train").is_dir():
+        return _load_folder(directory)
+    if place is None and download:
+        _download(title, directory)
+        place = data_cifar.find_cifar(layout, [directory])
+    if place is None:
+        archive = layout.folder.removesuffix("-batches-py").removesuffix("-python") + "-python.tar.gz"
+        raise DataError(
+            f"{title} is not in {directory}. Pass --download, or unpack "
+            f"https://www.cs.toronto.edu/~kriz/{archive} there (giving {directory / layout.folder}), or put "
+            "the images in train/<class>/ and test/<class>/ below it"
+        )
+    train, test, class_names = data_cifar.load_cifar(layout, place)
+    return _Sides(train=train, test=test, class_names=class_names)
+
+
+def _load_cifar10(data_dir: Path | None, download: bool) -> _Sides:
+    return _load_cifar(data_dir, download, data_cifar.CIFAR10, "CIFAR10")
+
+
+def _load_cifar100(data_dir: Path | None, download: bool) -> _Sides:
+    return _load_cifar(data_dir, download, data_cifar.CIFAR100, "CIFAR100")
+
+
+def _load_imagenet(data_dir: Path | None, download: bool) -> _Sides:
+    directory = data_dir or default_data_dir() / "imagenet"
+    if not (directory / "train").is_dir() or not (directory / "val").is_dir():
+        raise DataError(
+            f"ImageNet is not in {directory}. It cannot be downloaded automatically: get "
+            "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (log-in needed) "
+            f"and unpack them to {directory}/train/<class>/ and {directory}/val/<class>/, as torchvision does"
+        )
+    return _load_folder(directory)
+
+
+def _load_folder(directory: Path) -> _Sides:
+    train, test, class_names = scan_folders(directory)
+    return _Sides(train=train, test=test, class_names=class_names)
+
+
+def _download(title: str, directory: Path) -> None:
+    import torchvision
+
+    try:
+        getattr(torchvision.datasets, title)(directory, download=True)
+    except Exception as error:  # URLError, RuntimeError (checksum), OSError (disk), tarfile.ReadError, …
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"downloading {title} to {directory} failed: {reason}; check the network, or get the files by "
+            "hand and give their directory with --data-dir"
+        ) from error
+
+
+_LOADERS: dict[str, tuple[Callable[[Path | None, bool], _Sides], Augmentation]] = {
+    "digits": (_load_digits, Augmentation()),
+    "fashion-mnist": (_load_fashion_mnist, Augmentation(flip=True)),
+    "cifar10": (_load_cifar10, Augmentation(flip=True)),
+    "cifar100": (_load_cifar100, Augmentation(flip=True)),
+    "imagenet": (_load_imagenet, Augmentation(flip=True, colour=0.4)),
+}

@@ -1,0 +1,123 @@
+"""One image file → one uint8 tensor, with a plain error for whatever the file turns out to be.
+
+Images become RGB. For evaluation the short side is resized and the centre kept; for training a random part
+is kept, mirrored and recoloured (Szegedy et al. 2015), drawn from a generator that the caller names.
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from math import exp, log
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance
+from torch import Tensor
+
+from dsonas_hw.errors import DataError
+from dsonas_hw.train.augment import Augmentation
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 100_000_000
+"""An image that claims more is refused before it is decoded: it would need hundreds of MB."""
+BILINEAR = Image.Resampling.BILINEAR
+
+
+def load_image(path: Path) -> Image.Image:
+    """Decode a file to RGB.
+
+    Raises:
+        DataError: missing, not an image, damaged, truncated, or larger than MAX_PIXELS.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own size warning, and remarks about odd metadata
+            with Image.open(path) as image:
+                _check_size(path, image)
+                if image.mode in ("P", "PA", "LA") and "transparency" in image.info:
+                    return image.convert("RGBA").convert("RGB")
+                return image.convert("RGB")
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is refused as a decompression bomb: {error}; remove the file") from error
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, …
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read as an image: {reason}; replace or remove the file") from error
+
+
+def image_dimensions(path: Path) -> tuple[int, int]:
+    """Width and height from the header of a file, without decoding it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                _check_size(path, image)
+                return image.size
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path} is refused as a decompression bomb: {error}; remove the file") from error
+    except DataError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} cannot be read as an image: {reason}; replace or remove the file") from error
+
+
+def resize_and_crop_centre(image: Image.Image, *, resize: int, crop: int) -> Image.Image:
+    """Bring the short side to `resize`, then keep the crop × crop pixels in the middle."""
+    width, height = image.size
+    if min(width, height) != resize:
+        scale = resize / min(width, height)
+        size = (max(crop, round(width * scale)), max(crop, round(height * scale)))
+        image = image.resize(size, BILINEAR, reducing_gap=2.0)
+        width, height = image.size
+    left, top = (width - crop) // 2, (height - crop) // 2
+    if (width, height) == (crop, crop):
+        return image
+    return image.crop((left, top, left + crop, top + crop))
+
+
+def augment_image(
+    image: Image.Image, augmentation: Augmentation, *, size: int, rng: random.Random
+) -> Image.Image:
+    """A random resized crop of size × size, mirrored and recoloured as `augmentation` says."""
+    box = _random_box(*image.size, augmentation.min_crop_area, rng)
+    image = image.resize((size, size), BILINEAR, box=box, reducing_gap=2.0)
+    if augmentation.flip and rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if augmentation.colour:
+        enhancers = [ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color]
+        rng.shuffle(enhancers)
+        for enhancer in enhancers:
+            image = enhancer(image).enhance(1 + rng.uniform(-augmentation.colour, augmentation.colour))
+    return image
+
+
+def image_to_tensor(image: Image.Image) -> Tensor:
+    """RGB image → (3, H, W), uint8."""
+    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
+
+
+def _random_box(width: int, height: int, min_area: float, rng: random.Random) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a part with min_area … 1 of the area and a side ratio of 3/4 … 4/3."""
+    for _ in range(10):
+        area = width * height * rng.uniform(min_area, 1.0)
+        ratio = exp(rng.uniform(log(3 / 4), log(4 / 3)))
+        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            left, top = rng.randint(0, width - w), rng.randint(0, height - h)
+            return left, top, left + w, top + h
+    side = min(width, height)  # a very long image: its middle
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def _check_size(path: Path, image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{path} claims {width}×{height} pixels, more than the {MAX_PIXELS} allowed: "
+            "refused as a decompression bomb; shrink or remove the file"
+        )

@@ -1,0 +1,171 @@
+"""Images in folders, one folder per class (torchvision's ImageFolder layout).
+
+ROOT/train/<class>/*.jpg  and  ROOT/val/<class>/*.jpg  (or test/)      two sides as they are
+ROOT/<class>/*.jpg                                                     one folder, split by class, 4:1
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dsonas_hw.errors import DataError
+from dsonas_hw.train.data_decode import (
+    EXTENSIONS,
+    image_dimensions,
+    image_to_tensor,
+    load_image,
+    resize_and_crop_centre,
+)
+from dsonas_hw.train.data_images import ImageFiles, MemoryImages
+from dsonas_hw.train.data_split import split_by_class
+
+TEST_NAMES = ("val", "test", "validation", "valid")
+TRAIN_TO_TEST = (4.0, 1.0)
+MAX_MEMORY_SIDE = 96
+"""Images up to this side are kept in memory when there is room, and are never resized unasked."""
+MAX_MEMORY_BYTES = 2 * 2**30
+DEFAULT_SIDE = 224
+
+log = logging.getLogger(__name__)
+
+
+def scan_folders(root: Path) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
+    """Find the train files, the test files and the class names below a directory.
+
+    The files carry image_size 0: it is not chosen yet.
+
+    Raises:
+        DataError: no such directory, fewer than two classes, a class without images, classes that differ
+            between the two sides.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root} is not a directory; it should hold train/<class>/ and val/<class>/ folders")
+    if (root / "train").is_dir():
+        train, class_names = scan_classes(root / "train")
+        for name in TEST_NAMES:
+            if (root / name).is_dir():
+                test, test_names = scan_classes(root / name)
+                _check_same_classes(root, name, class_names, test_names)
+                return train, test, class_names
+        files = train
+    else:
+        for name in TEST_NAMES:
+            if (root / name).is_dir():
+                raise DataError(
+                    f"{root} has {name}/ but no train/; put the training classes in {root}/train/"
+                )
+        files, class_names = scan_classes(root)
+    train_positions, test_positions = split_by_class(files.labels, TRAIN_TO_TEST, seed=0)
+    for label, count in enumerate(torch.bincount(files.labels).tolist()):
+        if count < 2:
+            raise DataError(
+                f"class {class_names[label]!r} of {files.root} has {count} image; at least 2 are needed to "
+                "split off a test side"
+            )
+    return files.take(train_positions), files.take(test_positions), class_names
+
+
+def scan_classes(root: Path) -> tuple[ImageFiles, tuple[str, ...]]:
+    """The image files below each class folder of a directory, sorted, and the class names."""
+    try:
+        class_names = sorted(
+            entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")
+        )
+        if len(class_names) < 2:
+            found = f"only {class_names[0]!r}" if class_names else "none"
+            raise DataError(f"{root} needs a folder for each of two or more classes, found {found}")
+        names: list[bytes] = []
+        labels: list[int] = []
+        for label, class_name in enumerate(class_names):
+            found_names = _images_below(root, class_name)
+            names += found_names
+            labels += [label] * len(found_names)
+    except OSError as error:
+        raise DataError(f"cannot read {root}: {error.strerror}; check its permissions") from error
+    files = ImageFiles(
+        root=root, names=np.array(names, dtype=np.bytes_), labels=torch.tensor(labels), image_size=0
+    )
+    return files, tuple(class_names)
+
+
+def choose_image_size(files: ImageFiles) -> int:
+    """The size of the images, where they are small and alike (64 of them are looked at); else 224."""
+    positions = np.linspace(0, len(files) - 1, num=min(64, len(files)), dtype=int)
+    sizes = {image_dimensions(files.path(int(position))) for position in positions}
+    (width, height), *others = sizes
+    if not others and width == height <= MAX_MEMORY_SIDE:
+        return width
+    return DEFAULT_SIDE
+
+
+def fits_in_memory(num_images: int, image_size: int) -> bool:
+    """Whether images of this size are better decoded once and kept than read for every batch."""
+    return image_size <= MAX_MEMORY_SIDE and num_images * 3 * image_size**2 <= MAX_MEMORY_BYTES
+
+
+def decode_all(files: ImageFiles) -> MemoryImages:
+    """Decode all files into one tensor: short side resized to image_size, centre kept."""
+    size = files.image_size
+    images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
+
+    def decode(position: int) -> None:
+        image = load_image(files.path(position))
+        images[position] = image_to_tensor(resize_and_crop_centre(image, resize=size, crop=size))
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        try:
+            for _ in pool.map(decode, range(len(files))):
+                pass
+        except DataError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return MemoryImages(images=images, labels=files.labels)
+
+
+def _images_below(root: Path, class_name: str) -> list[bytes]:
+    names: list[bytes] = []
+    others: Counter[str] = Counter()
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for directory, folders, file_names in os.walk(root / class_name, onerror=fail):
+        folders.sort()
+        prefix = os.path.relpath(directory, root)
+        for file_name in sorted(file_names):
+            if file_name.startswith("."):
+                continue
+            if file_name.lower().endswith(EXTENSIONS):
+                names.append(os.fsencode(f"{prefix}/{file_name}"))
+            else:
+                others[Path(file_name).suffix] += 1
+    if not names:
+        found = f"only files ending in {', '.join(map(repr, sorted(others)))}" if others else "nothing"
+        raise DataError(
+            f"class folder {root / class_name} has no images (found {found}; images end in "
+            f"{', '.join(EXTENSIONS)}); add images or remove the folder"
+        )
+    if others:
+        log.warning("%s: ignoring %d file(s) that are not images", root / class_name, others.total())
+    return names
+
+
+def _check_same_classes(root: Path, side: str, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+    if train == test:
+        return
+    missing = sorted(set(train) - set(test))
+    added = sorted(set(test) - set(train))
+    if missing:
+        raise DataError(f"{root / side} lacks {len(missing)} of the classes in train/: {_some(missing)}")
+    raise DataError(f"{root / side} has {len(added)} class(es) that train/ lacks: {_some(added)}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
