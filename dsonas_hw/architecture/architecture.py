@@ -124,9 +124,7 @@ def node_name(space: SearchSpace, node: int) -> str:
 
 
 def _block_to_json(space: SearchSpace, block: Block) -> dict[str, list[str]]:
-    named = {
-        node_name(space, n): [node_name(space, s) for s in block.inputs[n - 1]] for n in block.nodes
-    }
+    named = {node_name(space, n): [node_name(space, s) for s in block.inputs[n - 1]] for n in block.nodes}
     named["output"] = [node_name(space, n) for n in block.output]
     return named
 
@@ -141,12 +139,11 @@ def architecture_from_json(data: object, *, origin: str = "architecture.json") -
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             raise UserError(f"schema {SCHEMA} expected")
         known = {f.name for f in fields(SearchSpace)}
-        raw_space = dict(data["space"])
+        raw_space: dict[str, Any] = dict(data["space"])
         if unknown := set(raw_space) - known:
             raise UserError(f"unknown field of the space: {', '.join(sorted(unknown))}")
-        space = SearchSpace(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in raw_space.items()}
-        )
+        sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw_space.items()}
+        space = SearchSpace(**sizes)
         if space.num_blocks > 1000 or space.num_nodes > 1000 or not isinstance(data["width"], int):
             raise UserError("sizes out of bounds")
         numbers = {node_name(space, n): n for n in range(space.num_nodes + 1)}

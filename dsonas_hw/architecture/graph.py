@@ -194,7 +194,7 @@ def _merge(
 
 def _layer(name: str, layer: Layer, source: str, shape: Shape, *, last: bool) -> Node:
     """A layer of an operation; batch norm and ReLU follow the last one."""
-    op: NodeOp = layer.kind if layer.kind in ("avgpool", "maxpool") else "conv"  # type: ignore[assignment]
+    op: NodeOp = layer.kind if layer.kind in ("avgpool", "maxpool") else "conv"
     return Node(
         name=name, op=op, inputs=(source,), input_shape=shape, output_shape=shape,
         kernel_size=layer.kernel_size, dilation=layer.dilation,

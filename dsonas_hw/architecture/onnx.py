@@ -153,9 +153,7 @@ class _Builder:
                 names = [node.inputs[0], self._weight(node, folded)]
                 if folded:
                     names.append(self._constant(f"{node.name}.bias", self._folded_bias(node)))
-                self._node(
-                    "Conv", names, output, group=node.groups, dilations=[node.dilation] * 2, **window
-                )
+                self._node("Conv", names, output, group=node.groups, dilations=[node.dilation] * 2, **window)
             case "maxpool":
                 self._node("MaxPool", node.inputs, output, **window)
             case "avgpool":

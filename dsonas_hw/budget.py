@@ -1,0 +1,128 @@
+"""Budgets: what the network may cost, as users write it.
+
+`mac=12M`, `flops=600M`, `params=3M`, `latency=5ms`, `energy=20mJ`, `memory=8MB`; several at once, and all
+must hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from math import isfinite
+
+from dsonas_hw.errors import BudgetError, closest
+
+#: budget name → the field of `Costs` (and of every stored file) that it limits.
+QUANTITIES: dict[str, str] = {
+    "mac": "mac",
+    "flops": "flops",
+    "params": "params",
+    "latency": "latency_ms",
+    "energy": "energy_mj",
+    "memory": "memory_bytes",
+}
+_COUNTS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_UNITS: dict[str, dict[str, float]] = {
+    "mac": _COUNTS,
+    "flops": _COUNTS,
+    "params": _COUNTS,
+    "latency": {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3},
+    "energy": {"uJ": 1e-3, "µJ": 1e-3, "mJ": 1.0, "J": 1e3},
+    "memory": {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9,
+               "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30},
+}  # fmt: skip
+_EXAMPLES = {"latency": "latency=5ms", "energy": "energy=20mJ", "memory": "memory=8MB"}
+_NUMBER = re.compile(r"(?P<value>[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9]+)\s*(?P<unit>\D*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """An upper limit of one cost, in the unit of `QUANTITIES` (ms, mJ, bytes, or a count)."""
+
+    name: str
+    limit: float
+
+    @property
+    def quantity(self) -> str:
+        """The cost that is limited, e.g. `latency_ms`."""
+        return QUANTITIES[self.name]
+
+    def __str__(self) -> str:
+        return f"{self.name}={format_quantity(self.name, self.limit)}"
+
+
+def parse_budget(text: str) -> Budget:
+    """Read one budget, e.g. `latency=5ms`.
+
+    Raises:
+        BudgetError: an unknown name, a missing unit, or a limit that is not a positive number.
+    """
+    name, equals, raw = (part.strip() for part in text.partition("="))
+    if not equals or not raw:
+        raise BudgetError(f"budget {text!r} has no limit; write it as mac=12M, flops=600M or latency=5ms")
+    if name in ("macs", "MACs", "MAC"):
+        raise BudgetError(
+            f"budget {name!r} is ambiguous: here mac is the memory access cost in elements (mac={raw}) and "
+            f"flops are the multiply-adds, which others call MACs (flops={raw}); write the one you mean"
+        )
+    if name not in QUANTITIES:
+        raise BudgetError(f"unknown budget {name!r}. {closest(name, list(QUANTITIES))}")
+    match = _NUMBER.fullmatch(raw)
+    if match is None:
+        raise BudgetError(f"budget {text!r}: {raw!r} is not a positive number with a unit")
+    units, unit = _UNITS[name], match["unit"].strip()
+    if unit not in units:
+        known = ", ".join(u for u in units if u)
+        if not unit and name in _EXAMPLES:
+            raise BudgetError(f"budget {text!r} has no unit; write e.g. {_EXAMPLES[name]} (units: {known})")
+        raise BudgetError(f"budget {text!r}: unknown unit {unit!r} (units: {known})")
+    limit = float(match["value"]) * units[unit]
+    if not isfinite(limit) or limit <= 0:
+        raise BudgetError(f"budget {text!r} must be above zero and finite")
+    return Budget(name=name, limit=limit)
+
+
+def parse_budgets(texts: Iterable[str]) -> tuple[Budget, ...]:
+    """Read repeated options, each a budget or a comma list.
+
+    Raises:
+        BudgetError: also when one quantity is limited twice.
+    """
+    budgets = [parse_budget(part) for text in texts for part in text.split(",") if part.strip()]
+    names = [budget.name for budget in budgets]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BudgetError(f"budget {twice[0]!r} is given twice; keep one limit")
+    return tuple(budgets)
+
+
+def format_quantity(name: str, value: float) -> str:
+    """A limit or cost with its unit, to four significant digits: `1.234M`, `5ms`, `8MB`."""
+    if name == "latency":
+        return f"{value:.4g}ms"
+    if name == "energy":
+        return f"{value:.4g}mJ"
+    suffix = "B" if name == "memory" else ""
+    for factor, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor * 0.99995:
+            return f"{value / factor:.4g}{letter}{suffix}"
+    return f"{value:.4g}{suffix}"
+
+
+def worst_ratio(budgets: Iterable[Budget], costs: Mapping[str, float | None]) -> float:
+    """The largest cost / limit over all budgets; at most 1 when all hold.
+
+    costs: quantity (`latency_ms`, …) → value.
+
+    Raises:
+        BudgetError: a budgeted cost is not known.
+    """
+    ratio = 0.0
+    for budget in budgets:
+        value = costs.get(budget.quantity)
+        if value is None:
+            raise BudgetError(
+                f"the {budget.name} budget cannot be checked: {budget.quantity} is not known here"
+            )
+        ratio = max(ratio, value / budget.limit)
+    return ratio

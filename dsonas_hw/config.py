@@ -1,0 +1,243 @@
+"""The configuration of a run: every number in one place, checked once, frozen.
+
+A configuration is a preset, overlaid by a YAML file (`--config`), overlaid by command-line options. Unknown
+keys are refused. `RunConfig` is what a run directory stores in `config.yaml`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dsonas_hw.budget import Budget, parse_budgets
+from dsonas_hw.errors import UserError, closest
+
+MAX_CONFIG_BYTES = 1_000_000
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+
+class DataConfig(_Section):
+    """Which images, and how they are split for the search."""
+
+    dataset: str = "digits"
+    """digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."""
+    data_dir: Path | None = None
+    subset: int | None = Field(default=None, ge=2)
+    """Train on so many images only, balanced over the classes."""
+    test_subset: int | None = Field(default=None, ge=2)
+    image_size: int | None = Field(default=None, ge=4, le=1024)
+    split: bool = True
+    """W and λ learn on disjoint parts; False: both on all training images (the paper's ablation)."""
+    split_ratio: tuple[int, int] = (1, 1)
+    """Images for W : images for λ."""
+    num_workers: int = Field(default=2, ge=0)
+    """Loading processes, for sets that do not fit in memory."""
+
+
+class SpaceConfig(_Section):
+    """The search space; fields as in `space.space.SearchSpace`."""
+
+    levels: int = Field(default=4, ge=1, le=16)
+    operations: tuple[str, ...] = ("sep3", "sep5", "avg3", "max3")
+    stages: tuple[int, ...] = (8, 8, 8)
+    channels: int = Field(default=48, ge=1)
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    share: bool = True
+    first_level_lambda: bool = True
+    stage_shortcut: bool = False
+    width_step: int = Field(default=4, ge=1)
+
+
+class SearchConfig(_Section):
+    """Pretraining of the supernet, then APG-NAG on λ beside SGD on W."""
+
+    pretrain_epochs: int = Field(default=20, ge=0)
+    epochs: int = Field(default=120, ge=1)
+    batch_size: int = Field(default=128, ge=2)
+    lr: float = Field(default=0.1, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=3e-4, ge=0)
+    lam_lr: float = Field(default=0.1, gt=0)
+    lam_momentum: float = Field(default=0.9, ge=0, lt=1)
+    gamma: float = Field(default=1e-3, gt=0)
+    """The λ's L1 weight; with the controller, where it starts."""
+    gamma_control: bool = True
+    """Scale γ so that the cost reaches the tightest budget when the schedule ends."""
+    adaptive: Literal["none", "block", "operation"] = "operation"
+    """γ by block cost (Eq. 9), by operation cost (Eq. 10), or plain."""
+    adaptive_cost: Literal["flops", "mac", "latency"] = "mac"
+    w_steps: int = Field(default=1, ge=1)
+    """Steps on W for each step on λ."""
+    grad_clip: float = Field(default=2.0, gt=0)
+    """Gradients are clipped to ± this value, elementwise."""
+    prune_every: int = Field(default=5, ge=1)
+    """Epochs between physical prunings."""
+    path_images: int = Field(default=512, ge=16)
+    """Images that score a point of the path with the shared weights."""
+    path_interval: int = Field(default=5, ge=1)
+    """λ steps between two scored points, at least."""
+    checkpoint_every: int = Field(default=1, ge=1)
+    """Epochs between checkpoints."""
+    amp: bool = False
+    """bfloat16 autocast."""
+
+
+class RetrainConfig(_Section):
+    """Training of the derived architecture from scratch."""
+
+    epochs: int = Field(default=630, ge=1)
+    batch_size: int = Field(default=128, ge=2)
+    schedule: Literal["cosine", "cosine-restarts", "linear", "step", "constant"] = "cosine-restarts"
+    lr: float = Field(default=0.05, gt=0)
+    min_lr: float = Field(default=0.001, ge=0)
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    warmup_lr: float = Field(default=0.0, ge=0)
+    restart_epochs: int = Field(default=10, ge=1)
+    restart_factor: int = Field(default=2, ge=1)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=3e-4, ge=0)
+    dropout: float = Field(default=0.6, ge=0, lt=1)
+    drop_path: float = Field(default=0.5, ge=0, lt=1)
+    cutout: int = Field(default=16, ge=0)
+    aux_weight: float = Field(default=0.4, ge=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    grad_clip: float = Field(default=5.0, gt=0)
+    """Limit of the gradient's norm."""
+    ema: float = Field(default=0.0, ge=0, lt=1)
+    """Decay of an exponential moving average of the weights; 0 = none."""
+    amp: bool = False
+    width: int | None = Field(default=None, ge=1)
+    """Deployment width the budget is steered for (first-stage channels); None = the search's channels."""
+    checkpoint_every: int = Field(default=1, ge=1)
+
+
+class DeviceConfig(_Section):
+    """The target, whose costs count."""
+
+    device: str = "local"
+    runtime: str | None = None
+    """ort-cpu, ort-cuda, ort-tensorrt, tensorrt, eager; None = the device's own."""
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    batch_size: int = Field(default=1, ge=1)
+    threads: int = Field(default=1, ge=1)
+
+
+class RunConfig(_Section):
+    """All of a run."""
+
+    preset: str
+    seed: int = Field(default=0, ge=0)
+    train_on: str | None = None
+    """Where training runs: cpu, cuda, cuda:1, …; None = CUDA if there, else the CPU."""
+    budget: tuple[str, ...] = ()
+    data: DataConfig = DataConfig()
+    space: SpaceConfig = SpaceConfig()
+    search: SearchConfig = SearchConfig()
+    retrain: RetrainConfig = RetrainConfig()
+    target: DeviceConfig = DeviceConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        if self.data.split_ratio[0] < 1 or self.data.split_ratio[1] < 1:
+            raise ValueError("data.split_ratio needs two positive numbers, e.g. [1, 1]")
+        return self
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        return parse_budgets(self.budget)
+
+
+def preset_names() -> list[str]:
+    """Names of the shipped presets."""
+    folder = resources.files("dsonas_hw") / "presets"
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
+
+
+def load_preset(name: str) -> dict[str, Any]:
+    """A shipped preset as nested dictionaries.
+
+    Raises:
+        UserError: no preset of that name.
+    """
+    if name not in preset_names():
+        raise UserError(f"unknown preset {name!r}. {closest(name, preset_names())}")
+    text = (resources.files("dsonas_hw") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
+    return parse_yaml(text, origin=f"preset {name}")
+
+
+def load_config_file(path: Path) -> dict[str, Any]:
+    """A YAML file of options as nested dictionaries.
+
+    Raises:
+        UserError: a file that cannot be read, is too large, or is not a YAML mapping.
+    """
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise UserError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; this is not a configuration")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the configuration {path}: {error}") from None
+    return parse_yaml(text, origin=str(path))
+
+
+def parse_yaml(text: str, *, origin: str) -> dict[str, Any]:
+    """A YAML mapping; anchors are refused, since a few lines of them expand without bound."""
+    import yaml
+
+    try:
+        if any(isinstance(token, yaml.tokens.AliasToken) for token in yaml.scan(text)):
+            raise UserError(f"{origin}: YAML aliases are not supported; write the value out")
+        data = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{origin} must hold a mapping of options")
+    return data
+
+
+def overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes` laid over it; nested mappings are merged, everything else is replaced."""
+    merged = copy.deepcopy(dict(base))
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
+            merged[key] = overlay(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def build_config(data: Mapping[str, Any], *, origin: str = "configuration") -> RunConfig:
+    """Check nested dictionaries and freeze them.
+
+    Raises:
+        UserError: names the first key that is unknown or holds a bad value.
+    """
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole"
+        if first["type"] == "extra_forbidden":
+            hint = closest(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
+            raise UserError(f"{origin}: unknown key {where!r}. {hint}") from None
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{origin}: {where}: {message} (got {first['input']!r})") from None
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in location:
+        annotation = model.model_fields[str(part)].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)

@@ -1,0 +1,120 @@
+"""Writing files so that a crash leaves the old one or the new one, never half of either."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from dsonas_hw.errors import RunError, UserError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes the place of `path` when the block ends well: written, synced, renamed.
+
+    Raises:
+        RunError: the folder cannot be written, or the disk is full; `path` is then as it was.
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from None
+    finally:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file at once (UTF-8)."""
+    with atomic_write(path) as file:
+        file.write(text.encode("utf-8"))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace a JSON file at once."""
+    write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+
+
+def read_json(path: Path, *, max_bytes: int = 50_000_000) -> Any:
+    """Read a JSON file from anyone.
+
+    Raises:
+        UserError: missing, too large, or not JSON.
+    """
+    try:
+        if path.stat().st_size > max_bytes:
+            raise UserError(f"{path} is larger than {max_bytes} bytes; it is not one of our files")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+
+
+def append_json_line(path: Path, value: object) -> None:
+    """Append one line and sync it.
+
+    Raises:
+        RunError: the file cannot be written.
+    """
+    line = json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with open(path, "ab") as file:
+            file.write(line.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror}; free space or choose another folder"
+        ) from None
+
+
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of an append-only log; a torn last line is left out. A missing file is empty.
+
+    Raises:
+        UserError: a line before the last is damaged.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    lines, rows = raw.split(b"\n"), []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict):
+                raise ValueError("not an object")
+        except (ValueError, RecursionError):
+            if number == len(lines):
+                break
+            raise UserError(
+                f"{path}, line {number} is damaged; remove the line or restore the file"
+            ) from None
+        rows.append(row)
+    return rows

@@ -1,0 +1,212 @@
+"""A run is a directory: its configuration, logs, checkpoints, architecture, network and verdict.
+
+config.yaml        resolved, with seed and versions      metrics.jsonl   one line per epoch
+path.jsonl         architectures the search passed       lambda.jsonl    λ per epoch
+checkpoints/       <stage>-<number>.pt, the last two     architecture.json
+model.onnx         validation.json                       report.html
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from filelock import FileLock, Timeout
+
+from dsonas_hw.config import RunConfig, build_config, load_config_file
+from dsonas_hw.errors import RunError
+from dsonas_hw.files import append_json_line, atomic_write, write_text
+
+Stage = Literal["search", "retrain"]
+LOGS = ("metrics.jsonl", "path.jsonl", "lambda.jsonl")
+_VERSIONED = ("dsonas-hw", "torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
+NUM_CHECKPOINTS_KEPT = 2
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers of a run depend on."""
+    found = {"python": platform.python_version()}
+    for name in _VERSIONED:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+class RunDirectory:
+    """Paths, logs and checkpoints of one run; used by one process at a time (`lock`)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.yaml"
+        self.architecture_path = path / "architecture.json"
+        self.model_path = path / "model.onnx"
+        self.validation_path = path / "validation.json"
+        self.report_path = path / "report.html"
+        self.checkpoints = path / "checkpoints"
+        self._lock = FileLock(str(path / ".lock"))
+
+    def log_path(self, name: str) -> Path:
+        """metrics.jsonl, path.jsonl or lambda.jsonl."""
+        return self.path / name
+
+    # -- creation and configuration --------------------------------------------------------------------
+
+    def create(self, config: RunConfig, *, resume: bool = False) -> None:
+        """Make the directory, or check that it is this run's.
+
+        Raises:
+            RunError: unwritable; holds a run already and `resume` is not set; another configuration.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"cannot create the run directory {self.path}: {error.strerror}") from None
+        if not os.access(self.path, os.W_OK):
+            raise RunError(f"the run directory {self.path} cannot be written; choose another with --out")
+        if not self.config_path.exists():
+            if any(self.path.iterdir()) and not self._only_lock():
+                raise RunError(f"{self.path} is not empty and is not a run; choose another with --out")
+            self._write_config(config)
+            return
+        if not resume:
+            raise RunError(
+                f"{self.path} holds a run already; continue it with --resume or choose another --out"
+            )
+        stored = self.load_config()
+        if stored != config:
+            changed = ", ".join(_differences(stored.model_dump(), config.model_dump())[:5])
+            raise RunError(
+                f"{self.path} belongs to another configuration (differs in {changed}); "
+                "resume it with the same options, or choose another --out"
+            )
+
+    def _only_lock(self) -> bool:
+        return {entry.name for entry in self.path.iterdir()} <= {".lock"}
+
+    def _write_config(self, config: RunConfig) -> None:
+        import yaml
+
+        data = {**config.model_dump(mode="json"), "versions": versions()}
+        write_text(self.config_path, yaml.safe_dump(data, sort_keys=False, allow_unicode=True))
+
+    def load_config(self) -> RunConfig:
+        """The configuration that the run was started with.
+
+        Raises:
+            RunError: not a run directory.
+            UserError: a damaged configuration.
+        """
+        if not self.config_path.is_file():
+            raise RunError(f"{self.path} is not a run directory (it has no config.yaml)")
+        data = load_config_file(self.config_path)
+        data.pop("versions", None)
+        return build_config(data, origin=str(self.config_path))
+
+    # -- one process at a time ---------------------------------------------------------------------------
+
+    def lock(self) -> FileLock:
+        """Take the directory for this process; use as a context manager.
+
+        Raises:
+            RunError: another process has it.
+        """
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"another process works in {self.path}; wait for it, or choose another --out"
+            ) from None
+        except OSError as error:
+            raise RunError(f"the run directory {self.path} cannot be written: {error.strerror}") from None
+        return self._lock
+
+    # -- logs ----------------------------------------------------------------------------------------------
+
+    def log(self, name: str, row: Mapping[str, Any]) -> None:
+        """Append one line to a log and sync it."""
+        append_json_line(self.log_path(name), dict(row))
+
+    def log_sizes(self) -> dict[str, int]:
+        """Bytes of every log now; a checkpoint stores them, `truncate_logs` goes back to them."""
+        return {
+            name: self.log_path(name).stat().st_size if self.log_path(name).exists() else 0 for name in LOGS
+        }
+
+    def truncate_logs(self, sizes: Mapping[str, int]) -> None:
+        """Drop what was logged after a checkpoint, so that resuming logs it once."""
+        for name in LOGS:
+            path = self.log_path(name)
+            if path.exists() and path.stat().st_size > sizes.get(name, 0):
+                os.truncate(path, sizes.get(name, 0))
+
+    # -- checkpoints -----------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, stage: Stage, number: int, state: Mapping[str, Any]) -> Path:
+        """Write a checkpoint (tensors and plain values only) and drop all but the last two of the stage."""
+        import torch
+
+        path = self.checkpoints / f"{stage}-{number:06d}.pt"
+        with atomic_write(path) as file:
+            torch.save({**state, "log_sizes": self.log_sizes()}, file)
+        for old in self.list_checkpoints(stage)[:-NUM_CHECKPOINTS_KEPT]:
+            old.unlink(missing_ok=True)
+        return path
+
+    def list_checkpoints(self, stage: Stage) -> list[Path]:
+        """Checkpoints of a stage, oldest first."""
+        pattern = re.compile(rf"{stage}-\d{{6}}\.pt")
+        if not self.checkpoints.is_dir():
+            return []
+        return sorted(p for p in self.checkpoints.iterdir() if pattern.fullmatch(p.name))
+
+    def load_checkpoint(self, stage: Stage) -> tuple[dict[str, Any] | None, list[str]]:
+        """The newest checkpoint that can be read (None: there is none yet), and a warning per damaged one.
+
+        Raises:
+            RunError: there are checkpoints and none can be read.
+        """
+        warnings: list[str] = []
+        paths = self.list_checkpoints(stage)
+        for path in reversed(paths):
+            try:
+                return load_checkpoint_file(path), warnings
+            except RunError as error:
+                warnings.append(f"{error}; falling back to the one before")
+        if paths:
+            raise RunError(f"no checkpoint in {self.checkpoints} can be read; start again with another --out")
+        return None, warnings
+
+
+def load_checkpoint_file(path: Path) -> dict[str, Any]:
+    """Read one checkpoint; no code in it is run.
+
+    Raises:
+        RunError: missing, corrupt, or holding anything but tensors and plain values.
+    """
+    import torch
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise RunError(f"the checkpoint {path} cannot be read ({type(error).__name__})") from None
+    if not isinstance(state, dict):
+        raise RunError(f"the checkpoint {path} does not hold a state")
+    return state
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted names of the fields in which two nested configurations differ."""
+    names: list[str] = []
+    for key in a:
+        if isinstance(a[key], Mapping):
+            names += _differences(a[key], b[key], f"{prefix}{key}.")
+        elif a[key] != b[key]:
+            names.append(f"{prefix}{key}")
+    return names
