@@ -1,0 +1,74 @@
+"""The kernels of a whole network in the order they run, and the activation memory that order needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+
+from dsonas_hw.kernel.spec import Kernel, Shape
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScheduledKernel:
+    """A kernel and the buffers it works on.
+
+    A buffer is named by whoever wrote it. Views (reshape, flatten, …) write nothing: whoever reads a view
+    names the buffer it looks into.
+    """
+
+    kernel: Kernel
+    reads: tuple[str, ...]
+    """Buffers of `kernel.inputs`, in that order; network inputs are buffers too."""
+    writes: str
+    channel_axes: frozenset[int] = frozenset()
+    """Axes of the input along which this kernel is a constant scale and shift, so that a convolution
+    (axis 1) or a linear layer (last axis) before it can absorb it. Empty: it is no such kernel."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Schedule:
+    """A network as a sequence of kernels over named buffers."""
+
+    kernels: tuple[ScheduledKernel, ...]
+    inputs: Mapping[str, Shape]
+    """Buffers that exist before the first kernel runs."""
+    outputs: frozenset[str]
+    """Buffers that must still exist after the last kernel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkKernels:
+    """What a network runs, as far as it is known."""
+
+    kernels: tuple[Kernel, ...]
+    unknown: tuple[str, ...] = field(default=())
+    """Operations that no kernel stands for, as ``OpType (node name)``: their cost is missing from any sum."""
+    peak_activation_elements: int | None = None
+    """Elements alive at the worst moment; None if an operation is unknown."""
+
+
+def peak_activation_elements(schedule: Schedule) -> int:
+    """Elements of all activations that are alive together at the worst moment of one inference.
+
+    While a kernel runs, its inputs, its output and every buffer that a later kernel (or the caller) still
+    reads are alive. Nothing is computed in place, and weights and workspaces are not counted.
+    """
+    num_kernels = len(schedule.kernels)
+    last_read = {name: num_kernels for name in schedule.outputs}
+    for index, step in enumerate(schedule.kernels):
+        for name in step.reads:
+            last_read[name] = max(last_read.get(name, 0), index)
+
+    sizes = {name: prod(shape) for name, shape in schedule.inputs.items()}
+    alive = sum(sizes.values())
+    peak = alive
+    for index, step in enumerate(schedule.kernels):
+        if step.writes not in sizes:
+            sizes[step.writes] = prod(step.kernel.output)
+            alive += sizes[step.writes]
+        peak = max(peak, alive)
+        for name in {*step.reads, step.writes}:
+            if name in sizes and last_read.get(name, index) <= index:
+                alive -= sizes.pop(name)
+    return peak

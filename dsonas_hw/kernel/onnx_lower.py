@@ -1,0 +1,97 @@
+"""From the operations of an ONNX graph to kernels, one to one: nothing is fused here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dsonas_hw.errors import ModelFileError
+from dsonas_hw.kernel.network import Schedule, ScheduledKernel
+from dsonas_hw.kernel.onnx_graph import CONTRIB_DOMAIN, Graph, Node, UnknownShapeError
+from dsonas_hw.kernel.spec import Kernel, Shape
+
+
+class UnknownOperationError(Exception):
+    """No kernel stands for this operation: it is listed as unknown."""
+
+
+class Lowering:
+    """What lowering a graph has produced so far; the functions of `LOWERINGS` add to it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.kernels: list[ScheduledKernel] = []
+        self.unknown: list[str] = []
+        self._buffers: dict[str, str] = {}
+
+    def buffer(self, name: str) -> str:
+        """The buffer that a tensor lies in."""
+        return self._buffers.get(name, name)
+
+    def view(self, output: str, source: str) -> None:
+        """`output` is `source` under another shape: nothing runs."""
+        self._buffers[output] = self.buffer(source)
+
+    def shape(self, name: str) -> Shape:
+        return self.graph.shape(name) or (1,)
+
+    def activations(self, node: Node) -> list[str]:
+        return [name for name in node.inputs if self.graph.is_activation(name)]
+
+    def num_stored(self, names: Sequence[str]) -> int:
+        """Elements stored for the constants among `names`; a single number is part of the code."""
+        constants = [self.graph.constants[name] for name in names if name in self.graph.constants]
+        return sum(constant.num_stored for constant in constants if constant.num_stored > 1)
+
+    def emit(
+        self,
+        op: str,
+        reads: Sequence[str],
+        writes: str,
+        *,
+        channel_axes: frozenset[int] = frozenset(),
+        **fields: Any,
+    ) -> None:
+        """Add a kernel; shapes are those of the tensors unless `inputs` or `output` say otherwise."""
+        fields.setdefault("inputs", tuple(self.shape(name) for name in reads))
+        fields.setdefault("output", self.shape(writes))
+        self.kernels.append(
+            ScheduledKernel(
+                kernel=Kernel(op=op, **fields),
+                reads=tuple(self.buffer(name) for name in reads),
+                writes=writes,
+                channel_axes=channel_axes,
+            )
+        )
+
+
+LowerNode = Callable[[Lowering, Node], None]
+
+
+def lower_graph(graph: Graph) -> tuple[Schedule, tuple[str, ...]]:
+    """Lower every operation; those without a kernel are returned as ``OpType (node name)``.
+
+    Raises:
+        ModelFileError: an operation whose attributes and shapes make no sense.
+    """
+    from dsonas_hw.kernel.onnx_lower_data import DATA_LOWERINGS
+    from dsonas_hw.kernel.onnx_lower_math import MATH_LOWERINGS
+
+    table = {**DATA_LOWERINGS, **MATH_LOWERINGS}
+    lowering = Lowering(graph)
+    for node in graph.nodes:
+        lower = table.get(node.op) if node.domain in ("", CONTRIB_DOMAIN) else None
+        try:
+            if lower is None:
+                raise UnknownOperationError
+            lower(lowering, node)
+        except (UnknownOperationError, UnknownShapeError):
+            lowering.unknown.append(node.label)
+        except (ValueError, TypeError, KeyError, IndexError, ArithmeticError) as error:
+            raise ModelFileError(f"{node.label} of the ONNX model is malformed: {error!r}") from error
+    schedule = Schedule(
+        kernels=tuple(lowering.kernels),
+        inputs=graph.inputs,
+        outputs=frozenset(lowering.buffer(name) for name in graph.outputs if graph.is_activation(name)),
+    )
+    return schedule, tuple(dict.fromkeys(lowering.unknown))
