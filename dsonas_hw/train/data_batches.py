@@ -8,10 +8,10 @@ that one process would have seen.
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -27,7 +27,7 @@ from dsonas_hw.train.data_decode import (
     load_image,
     resize_and_crop_centre,
 )
-from dsonas_hw.train.data_images import ImageFiles, Images
+from dsonas_hw.train.data_images import ImageFiles, Images, num_usable_cpus
 from dsonas_hw.train.seeding import derive_seed, seeded_generator
 
 Batch = tuple[Tensor, Tensor]
@@ -50,7 +50,8 @@ class Batches:
     shuffle: bool = True
     augmentation: Augmentation | None = None
     drop_last: bool = False
-    """Leave out the last, smaller batch. With several ranks training must: their gradients weigh alike."""
+    """Leave out the last, smaller batch. Training with several ranks must: it would give them unequal shares,
+    some of them none."""
     device: torch.device | str = "cpu"
     rank: int = 0
     world_size: int = 1
@@ -109,7 +110,7 @@ class Batches:
     def _finish(self, images: Tensor, epoch: int, step: int, num_images: int) -> Tensor:
         """Augment what is left to augment, and normalise. num_images: of the whole batch, over all ranks."""
         augmentation = self.augmentation
-        if augmentation is None:
+        if augmentation is None or len(images) == 0:
             return normalise(images, self.dataset.mean, self.dataset.std)
         height, width = images.shape[2:]
         generator = seeded_generator("augment", self.seed, epoch, step)
@@ -129,12 +130,12 @@ class Batches:
             ]
             for step, positions in zip(steps, chosen, strict=True)
         ]
-        num_workers = min(8, os.cpu_count() or 1) if self.num_workers is None else self.num_workers
+        num_workers = min(8, num_usable_cpus()) if self.num_workers is None else self.num_workers
         loader = DataLoader(
             _FileReader(files, self.augmentation),
             batch_sampler=requests,
             num_workers=num_workers,
-            collate_fn=_collate,
+            collate_fn=partial(_collate, empty=torch.empty(0, *self.dataset.input_shape, dtype=torch.uint8)),
             pin_memory=torch.device(self.device).type == "cuda",
             generator=torch.Generator(),  # else the loader would draw from torch's global generator
         )
@@ -173,10 +174,10 @@ class _FileReader(TorchDataset[Tensor | str]):
         return image_to_tensor(image)
 
 
-def _collate(items: list[Tensor | str]) -> Tensor | str:
+def _collate(items: list[Tensor | str], *, empty: Tensor) -> Tensor | str:
     images: list[Tensor] = []
     for item in items:
         if isinstance(item, str):
             return item
         images.append(item)
-    return torch.stack(images) if images else torch.empty(0, 3, 0, 0, dtype=torch.uint8)
+    return torch.stack(images) if images else empty

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import exp, log
 from pathlib import Path
 
@@ -20,9 +22,13 @@ from dsonas_hw.errors import DataError
 from dsonas_hw.train.augment import Augmentation
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
-MAX_PIXELS = 100_000_000
+MAX_PIXELS = 80_000_000
 """An image that claims more is refused before it is decoded: it would need hundreds of MB."""
 BILINEAR = Image.Resampling.BILINEAR
+
+# Pillow remarks on odd metadata, once per image, and warns of large images, which are errors here. The filter
+# is set once because changing it around each image is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\b")
 
 
 def load_image(path: Path) -> Image.Image:
@@ -31,38 +37,43 @@ def load_image(path: Path) -> Image.Image:
     Raises:
         DataError: missing, not an image, damaged, truncated, or larger than MAX_PIXELS.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning, and remarks about odd metadata
-            with Image.open(path) as image:
-                _check_size(path, image)
-                if image.mode in ("P", "PA", "LA") and "transparency" in image.info:
-                    return image.convert("RGBA").convert("RGB")
-                return image.convert("RGB")
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path} is refused as a decompression bomb: {error}; remove the file") from error
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, …
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read as an image: {reason}; replace or remove the file") from error
+    with _opened(path) as image:
+        if image.mode[0] in "IF":  # Pillow would clip these to white instead of scaling them
+            raise ValueError(f"its pixels have more than 8 bits per channel (mode {image.mode})")
+        if "transparency" in image.info:  # Pillow wants to see it before it is dropped
+            return image.convert("RGBA").convert("RGB")
+        return image.convert("RGB")
 
 
 def image_dimensions(path: Path) -> tuple[int, int]:
-    """Width and height from the header of a file, without decoding it."""
+    """Width and height from the header of a file, without decoding it.
+
+    Raises:
+        DataError: as `load_image`, as far as the header shows.
+    """
+    with _opened(path) as image:
+        return image.size
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file; whatever Pillow raises here or in the body becomes a DataError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                _check_size(path, image)
-                return image.size
+        with Image.open(path) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise Image.DecompressionBombError(f"it claims {width}×{height} pixels")
+            yield image
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path} is refused as a decompression bomb: {error}; remove the file") from error
-    except DataError:
-        raise
-    except Exception as error:
+        raise DataError(
+            f"{path} is refused as a decompression bomb: {error}; more than {MAX_PIXELS:,} pixels are not "
+            "decoded; shrink or remove the file"
+        ) from error
+    except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, …
         reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read as an image: {reason}; replace or remove the file") from error
+        raise DataError(
+            f"{path} cannot be read as an image: {reason}; replace, convert or remove it"
+        ) from error
 
 
 def resize_and_crop_centre(image: Image.Image, *, resize: int, crop: int) -> Image.Image:
@@ -112,12 +123,3 @@ def _random_box(width: int, height: int, min_area: float, rng: random.Random) ->
     side = min(width, height)  # a very long image: its middle
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
-
-
-def _check_size(path: Path, image: Image.Image) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            f"{path} claims {width}×{height} pixels, more than the {MAX_PIXELS} allowed: "
-            "refused as a decompression bomb; shrink or remove the file"
-        )

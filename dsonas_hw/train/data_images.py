@@ -70,6 +70,13 @@ class ImageFiles:
 Images = MemoryImages | ImageFiles
 
 
+def num_usable_cpus() -> int:
+    """Processor cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, in units of the full range (0 … 1).
 
