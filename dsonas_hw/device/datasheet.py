@@ -6,6 +6,7 @@ absent; a device that is here is measured.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -28,11 +29,41 @@ class RuntimeSupport:
     """Which versions of a runtime's library can serve a device."""
 
     versions: str
-    """Comma list of bounds, all of which must hold: ``>=8.0,<10.1``; empty = every version."""
+    """Bounds, all of which must hold: ``>=8.0,<10.1``; ``none``: no version that is driven here."""
     install: str
-    """The command that installs a version that works."""
+    """How to get a version that works, or what to use instead."""
     source: str
     """Who says so."""
+    cuda: str = ""
+    """Bounds on the CUDA version that the library is built for, where that decides; empty: any."""
+
+
+def admits(bounds: str, version: str) -> bool:
+    """Whether a version lies within bounds like ``>=8.0,<10.1``; ``none`` admits nothing, empty everything."""
+    if bounds == "none":
+        return False
+    have = _numbers(version)
+    for bound in filter(None, bounds.split(",")):
+        operator = bound.rstrip("0123456789.")
+        limit = _numbers(bound[len(operator) :])
+        padded = have + (0,) * (len(limit) - len(have))
+        same = padded[: len(limit)] == limit
+        holds = {
+            ">=": padded >= limit,
+            "<": padded < limit,
+            "==": same,
+            "<=": same or padded < limit,
+            ">": not same and padded > limit,
+        }[operator]
+        if not holds:
+            return False
+    return True
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The release numbers of a version: ``8.6.1.post1`` → (8, 6, 1); ``2.14.1+cu126`` → (2, 14, 1)."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(int(part) for part in match[0].split(".")) if match else ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,15 +158,27 @@ class _Checker:
             if name not in RUNTIMES:
                 raise self.fail(f"unknown runtime {name!r}. {closest(name, list(RUNTIMES))}")
             support = self.table(values["runtimes"], name)
-            if set(support) != {"versions", "install", "source"}:
-                raise self.fail(f"runtimes.{name} needs exactly the keys versions, install and source")
-            versions = support["versions"]
-            if versions != "" and not (isinstance(versions, str) and _BOUNDS.fullmatch(versions)):
-                raise self.fail(f'runtimes.{name}.versions must be like ">=8.0,<10.1", not {versions!r}')
+            if (
+                not {"versions", "install", "source"}
+                <= set(support)
+                <= {"versions", "install", "source", "cuda"}
+            ):
+                raise self.fail(
+                    f"runtimes.{name} needs the keys versions, install, source, and may have cuda"
+                )
             runtimes[name] = RuntimeSupport(
-                versions=versions, install=self.text(support, "install"), source=self.text(support, "source")
+                versions=self.bounds(support, name, "versions"),
+                install=self.text(support, "install"),
+                source=self.text(support, "source"),
+                cuda=self.bounds(support, name, "cuda") if "cuda" in support else "",
             )
         return runtimes
+
+    def bounds(self, support: dict[str, Any], runtime: str, key: str) -> str:
+        value = support[key]
+        if not (isinstance(value, str) and (value == "none" or _BOUNDS.fullmatch(value))):
+            raise self.fail(f'runtimes.{runtime}.{key} must be like ">=8.0,<10.1", or "none", not {value!r}')
+        return value
 
     def check_consistency(self, device: Device) -> None:
         """Numbers that are possible one by one, but not together."""
@@ -175,8 +187,8 @@ class _Checker:
         stated = device.peak_tflops["fp32"]
         if not math.isclose(computed, stated, rel_tol=PEAK_TOLERANCE):
             raise self.fail(
-                f"peak_tflops.fp32 = {stated:g} contradicts {device.num_sms} SMs × "
-                f"{device.cuda_cores_per_sm} cores × 2 × {device.boost_clock_mhz:g} MHz = {computed:.3g} TFLOPS"
+                f"peak_tflops.fp32 = {stated:g} contradicts {device.num_sms} SMs × {device.cuda_cores_per_sm}"
+                f" cores × 2 × {device.boost_clock_mhz:g} MHz = {computed:.3g} TFLOPS"
             )
         tensor = [precision for precision in device.peak_tflops if "tensor" in precision]
         if tensor and device.compute_capability < (7, 0):

@@ -6,29 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from dsonas_hw.device.datasheet import admits
 from dsonas_hw.device.spec import list_devices, load_device, normalise_name
 from dsonas_hw.errors import DeviceError
 
 REQUIRED = [
-    "1080ti",
-    "titan-xp",
-    "2080ti",
-    "titan-rtx",
-    "v100",
-    "t4",
-    "a100",
-    "rtx3090",
-    "rtx4090",
-    "rtx5090",
-    "h100",
-    "jetson-orin",
-    "p100",
-    "p4",
-    "gtx1080",
-    "titan-x-maxwell",
-    "m40",
-    "a10g",
-    "l4",
+    *("1080ti", "titan-xp", "2080ti", "titan-rtx", "v100", "t4", "a100", "rtx3090", "rtx4090", "rtx5090"),
+    *("h100", "jetson-orin"),
+    *("p100", "p4", "gtx1080", "titan-x-maxwell", "m40", "a10g", "l4"),  # occur in published measurements
 ]
 
 VALID = """
@@ -174,7 +159,7 @@ def test_a_name_is_never_a_path(name: str) -> None:
         ('title = "My card"', "title = 3", "non-empty text"),
         ("has_energy_counter = true", "has_energy_counter = 1", "true or false"),
         ("fp32 = 2.56", "fp32 = 2.56\n[runtimes.tensort]", "unknown runtime 'tensort'.*tensorrt"),
-        ("fp32 = 2.56", "fp32 = 2.56\n[runtimes.tensorrt]\nversions = '8'", "exactly the keys"),
+        ("fp32 = 2.56", "fp32 = 2.56\n[runtimes.tensorrt]\nversions = '8'", "needs the keys"),
         ('title = "My card"', "title = ", "not valid TOML"),
         ('title = "My card"', "x = " + "[" * 5000, "not valid TOML"),
         ('title = "My card"', "#" * 70_000, "larger than"),
@@ -195,6 +180,42 @@ def test_bounds_of_runtimes_are_checked(home: Path) -> None:
     (home / "bad.toml").write_text(VALID + runtime.format("8 or 9"))
     with pytest.raises(DeviceError, match=r"runtimes.tensorrt.versions"):
         load_device("bad")
+
+
+@pytest.mark.parametrize(
+    ("bounds", "admitted", "refused"),
+    [
+        (">=8.6,<10.0", ["8.6", "8.6.1.post1", "9.3.0"], ["8.5.3", "10", "10.0.1", "11.4.0.106"]),
+        ("<2.15", ["2.14.1+cu126", "2.9"], ["2.15.0", "3.0"]),
+        ("==8.6", ["8.6.1", "8.6"], ["8.5", "8.7"]),
+        ("<=8.6", ["8.6.1", "8.5"], ["8.7"]),
+        (">8.6", ["8.7", "9"], ["8.6.1", "8.6"]),
+        ("none", [], ["1.0"]),
+        ("", ["1.0"], []),
+    ],
+)
+def test_bounds_of_versions(bounds: str, admitted: list[str], refused: list[str]) -> None:
+    assert [version for version in admitted if not admits(bounds, version)] == []
+    assert [version for version in refused if admits(bounds, version)] == []
+
+
+def test_runtimes_follow_the_compute_capability() -> None:
+    """What a library supports depends on the generation alone (and on whether it is a Jetson)."""
+    seen: dict[tuple[object, ...], tuple[str, object]] = {}
+    for device in list_devices():
+        assert set(device.runtimes) >= {"ort-cuda", "tensorrt", "eager"}, device.name
+        kind = (device.compute_capability, device.name.startswith("jetson"))
+        other, runtimes = seen.setdefault(kind, (device.name, device.runtimes))
+        assert device.runtimes == runtimes, f"{device.name} differs from {other}"
+
+
+def test_a_pascal_card_needs_the_old_stack() -> None:
+    card = load_device("1080ti")
+    assert admits(card.runtimes["tensorrt"].versions, "8.6.1")
+    assert not admits(card.runtimes["tensorrt"].versions, "10.0.1")
+    assert not admits(card.runtimes["ort-cuda"].versions, "1.27.0")
+    assert not admits(card.runtimes["eager"].cuda, "13.0")
+    assert "cu126" in card.runtimes["eager"].install
 
 
 def test_binary_and_unreadable_files(home: Path) -> None:
