@@ -1,0 +1,113 @@
+"""The PyTorch module of each node of an architecture, and the training-only auxiliary head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dsonas_hw.architecture.graph import Node
+from dsonas_hw.kernel.spec import Shape
+
+BN_EPS = 2e-5
+AUXILIARY_CHANNELS = (128, 768)
+"""Of the auxiliary head's two convolutions, as in DARTS and NASNet."""
+
+
+class NodeLayer(nn.Module):
+    """One node: the layer itself, then its batch norm and its ReLU."""
+
+    def __init__(self, main: nn.Module, bn: nn.Module, relu: bool) -> None:
+        super().__init__()
+        self.main = main
+        self.bn = bn
+        self.relu = relu
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        x: Tensor = self.bn(self.main(*inputs))
+        return F.relu(x, inplace=True) if self.relu else x
+
+
+class Sum(nn.Module):
+    """a + b + …, without keeping the partial sums."""
+
+    def forward(self, first: Tensor, second: Tensor, *others: Tensor) -> Tensor:
+        total = first + second
+        for other in others:
+            total += other
+        return total
+
+
+class Concat(nn.Module):
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, dim=1)
+
+
+class GlobalAverage(nn.Module):
+    """(N, C, H, W) → (N, C)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))
+
+
+class AuxiliaryHead(nn.Module):
+    """A second classifier on an inner feature map: average to about 2×2, two convolutions, linear."""
+
+    def __init__(self, shape: Shape, num_classes: int) -> None:
+        super().__init__()
+        channels, height, width = shape
+        window = (max(1, height // 2), max(1, width // 2))
+        kernel = (min(2, height // window[0]), min(2, width // window[1]))
+        inner, outer = AUXILIARY_CHANNELS
+        self.features = nn.Sequential(
+            nn.AvgPool2d(window),
+            nn.Conv2d(channels, inner, 1, bias=False),
+            nn.BatchNorm2d(inner, eps=BN_EPS),
+            nn.ReLU(),
+            nn.Conv2d(inner, outer, kernel, bias=False),
+            nn.BatchNorm2d(outer, eps=BN_EPS),
+            nn.ReLU(),
+        )
+        self.classifier = nn.Linear(outer, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(self.features(x).mean((2, 3)))
+        return logits
+
+
+def build_layer(node: Node) -> NodeLayer:
+    """The PyTorch module of one node."""
+    channels = node.output_shape[0]
+    size, stride, padding = node.kernel_size, node.stride, node.padding
+    main: nn.Module
+    match node.op:
+        case "conv":
+            main = nn.Conv2d(
+                node.input_shape[0], channels, size, stride, padding, node.dilation, node.groups, bias=False
+            )
+        case "maxpool":
+            main = nn.MaxPool2d(size, stride, padding)
+        case "avgpool":
+            main = nn.AvgPool2d(size, stride, padding, count_include_pad=False)
+        case "sum":
+            main = Sum()
+        case "concat":
+            main = Concat()
+        case "global_avgpool":
+            main = GlobalAverage()
+        case "gemm":
+            main = nn.Linear(node.input_shape[0], channels)
+        case "bn":
+            main = nn.Identity()
+    has_bn = node.bn or node.op == "bn"
+    bn: nn.Module = nn.BatchNorm2d(channels, eps=BN_EPS) if has_bn else nn.Identity()
+    return NodeLayer(main, bn, node.relu)
+
+
+def initialise(module: nn.Module) -> None:
+    """He's initialisation for convolutions; batch norms start as the identity."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    elif isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.01)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,165 @@
+"""The PyTorch network is the network that is exported, whatever the architecture."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dsonas_hw.architecture.architecture import (
+    Architecture,
+    Block,
+    complete_architecture,
+    identity_architecture,
+)
+from dsonas_hw.architecture.graph import build_graph
+from dsonas_hw.architecture.onnx import build_onnx, random_weights
+from dsonas_hw.architecture.sample import random_architecture
+from dsonas_hw.space.operations import OPERATIONS
+from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.network import DerivedNetwork
+
+SMALL: dict[str, Any] = {"levels": 2, "stages": (1, 2), "channels": 8, "input_shape": (3, 9, 9)}
+SPACES = {
+    "share": SearchSpace(**SMALL, share=True),
+    "full": SearchSpace(**SMALL, share=False, stage_shortcut=True),
+    "imagenet stem": SearchSpace(**{**SMALL, "input_shape": (3, 30, 22)}, stem="imagenet", share=False),
+    "every operation": SearchSpace(**{**SMALL, "operations": tuple(OPERATIONS), "stages": (1, 1)}),
+}
+
+
+def trained_looking(architecture: Architecture, **options: Any) -> DerivedNetwork:
+    """A network whose batch norms are anything but the identity, in evaluation mode."""
+    torch.manual_seed(0)
+    network = DerivedNetwork(architecture, **options)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            for tensor in (module.weight.data, module.running_var):
+                tensor.uniform_(0.5, 2.0)
+            for tensor in (module.bias.data, module.running_mean):
+                tensor.normal_(0.0, 0.3)
+    return network.eval()
+
+
+def run_onnx(network: DerivedNetwork, images: Tensor, **options: Any) -> Tensor:
+    model = build_onnx(network.architecture, network.named_arrays(), batch_size=None, **options)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"input": images.numpy()})[0])
+
+
+def assert_same_output(architecture: Architecture, **options: Any) -> None:
+    network = trained_looking(architecture)
+    images = torch.randn(3, *architecture.space.input_shape)
+    with torch.no_grad():
+        expected = network(images)
+    scale = expected.abs().max().item()
+    torch.testing.assert_close(run_onnx(network, images, **options), expected, rtol=1e-4, atol=1e-4 * scale)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", SPACES)
+def test_torch_and_onnx_agree_on_random_architectures(name: str, seed: int) -> None:
+    assert_same_output(random_architecture(SPACES[name], random.Random(seed), width=12))
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_torch_and_onnx_agree_on_the_extremes(name: str) -> None:
+    assert_same_output(complete_architecture(SPACES[name]))
+    assert_same_output(identity_architecture(SPACES[name]))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_torch_and_onnx_agree_on_every_operation_alone(operation: str) -> None:
+    space = SearchSpace(**{**SMALL, "operations": (operation,)})
+    assert_same_output(complete_architecture(space))
+    assert_same_output(complete_architecture(space), fold_bn=False)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_arrays_are_exactly_what_the_export_reads(name: str) -> None:
+    architecture = complete_architecture(SPACES[name])
+    arrays = DerivedNetwork(architecture, auxiliary=True).named_arrays()
+    expected = random_weights(build_graph(architecture))
+    assert {k: v.shape for k, v in arrays.items()} == {k: v.shape for k, v in expected.items()}
+    assert all(array.dtype == np.float32 for array in arrays.values())
+
+
+def test_arrays_carry_a_network_over() -> None:
+    source = trained_looking(complete_architecture(SPACES["full"]))
+    copy = DerivedNetwork(source.architecture).eval()
+    copy.load_named_arrays(source.named_arrays())
+    images = torch.randn(2, 3, 9, 9)
+    with torch.no_grad():
+        assert torch.equal(copy(images), source(images))
+
+
+def test_arrays_of_another_network_are_refused() -> None:
+    narrow = DerivedNetwork(complete_architecture(SPACES["share"], width=4))
+    wide = DerivedNetwork(complete_architecture(SPACES["share"], width=8))
+    with pytest.raises(ValueError, match=r"has shape .* the network needs"):
+        wide.load_named_arrays(narrow.named_arrays())
+
+
+def test_auxiliary_head_reads_what_the_last_reduction_reads() -> None:
+    space = SearchSpace(levels=1, stages=(1, 1, 1), channels=4, input_shape=(3, 16, 16), num_classes=5)
+    network = DerivedNetwork(complete_architecture(space), auxiliary=True)
+    assert network.auxiliary is not None
+    seen: list[Tensor] = []
+    network.auxiliary.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    network.layers["reduction2/conv1"].register_forward_pre_hook(
+        lambda module, inputs: seen.append(inputs[0])
+    )
+    logits, auxiliary = network.forward_with_auxiliary(torch.randn(2, 3, 16, 16))
+    assert auxiliary is not None
+    assert auxiliary.shape == logits.shape == (2, 5)
+    assert seen[0] is seen[1]
+    assert seen[0].shape == (2, 8, 8, 8)  # stage 2 of 3: 2·4 channels at half the resolution
+    network.eval()
+    assert network.forward_with_auxiliary(torch.randn(2, 3, 16, 16))[1] is None
+
+
+def test_one_stage_has_no_auxiliary_head() -> None:
+    space = SearchSpace(levels=1, stages=(2,), channels=4, input_shape=(3, 8, 8))
+    assert DerivedNetwork(complete_architecture(space), auxiliary=True).auxiliary is None
+
+
+@pytest.mark.parametrize("side", [2, 3, 4, 5, 7, 15])
+def test_auxiliary_head_fits_every_resolution(side: int) -> None:
+    space = SearchSpace(levels=1, stages=(1, 1), channels=4, input_shape=(1, side, side + 1))
+    network = DerivedNetwork(complete_architecture(space), auxiliary=True)
+    _, auxiliary = network.forward_with_auxiliary(torch.randn(2, 1, side, side + 1))
+    assert auxiliary is not None
+    assert auxiliary.shape == (2, 10)
+
+
+def test_drop_path_drops_blocks_but_never_identities_or_evaluation() -> None:
+    space = SearchSpace(levels=1, stages=(2,), channels=4, input_shape=(3, 8, 8), share=False)
+    complete, identity = complete_architecture(space).blocks[0], identity_architecture(space).blocks[0]
+
+    def num_draws(blocks: tuple[Block, ...], *, training: bool) -> int:
+        network = DerivedNetwork(Architecture(space=space, blocks=blocks, width=4)).train(training)
+        network.drop_path.rate = 0.5
+        calls: list[Tensor] = []
+        network.drop_path.register_forward_hook(lambda module, inputs, output: calls.append(output))
+        network(torch.randn(64, 3, 8, 8))
+        return sum(bool((call.abs().sum((1, 2, 3)) == 0).any()) for call in calls)
+
+    assert num_draws((complete, complete), training=True) == 2
+    assert num_draws((complete, identity), training=True) == 1
+    assert num_draws((identity, identity), training=True) == 0
+    assert num_draws((complete, complete), training=False) == 0
+
+
+def test_gradients_reach_every_weight() -> None:
+    network = DerivedNetwork(complete_architecture(SPACES["every operation"]), auxiliary=True)
+    logits, auxiliary = network.forward_with_auxiliary(torch.randn(4, 3, 9, 9))
+    assert auxiliary is not None
+    (logits.square().sum() + auxiliary.square().sum()).backward()
+    assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
