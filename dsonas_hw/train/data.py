@@ -83,20 +83,24 @@ def load_dataset(
     """
     if image_size is not None and not 1 <= image_size <= 1024:
         raise DataError(f"image size {image_size} is out of range; give 1 to 1024 pixels")
+    try:
+        sides, augmentation = _load_sides(name, data_dir.expanduser() if data_dir else None, download)
+        train, test = _take_subset(sides.train, subset), _take_subset(sides.test, subset_test)
+        return _finish(name, replace(sides, train=train, test=test), image_size, in_memory, augmentation)
+    except OSError as error:
+        raise DataError(f"dataset {name}: {error}; check that the files can be read") from error
+
+
+def _load_sides(name: str, data_dir: Path | None, download: bool) -> tuple[_Sides, Augmentation]:
     if name.startswith(FOLDER_PREFIX):
         path = name.removeprefix(FOLDER_PREFIX)
         if not path:
             raise DataError("folder: needs a path, as in folder:/data/flowers")
-        sides = _load_folder(Path(path).expanduser())
-        augmentation = Augmentation(flip=True, colour=0.2)
-    elif name in _LOADERS:
+        return _load_folder(Path(path).expanduser()), Augmentation(flip=True, colour=0.2)
+    if name in _LOADERS:
         load, augmentation = _LOADERS[name]
-        sides = load(data_dir.expanduser() if data_dir else None, download)
-    else:
-        known = [*DATASET_NAMES, "folder:PATH"]
-        raise DataError(f"unknown dataset {name!r}. {closest(name, known)}")
-    train, test = _take_subset(sides.train, subset), _take_subset(sides.test, subset_test)
-    return _finish(name, replace(sides, train=train, test=test), image_size, in_memory, augmentation)
+        return load(data_dir, download), augmentation
+    raise DataError(f"unknown dataset {name!r}. {closest(name, [*DATASET_NAMES, 'folder:PATH'])}")
 
 
 def default_data_dir() -> Path:
