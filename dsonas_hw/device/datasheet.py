@@ -39,7 +39,7 @@ class RuntimeSupport:
 
 
 def admits(bounds: str, version: str) -> bool:
-    """Whether a version lies within bounds like ``>=8.0,<10.1``; ``none`` admits nothing, empty everything."""
+    """Whether a version lies within bounds like ``>=8.0,<10.1``; ``none`` admits nothing, "" everything."""
     if bounds == "none":
         return False
     have = _numbers(version)

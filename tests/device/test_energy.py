@@ -1,0 +1,122 @@
+"""Energy of an inference, on meters and a clock whose truth is known, and through the real bindings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from dsonas_hw.device.energy import PATIENCE_SECONDS, measure_energy
+from dsonas_hw.errors import DeviceError
+
+Scenario = Callable[..., Any]
+
+
+class Board:
+    """A board that spends `power_w`; one inference takes `latency_s`. The counter moves every `tick_s`."""
+
+    def __init__(
+        self,
+        *,
+        power_w: float = 100.0,
+        latency_s: float = 0.0007,
+        tick_s: float = 0.1,
+        counter: bool = True,
+        ramp_w: float = 0.0,
+    ) -> None:
+        self.watts, self.latency_s, self.tick_s = power_w, latency_s, tick_s
+        self.counter, self.ramp_w = counter, ramp_w
+        self.now_s = 17.03
+
+    def run(self) -> None:
+        self.now_s += self.latency_s
+
+    def clock_s(self) -> float:
+        return self.now_s
+
+    def power_w(self) -> float | None:
+        return self.watts + self.ramp_w * self.now_s
+
+    def energy_counter_mj(self) -> float | None:
+        if not self.counter:
+            return None
+        return 1e3 * self.watts * (self.now_s // self.tick_s) * self.tick_s
+
+
+def measure(board: Board, **options: float) -> Any:
+    return measure_energy(board.run, lambda: None, meter=board, clock_s=board.clock_s, **options)
+
+
+@pytest.mark.parametrize("latency_s", [0.0001, 0.0007, 0.03, 0.25])
+def test_counter_windows_are_aligned_with_its_ticks(latency_s: float) -> None:
+    measured = measure(Board(latency_s=latency_s), min_seconds=3.0)
+    # 100 W × latency, whatever the phase of the tick; polling every 5 ms leaves 2 × 5 ms / 3 s of doubt
+    assert measured.energy_mj == pytest.approx(1e5 * latency_s, rel=max(0.005, 0.1 * latency_s))
+    assert measured.method == "counter"
+    assert 3.0 <= measured.seconds < 3.5
+    assert measured.power_w == pytest.approx(100.0, rel=0.03)
+
+
+def test_power_is_integrated_where_there_is_no_counter() -> None:
+    measured = measure(Board(counter=False), min_seconds=2.0)
+    assert measured.method == "power"
+    assert measured.energy_mj == pytest.approx(70.0, rel=1e-9)  # 100 W × 0.7 ms
+    assert measured.num_inferences * 0.0007 == pytest.approx(measured.seconds)
+
+
+def test_a_ramp_of_power_is_integrated_exactly() -> None:
+    board = Board(counter=False, power_w=0.0, ramp_w=10.0)
+    measured = measure(board, min_seconds=2.0)
+    start_s, end_s = measured.samples[0][0], measured.samples[-1][0]
+    # ∫ 10 t dt = 5 (end² − start²) joules; trapezoids are exact on a straight line
+    joules = 5 * (end_s**2 - start_s**2)
+    assert measured.energy_mj * measured.num_inferences == pytest.approx(1e3 * joules, rel=1e-9)
+
+
+def test_warm_up_is_not_counted() -> None:
+    board = Board(counter=False)
+    measured = measure(board, min_seconds=1.0, warmup_seconds=5.0)
+    assert measured.samples[0][0] >= 17.03 + 5.0
+
+
+def test_a_stuck_counter_and_no_meter() -> None:
+    with pytest.raises(DeviceError, match=f"stood still for {PATIENCE_SECONDS:g} s"):
+        measure(Board(tick_s=1e6))
+    board = Board(counter=False)
+    board.power_w = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(DeviceError, match="neither its energy nor its power"):
+        measure(board)
+
+
+def test_a_counter_that_runs_backwards() -> None:
+    board = Board()
+    board.energy_counter_mj = lambda: -1e3 * (board.now_s // 0.1)  # type: ignore[method-assign]
+    with pytest.raises(DeviceError, match="ran backwards"):
+        measure(board)
+
+
+THROUGH_NVML = """
+import ctypes, json
+from dsonas_hw.device.energy import measure_energy
+from dsonas_hw.device.nvml import open_nvml
+stub = ctypes.CDLL("libnvidia-ml.so.1")
+now = 0.0
+def run():
+    global now
+    now += 0.002
+    stub.stub_set_energy_mj(ctypes.c_ulonglong(int(250_000 * round(now // 0.1) * 0.1)))  # 250 W
+    stub.stub_set_power_mw(80_000)
+with open_nvml() as nvml:
+    measured = measure_energy(run, lambda: None, meter=nvml.gpus()[0], min_seconds=2.0, clock_s=lambda: now)
+print(json.dumps([measured.method, measured.energy_mj]))
+"""
+
+
+def test_energy_through_the_bindings(scenario: Scenario) -> None:
+    method, energy_mj = scenario(THROUGH_NVML)
+    assert method == "counter"
+    assert energy_mj == pytest.approx(500, rel=0.01)  # 250 W × 2 ms
+    method, energy_mj = scenario(THROUGH_NVML, ENERGY=3)  # Pascal: not supported
+    assert method == "power"
+    assert energy_mj == pytest.approx(160, rel=1e-6)  # 80 W × 2 ms
