@@ -123,13 +123,13 @@ class Batches:
         self, files: ImageFiles, epoch: int, steps: range, chosen: list[Tensor]
     ) -> Iterator[Tensor]:
         """Decode in worker processes; each image's augmentation is named by (seed, epoch, step, place)."""
-        requests = [
+        requests = (  # made as they are needed: an epoch can have a million
             [
                 (position, derive_seed("file", self.seed, epoch, step, place))
                 for place, position in list(enumerate(positions.tolist()))[self._mine]
             ]
             for step, positions in zip(steps, chosen, strict=True)
-        ]
+        )
         num_workers = min(8, num_usable_cpus()) if self.num_workers is None else self.num_workers
         loader = DataLoader(
             _FileReader(files, self.augmentation),
