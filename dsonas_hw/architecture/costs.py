@@ -1,0 +1,127 @@
+"""What an architecture costs on a target: counted costs exactly, latency from the device's profile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Literal
+
+from dsonas_hw.architecture.architecture import Architecture, Block
+from dsonas_hw.architecture.graph import INPUT, BlockSegment, Node, Segment, build_graph, list_segments
+from dsonas_hw.architecture.lower import lower, lower_node, lower_segment
+from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.kernel.network import Schedule, ScheduledKernel, peak_activation_elements
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.space.operations import get_operation
+
+CostName = Literal["flops", "mac", "latency"]
+BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "int8": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """Everything a budget can limit; None is not known here. Counts are at batch 1."""
+
+    flops: int
+    mac: int
+    params: int
+    memory_bytes: int
+    latency_ms: float | None = None
+    energy_mj: float | None = None
+
+    def to_dict(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+class TargetCosts:
+    """Costs on one target; `latency_model` None leaves latency unknown (and so unbudgetable)."""
+
+    def __init__(
+        self, latency_model: LatencyModel | None = None, *, batch_size: int = 1, precision: str = "fp32"
+    ) -> None:
+        self.latency_model = latency_model
+        self.batch_size = batch_size
+        self.precision = precision
+        self._block_costs: dict[tuple[BlockSegment, CostName], float] = {}
+
+    def costs(self, architecture: Architecture) -> Costs:
+        """Every known cost of a network at its width."""
+        return Costs(
+            flops=self._count(architecture, "flops"),
+            mac=self._count(architecture, "mac"),
+            params=self._count(architecture, "params"),
+            memory_bytes=peak_memory_bytes(
+                architecture, batch_size=self.batch_size, precision=self.precision
+            ),
+            latency_ms=self._latency_ms(architecture),
+        )
+
+    def cost(self, architecture: Architecture, quantity: str) -> float | None:
+        """One cost without the others: `flops`, `mac`, `params`, `memory_bytes`, `latency_ms`."""
+        if quantity in ("flops", "mac", "params"):
+            return self._count(architecture, quantity)
+        if quantity == "memory_bytes":
+            return peak_memory_bytes(architecture, batch_size=self.batch_size, precision=self.precision)
+        return self._latency_ms(architecture) if quantity == "latency_ms" else None
+
+    def _count(self, architecture: Architecture, name: str) -> int:
+        return sum(_segment_count(segment, name) for _, segment in list_segments(architecture))
+
+    def _latency_ms(self, architecture: Architecture) -> float | None:
+        if (model := self.latency_model) is None:
+            return None
+        return model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse)).latency_ms
+
+    def block_cost(self, segment: BlockSegment, name: CostName) -> float:
+        """Cost of one block: its operations, sums, concat and merge (Eq. 9)."""
+        key = (segment, name)
+        if key not in self._block_costs:
+            self._block_costs[key] = self._sum(name, lambda b, f: lower_segment(segment, b, f))
+        return self._block_costs[key]
+
+    def operation_cost(self, segment: BlockSegment, node: int, name: CostName) -> float:
+        """Cost of one operation of a block: its own layers, at the block's shape (Eq. 10)."""
+        operation = segment.operations[(node - 1) % len(segment.operations)].name
+        layers = operation_nodes(operation, segment.shape)
+        return self._sum(name, lambda b, f: [k for node in layers for k in lower_node(node, b, fuse=f)])
+
+    def _sum(self, name: CostName, lower_at: Callable[[int, bool], Iterable[Kernel]]) -> float:
+        if name != "latency":
+            return float(sum(getattr(kernel, name) for kernel in lower_at(1, True)))
+        if (model := self.latency_model) is None:
+            raise ValueError("latency costs need a latency model")
+        return sum(model.kernel_latency_ms(k) for k in lower_at(model.batch_size, model.fuse))
+
+
+@lru_cache(maxsize=4096)
+def operation_nodes(operation: str, shape: tuple[int, ...]) -> tuple[Node, ...]:
+    """The layers of one operation, alone, on (C, H, W) feature maps."""
+    alone = BlockSegment(Block(inputs=((0,),), output=()), (get_operation(operation),), shape, False)
+    return tuple(alone.nodes("", "input"))
+
+
+def peak_memory_bytes(architecture: Architecture, *, batch_size: int = 1, precision: str = "fp32") -> int:
+    """Peak activation memory of one inference of one batch, layers run in order, nothing in place."""
+    return _peak_elements(architecture) * batch_size * BYTES_PER_ELEMENT[precision]
+
+
+@lru_cache(maxsize=8192)
+def _peak_elements(architecture: Architecture) -> int:
+    """Elements of one image that are alive together at the worst moment."""
+    nodes = build_graph(architecture)
+    schedule = Schedule(
+        kernels=tuple(
+            ScheduledKernel(kernel=kernel, reads=node.inputs, writes=node.name)
+            for node in nodes
+            for kernel in lower_node(node, 1)
+        ),
+        inputs={INPUT: (1, *architecture.space.input_shape)},
+        outputs=frozenset({nodes[-1].name}),
+    )
+    return peak_activation_elements(schedule)
+
+
+@lru_cache(maxsize=65536)
+def _segment_count(segment: Segment, name: str) -> int:
+    return sum(getattr(kernel, name) for kernel in lower_segment(segment, 1, True))

@@ -1,0 +1,60 @@
+"""γ for every λ of the supernet, from the costs of what is alive (Eq. 9, Eq. 10)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from dsonas_hw.architecture.architecture import Architecture, complete_architecture
+from dsonas_hw.architecture.costs import CostName, TargetCosts
+from dsonas_hw.architecture.graph import BlockSegment, list_segments
+from dsonas_hw.cost.gamma import adaptive_gamma_per_block, adaptive_gamma_per_operation
+
+Adaptive = Literal["none", "block", "operation"]
+
+
+def relative_gamma(
+    architecture: Architecture, target: TargetCosts, *, adaptive: Adaptive, cost: CostName
+) -> Tensor:
+    """γ of every λ for a global γ of 1.
+
+    architecture: what is alive now, at the deployment width.
+    Returns shape (num_lambda_sets, num_edges), in the order of `SearchSpace.edges`. An operation's γ applies
+    to all its incoming edges and to its edge into the output. In the share space, where one λ scales the same
+    edge of every block, the costs of the blocks are added.
+    """
+    space = architecture.space
+    shape = (space.num_lambda_sets, len(space.edges))
+    if adaptive == "none":
+        return torch.ones(shape)
+    blocks = _block_segments(architecture)
+    if adaptive == "block":
+        complete = _block_segments(complete_architecture(space, width=architecture.width))
+        now_costs = _per_set(space.share, [[target.block_cost(b, cost)] for b in blocks])
+        complete_costs = _per_set(space.share, [[target.block_cost(b, cost)] for b in complete])
+        per_block = adaptive_gamma_per_block(
+            [c[0] for c in now_costs], [c[0] for c in complete_costs], gamma=1.0
+        )
+        return torch.tensor(per_block)[:, None].expand(shape).clone()
+    per_node = [
+        [
+            target.operation_cost(segment, node, cost) if segment.block.inputs[node - 1] else 0.0
+            for node in range(1, space.num_nodes + 1)
+        ]
+        for segment in blocks
+    ]
+    gammas = torch.tensor(adaptive_gamma_per_operation(_per_set(space.share, per_node), gamma=1.0))
+    output = space.num_nodes + 1
+    owners = [source if edge_target == output else edge_target for source, edge_target in space.edges]
+    return gammas[:, torch.tensor(owners) - 1]
+
+
+def _block_segments(architecture: Architecture) -> list[BlockSegment]:
+    return [s for _, s in list_segments(architecture) if isinstance(s, BlockSegment)]
+
+
+def _per_set(share: bool, per_block: list[list[float]]) -> list[list[float]]:
+    """Costs per λ set: one set per block, or (share) one for all, its costs the sum over blocks."""
+    return [[sum(column) for column in zip(*per_block, strict=True)]] if share else per_block

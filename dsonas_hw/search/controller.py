@@ -1,0 +1,106 @@
+"""Landing on the budget: scales γ so that the cost follows a falling target and stays there.
+
+    r  cost / limit of the tightest budget, at the deployment width; r₀ of the complete network
+    target(t) = r₀^(1 − t/T) until T, the landing; then 1
+
+A λ step is tried with the present γ. Behind the target, γ grows for the next step; ahead of it, γ rests.
+A step that would fall far below the target is taken with a smaller γ (bisection: fewer λ reach zero), then
+without momentum, and else not at all. So cost falls along the target on any schedule, and no burst of edges
+that die together overshoots the budget.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+NUM_BISECTIONS = 10
+PATIENCE = 25
+"""Refused steps after which a jump across the budget is taken if it ends nearer to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """How to take the λ step."""
+
+    gamma: float
+    keep_momentum: bool
+    take: bool
+
+
+class BudgetController:
+    """Chooses γ for each λ step. State is plain numbers: `state_dict` goes into a checkpoint."""
+
+    def __init__(
+        self,
+        *,
+        start_ratio: float,
+        num_steps: int,
+        gamma: float,
+        landing: float = 0.8,
+        tolerance: float = 0.06,
+    ) -> None:
+        """
+        start_ratio: r₀; num_steps: λ steps of the whole schedule; gamma: where γ starts.
+        landing: share of the schedule after which the target is the budget itself.
+        tolerance: how far (in log) the cost may fall below the target in one step.
+        """
+        self.start_ratio = start_ratio
+        self.num_landing = max(1, round(landing * num_steps))
+        self.tolerance = tolerance
+        self.growth = math.log(10.0) / max(1.0, 0.15 * num_steps)
+        """γ grows tenfold in 15 % of the schedule while behind."""
+        self.gamma = gamma
+        self.num_refused = 0
+
+    def target(self, step: int) -> float:
+        """The ratio aimed at after `step` λ steps."""
+        if self.start_ratio <= 1.0:
+            return self.start_ratio
+        return math.exp(math.log(self.start_ratio) * max(0.0, 1.0 - step / self.num_landing))
+
+    def has_landed(self, ratio: float) -> bool:
+        """The budget holds at the deployment width: λ may rest."""
+        return ratio <= 1.0
+
+    def decide(self, step: int, ratio: float, ratio_after: Callable[[float, bool], float | None]) -> Decision:
+        """Choose how to take λ step number `step`.
+
+        ratio: r now. ratio_after: r if the step were taken with this γ, with or without momentum; None if
+        the network would collapse.
+        """
+        target = self.target(step)
+        behind = ratio > target
+        self.gamma *= math.exp(self.growth if behind else -self.growth)
+        gamma = self.gamma if behind else 0.0
+        lowest = min(target, ratio) * math.exp(-self.tolerance)
+
+        def acceptable(after: float | None) -> bool:
+            return after is not None and (after >= lowest or after >= ratio)
+
+        after = ratio_after(gamma, behind)
+        if acceptable(after):
+            self.num_refused = 0
+            return Decision(gamma=gamma, keep_momentum=behind, take=True)
+        nearer = after is not None and abs(math.log(after)) < abs(math.log(ratio))
+        if nearer and self.num_refused >= PATIENCE:
+            self.num_refused = 0
+            return Decision(gamma=gamma, keep_momentum=behind, take=True)
+        low, high = 0.0, gamma
+        if high > 0 and acceptable(ratio_after(0.0, False)):
+            for _ in range(NUM_BISECTIONS):
+                middle = (low + high) / 2
+                low, high = (middle, high) if acceptable(ratio_after(middle, False)) else (low, middle)
+            took = ratio_after(low, False)
+            self.num_refused = 0 if took is not None and took < ratio else self.num_refused + 1
+            return Decision(gamma=low, keep_momentum=False, take=True)
+        self.num_refused += 1
+        return Decision(gamma=0.0, keep_momentum=False, take=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"gamma": self.gamma, "num_refused": self.num_refused}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.gamma, self.num_refused = float(state["gamma"]), int(state["num_refused"])

@@ -1,0 +1,401 @@
+"""The search: pretrain the supernet, then alternate SGD on W and APG-NAG on λ until the budget is met.
+
+    for every iteration:  w_steps × (W batch → SGD)   then   λ batch → ∇G(λ) → controller → APG-NAG
+    whenever the set of nonzero λ changes:  close the blocks, recompute costs and γ, record the path
+    every few epochs:  remove what is dead from the supernet
+
+A run is reproducible from its seed, and a resumed one continues bit for bit: batches depend on (seed, epoch,
+step) only, and a checkpoint holds everything else.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dsonas_hw.architecture.architecture import Architecture, Block, close_block
+from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.architecture.fit import budget_ratio
+from dsonas_hw.budget import Budget
+from dsonas_hw.config import RunConfig
+from dsonas_hw.errors import UserError
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.adaptive import relative_gamma
+from dsonas_hw.search.apg_nag import APGNAG
+from dsonas_hw.search.controller import BudgetController, Decision
+from dsonas_hw.search.path import PathPoint, load_path
+from dsonas_hw.search.step import Batch, lambda_after, lambda_gradient, shared_accuracy, weight_step
+from dsonas_hw.search.supernet import Supernet
+from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.data import Dataset
+from dsonas_hw.train.data_batches import Batches
+from dsonas_hw.train.data_split import split_for_search
+from dsonas_hw.train.loop import (
+    EpochMeter,
+    Interrupted,
+    Progress,
+    StopSignal,
+    random_state,
+    resolve_train_device,
+    restore_random_state,
+    seed_everything,
+)
+
+CHECK_EVERY = 20
+"""Steps between two looks for a NaN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """How a search ended; the architectures are in the run's path.jsonl."""
+
+    architecture: Architecture
+    """What is alive at the end, at the deployment width."""
+    ratio: float
+    """Tightest cost / limit of it; 0 without budgets."""
+    has_landed: bool
+    """Whether the budget holds at the deployment width (within the search, before width fitting)."""
+    num_points: int
+    seconds: float
+
+
+class Search:
+    """One search; `run` does it, from the start or from the last checkpoint."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        config: RunConfig,
+        space: SearchSpace,
+        dataset: Dataset,
+        target: TargetCosts,
+        *,
+        budgets: Sequence[Budget],
+        progress: Progress | None = None,
+    ) -> None:
+        self.run_directory = run
+        self.config = config
+        self.space = space
+        self.target = target
+        self.budgets = budgets
+        self.progress = progress or (lambda done, total, text: None)
+        self.device = resolve_train_device(config.train_on)
+        self.width = config.retrain.width or space.channels
+        seed_everything(config.seed)
+        self.supernet = Supernet(space).to(self.device)
+        cfg = config.search
+        self.w_optimizer = torch.optim.SGD(
+            self.supernet.weights(), lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.momentum > 0,
+            weight_decay=cfg.weight_decay,
+        )  # fmt: skip
+        self.lam_optimizer = APGNAG(
+            [self.supernet.lam], lr=cfg.lam_lr, momentum=cfg.lam_momentum, gamma=cfg.gamma
+        )
+        self.w_batches, self.lam_batches, self.score_batches = self._batches(dataset)
+        self.num_iterations = max(1, len(self.w_batches) // cfg.w_steps)
+        self.epoch = 0
+        """Counted over pretraining and search."""
+        self.iteration = 0
+        self.lam_step = 0
+        self.last_scored = -(10**9)
+        self.elapsed_s = 0.0
+        self.stop_requested = False
+        self.seen: set[tuple[Block, ...]] = set()
+        """Block tuples that are on the path."""
+        self.meter = EpochMeter(self.device)
+        self.blocks: tuple[Block, ...] = self.supernet.blocks_of(self.supernet.lam)
+        self.ratio = 0.0
+        self.relative_gamma = torch.ones_like(self.supernet.lam.detach())
+        self._look(self.blocks)
+        self.controller: BudgetController | None = None
+        if cfg.gamma_control and budgets and self.ratio > 1.0:
+            self.controller = BudgetController(
+                start_ratio=self.ratio, num_steps=cfg.epochs * self.num_iterations, gamma=cfg.gamma
+            )
+
+    # -- set-up ----------------------------------------------------------------------------------------------
+
+    def _batches(self, dataset: Dataset) -> tuple[Batches, Batches, list[Batch]]:
+        """Batches for W, for λ, and the fixed ones (not augmented, of the λ part) that score the path."""
+        data, cfg = self.config.data, self.config.search
+        ratio = data.split_ratio if data.split else None
+        w_images, lam_images = split_for_search(dataset, ratio, seed=self.config.seed)
+        smaller = min(len(w_images), len(lam_images))
+        if smaller < cfg.batch_size:
+            raise UserError(
+                f"{dataset.name}: the smaller part of the W:λ split has {smaller} images, fewer than one batch "
+                f"of {cfg.batch_size}; give a smaller search.batch_size or more images"
+            )
+
+        def train(images: Any, seed: int) -> Batches:
+            return Batches(
+                images=images, dataset=dataset, batch_size=cfg.batch_size, seed=seed, drop_last=True,
+                augmentation=dataset.augmentation, device=self.device, num_workers=data.num_workers,
+            )  # fmt: skip
+
+        chosen = torch.randperm(len(lam_images), generator=torch.Generator().manual_seed(self.config.seed))
+        score = Batches(
+            images=lam_images.take(chosen[: cfg.path_images].sort().values), dataset=dataset,
+            batch_size=cfg.path_images, shuffle=False, device=self.device, num_workers=0,
+        )  # fmt: skip
+        return (
+            train(w_images, self.config.seed),
+            train(lam_images, self.config.seed + 1),
+            list(score.epoch(0)),
+        )
+
+    # -- the loop --------------------------------------------------------------------------------------------
+
+    @property
+    def is_pretraining(self) -> bool:
+        return self.epoch < self.config.search.pretrain_epochs
+
+    @property
+    def num_epochs(self) -> int:
+        return self.config.search.pretrain_epochs + self.config.search.epochs
+
+    def run(self, *, resume: bool) -> SearchResult:
+        """Search to the end of the schedule.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM; a checkpoint was written first.
+            DivergedError: the loss became NaN; the last good checkpoint stays.
+            RunError: no checkpoint can be read.
+        """
+        if resume:
+            self._restore()
+        else:
+            self.run_directory.truncate_logs({})
+        with StopSignal() as stop:
+            while self.epoch < self.num_epochs:
+                started = time.monotonic()
+                self._run_epoch(stop)
+                self.elapsed_s += time.monotonic() - started
+                self._end_epoch()
+        return SearchResult(
+            architecture=self.supernet.architecture(self.blocks, width=self.width),
+            ratio=self.ratio,
+            has_landed=self.ratio <= 1.0,
+            num_points=len(self.seen),
+            seconds=self.elapsed_s,
+        )
+
+    def _run_epoch(self, stop: StopSignal) -> None:
+        cfg, net = self.config.search, self.supernet
+        net.train()
+        w_steps = 1 if self.is_pretraining else cfg.w_steps
+        num_iterations = len(self.w_batches) if self.is_pretraining else self.num_iterations
+        w_stream = self.w_batches.epoch(self.epoch, self.iteration * w_steps)
+        lam_stream = self.lam_batches.stream(self.lam_step)
+        started = time.monotonic()
+        if not self.is_pretraining:
+            self._record(0.0)
+        while self.iteration < num_iterations:
+            for _ in range(w_steps):
+                batch = next(w_stream)
+                loss, logits = weight_step(net, self.w_optimizer, batch, cfg)
+                self.meter.update(self.iteration, loss, logits, batch[1])
+            if not self.is_pretraining and not self._at_rest():
+                self._lambda_step(next(lam_stream))
+            self.iteration += 1
+            self.progress(self.epoch * num_iterations + self.iteration, self.num_epochs * num_iterations,
+                          self._words())  # fmt: skip
+            if self.iteration % CHECK_EVERY == 0:
+                self._check_finite()
+            if stop.requested and self.iteration < num_iterations:
+                self._check_finite()
+                self.elapsed_s += time.monotonic() - started
+                self._save()
+                raise Interrupted(
+                    f"search interrupted in epoch {self.epoch + 1} of {self.num_epochs}; go on with: "
+                    f"dsonas-hw search --resume {self.run_directory.path}"
+                )
+        self.stop_requested = stop.requested
+
+    def _at_rest(self) -> bool:
+        """The budget is met at the deployment width: λ stay as they are, W trains on."""
+        return self.controller is not None and self.controller.has_landed(self.ratio)
+
+    def _words(self) -> str:
+        kind = "pretrain" if self.is_pretraining else "search"
+        edges = sum(block.num_edges for block in self.blocks)
+        cost = f", cost {self.ratio:.2f}× budget" if self.budgets else ""
+        return f"{kind} epoch {self.epoch + 1}/{self.num_epochs}, {edges} edges{cost}"
+
+    def _check_finite(self) -> None:
+        self.meter.check(
+            f"the search, epoch {self.epoch + 1}",
+            f"lower search.lr, then go on from the last checkpoint with --resume {self.run_directory.path}",
+        )
+
+    # -- λ ---------------------------------------------------------------------------------------------------
+
+    def _lambda_step(self, batch: Batch) -> None:
+        lambda_gradient(self.supernet, batch, self.config.search)
+        decision = self._decide()
+        optimizer, lam = self.lam_optimizer, self.supernet.lam
+        if not decision.keep_momentum:
+            optimizer.state[lam].pop("velocity", None)
+        optimizer.param_groups[0]["gamma"] = [self.relative_gamma * decision.gamma]
+        optimizer.param_groups[0]["alive"] = [self.supernet.alive]
+        if decision.take:
+            optimizer.step()
+        self.lam_step += 1
+        blocks = self.supernet.blocks_of(lam)
+        if blocks != self.blocks:
+            self.supernet.silence_dead(blocks)
+            self._look(blocks)
+            if all(block.is_identity for block in blocks):
+                raise UserError(
+                    f"the search collapsed in epoch {self.epoch + 1}: every block was pruned to the identity; "
+                    "lower search.gamma or give a tighter --budget, which steers it. The path up to here can "
+                    f"be used: dsonas-hw derive {self.run_directory.path}"
+                )
+            self._record(decision.gamma)
+
+    def _decide(self) -> Decision:
+        if self.controller is None:
+            return Decision(gamma=self.config.search.gamma, keep_momentum=True, take=True)
+        alive_now = self.supernet.lam.detach() > 0
+
+        def ratio_after(gamma: float, keep_momentum: bool) -> float | None:
+            after = lambda_after(
+                self.supernet, self.lam_optimizer, self.relative_gamma * gamma, keep_momentum=keep_momentum
+            )
+            if torch.equal(after > 0, alive_now):
+                return self.ratio
+            blocks = self.supernet.blocks_of(after)
+            if all(block.is_identity for block in blocks):
+                return None
+            return budget_ratio(
+                self.supernet.architecture(blocks, width=self.width), self.budgets, self.target
+            )
+
+        return self.controller.decide(self.lam_step, self.ratio, ratio_after)
+
+    def _look(self, blocks: tuple[Block, ...]) -> None:
+        """Take note of what is alive: its cost, and γ by it."""
+        self.blocks = blocks
+        architecture = self.supernet.architecture(blocks, width=self.width)
+        self.ratio = budget_ratio(architecture, self.budgets, self.target)
+        cfg = self.config.search
+        self.relative_gamma = relative_gamma(
+            architecture, self.target, adaptive=cfg.adaptive, cost=cfg.adaptive_cost
+        ).to(self.device)
+
+    def _record(self, gamma: float) -> None:
+        """Append the present architecture to the path if it is new; score it unless one was just before."""
+        if self.blocks in self.seen:
+            return
+        self.seen.add(self.blocks)
+        cfg, accuracy = self.config.search, None
+        due = self.lam_step - self.last_scored >= cfg.path_interval
+        if due or self._at_rest():
+            accuracy = shared_accuracy(self.supernet, self.score_batches, amp=cfg.amp)
+            self.last_scored = self.lam_step
+        architecture = self.supernet.architecture(self.blocks, width=self.width)
+        point = PathPoint(
+            step=self.lam_step, epoch=self.epoch, gamma=gamma, architecture=architecture,
+            costs=self.target.costs(architecture), accuracy=accuracy,
+        )  # fmt: skip
+        self.run_directory.log("path.jsonl", point.to_json())
+
+    # -- ends of epochs, checkpoints -------------------------------------------------------------------------
+
+    def _end_epoch(self) -> None:
+        self._check_finite()
+        stage = "pretrain" if self.is_pretraining else "search"
+        row: dict[str, Any] = {
+            "stage": stage, "epoch": self.epoch, "loss": self.meter.loss, "accuracy": self.meter.accuracy,
+            "seconds": round(self.elapsed_s, 3),
+        }  # fmt: skip
+        if stage == "search":
+            if (self.epoch + 1 - self.config.search.pretrain_epochs) % self.config.search.prune_every == 0:
+                self.supernet.prune(self.blocks, self.w_optimizer)
+            controller = self.controller
+            row |= {
+                "step": self.lam_step,
+                "gamma": controller.gamma if controller else self.config.search.gamma,
+                "cost_ratio": self.ratio if self.budgets else None,
+                "target_ratio": controller.target(self.lam_step) if controller else None,
+                "num_edges": sum(block.num_edges for block in self.blocks),
+            }
+        self.run_directory.log("metrics.jsonl", row)
+        lam = [[round(x, 5) for x in values] for values in self.supernet.lam.detach().cpu().tolist()]
+        if stage == "search":
+            self.run_directory.log(
+                "lambda.jsonl", {"stage": stage, "epoch": self.epoch, "step": self.lam_step, "lam": lam}
+            )
+        self.epoch, self.iteration = self.epoch + 1, 0
+        self.meter = EpochMeter(self.device)
+        due = self.epoch % self.config.search.checkpoint_every == 0 or self.epoch == self.num_epochs
+        if due or self.stop_requested:
+            self._save()
+        if self.stop_requested and self.epoch < self.num_epochs:
+            raise Interrupted(
+                f"search interrupted after epoch {self.epoch} of {self.num_epochs}; go on with: "
+                f"dsonas-hw search --resume {self.run_directory.path}"
+            )
+
+    def _save(self) -> None:
+        velocity = self.lam_optimizer.state[self.supernet.lam].get("velocity")
+        state = {
+            "model": self.supernet.state_dict(),
+            "w_optimizer": self.w_optimizer.state_dict(),
+            "velocity": velocity,
+            "epoch": self.epoch,
+            "iteration": self.iteration,
+            "lam_step": self.lam_step,
+            "last_scored": self.last_scored,
+            "elapsed_s": self.elapsed_s,
+            "meter": self.meter.state_dict(),
+            "controller": self.controller.state_dict() if self.controller else None,
+            "random": random_state(),
+        }
+        number = self.epoch * 1000 + min(999, 1000 * self.iteration // max(1, len(self.w_batches)))
+        self.run_directory.save_checkpoint("search", number, state)
+
+    def _restore(self) -> None:
+        state, warnings = self.run_directory.load_checkpoint("search")
+        for warning in warnings:
+            self.progress(0, 1, warning)
+        if state is None:
+            self.run_directory.truncate_logs({})
+            return
+        try:
+            self._load_state(state)
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            raise UserError(
+                f"the checkpoint in {self.run_directory.checkpoints} is of another search "
+                f"({type(error).__name__}); start again with another --out"
+            ) from None
+
+    def _load_state(self, state: dict[str, Any]) -> None:
+        alive: Tensor = state["model"]["alive"]
+        kept = [
+            close_block(self.space, [e for e, on in zip(self.space.edges, row, strict=True) if on])
+            for row in alive.tolist()
+        ]
+        self.supernet.prune(kept, self.w_optimizer)
+        self.supernet.load_state_dict(state["model"])
+        self.w_optimizer.load_state_dict(state["w_optimizer"])
+        if state["velocity"] is not None:
+            self.lam_optimizer.state[self.supernet.lam]["velocity"] = state["velocity"].to(self.device)
+        self.epoch, self.iteration = int(state["epoch"]), int(state["iteration"])
+        self.lam_step = int(state["lam_step"])
+        self.last_scored, self.elapsed_s = int(state["last_scored"]), float(state["elapsed_s"])
+        self.meter.load_state_dict(state["meter"])
+        if self.controller is not None and state["controller"] is not None:
+            self.controller.load_state_dict(state["controller"])
+        self._look(self.supernet.blocks_of(self.supernet.lam))
+        restore_random_state(state["random"])
+        self.run_directory.truncate_logs(state["log_sizes"])
+        if self.run_directory.log_path("path.jsonl").exists():
+            space_json = self.supernet.architecture(self.blocks, width=self.width).to_json()["space"]
+            sets = self.space.num_lambda_sets
+            self.seen = {p.architecture.blocks[:sets] for p in load_path(self.run_directory, space_json)}

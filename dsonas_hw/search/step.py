@@ -1,0 +1,86 @@
+"""The two alternating steps of a search: SGD on W, APG-NAG on λ, each on images of its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dsonas_hw.config import SearchConfig
+from dsonas_hw.search.apg_nag import APGNAG, apg_nag_step
+from dsonas_hw.search.supernet import Supernet
+from dsonas_hw.train.loop import autocast
+
+Batch = tuple[Tensor, Tensor]
+
+
+def weight_step(
+    supernet: Supernet, optimizer: torch.optim.Optimizer, batch: Batch, config: SearchConfig
+) -> tuple[Tensor, Tensor]:
+    """One SGD step on W with λ fixed. Returns the loss and the logits."""
+    loss, logits = _loss(supernet, batch, config)
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward(inputs=weights)  # type: ignore[no-untyped-call]
+    torch.nn.utils.clip_grad_value_(weights, config.grad_clip)
+    optimizer.step()
+    return loss, logits
+
+
+def lambda_gradient(supernet: Supernet, batch: Batch, config: SearchConfig) -> Tensor:
+    """∇G(λ) of the loss on images of the λ part; left in `supernet.lam.grad` and returned."""
+    loss, _ = _loss(supernet, batch, config)
+    supernet.lam.grad = None
+    loss.backward(inputs=[supernet.lam])  # type: ignore[no-untyped-call]
+    assert supernet.lam.grad is not None
+    return supernet.lam.grad.clamp_(-config.grad_clip, config.grad_clip)
+
+
+def lambda_after(supernet: Supernet, optimizer: APGNAG, gamma: Tensor, *, keep_momentum: bool) -> Tensor:
+    """λ as the next APG-NAG step would leave it, without taking it."""
+    lam, group = supernet.lam.detach(), optimizer.param_groups[0]
+    velocity: Tensor | None = optimizer.state[supernet.lam].get("velocity")
+    if velocity is None or not keep_momentum:
+        velocity = torch.zeros_like(lam)
+    assert supernet.lam.grad is not None
+    after, _ = apg_nag_step(
+        lam, velocity, supernet.lam.grad, gamma, lr=group["lr"], momentum=group["momentum"]
+    )
+    return after * supernet.alive
+
+
+@torch.no_grad()
+def shared_accuracy(supernet: Supernet, batches: list[Batch], *, amp: bool) -> float:
+    """Accuracy of the present architecture under the shared weights.
+
+    Batch norms use the statistics of the batch: the running ones lag behind while λ moves.
+    """
+    norms = [m for m in supernet.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    was_training = supernet.training
+    supernet.train()
+    counters = [norm.num_batches_tracked.clone() for norm in norms if norm.num_batches_tracked is not None]
+    for norm in norms:
+        norm.momentum = 0.0
+    correct = total = 0
+    try:
+        for images, labels in batches:
+            with autocast(images.device, amp):
+                logits = supernet(images)
+            correct += int((logits.argmax(1) == labels).sum())
+            total += len(labels)
+    finally:
+        for norm, momentum, counter in zip(norms, momenta, counters, strict=True):
+            norm.momentum = momentum
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked.copy_(counter)
+        supernet.train(was_training)
+    return correct / total
+
+
+def _loss(supernet: Supernet, batch: Batch, config: SearchConfig) -> tuple[Tensor, Tensor]:
+    images, labels = batch
+    with autocast(images.device, config.amp):
+        logits = supernet(images)
+        loss = F.cross_entropy(logits, labels)
+    return loss, logits

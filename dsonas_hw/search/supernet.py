@@ -1,0 +1,251 @@
+"""The supernet: the complete network with a λ on every edge, made for speed.
+
+    x    block input                      h_k  outputs of level k (level 0 is x)
+    λ_k  λ from level k to later levels   a    inputs of the operations still to run
+
+A level's outputs lie stacked, (nodes, B, H, W, C), so that all its weighted contributions to all later
+operations are one product, a ← a + λ_k·h_k (Eq. 3), whatever the number of edges. The block output is
+ReLU(BN(Σ λ·W h)) + x (Eq. 4): λ scales the small 1×1 weights, not the large activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dsonas_hw.architecture.architecture import Architecture, Block, close_block, complete_block
+from dsonas_hw.space.operations import Layer
+from dsonas_hw.space.space import SearchSpace
+
+BN_EPS = 2e-5
+
+
+def batch_norm(channels: int) -> nn.BatchNorm2d:
+    """Batch norm whose scale is fixed to one: λ alone scales an edge."""
+    norm = nn.BatchNorm2d(channels, eps=BN_EPS)
+    norm.weight.requires_grad_(False)
+    return norm
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+    return nn.Sequential(conv, batch_norm(out_channels), nn.ReLU(inplace=True))
+
+
+def build_layer(layer: Layer, channels: int) -> nn.Module:
+    """A primitive layer of an operation, C channels in and out."""
+    k, padding = layer.kernel_size, layer.padding
+    if layer.kind == "avgpool":
+        return nn.AvgPool2d(k, 1, padding, count_include_pad=False)
+    if layer.kind == "maxpool":
+        return nn.MaxPool2d(k, 1, padding)
+    groups = channels if layer.kind == "depthwise" else 1
+    return nn.Conv2d(channels, channels, k, 1, padding, layer.dilation, groups, bias=False)
+
+
+class SupernetBlock(nn.Module):
+    """One block; its λ are given to `forward`, since blocks may share them."""
+
+    def __init__(self, space: SearchSpace, channels: int, *, shortcut: bool) -> None:
+        super().__init__()
+        self.space = space
+        self.channels = channels
+        self.operations = nn.ModuleDict()
+        self.merge = nn.ParameterDict()
+        """Node → its part of the 1×1 convolution, (C in, C out)."""
+        bound = (3.0 / (space.num_nodes * channels)) ** 0.5
+        for node in range(1, space.num_nodes + 1):
+            layers = [build_layer(layer, channels) for layer in space.operation_of(node).layers]
+            norm = [batch_norm(channels)] if layers else []
+            self.operations[str(node)] = nn.Sequential(*layers, *norm)
+            self.merge[str(node)] = nn.Parameter(torch.empty(channels, channels).uniform_(-bound, bound))
+        self.merge_norm = batch_norm(channels)
+        self.shortcut = conv_bn_relu(channels, channels, 1) if shortcut else None
+        self.keep(complete_block(space))
+
+    def keep(self, block: Block) -> None:
+        """Remove every node that `block` does not have, with its weights."""
+        for node in [int(name) for name in self.operations]:
+            if node not in block.nodes:
+                del self.operations[str(node)]
+                del self.merge[str(node)]
+        if block.is_identity:
+            self.merge_norm = nn.Identity()  # type: ignore[assignment]
+        by_level = [
+            [n for n in block.nodes if self.space.level_of(n) == level] for level in range(self.space.levels)
+        ]
+        self.levels: list[list[int]] = [nodes for nodes in by_level if nodes]
+        position = {edge: i for i, edge in enumerate(self.space.edges)}
+        output = self.space.num_nodes + 1
+        later = [node for nodes in self.levels for node in nodes]
+        self.edge_index: list[Tensor] = []
+        """Per source level (the input first): positions of λ, (later operations, operations of the level)."""
+        self.output_index: list[Tensor] = []
+        for sources in [[0], *self.levels]:
+            if sources != [0]:
+                later = later[len(sources) :]
+                self.output_index.append(torch.tensor([position[s, output] for s in sources]))
+            if later:
+                self.edge_index.append(torch.tensor([[position[s, t] for s in sources] for t in later]))
+
+    def forward(self, x: Tensor, lam: Tensor) -> Tensor:
+        """x: (B, C, H, W), channels last; lam: (num_edges,). Returns (B, C, H, W)."""
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        if not self.levels:
+            return shortcut
+        batch, channels, height, width = x.shape
+        shape = (batch, height, width, channels)
+        h = x.permute(0, 2, 3, 1).contiguous().view(1, *shape)
+        pending: Tensor | None = None
+        merged: Tensor | None = None
+        for level, nodes in enumerate(self.levels):
+            flat = h.reshape(h.shape[0], -1)
+            weights = lam[self.edge_index[level]].to(flat.dtype)
+            pending = weights @ flat if pending is None else torch.addmm(pending, weights, flat)
+            current, pending = torch.split(pending, [len(nodes), pending.shape[0] - len(nodes)])
+            outputs = [
+                self.operations[str(node)](z.view(shape).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+                for node, z in zip(nodes, current.unbind(0), strict=True)
+            ]
+            h = F.relu(torch.stack(outputs))
+            scale = lam[self.output_index[level]].to(h.dtype)
+            merge = torch.stack([self.merge[str(node)] for node in nodes]).to(h.dtype) * scale[:, None, None]
+            joined = h.permute(1, 2, 3, 0, 4).reshape(-1, len(nodes) * channels)
+            merge = merge.reshape(-1, channels)
+            merged = joined @ merge if merged is None else torch.addmm(merged, joined, merge)
+        assert merged is not None
+        out = self.merge_norm(merged.view(shape).permute(0, 3, 1, 2))
+        return F.relu(out) + shortcut
+
+
+class Reduction(nn.Module):
+    """1×1 stride 2 + 3×3 stride 2; doubles the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.one = conv_bn_relu(channels, 2 * channels, 1, 2)
+        self.three = conv_bn_relu(channels, 2 * channels, 3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.one(x) + self.three(x)
+        return out
+
+
+class Supernet(nn.Module):
+    """The complete network; `lam` holds every λ, (num_lambda_sets, num_edges), ones at the start."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+        c = space.channels
+        if space.stem == "cifar":
+            self.stem = conv_bn_relu(space.input_shape[0], c, 3)
+        else:
+            self.stem = nn.Sequential(
+                conv_bn_relu(space.input_shape[0], c // 2, 3, 2), conv_bn_relu(c // 2, c, 3, 2)
+            )
+        self.stages = nn.ModuleList()
+        self.reductions = nn.ModuleList()
+        for stage, count in enumerate(space.stages):
+            if stage:
+                self.reductions.append(Reduction(c))
+                c *= 2
+            self.stages.append(
+                nn.ModuleList(
+                    SupernetBlock(space, c, shortcut=space.stage_shortcut and index == 0)
+                    for index in range(count)
+                )
+            )
+        self.head_norm = batch_norm(c)
+        self.classifier = nn.Linear(c, space.num_classes)
+        self.lam = nn.Parameter(torch.ones(space.num_lambda_sets, len(space.edges)))
+        self.register_buffer("alive", torch.ones_like(self.lam, dtype=torch.bool))
+        self.alive: Tensor
+        fixed = torch.tensor([s == 0 and t <= len(space.operations) for s, t in space.edges])
+        self.register_buffer("fixed", fixed & (not space.first_level_lambda), persistent=False)
+        self.fixed: Tensor
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        self.to(memory_format=torch.channels_last)
+
+    def blocks(self) -> Iterable[SupernetBlock]:
+        for stage in self.stages:
+            yield from stage  # type: ignore[misc]
+
+    def weights(self) -> list[nn.Parameter]:
+        """W: every trained parameter but λ."""
+        return [p for n, p in self.named_parameters() if n != "lam" and p.requires_grad]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images: (B, C, H, W). Returns logits, (B, classes)."""
+        x = self.stem(images.contiguous(memory_format=torch.channels_last))
+        lam = torch.where(self.fixed, 1.0, self.lam)
+        number = 0
+        for stage, blocks in enumerate(self.stages):
+            if stage:
+                x = self.reductions[stage - 1](x)
+            for block in blocks:  # type: ignore[attr-defined]
+                x = block(x, lam[0 if self.space.share else number])
+                number += 1
+        x = F.relu(self.head_norm(x)).mean(dim=(2, 3))
+        logits: Tensor = self.classifier(x)
+        return logits
+
+    # -- what is alive --------------------------------------------------------------------------------------
+
+    def blocks_of(self, lam: Tensor) -> tuple[Block, ...]:
+        """Per λ set, the block that the nonzero entries of `lam` leave."""
+        nonzero = ((lam.detach() > 0) & self.alive | self.fixed).cpu().tolist()
+        return tuple(
+            close_block(self.space, [e for e, on in zip(self.space.edges, row, strict=True) if on])
+            for row in nonzero
+        )
+
+    def architecture(self, blocks: Sequence[Block], *, width: int) -> Architecture:
+        """The network of these blocks, one per λ set, at a deployment width."""
+        per_block = tuple(blocks) * (self.space.num_blocks if self.space.share else 1)
+        return Architecture(space=self.space, blocks=per_block, width=width)
+
+    @torch.no_grad()
+    def silence_dead(self, blocks: Sequence[Block]) -> None:
+        """Set the λ of edges on no path from input to output to zero.
+
+        A node that nothing feeds would still add the constant that its batch norm makes of zeros; silenced
+        as soon as it dies, removing it later changes nothing.
+        """
+        self.lam.mul_(self._edge_mask(blocks))
+
+    def _edge_mask(self, blocks: Sequence[Block]) -> Tensor:
+        output = self.space.num_nodes + 1
+        rows = []
+        for block in blocks:
+            kept = {(s, t) for t, sources in enumerate(block.inputs, start=1) for s in sources}
+            kept |= {(s, output) for s in block.output}
+            rows.append([edge in kept for edge in self.space.edges])
+        return torch.tensor(rows, device=self.lam.device)
+
+    @torch.no_grad()
+    def prune(self, blocks: Sequence[Block], optimizer: torch.optim.Optimizer | None = None) -> int:
+        """Physically remove what `blocks` do not have; outputs stay the same.
+
+        optimizer: of W; the parameters that go leave it with their state. Returns how many parameters went.
+        """
+        mask = self._edge_mask(blocks)
+        self.alive.logical_and_(mask)
+        self.lam.mul_(mask)
+        before = {id(p): p for p in self.weights()}
+        for number, block in enumerate(self.blocks()):
+            block.keep(blocks[0 if self.space.share else number])
+        left = {id(p) for p in self.weights()}
+        gone = [p for key, p in before.items() if key not in left]
+        if optimizer is not None:
+            removed = {id(p) for p in gone}
+            for group in optimizer.param_groups:
+                group["params"] = [p for p in group["params"] if id(p) not in removed]
+            for parameter in gone:
+                optimizer.state.pop(parameter, None)
+        return sum(p.numel() for p in gone)
