@@ -26,8 +26,6 @@ class Constant:
     """Its elements, if they are few and known."""
     num_stored: int = 0
     """Elements that the file stores for it; a broadcast or generated constant stores fewer than it has."""
-    follows_batch: bool = False
-    """Computed from the shape of an activation, so that it is right for every batch size."""
 
     @property
     def scalar(self) -> float | None:
@@ -106,10 +104,13 @@ def convert_node(proto: onnx.NodeProto, rename: Mapping[str, str]) -> Node:
         if attribute.type not in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
             value = onnx.helper.get_attribute_value(attribute)
             attributes[attribute.name] = value.decode(errors="replace") if isinstance(value, bytes) else value
+    inputs = list(proto.input)
+    if len(attributes) < len(proto.attribute):  # what nested graphs take from outside is read as well
+        inputs.extend(sorted(_tensors_read(proto) - set(inputs)))
     return Node(
         op=proto.op_type,
         name=proto.name,
-        inputs=tuple(rename.get(name, name) for name in proto.input),
+        inputs=tuple(rename.get(name, name) for name in inputs),
         outputs=tuple(rename.get(name, name) for name in proto.output),
         attributes=attributes,
         domain="" if proto.domain == "ai.onnx" else proto.domain,
