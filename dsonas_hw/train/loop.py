@@ -137,8 +137,8 @@ class StopSignal:
 class EpochMeter:
     """Mean loss and accuracy of the steps so far, kept on the device so that no step waits for it.
 
-    `check` raises when a loss was not finite and names the step; call it every few steps and before a
-    checkpoint, so that no checkpoint holds broken weights.
+    `check` raises when a loss or gradient was not finite and names the step; call it every few steps and
+    before a checkpoint, so that no checkpoint holds broken weights.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -149,16 +149,18 @@ class EpochMeter:
         self.num_images = 0
 
     @torch.no_grad()
-    def update(self, step: int, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Take in one step's mean loss () and logits (N, classes)."""
+    def update(
+        self, step: int, loss: Tensor, logits: Tensor, labels: Tensor, *, grad_norm: Tensor | None = None
+    ) -> None:
+        """Take in one step's mean loss () and logits (N, classes), and the norm of its gradient if known."""
         self._loss_sum += loss.detach() * len(labels)
         self._num_correct += (logits.detach().argmax(1) == labels).sum()
-        bad = (self._bad_step < 0) & ~torch.isfinite(loss.detach())
-        self._bad_step.masked_fill_(bad, step)
+        watched = loss.detach() if grad_norm is None else loss.detach() + grad_norm
+        self._bad_step.masked_fill_((self._bad_step < 0) & ~torch.isfinite(watched), step)
         self.num_images += len(labels)
 
     def check(self, where: str, advice: str) -> None:
-        """Raise if any loss so far was NaN or infinite.
+        """Raise if any loss or gradient so far was NaN or infinite.
 
         where: e.g. "retraining, epoch 3"; advice: what to change.
 
@@ -167,7 +169,9 @@ class EpochMeter:
         """
         step = int(self._bad_step)
         if step >= 0:
-            raise DivergedError(f"the loss became NaN or infinite in {where}, step {step + 1}; {advice}")
+            raise DivergedError(
+                f"the loss or its gradient became NaN or infinite in {where}, step {step + 1}; {advice}"
+            )
 
     @property
     def loss(self) -> float | None:

@@ -1,0 +1,194 @@
+"""Training of a derived architecture from scratch, with the paper's recipe (DSO-NAS, 4.2 and 4.3).
+
+each epoch: steps on all training images → test → a line of metrics.jsonl → checkpoint
+at the end: weights.npz, retrain.json
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.architecture.lower import lower
+from dsonas_hw.config import RunConfig
+from dsonas_hw.errors import RunError, UserError
+from dsonas_hw.files import read_json_lines, write_json, write_text
+from dsonas_hw.kernel.costs import count_costs
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.train.data import Dataset
+from dsonas_hw.train.loop import DivergedError, Interrupted, Progress, StopSignal
+from dsonas_hw.train.recipe import with_epochs
+from dsonas_hw.train.trainer import StoppedError, Trainer
+from dsonas_hw.train.weights import WEIGHTS_NAME, architecture_hash, save_weights
+
+RESULT_NAME = "retrain.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrainResult:
+    """What `retrain.json` holds; the weights are in `weights.npz`."""
+
+    architecture: str
+    """`architecture_hash` of what was trained."""
+    dataset: str
+    epochs: int
+    test_accuracy: float
+    """Of the last epoch, not of the best; with the averaged weights if there is an average."""
+    test_error: float
+    num_params: int
+    seconds: float
+    """Of training and testing, over all resumed parts."""
+
+
+def retrain(
+    run: RunDirectory,
+    config: RunConfig,
+    architecture: Architecture,
+    dataset: Dataset,
+    *,
+    device: torch.device,
+    resume: bool = False,
+    epochs: int | None = None,
+    progress: Progress | None = None,
+) -> RetrainResult:
+    """Train to the end and write weights.npz and retrain.json.
+
+    resume: go on from the newest good checkpoint, if there is one; otherwise start over, dropping what an
+        earlier retraining left in the run.
+    epochs: instead of the recipe's; a resumed run keeps what it was started with.
+
+    Raises:
+        Interrupted: SIGINT or SIGTERM; everything up to the last step is in a checkpoint.
+        DivergedError: the loss or its gradient is no longer finite; names the step.
+        RunError: the checkpoint belongs to another architecture, dataset or recipe.
+    """
+    _check_fit(architecture, dataset)
+    state, warnings = run.load_checkpoint("retrain") if resume else (None, [])
+    if state is not None and epochs is None:
+        epochs = _stored_epochs(state)
+    recipe = with_epochs(config.retrain, epochs) if epochs else config.retrain
+    trainer = Trainer(
+        architecture, dataset, recipe, seed=config.seed, device=device, num_workers=config.data.num_workers
+    )
+    identity = {
+        "architecture": architecture_hash(architecture),
+        "dataset": dataset.name,
+        "recipe": recipe.model_dump(mode="json"),
+        "steps_per_epoch": len(trainer.batches),
+        "seed": config.seed,
+    }
+
+    def save() -> None:
+        run.save_checkpoint("retrain", trainer.epoch, {**identity, **trainer.state_dict()})
+
+    def report(text: str = "") -> None:
+        if progress is not None:
+            progress(trainer.num_steps, recipe.epochs * len(trainer.batches), text or _describe(trainer))
+
+    if state is None:
+        _forget(run)
+        save()
+    else:
+        _load(run, trainer, identity, state)
+    for warning in warnings:
+        report(f"warning: {warning}")
+    with StopSignal() as stop:
+        while trainer.epoch < recipe.epochs:
+            try:
+                row = trainer.run_epoch(stop, report)
+            except StoppedError:
+                save()
+                raise _interrupted(run, trainer) from None
+            except DivergedError as error:
+                kept = run.list_checkpoints("retrain")[-1].name
+                raise DivergedError(f"{error}; the last good checkpoint is {kept}") from None
+            run.log("metrics.jsonl", row)
+            done = trainer.epoch == recipe.epochs
+            if done or stop.requested or trainer.epoch % recipe.checkpoint_every == 0:
+                save()
+            report()
+            if stop.requested and not done:
+                raise _interrupted(run, trainer)
+    return _finish(run, trainer, identity, architecture)
+
+
+def _finish(
+    run: RunDirectory, trainer: Trainer, identity: Mapping[str, Any], architecture: Architecture
+) -> RetrainResult:
+    assert trainer.test_accuracy is not None
+    save_weights(run.path / WEIGHTS_NAME, architecture, trainer.deployed_arrays())
+    result = RetrainResult(
+        architecture=identity["architecture"],
+        dataset=identity["dataset"],
+        epochs=trainer.recipe.epochs,
+        test_accuracy=trainer.test_accuracy,
+        test_error=1 - trainer.test_accuracy,
+        num_params=count_costs(lower(architecture)).params,
+        seconds=round(trainer.seconds, 3),
+    )
+    write_json(run.path / RESULT_NAME, asdict(result))
+    return result
+
+
+def _interrupted(run: RunDirectory, trainer: Trainer) -> Interrupted:
+    return Interrupted(
+        f"interrupted in epoch {trainer.epoch + 1} of {trainer.recipe.epochs}; "
+        f"resume with: dsonas-hw retrain {run.path} --resume"
+    )
+
+
+def _describe(trainer: Trainer) -> str:
+    epochs = trainer.recipe.epochs
+    tested = "" if trainer.test_accuracy is None else f", test accuracy {trainer.test_accuracy:.2%}"
+    return f"epoch {min(trainer.epoch + 1, epochs)} of {epochs}{tested}"
+
+
+def _check_fit(architecture: Architecture, dataset: Dataset) -> None:
+    space = architecture.space
+    if dataset.input_shape != space.input_shape or dataset.num_classes != space.num_classes:
+        raise UserError(
+            f"the architecture is for images of {'×'.join(map(str, space.input_shape))} and "
+            f"{space.num_classes} classes; {dataset.name} has {'×'.join(map(str, dataset.input_shape))} and "
+            f"{dataset.num_classes}"
+        )
+
+
+def _stored_epochs(state: Mapping[str, Any]) -> int | None:
+    recipe = state.get("recipe")
+    epochs = recipe.get("epochs") if isinstance(recipe, dict) else None
+    return epochs if isinstance(epochs, int) and epochs > 0 else None
+
+
+def _load(run: RunDirectory, trainer: Trainer, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Go on from a checkpoint of this retraining; what was logged after it is dropped."""
+    different = [name for name, value in identity.items() if state.get(name) != value]
+    if different:
+        raise RunError(
+            f"the checkpoints in {run.checkpoints} belong to a retraining with another {different[0]}; "
+            "start over with --restart"
+        )
+    try:
+        trainer.load_state_dict(state)
+        run.truncate_logs(state["log_sizes"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        raise RunError(
+            f"a checkpoint in {run.checkpoints} does not fit this retraining ({type(error).__name__}); "
+            "start over with --restart"
+        ) from None
+
+
+def _forget(run: RunDirectory) -> None:
+    """Remove what an earlier retraining left: checkpoints, its lines of the log, weights and result."""
+    for path in run.list_checkpoints("retrain"):
+        path.unlink(missing_ok=True)
+    for name in (WEIGHTS_NAME, RESULT_NAME):
+        (run.path / name).unlink(missing_ok=True)
+    log = run.log_path("metrics.jsonl")
+    if log.exists():
+        rows = [row for row in read_json_lines(log) if row.get("stage") != "retrain"]
+        write_text(log, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

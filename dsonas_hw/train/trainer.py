@@ -1,0 +1,209 @@
+"""One training from scratch as a state that steps forward, can be stored between any two steps, and resumed.
+
+The order of the images, their augmentation, the learning rate and the drop-path rate depend on the position
+(epoch, step) alone; weights, momentum, weight average, sums of the epoch and random state are in
+`state_dict`. So a resumed training ends with the same weights, bit for bit on a CPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+
+from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.architecture.onnx import Array
+from dsonas_hw.config import RetrainConfig
+from dsonas_hw.train.data import Dataset
+from dsonas_hw.train.data_batches import Batch, Batches
+from dsonas_hw.train.ema import WeightAverage
+from dsonas_hw.train.loop import (
+    EpochMeter,
+    StopSignal,
+    autocast,
+    evaluate_accuracy,
+    random_state,
+    restore_random_state,
+    seed_everything,
+)
+from dsonas_hw.train.network import DerivedNetwork
+from dsonas_hw.train.recipe import LearningRate, build_augmentation, build_optimizer
+from dsonas_hw.train.regularise import classification_loss
+
+STEPS_BETWEEN_CHECKS = 20
+"""A look at the loss waits for the device; a NaN is noticed that late, but its step is named exactly."""
+
+
+class StoppedError(Exception):
+    """A stop was requested; the trainer stands between two steps and can be stored."""
+
+
+class Trainer:
+    """A network in training; `epoch` and `step` count what is done."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        dataset: Dataset,
+        recipe: RetrainConfig,
+        *,
+        seed: int,
+        device: torch.device,
+        num_workers: int | None = None,
+    ) -> None:
+        self.recipe, self.device = recipe, device
+        self.learning_rate = LearningRate(recipe)
+        seed_everything(seed)
+        network = DerivedNetwork(architecture, dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0)
+        self.network = network.to(device)
+        self.optimizer = build_optimizer(self.network, recipe)
+        self.average = WeightAverage(self.network, decay=recipe.ema) if recipe.ema else None
+        self.batches = Batches(
+            images=dataset.train,
+            dataset=dataset,
+            batch_size=recipe.batch_size,
+            seed=seed,
+            augmentation=build_augmentation(dataset, recipe),
+            drop_last=len(dataset.train) >= recipe.batch_size,  # a rest of one image has no batch statistics
+            device=device,
+            num_workers=num_workers,
+        )
+        self.test_batches = Batches(
+            images=dataset.test,
+            dataset=dataset,
+            batch_size=recipe.batch_size,
+            shuffle=False,
+            device=device,
+            num_workers=num_workers,
+        )
+        self.epoch, self.step = 0, 0
+        self.meter = EpochMeter(device)
+        self.test_accuracy: float | None = None
+        """After the last whole epoch; with the averaged weights if there is an average."""
+        self._seconds, self._started_s = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent so far, over all resumed parts."""
+        return self._seconds + time.monotonic() - self._started_s
+
+    @property
+    def num_steps(self) -> int:
+        return self.epoch * len(self.batches) + self.step
+
+    # -- going forward -------------------------------------------------------------------------------------
+
+    def run_epoch(self, stop: StopSignal, after_steps: Callable[[], None]) -> dict[str, Any]:
+        """The rest of the present epoch and its test; returns its line for the log.
+
+        after_steps: called every few steps.
+
+        Raises:
+            StoppedError: `stop` was requested.
+            DivergedError: the loss or its gradient is no longer finite.
+        """
+        self.network.train()
+        self.network.drop_path.rate = self.recipe.drop_path * self.epoch / self.recipe.epochs
+        for batch in self.batches.epoch(self.epoch, self.step):
+            self.train_step(batch)
+            if self.step % STEPS_BETWEEN_CHECKS == 0:
+                self.check()
+                after_steps()
+            if stop.requested:
+                raise StoppedError
+        self.check()
+        self.test_accuracy = self.test(stop)
+        row = {
+            "stage": "retrain",
+            "epoch": self.epoch + 1,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": self.meter.loss,
+            "train_accuracy": self.meter.accuracy,
+            "test_accuracy": self.test_accuracy,
+            "seconds": round(self.seconds, 3),
+        }
+        self.epoch, self.step, self.meter = self.epoch + 1, 0, EpochMeter(self.device)
+        return row
+
+    def train_step(self, batch: Batch) -> None:
+        images, labels = batch
+        recipe = self.recipe
+        lr = self.learning_rate.at(self.epoch + self.step / len(self.batches))
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        with autocast(self.device, recipe.amp):
+            logits, auxiliary = self.network.forward_with_auxiliary(images)
+        loss = classification_loss(
+            logits.float(),
+            labels,
+            auxiliary_logits=None if auxiliary is None else auxiliary.float(),
+            auxiliary_weight=recipe.aux_weight,
+            label_smoothing=recipe.label_smoothing,
+        )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.grad_clip)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.network)
+        self.meter.update(self.step, loss, logits, labels, grad_norm=grad_norm)
+        self.step += 1
+
+    def test(self, stop: StopSignal) -> float:
+        """Accuracy on the test images with the weights that would be deployed."""
+
+        def until_stopped() -> Iterator[Batch]:
+            for batch in self.test_batches.epoch(0):
+                if stop.requested:
+                    raise StoppedError
+                yield batch
+
+        with self.average.applied_to(self.network) if self.average else nullcontext():
+            return evaluate_accuracy(self.network, until_stopped(), device=self.device, amp=self.recipe.amp)
+
+    def check(self) -> None:
+        """Refuse to go on, and to be stored, with broken weights.
+
+        Raises:
+            DivergedError: names the step.
+        """
+        self.meter.check(
+            f"retraining, epoch {self.epoch + 1}",
+            f"lower retrain.lr (now {self.recipe.lr:g}) or retrain.grad_clip (now {self.recipe.grad_clip:g})",
+        )
+
+    def deployed_arrays(self) -> dict[str, Array]:
+        """The averaged weights if there is an average, else the weights."""
+        with self.average.applied_to(self.network) if self.average else nullcontext():
+            return self.network.named_arrays()
+
+    # -- storing and going on ------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values from which `load_state_dict` goes on."""
+        self.check()
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "random": random_state(),
+            "meter": self.meter.state_dict(),
+            "test_accuracy": self.test_accuracy,
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.meter.load_state_dict(state["meter"])
+        restore_random_state(state["random"])
+        self.epoch, self.step = int(state["epoch"]), int(state["step"])
+        self.test_accuracy, self._seconds = state["test_accuracy"], float(state["seconds"])

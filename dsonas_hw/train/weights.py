@@ -1,0 +1,67 @@
+"""Trained weights on disk: one .npz of plain arrays (no pickle), tied to the architecture they belong to."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.architecture.graph import build_graph
+from dsonas_hw.architecture.onnx import Array, random_weights
+from dsonas_hw.device.fingerprint import short_hash
+from dsonas_hw.errors import RunError
+from dsonas_hw.files import atomic_write
+
+WEIGHTS_NAME = "weights.npz"
+_ARCHITECTURE = "architecture"
+_HEADER_BYTES = 65_536
+"""More than the header of any array that we write."""
+
+
+def architecture_hash(architecture: Architecture) -> str:
+    """Equal for equal architectures (space, blocks and width)."""
+    return short_hash(architecture.to_json())
+
+
+def save_weights(path: Path, architecture: Architecture, arrays: Mapping[str, Array]) -> None:
+    """Replace the file at once."""
+    with atomic_write(path) as file:
+        np.savez(file, **{_ARCHITECTURE: np.array(architecture_hash(architecture))}, **arrays)  # type: ignore[arg-type]
+
+
+def load_weights(path: Path, architecture: Architecture) -> dict[str, Array]:
+    """The weights of an architecture, as `DerivedNetwork.named_arrays` gave them.
+
+    Raises:
+        RunError: missing, damaged, or the weights of another architecture.
+    """
+    shapes = {name: array.shape for name, array in random_weights(build_graph(architecture)).items()}
+    limit = sum(4 * prod(shape) + _HEADER_BYTES for shape in shapes.values()) + _HEADER_BYTES
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > limit:
+                raise RunError(f"{path} is larger than the weights of this architecture; train again")
+        with np.load(path, allow_pickle=False) as file:
+            if str(file[_ARCHITECTURE]) != architecture_hash(architecture):
+                raise RunError(f"{path} belongs to another architecture; run `dsonas-hw retrain` again")
+            arrays = {name: file[name] for name in shapes}
+    except FileNotFoundError:
+        raise RunError(f"{path} does not exist; run `dsonas-hw retrain` first") from None
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        zipfile.BadZipFile,
+        NotImplementedError,
+        MemoryError,
+    ) as error:
+        raise RunError(f"{path} is damaged ({type(error).__name__}); run `dsonas-hw retrain` again") from None
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or arrays[name].dtype != np.float32:
+            raise RunError(f"{path} is damaged ({name} does not fit); run `dsonas-hw retrain` again")
+    return arrays
