@@ -15,6 +15,10 @@ from dsonas_hw.budget import Budget, format_quantity
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.space.space import SearchSpace
 
+COMPLETE_OVER_BUDGET = (1.5, 6.0)
+"""Cost of the complete network / limit within which a search has something to prune and something to keep."""
+IDEAL_COMPLETE_OVER_BUDGET = 2.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
@@ -67,11 +71,32 @@ def fit_width(architecture: Architecture, budgets: Sequence[Budget], target: Tar
     return Fit(architecture=architecture.with_width(widths[low - 1]), ratio=ratios[low - 1])
 
 
-def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts, *, width: int) -> None:
+def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> int:
+    """The deployment width to steer the search for, where the user has not set one.
+
+    The search's own width, unless the complete network is there so cheap that nothing would be pruned, or so
+    dear that hardly anything would be left: then the width at which the budget is nearest to 40 % of it
+    (the paper's networks keep about a third).
+    """
+    low, high = COMPLETE_OVER_BUDGET
+    complete = complete_architecture(space)
+    if not budgets or low <= budget_ratio(complete, budgets, target) <= high:
+        return space.channels
+    widths, first, last = space.widths(), 0, len(space.widths()) - 1
+    while first < last:
+        middle = (first + last) // 2
+        if budget_ratio(complete.with_width(widths[middle]), budgets, target) < IDEAL_COMPLETE_OVER_BUDGET:
+            first = middle + 1
+        else:
+            last = middle
+    return widths[first]
+
+
+def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> None:
     """Refuse budgets that no network of the space meets, or that every one does, before any training.
 
-    width: the deployment width that the search is steered for. The smallest network is every block an
-    identity at the narrowest width; the largest is the complete one at the widest.
+    The smallest network is every block an identity at the narrowest width; the largest is the complete one
+    at the widest.
 
     Raises:
         BudgetError: names the budget, the reason and the feasible range.

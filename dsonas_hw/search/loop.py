@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dsonas_hw.architecture.architecture import Architecture, Block, close_block
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.architecture.fit import budget_ratio
+from dsonas_hw.architecture.fit import budget_ratio, choose_width
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import UserError
@@ -85,7 +85,7 @@ class Search:
         self.budgets = budgets
         self.progress = progress or (lambda done, total, text: None)
         self.device = resolve_train_device(config.train_on)
-        self.width = config.retrain.width or space.channels
+        self.width = config.retrain.width or choose_width(space, budgets, target)
         seed_everything(config.seed)
         self.supernet = Supernet(space).to(self.device)
         cfg = config.search
@@ -128,8 +128,8 @@ class Search:
         smaller = min(len(w_images), len(lam_images))
         if smaller < cfg.batch_size:
             raise UserError(
-                f"{dataset.name}: the smaller part of the W:λ split has {smaller} images, fewer than one batch "
-                f"of {cfg.batch_size}; give a smaller search.batch_size or more images"
+                f"{dataset.name}: the smaller part of the W:λ split has {smaller} images, fewer than one "
+                f"batch of {cfg.batch_size}; give a smaller search.batch_size or more images"
             )
 
         def train(images: Any, seed: int) -> Batches:
@@ -252,9 +252,9 @@ class Search:
             self._look(blocks)
             if all(block.is_identity for block in blocks):
                 raise UserError(
-                    f"the search collapsed in epoch {self.epoch + 1}: every block was pruned to the identity; "
-                    "lower search.gamma or give a tighter --budget, which steers it. The path up to here can "
-                    f"be used: dsonas-hw derive {self.run_directory.path}"
+                    f"the search collapsed in epoch {self.epoch + 1}: every block became the identity; "
+                    "lower search.gamma, or give a tighter --budget, which steers it. The path up to here "
+                    f"can be used: dsonas-hw derive {self.run_directory.path}"
                 )
             self._record(decision.gamma)
 

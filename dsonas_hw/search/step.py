@@ -30,10 +30,9 @@ def weight_step(
 def lambda_gradient(supernet: Supernet, batch: Batch, config: SearchConfig) -> Tensor:
     """∇G(λ) of the loss on images of the λ part; left in `supernet.lam.grad` and returned."""
     loss, _ = _loss(supernet, batch, config)
-    supernet.lam.grad = None
-    loss.backward(inputs=[supernet.lam])  # type: ignore[no-untyped-call]
-    assert supernet.lam.grad is not None
-    return supernet.lam.grad.clamp_(-config.grad_clip, config.grad_clip)
+    (gradient,) = torch.autograd.grad(loss, [supernet.lam])
+    supernet.lam.grad = gradient.clamp_(-config.grad_clip, config.grad_clip)
+    return gradient
 
 
 def lambda_after(supernet: Supernet, optimizer: APGNAG, gamma: Tensor, *, keep_momentum: bool) -> Tensor:
