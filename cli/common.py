@@ -19,7 +19,9 @@ EXIT_ESTIMATED = 3
 
 def json_option(function: F) -> F:
     """`--json`: one object (or one line per item) on stdout; all else goes to stderr."""
-    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, for machines.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, for machines.")(
+        function
+    )
 
 
 def print_json(value: object) -> None:

@@ -75,8 +75,9 @@ def main(args: Sequence[str] | None = None) -> None:
     try:
         cli.main(args=list(args) if args is not None else None, prog_name="dsonas-hw", standalone_mode=False)
     except UserError as error:
-        click.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(2)
+        prefix = "error: " if error.exit_code == 2 else ""
+        click.echo(prefix + " ".join(str(error).split()), err=True)
+        sys.exit(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)

@@ -11,7 +11,9 @@ from types import ModuleType
 
 
 class UserError(Exception):
-    """Bad usage or bad input: shown as one line, exit code 2, never a traceback."""
+    """Bad usage or bad input: shown as one line, never a traceback."""
+
+    exit_code = 2
 
 
 class BudgetError(UserError):

@@ -10,7 +10,7 @@ from typing import Literal
 from dsonas_hw.architecture.architecture import Architecture, Block
 from dsonas_hw.architecture.graph import INPUT, BlockSegment, Node, Segment, build_graph, list_segments
 from dsonas_hw.architecture.lower import lower, lower_node, lower_segment
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.model import LatencyModel, Source
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel, peak_activation_elements
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.operations import get_operation
@@ -44,6 +44,11 @@ class TargetCosts:
         self.batch_size = batch_size
         self.precision = precision
         self._block_costs: dict[tuple[BlockSegment, CostName], float] = {}
+
+    @property
+    def source(self) -> Source:
+        """Where its latencies come from; counted costs are exact whatever it says."""
+        return self.latency_model.source if self.latency_model else "estimated"
 
     def costs(self, architecture: Architecture) -> Costs:
         """Every known cost of a network at its width."""

@@ -120,7 +120,7 @@ def _node_title(space: SearchSpace, node: int) -> str:
 
 def _level_labels(layout: BlockLayout) -> str:
     return "".join(
-        f'<text x="4" y="{_n(y + 3.5)}" font-size="10" text-anchor="start" fill="currentColor" '
+        f'<text x="4" y="{_n(y + 3.5)}" font-size="11" text-anchor="start" fill="currentColor" '
         f'opacity=".6">level {level + 1}</text>'
         for level, y in layout.levels
     )
@@ -174,7 +174,7 @@ def _edges(space: SearchSpace, layout: BlockLayout) -> str:
             if edge[0] == source
         )
         groups.append(
-            f'<g class="edges" fill="none" stroke="{colour}" stroke-width="{stroke:.2g}" '
+            f'<g class="edges{" of-input" if source == INPUT_NODE else ""}" fill="none" stroke="{colour}" stroke-width="{stroke:.2g}" '
             f'stroke-linecap="round" opacity="{faded:.2f}">{paths}</g>'
         )
     return "".join(groups)

@@ -21,7 +21,7 @@ _LARGEST_SCALE = 0.8
 def list_steps(architecture: Architecture) -> list[tuple[str, str]]:
     """(what, its shape) from image to classes, a stage in one step.
 
-    Example: ``("8 blocks", "48 × 32 × 32")``.
+    Example: ``("8 blocks", "48×32×32")``.
     """
     space = architecture.space
     steps = [("image", _shape(space.input_shape))]
@@ -129,4 +129,4 @@ def _stage_step(count: int, shape: tuple[int, ...]) -> tuple[str, str]:
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    return " × ".join(map(str, shape))
+    return "×".join(map(str, shape))

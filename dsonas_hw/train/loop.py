@@ -21,11 +21,12 @@ from dsonas_hw.errors import DeviceError, UserError
 
 Progress = Callable[[int, int, str], None]
 """Called as (steps done, steps in all, a few words for the reader)."""
-EXIT_INTERRUPTED = 130
 
 
 class Interrupted(UserError):  # noqa: N818 - nothing went wrong
-    """SIGINT or SIGTERM stopped a stage after a checkpoint; the message says how to resume (exit 130)."""
+    """SIGINT or SIGTERM stopped a stage after a checkpoint; the message says how to resume."""
+
+    exit_code = 130
 
 
 class DivergedError(UserError):

@@ -1,0 +1,165 @@
+"""Options that make a run's configuration: preset ◁ `--config` file ◁ options ◁ `--set`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from dsonas_hw.errors import DataError, RunError, UserError, closest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PRESET_OF_DATASET = {
+    "digits": "digits",
+    "fashion-mnist": "fashion-mnist",
+    "cifar10": "cifar10",
+    "cifar100": "cifar10",
+    "imagenet": "imagenet",
+}
+#: option → place in the configuration
+_PLACES = {
+    "dataset": ("data", "dataset"),
+    "data_dir": ("data", "data_dir"),
+    "device": ("target", "device"),
+    "runtime": ("target", "runtime"),
+    "precision": ("target", "precision"),
+    "batch_size": ("target", "batch_size"),
+    "threads": ("target", "threads"),
+    "seed": ("seed",),
+    "train_on": ("train_on",),
+}
+
+_OPTIONS = [
+    click.option("--preset", help="Start from this preset (default: the dataset's own).  [digits, "
+                 "fashion-mnist, cifar10, cifar10-small, imagenet, …]"),
+    click.option("--config", "config_file", type=click.Path(path_type=Path, dir_okay=False),
+                 help="YAML file laid over the preset; unknown keys are refused."),
+    click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
+                 help="Any field of the configuration, e.g. --set search.epochs=60 --set space.share=false."),
+    click.option("--dataset", help="digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."),
+    click.option("--data-dir", type=click.Path(path_type=Path), help="Where the dataset's files are."),
+    click.option("--budget", "budget", multiple=True, metavar="LIMITS",
+                 help="mac=12M, flops=600M, params=3M, latency=5ms, memory=8MB, energy=20mJ; repeat it or "
+                      "give a comma list; all must hold."),
+    click.option("--device", help="Target whose costs count: local, 1080ti, … (see: dsonas-hw devices)."),
+    click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager."),
+    click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the deployed network."),
+    click.option("--batch-size", type=click.IntRange(1), help="Images per inference on the target."),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads of the inference."),
+    click.option("--train-on", help="Where training runs: cpu, cuda, cuda:1 (default: CUDA if there)."),
+    click.option("--seed", type=click.IntRange(0), help="Same seed, same machine: same result."),
+]  # fmt: skip
+
+
+def configuration_options(function: F) -> F:
+    """Add every option that `config_from_options` reads."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def profiles_option(function: F) -> F:
+    """`--profiles DIR`: where lookup tables are."""
+    return click.option(
+        "--profiles",
+        "profiles_directory",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Lookup tables (default: the user's data directory; see DSONAS_HW_HOME).",
+    )(function)
+
+
+def config_from_options(
+    *,
+    preset: str | None,
+    config_file: Path | None,
+    settings: tuple[str, ...],
+    budget: tuple[str, ...],
+    **options: Any,
+) -> Any:
+    """The checked configuration (`dsonas_hw.config.RunConfig`).
+
+    Raises:
+        UserError: an unknown preset or key, or a bad value.
+    """
+    from dsonas_hw.budget import parse_budgets
+    from dsonas_hw.config import build_config, load_config_file, load_preset, overlay
+
+    changes: dict[str, Any] = load_config_file(config_file) if config_file else {}
+    changes.pop("versions", None)
+    for name, value in options.items():
+        if value is not None:
+            changes = overlay(changes, _nest(_PLACES[name], value))
+    for setting in settings:
+        changes = overlay(changes, _parse_setting(setting))
+    if budget:
+        changes["budget"] = [part.strip() for text in budget for part in text.split(",") if part.strip()]
+    parse_budgets(changes.get("budget") or ())
+    dataset = (changes.get("data") or {}).get("dataset") if isinstance(changes.get("data"), dict) else None
+    name = preset or changes.get("preset") or _default_preset(dataset)
+    changes["preset"] = name
+    origin = str(config_file) if config_file and not settings else "configuration"
+    return build_config(overlay(load_preset(str(name)), changes), origin=origin)
+
+
+def _default_preset(dataset: object) -> str:
+    if dataset is None:
+        return "digits"
+    if str(dataset).startswith("folder:"):
+        return "cifar10"
+    if dataset in _PRESET_OF_DATASET:
+        return _PRESET_OF_DATASET[str(dataset)]
+
+    raise DataError(
+        f"unknown dataset {dataset!r}. {closest(str(dataset), [*_PRESET_OF_DATASET, 'folder:PATH'])}"
+    )
+
+
+def _nest(place: tuple[str, ...], value: Any) -> dict[str, Any]:
+    for key in reversed(place):
+        value = {key: value}
+    return value  # type: ignore[no-any-return]
+
+
+def _parse_setting(text: str) -> dict[str, Any]:
+    from dsonas_hw.config import parse_yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {text!r} is not KEY=VALUE, e.g. --set search.epochs=60")
+    parsed = parse_yaml(f"value: {value}", origin=f"--set {key}")["value"]
+    return _nest(tuple(key.strip().split(".")), parsed)
+
+
+def open_run(
+    out: Path | None, resume: Path | None, options: dict[str, Any], *, default_name: str | None = None
+) -> Any:
+    """(RunDirectory, RunConfig, resuming) from `--out`, `--resume` and the configuration's options.
+
+    Raises:
+        RunError: the directory cannot be used, or belongs to another configuration.
+    """
+    from dsonas_hw.run_directory import RunDirectory
+
+    if resume is None:
+        config = config_from_options(**options)
+        run = RunDirectory(out or _next_run(default_name or config.data.dataset.replace(":", "-")))
+        return run, config, False
+    if out is not None and out != resume:
+        raise RunError("--resume names the run directory already; leave --out away")
+    run = RunDirectory(resume)
+    config = run.load_config()
+    if any(value not in (None, ()) for value in options.values()):
+        run.create(config_from_options(**options), resume=True)
+    return run, config, True
+
+
+def _next_run(name: str) -> Path:
+    """runs/<name>-<n>, the first number that is free."""
+    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
+    number = 1
+    while (path := Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return path

@@ -1,0 +1,80 @@
+"""`dsonas-hw search`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from dsonas_hw.cli.common import json_option, print_json, say
+from dsonas_hw.cli.options import config_from_options, configuration_options, open_run, profiles_option
+from dsonas_hw.cli.progress import progress_bar
+
+EXAMPLES = """\b
+Examples:
+  dsonas-hw search --budget mac=200k
+  dsonas-hw search --dataset imagenet --budget mac=40M --device 1080ti --dry-run
+  dsonas-hw search --preset cifar10-small --data-dir ~/cifar --budget mac=3M,latency=2ms
+  dsonas-hw search --resume runs/cifar10-1
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@configuration_options
+@profiles_option
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory (default: runs/<dataset>-<n>).")
+@click.option("--resume", type=click.Path(path_type=Path), metavar="RUN", help="Go on with this run.")
+@click.option("--dry-run", is_flag=True, help="Show configuration, space and costs; train nothing.")
+@click.option("--download", is_flag=True, help="Fetch the dataset if it is not there.")
+@json_option
+def command(
+    out: Path | None,
+    resume: Path | None,
+    dry_run: bool,
+    download: bool,
+    profiles_directory: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Search an architecture under a budget: pretrain, then prune edges with APG-NAG.
+
+    The run directory then holds the path: every architecture the search passed. `derive` serves any budget
+    from it.
+    """
+    if dry_run:
+        from dsonas_hw.cli.dry_run import show_dry_run
+
+        show_dry_run(config_from_options(**options), as_json=as_json)
+        return
+    run, config, resuming = open_run(out, resume, options)
+    from dsonas_hw.task import load_data, prepare_task, space_of_config
+
+    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    dataset = load_data(config, download=download)
+    run.create(config, resume=resuming)
+    with run.lock():
+        from dsonas_hw.stages import derive, save_architecture, search_path
+
+        say(f"run directory: {run.path}")
+        with progress_bar("search") as report:
+            result = search_path(run, task, dataset, resume=resuming, progress=report)
+        derived = derive(run, task, task.budgets)
+        save_architecture(run, derived, task.budgets)
+    summary = {
+        "run": str(run.path),
+        "width": derived.architecture.width,
+        "ratio_before_fit": derived.ratio_before_fit,
+        "ratio": derived.ratio,
+        "num_points": result.num_points,
+        "seconds": round(result.seconds, 1),
+        "predicted": derived.costs.to_dict(),
+        "source": task.target.source,
+    }
+    if as_json:
+        print_json(summary)
+        return
+    from dsonas_hw.cli.derive import describe_derived
+
+    click.echo(f"{result.num_points} architectures on the path, {result.seconds:.0f} s")
+    describe_derived(derived, task)
+    click.echo(f"next: dsonas-hw retrain {run.path}")

@@ -1,0 +1,84 @@
+"""The stages of a run that choose its architecture, each from and to files of the run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dsonas_hw.architecture.architecture import Architecture, architecture_from_json, complete_architecture
+from dsonas_hw.budget import Budget, parse_budgets
+from dsonas_hw.errors import RunError
+from dsonas_hw.files import read_json, write_json
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.task import Task
+
+if TYPE_CHECKING:
+    from dsonas_hw.search.loop import SearchResult
+    from dsonas_hw.search.path import Derived
+    from dsonas_hw.train.data import Dataset
+    from dsonas_hw.train.loop import Progress
+
+
+def search_path(
+    run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, progress: Progress | None = None
+) -> SearchResult:
+    """Search: writes path.jsonl, lambda.jsonl, metrics.jsonl and checkpoints.
+
+    Raises:
+        Interrupted: by a signal; resumable.
+    """
+    from dsonas_hw.search.loop import Search
+
+    search = Search(
+        run, task.config, task.space, dataset, task.target, budgets=task.budgets, progress=progress
+    )
+    return search.run(resume=resume)
+
+
+def derive(run: RunDirectory, task: Task, budgets: Sequence[Budget], *, shrink: float = 1.0) -> Derived:
+    """Choose from the path and fit the width; nothing is written (see `save_architecture`).
+
+    Raises:
+        RunError: no search has been run here.
+        BudgetError: the path cannot reach the budgets.
+    """
+    from dsonas_hw.search.path import derive_architecture, load_path
+
+    space_json = complete_architecture(task.space).to_json()["space"]
+    return derive_architecture(load_path(run, space_json), budgets, task.target, shrink=shrink)
+
+
+def save_architecture(run: RunDirectory, derived: Derived, budgets: Sequence[Budget]) -> None:
+    """Write architecture.json: the architecture, its predicted costs, and the budgets it was derived for."""
+    data: dict[str, Any] = derived.architecture.to_json()
+    data["derived"] = {
+        "budgets": [str(budget) for budget in budgets],
+        "limits": {budget.name: budget.limit for budget in budgets},
+        "predicted": derived.costs.to_dict(),
+        "ratio_before_fit": derived.ratio_before_fit,
+        "ratio": derived.ratio,
+        "step": derived.point.step,
+        "shared_accuracy": derived.point.accuracy,
+    }
+    write_json(run.architecture_path, data)
+
+
+def load_architecture(run: RunDirectory) -> tuple[Architecture, tuple[Budget, ...]]:
+    """The run's architecture and the budgets it was derived for.
+
+    Raises:
+        RunError: nothing has been derived yet.
+        UserError: a damaged file.
+    """
+    if not run.architecture_path.is_file():
+        raise RunError(f"{run.path} has no architecture yet; run: dsonas-hw derive {run.path}")
+    data = read_json(run.architecture_path)
+    architecture = architecture_from_json(data, origin=str(run.architecture_path))
+    derived = data.get("derived", {})
+    try:
+        limits = {str(k): float(v) for k, v in derived["limits"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return architecture, parse_budgets(run.load_config().budget)
+    budgets = parse_budgets(derived["budgets"])
+    exact = tuple(Budget(name=b.name, limit=limits.get(b.name, b.limit)) for b in budgets)
+    return architecture, exact

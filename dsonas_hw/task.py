@@ -1,0 +1,125 @@
+"""From a configuration to what a run works on: images, search space, costs of the target, budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.architecture.fit import check_feasible
+from dsonas_hw.budget import Budget
+from dsonas_hw.config import RunConfig
+from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.space.space import SearchSpace
+
+if TYPE_CHECKING:
+    from dsonas_hw.train.data import Dataset
+
+#: Shapes and classes of the named datasets, so that sizes are known without the images.
+KNOWN_SHAPES: dict[str, tuple[tuple[int, int, int], int]] = {
+    "digits": ((1, 8, 8), 10),
+    "fashion-mnist": ((1, 28, 28), 10),
+    "cifar10": ((3, 32, 32), 10),
+    "cifar100": ((3, 32, 32), 100),
+    "imagenet": ((3, 224, 224), 1000),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What every stage of a run needs, made from its configuration."""
+
+    config: RunConfig
+    space: SearchSpace
+    target: TargetCosts
+    budgets: tuple[Budget, ...]
+
+
+def build_space(config: RunConfig, input_shape: tuple[int, int, int], num_classes: int) -> SearchSpace:
+    """The search space of a configuration, for images of a shape.
+
+    Raises:
+        UserError: sizes that make no network, e.g. too many stages for the images.
+    """
+    return SearchSpace(**config.space.model_dump(), input_shape=input_shape, num_classes=num_classes)
+
+
+def space_of_config(config: RunConfig) -> SearchSpace:
+    """The same without loading images, where the dataset's shape is known; `folder:` sets are scanned.
+
+    Raises:
+        DataError: an unknown dataset, or a folder that is not there.
+    """
+    data = config.data
+    if data.dataset in KNOWN_SHAPES:
+        (channels, height, width), num_classes = KNOWN_SHAPES[data.dataset]
+        size = data.image_size
+        return build_space(config, (channels, size or height, size or width), num_classes)
+    dataset = load_data(config)
+    return build_space(config, dataset.input_shape, dataset.num_classes)
+
+
+def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
+    """The images of a configuration.
+
+    Raises:
+        DataError: unknown, missing or damaged; says what to download and where to put it.
+    """
+    from dsonas_hw.train.data import load_dataset
+
+    data = config.data
+    return load_dataset(
+        data.dataset,
+        data_dir=data.data_dir,
+        download=download,
+        image_size=data.image_size,
+        subset=data.subset,
+        subset_test=data.test_subset,
+    )
+
+
+def needs_latency(config: RunConfig) -> bool:
+    """Whether the search is steered by latency: a latency budget, or γ by latency."""
+    steered = config.search.adaptive != "none" and config.search.adaptive_cost == "latency"
+    return steered or any(budget.name == "latency" for budget in config.budgets)
+
+
+def prepare_task(
+    config: RunConfig,
+    space: SearchSpace,
+    *,
+    profiles_directory: Path | None = None,
+    open_model: Callable[..., LatencyModel] | None = None,
+) -> Task:
+    """Costs and budgets of a run, checked before any training.
+
+    open_model: how to open a latency model; the default looks for the device's profile.
+
+    Raises:
+        BudgetError: budgets that no network of the space can meet.
+        ProfileError: latency is needed and the device has no profile.
+        DeviceError: no such device.
+    """
+    from dsonas_hw.errors import ProfileError
+    from dsonas_hw.profile.open import open_latency_model
+
+    wanted = config.target
+    model: LatencyModel | None = None
+    try:
+        model = (open_model or open_latency_model)(
+            wanted.device,
+            runtime=wanted.runtime,
+            precision=wanted.precision,
+            batch_size=wanted.batch_size,
+            threads=wanted.threads,
+            profiles_directory=profiles_directory,
+        )
+    except ProfileError:
+        if needs_latency(config):
+            raise
+    target = TargetCosts(model, batch_size=wanted.batch_size, precision=wanted.precision)
+    budgets = config.budgets
+    check_feasible(space, budgets, target)
+    return Task(config=config, space=space, target=target, budgets=budgets)
