@@ -1,0 +1,253 @@
+"""Native TensorRT: an engine is built from an ONNX model, run, and timed with CUDA events.
+
+open_tensorrt_session(model)      build for timing, in a temporary folder, and open
+build_engine(model, path)         build to keep (tensorrt_build.py)
+open_engine(path)                 open an engine that was built before
+measure_engine(session)           latency by CUDA events, until it has settled
+measure_layers(session)           time of every layer, by TensorRT's own profiler
+"""
+
+# mypy: allow-subclassing-any
+# (a base class of TensorRT is `Any` where its type stubs are not installed)
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from dsonas_hw.errors import DeviceError
+from dsonas_hw.profile.cuda import Cuda
+from dsonas_hw.profile.measurement import LatencyMeasurement, measure_latency, quantile
+from dsonas_hw.profile.tensorrt_build import EngineInfo, build_engine, load_engine_info
+from dsonas_hw.profile.tensorrt_library import (
+    first_of,
+    new_log,
+    or_none,
+    require_tensorrt,
+    sizes,
+    tensorrt_version,
+)
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+__all__ = [
+    "EngineInfo",
+    "LayerTime",
+    "TensorRTSession",
+    "build_engine",
+    "measure_engine",
+    "measure_layers",
+    "open_engine",
+    "open_tensorrt_session",
+]
+
+TORCH_TYPES: dict[str, str] = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+}
+"""TensorRT's DataType → the name of PyTorch's."""
+HOST_BOUND = 0.8
+"""Share of the GPU's time that enqueueing may take before the host is the limit (as in trtexec)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerTime:
+    """One layer of an engine, over several inferences."""
+
+    name: str
+    samples_ms: tuple[float, ...]
+
+    @property
+    def latency_ms(self) -> float:
+        """Median of the samples."""
+        return quantile(self.samples_ms, 0.5)
+
+
+class TensorRTSession:
+    """An engine with its inputs and outputs bound (`runtimes.Session`)."""
+
+    runtime = "tensorrt"
+
+    def __init__(self, engine: trt.ICudaEngine, info: EngineInfo, cuda: Cuda) -> None:
+        self.info = info
+        self.cuda = cuda
+        self.versions: dict[str, str] = {"tensorrt": info.tensorrt_version}
+        self.engine: trt.ICudaEngine | None = engine
+        self.context = or_none(engine.create_execution_context())
+        if self.context is None:
+            raise DeviceError("the GPU has not enough memory to run this engine")
+        self._buffers: list[object] = []
+        self._bind(engine, self.context)
+
+    def _bind(self, engine: trt.ICudaEngine, context: trt.IExecutionContext) -> None:
+        import tensorrt as trt
+
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        for name in inputs:
+            shape = sizes(engine.get_tensor_shape(name))
+            if min(shape, default=1) < 0:
+                context.set_input_shape(name, (self.info.batch_size, *shape[1:]))
+        for name in names:
+            kind = engine.get_tensor_dtype(name).name
+            if kind not in TORCH_TYPES:
+                raise DeviceError(f"tensor {name!r} of the engine has type {kind}, which cannot be fed")
+            shape = sizes(context.get_tensor_shape(name))
+            buffer, address = self.cuda.buffer(shape, TORCH_TYPES[kind], random=name in inputs)
+            self._buffers.append(buffer)
+            if not context.set_tensor_address(name, address):
+                raise DeviceError(f"TensorRT refused the memory of tensor {name!r}")
+
+    def run(self) -> object:
+        """Enqueue one inference."""
+        if self.context is None or not self.context.execute_async_v3(self.cuda.stream_handle):
+            raise DeviceError("TensorRT could not start an inference")
+        return None
+
+    def synchronize(self) -> None:
+        self.cuda.synchronize()
+
+    def close(self) -> None:
+        self.context = None
+        self.engine = None
+        self._buffers.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_tensorrt_session(
+    data: bytes, *, precision: str = "fp32", batch_size: int = 1, cuda: Cuda | None = None
+) -> TensorRTSession:
+    """Build an engine for timing and open it; int8 gets placeholder ranges where the model brings none.
+
+    Raises:
+        DeviceError, ModelFileError: see `build_engine`.
+    """
+    cuda = cuda if cuda is not None else require_tensorrt()
+    with tempfile.TemporaryDirectory(prefix="dsonas-hw-") as folder:
+        path = Path(folder) / "model.engine"
+        build_engine(
+            data, path, precision=precision, batch_size=batch_size, placeholder_ranges=True, cuda=cuda
+        )
+        return open_engine(path, cuda=cuda)
+
+
+def open_engine(engine_path: Path, *, cuda: Cuda | None = None) -> TensorRTSession:
+    """Open an engine that `build_engine` wrote.
+
+    Raises:
+        DeviceError: it belongs to another GPU or TensorRT, or was changed since.
+    """
+    cuda = cuda if cuda is not None else require_tensorrt()
+    import tensorrt as trt
+
+    info = load_engine_info(engine_path)
+    try:
+        plan = engine_path.read_bytes()
+    except OSError as error:
+        raise DeviceError(f"cannot read the engine {engine_path}: {error.strerror or error}") from error
+    if hashlib.sha256(plan).hexdigest() != info.sha256:
+        raise DeviceError(f"{engine_path} is not the engine that its description is about; build it again")
+    for what, built, here in (
+        ("TensorRT", info.tensorrt_version, tensorrt_version()),
+        ("GPU", info.gpu, cuda.name),
+    ):
+        if built != here:
+            raise DeviceError(
+                f"{engine_path} was built for {what} {built}, here is {here}: engines do not move; "
+                "build it again from the ONNX model"
+            )
+    log, errors = new_log()
+    engine = or_none(trt.Runtime(log).deserialize_cuda_engine(plan))
+    if engine is None:
+        raise DeviceError(
+            f"TensorRT cannot load {engine_path}: {first_of(errors, 'it gave no reason')}; build it again"
+        )
+    return TensorRTSession(engine, info, cuda)
+
+
+def measure_engine(
+    session: TensorRTSession,
+    *,
+    num_warmup: int = 10,
+    window: int = 20,
+    max_seconds: float = 5.0,
+    clock_s: Callable[[], float] = time.perf_counter,
+) -> LatencyMeasurement:
+    """Latency of one inference by CUDA events: the GPU's own time, without the host's.
+
+    max_seconds: of GPU time. `clock_s` times the host, to remark when it is what limits.
+    """
+    gpu_s = host_s = 0.0
+
+    def enqueue() -> None:
+        nonlocal host_s
+        begin_s = clock_s()
+        session.run()
+        host_s += clock_s() - begin_s
+
+    def run() -> None:
+        nonlocal gpu_s
+        gpu_s += session.cuda.elapsed_ms(enqueue) / 1e3
+
+    measured = measure_latency(
+        run,
+        session.synchronize,
+        num_warmup=num_warmup,
+        window=window,
+        max_seconds=max_seconds,
+        clock_s=lambda: gpu_s,  # its difference around `run` is what the events say
+    )
+    if host_s > HOST_BOUND * gpu_s:
+        remark = f"bound by the host: enqueueing takes {host_s / gpu_s:.0%} of the GPU's time"
+        measured = replace(measured, remarks=(*measured.remarks, remark))
+    return measured
+
+
+def measure_layers(session: TensorRTSession, *, num_samples: int = 30) -> tuple[LayerTime, ...]:
+    """Time of every layer as TensorRT's profiler reports it, in the order they run.
+
+    The profiler makes layers wait for each other: their sum is more than the latency. It gets an execution
+    context of its own, so that the session's timings stay undisturbed.
+    """
+    import tensorrt as trt
+
+    samples_ms: dict[str, list[float]] = {}
+
+    class Profiler(trt.IProfiler):
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            samples_ms.setdefault(layer_name, []).append(float(ms))
+
+    if session.engine is None:
+        raise DeviceError("the session is closed")
+    with TensorRTSession(session.engine, session.info, session.cuda) as observed:
+        observed.run()
+        observed.synchronize()  # the first inference is not typical
+        if observed.context is not None:
+            observed.context.profiler = Profiler()
+        for _ in range(num_samples):
+            observed.run()
+            observed.synchronize()
+    return tuple(LayerTime(name=name, samples_ms=tuple(times)) for name, times in samples_ms.items())
