@@ -13,6 +13,7 @@ from dsonas_hw.train.augment import Augmentation
 from dsonas_hw.train.data import Dataset, load_dataset
 from dsonas_hw.train.data_batches import Batch, Batches, normalise
 
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create 2 worker processes")
 AUGMENTATION = Augmentation(flip=True, pad=2, cutout=3, colour=0.3)
 
 
@@ -164,3 +165,13 @@ def test_impossible_batches_are_refused(numbered_dataset):
         numbered(numbered_dataset, batch_size=4, world_size=3)
     with pytest.raises(ValueError, match="rank 2 does not exist"):
         numbered(numbered_dataset, batch_size=4, rank=2, world_size=2)
+
+
+def test_files_are_not_cropped_a_second_time(write_folder):
+    write_folder("train", cat=4, dog=4, size=20)
+    dataset = load_dataset(f"folder:{write_folder('val', cat=1, dog=1)}", image_size=8, in_memory=False)
+    flat = replace(dataset, mean=(0.0,) * 3, std=(1.0,) * 3)
+    fields = {"images": flat.train, "dataset": flat, "batch_size": 8, "num_workers": 0}
+    plain = Batches(**fields, augmentation=Augmentation())
+    padded = Batches(**fields, augmentation=Augmentation(pad=4))  # for images in memory only
+    assert_same(list(plain.epoch(0)), list(padded.epoch(0)))

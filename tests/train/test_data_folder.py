@@ -60,6 +60,15 @@ def test_files_in_deeper_folders_count_and_hidden_ones_do_not(write_folder):
     assert names(files) == ["a/more/x.PNG", "b/000.png"]
 
 
+def test_order_does_not_depend_on_the_file_system(write_folder):
+    root = write_folder("", a=1, b=1)
+    folders = [f"{number * 37 % 40:02}" for number in range(40)]
+    for folder in folders:
+        (root / "b" / folder).mkdir()
+        (root / "b" / folder / "x.png").write_bytes(b"")
+    assert names(scan_classes(root)[0])[2:] == [f"b/{folder}/x.png" for folder in sorted(folders)]
+
+
 def test_other_files_are_left_out_with_a_warning(write_folder, caplog: pytest.LogCaptureFixture):
     root = write_folder("", a=1, b=1)
     (root / "a" / "notes.txt").write_text("hello")
