@@ -29,9 +29,10 @@ _UNITS: dict[str, dict[str, float]] = {
     "params": _COUNTS,
     "latency": {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3},
     "energy": {"uJ": 1e-3, "µJ": 1e-3, "mJ": 1.0, "J": 1e3},
-    "memory": {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9,
+    "memory": {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
                "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30},
 }  # fmt: skip
+_MICRO_SIGN, _GREEK_MU = "\u00b5", "\u03bc"  # keyboards have one or the other
 _EXAMPLES = {"latency": "latency=5ms", "energy": "energy=20mJ", "memory": "memory=8MB"}
 _NUMBER = re.compile(r"(?P<value>[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9]+)\s*(?P<unit>\D*)")
 
@@ -58,10 +59,10 @@ def parse_budget(text: str) -> Budget:
     Raises:
         BudgetError: an unknown name, a missing unit, or a limit that is not a positive number.
     """
-    name, equals, raw = (part.strip() for part in text.partition("="))
+    name, equals, raw = (part.strip() for part in text.replace(_GREEK_MU, _MICRO_SIGN).partition("="))
     if not equals or not raw:
         raise BudgetError(f"budget {text!r} has no limit; write it as mac=12M, flops=600M or latency=5ms")
-    if name in ("macs", "MACs", "MAC"):
+    if name.lower() == "macs" or name == "MAC":
         raise BudgetError(
             f"budget {name!r} is ambiguous: here mac is the memory access cost in elements (mac={raw}) and "
             f"flops are the multiply-adds, which others call MACs (flops={raw}); write the one you mean"
@@ -87,9 +88,12 @@ def parse_budgets(texts: Iterable[str]) -> tuple[Budget, ...]:
     """Read repeated options, each a budget or a comma list.
 
     Raises:
-        BudgetError: also when one quantity is limited twice.
+        BudgetError: also when one quantity is limited twice, or a text is empty.
     """
-    budgets = [parse_budget(part) for text in texts for part in text.split(",") if part.strip()]
+    budgets = []
+    for text in texts:
+        parts = [part for part in text.split(",") if part.strip()]
+        budgets += [parse_budget(part) for part in parts or [text.strip()]]
     names = [budget.name for budget in budgets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BudgetError(f"budget {twice[0]!r} is given twice; keep one limit")

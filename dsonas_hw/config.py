@@ -12,12 +12,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.errors import UserError, closest
 
 MAX_CONFIG_BYTES = 1_000_000
+MAX_YAML_DEPTH = 50
+"""Brackets within brackets; reading them takes time by the square of their depth."""
 
 
 class _Section(BaseModel):
@@ -144,8 +146,14 @@ class RunConfig(_Section):
     retrain: RetrainConfig = RetrainConfig()
     target: DeviceConfig = DeviceConfig()
 
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _one_budget_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
+        parse_budgets(self.budget)
         if self.data.split_ratio[0] < 1 or self.data.split_ratio[1] < 1:
             raise ValueError("data.split_ratio needs two positive numbers, e.g. [1, 1]")
         return self
@@ -190,13 +198,26 @@ def load_config_file(path: Path) -> dict[str, Any]:
     return parse_yaml(text, origin=str(path))
 
 
+_YAML_DEPTH = {
+    f"{kind}{edge}Token": step
+    for kind in ("FlowSequence", "FlowMapping", "BlockSequence", "BlockMapping", "Block")
+    for edge, step in (("Start", 1), ("End", -1))
+}
+"""Token → what it adds to the depth; every kind of block ends with a BlockEndToken."""
+
+
 def parse_yaml(text: str, *, origin: str) -> dict[str, Any]:
     """A YAML mapping; anchors are refused, since a few lines of them expand without bound."""
     import yaml
 
+    depth = 0
     try:
-        if any(isinstance(token, yaml.tokens.AliasToken) for token in yaml.scan(text)):
-            raise UserError(f"{origin}: YAML aliases are not supported; write the value out")
+        for token in yaml.scan(text):
+            if isinstance(token, yaml.tokens.AliasToken):
+                raise UserError(f"{origin}: YAML aliases are not supported; write the value out")
+            depth += _YAML_DEPTH.get(type(token).__name__, 0)
+            if depth > MAX_YAML_DEPTH:
+                raise UserError(f"{origin}: YAML nested more than {MAX_YAML_DEPTH} deep is not supported")
         data = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
@@ -221,6 +242,7 @@ def build_config(data: Mapping[str, Any], *, origin: str = "configuration") -> R
 
     Raises:
         UserError: names the first key that is unknown or holds a bad value.
+        BudgetError: a budget that cannot be read.
     """
     try:
         return RunConfig.model_validate(data)

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from dsonas_hw.config import RunConfig, build_config, load_config_file
 from dsonas_hw.errors import RunError
@@ -111,21 +111,20 @@ class RunDirectory:
 
     # -- one process at a time ---------------------------------------------------------------------------
 
-    def lock(self) -> FileLock:
-        """Take the directory for this process; use as a context manager.
+    def lock(self) -> AcquireReturnProxy:
+        """Take the directory for this process; a context manager that gives it back.
 
         Raises:
             RunError: another process has it.
         """
         try:
-            self._lock.acquire(timeout=0)
+            return self._lock.acquire(timeout=0)
         except Timeout:
             raise RunError(
                 f"another process works in {self.path}; wait for it, or choose another --out"
             ) from None
         except OSError as error:
             raise RunError(f"the run directory {self.path} cannot be written: {error.strerror}") from None
-        return self._lock
 
     # -- logs ----------------------------------------------------------------------------------------------
 
@@ -161,10 +160,11 @@ class RunDirectory:
 
     def list_checkpoints(self, stage: Stage) -> list[Path]:
         """Checkpoints of a stage, oldest first."""
-        pattern = re.compile(rf"{stage}-\d{{6}}\.pt")
+        pattern = re.compile(rf"{stage}-(\d{{6,}})\.pt")
         if not self.checkpoints.is_dir():
             return []
-        return sorted(p for p in self.checkpoints.iterdir() if pattern.fullmatch(p.name))
+        matches = [(pattern.fullmatch(path.name), path) for path in self.checkpoints.iterdir()]
+        return [path for _, path in sorted((int(match[1]), path) for match, path in matches if match)]
 
     def load_checkpoint(self, stage: Stage) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest checkpoint that can be read (None: there is none yet), and a warning per damaged one.
