@@ -1,0 +1,139 @@
+"""Measuring a network on the target, if the target is here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsonas_hw.config import DeviceConfig
+from dsonas_hw.device.spec import LOCAL
+from dsonas_hw.errors import DeviceError
+from dsonas_hw.profile.measurement import LatencyMeasurement, measure_latency, measure_together
+from dsonas_hw.profile.runtimes import Session, open_session
+
+if TYPE_CHECKING:
+    from dsonas_hw.device.detect import DetectedDevice
+    from dsonas_hw.device.energy import EnergyMeasurement
+
+GPU_RUNTIMES = ("tensorrt", "ort-tensorrt", "ort-cuda", "eager")
+"""In the order in which they are tried when none is asked for."""
+NUM_ROUNDS = 20
+"""Of 30 ms or 5 inferences: on a shared machine speed changes within a second, and 6 rounds repeat to 1 %."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetMeasurement:
+    """What the target needs for one inference of one batch."""
+
+    latency: LatencyMeasurement
+    energy: EnergyMeasurement | None
+    """None: the device does not tell."""
+    runtime: str
+    versions: Mapping[str, str]
+    device_title: str
+
+
+def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
+    """The target and the runtime it is measured with; None: it is not here.
+
+    Raises:
+        DeviceError: it is here, but the runtime (or, when none is asked for, no runtime) can serve it.
+    """
+    from dsonas_hw.device.detect import detect_devices
+
+    device = detect_devices().find(target.device)
+    if device is None:
+        return None
+    if target.runtime is not None:
+        wanted: tuple[str, ...] = (target.runtime,)
+    else:
+        wanted = ("ort-cpu",) if device.name == LOCAL else GPU_RUNTIMES
+    statuses = [device.status(runtime) for runtime in wanted]
+    for status in statuses:
+        if status.usable:
+            return device, status.runtime
+    raise DeviceError(f"{device.title} is here, but {statuses[0].runtime} cannot run: {statuses[0].reason}")
+
+
+def measure_on_target(
+    model: bytes | Path, target: DeviceConfig, *, engine_path: Path | None = None
+) -> TargetMeasurement | None:
+    """Latency and, where the device tells, energy of an ONNX model; None: the target is not here.
+
+    engine_path: for the runtime tensorrt, an engine of this model that is timed instead of building one.
+
+    Raises:
+        DeviceError: the target is here and cannot run the model.
+        ModelFileError: not a model that the runtime takes.
+    """
+    found = find_target(target)
+    if found is None:
+        return None
+    device, runtime = found
+    with _open(model, runtime, target, device, engine_path) as session:
+        if device.name == LOCAL:
+            latency, energy = measure_rounds(session), None
+        else:
+            latency, energy = _measure_on_gpu(session, device)
+        return TargetMeasurement(
+            latency=latency,
+            energy=energy,
+            runtime=runtime,
+            versions=dict(session.versions),
+            device_title=device.title,
+        )
+
+
+def _open(
+    model: bytes | Path, runtime: str, target: DeviceConfig, device: DetectedDevice, engine_path: Path | None
+) -> Session:
+    if runtime == "tensorrt" and engine_path is not None:
+        from dsonas_hw.profile.tensorrt import open_engine
+
+        return open_engine(engine_path)
+    return open_session(
+        model,
+        runtime=runtime,
+        precision=target.precision,
+        batch_size=target.batch_size,
+        threads=target.threads,
+        on_cpu=device.name == LOCAL,
+    )
+
+
+def measure_rounds(session: Session, *, num_rounds: int = NUM_ROUNDS) -> LatencyMeasurement:
+    """Latency on a machine that others may use: short rounds, of which the quiet ones count."""
+    (measurement,) = measure_together([session.run], session.synchronize, num_rounds=num_rounds)
+    return measurement
+
+
+def _measure_on_gpu(
+    session: Session, device: DetectedDevice
+) -> tuple[LatencyMeasurement, EnergyMeasurement | None]:
+    """Latency with the driver's remarks about clocks and throttling, and energy if the driver counts it."""
+    from dsonas_hw.device.energy import measure_energy
+    from dsonas_hw.device.nvml import disturbances, open_nvml
+
+    assert device.index is not None
+    with open_nvml() as nvml:
+        gpu = nvml.gpus()[device.index]
+        states = [gpu.state()]
+        latency = _measure_latency(session)
+        states.append(gpu.state())
+        remarks = (*latency.remarks, *disturbances(states))
+        try:
+            energy = measure_energy(session.run, session.synchronize, meter=gpu)
+        except DeviceError as error:
+            energy, remarks = None, (*remarks, f"energy was not measured: {error}")
+    return replace(latency, remarks=remarks), energy
+
+
+def _measure_latency(session: Session) -> LatencyMeasurement:
+    if session.runtime == "tensorrt":
+        from dsonas_hw.profile.tensorrt import TensorRTSession, measure_engine
+
+        assert isinstance(session, TensorRTSession)
+        return measure_engine(session)
+    return measure_latency(session.run, session.synchronize)

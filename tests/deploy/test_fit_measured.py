@@ -1,0 +1,141 @@
+"""Measurement decides: whatever the predictions are worth, what comes out was measured to hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from dsonas_hw.architecture.architecture import Architecture, complete_architecture
+from dsonas_hw.budget import Budget, parse_budgets
+from dsonas_hw.config import DeviceConfig
+from dsonas_hw.deploy.fit_measured import MeasuredFit, Trial, fit_until_measured, measure_architecture
+from dsonas_hw.errors import BudgetError
+from dsonas_hw.space.space import SearchSpace
+
+LATENCY = parse_budgets(["latency=10ms"])
+COMPLETE = complete_architecture(SearchSpace(levels=1, stages=(1,), channels=4, input_shape=(1, 8, 8)))
+
+
+def predicted_ms(width: int) -> float:
+    return width**2 / 100.0
+
+
+def fit_to(limit: float, *, step: int, widest: int = 4000) -> Callable[[float], Architecture]:
+    """The widest network whose predicted latency holds limit × scale."""
+
+    def fit(scale: float) -> Architecture:
+        widths = [w for w in range(step, widest + 1, step) if predicted_ms(w) <= limit * scale]
+        if not widths:
+            raise BudgetError("no width is narrow enough")
+        return COMPLETE.with_width(widths[-1])
+
+    return fit
+
+
+class Device:
+    """Takes `error` × the predicted latency."""
+
+    def __init__(self, error: Callable[[int], float]) -> None:
+        self.error = error
+        self.measured_widths: list[int] = []
+
+    def __call__(self, architecture: Architecture) -> Mapping[str, float | None]:
+        self.measured_widths.append(architecture.width)
+        return {"latency_ms": self.error(architecture.width) * predicted_ms(architecture.width)}
+
+
+def run(error: float, step: int = 1, **options: int) -> tuple[MeasuredFit, Device]:
+    device = Device(lambda width: error)
+    return fit_until_measured(fit_to(10.0, step=step, **options), LATENCY, device), device
+
+
+@pytest.mark.parametrize("error", [0.2, 0.5, 0.9, 0.97, 1.0, 1.03, 1.3, 2.0, 8.0, 100.0])
+def test_the_budget_is_held_and_used(error: float) -> None:
+    fitted, device = run(error)
+    assert fitted.trial is not None
+    assert fitted.trial.measured["latency_ms"] == error * predicted_ms(fitted.architecture.width)
+    assert fitted.trial.ratio <= 0.98
+    wider = error * predicted_ms(fitted.architecture.width + 2) / 10.0  # or the next step would not hold
+    assert fitted.trial.ratio >= 0.95 * 0.98 or wider > 0.98
+    assert len(device.measured_widths) == len(set(device.measured_widths)) <= 8
+
+
+@pytest.mark.parametrize("error", [0.5, 0.97, 1.03, 1.3, 2.0])
+@pytest.mark.parametrize("step", [4, 8, 16])
+def test_coarse_widths_end_at_the_widest_that_holds(error: float, step: int) -> None:
+    holding = [w for w in range(step, 400, step) if error * predicted_ms(w) <= 9.8]
+    if not holding:
+        with pytest.raises(BudgetError, match=r"when it is measured: .*latency .*ms of 10ms"):
+            run(error, step)
+        return
+    fitted, _ = run(error, step)
+    used = error * predicted_ms(fitted.architecture.width) / 9.8
+    assert fitted.architecture.width == holding[-1] or used >= 0.95
+
+
+def test_an_exact_prediction_is_measured_once() -> None:
+    _, device = run(0.97)
+    assert len(device.measured_widths) == 1
+
+
+def test_another_limit_that_binds_ends_the_search_at_once() -> None:
+    fitted, device = run(0.1, widest=20)  # e.g. a mac budget
+    assert fitted.architecture.width == 20
+    assert device.measured_widths == [20]
+
+
+def test_a_margin_that_cannot_be_kept_gives_way_before_the_limit() -> None:
+    device = Device(lambda width: {20: 0.995, 40: 3.0}[width] * 10 / predicted_ms(width))
+
+    def fit(scale: float) -> Architecture:
+        if scale < 0.5:
+            raise BudgetError("no")
+        return COMPLETE.with_width(20 if scale < 1.0 else 40)
+
+    assert fit_until_measured(fit, LATENCY, device).architecture.width == 20
+
+
+def test_networks_that_never_hold_are_reported_with_the_nearest() -> None:
+    with pytest.raises(BudgetError, match=r"the nearest of \d takes latency .*ms of 10ms"):
+        run(1e6)
+
+
+def test_a_budget_that_nothing_fits_says_so_itself() -> None:
+    with pytest.raises(BudgetError, match="no width is narrow enough"):
+        fit_until_measured(fit_to(0.0, step=1), LATENCY, Device(lambda width: 1.0))
+
+
+def test_every_trial_is_told() -> None:
+    told: list[Trial] = []
+    device = Device(lambda width: 1.5)
+    fitted = fit_until_measured(fit_to(10.0, step=1), LATENCY, device, on_trial=told.append)
+    assert tuple(told) == fitted.trials
+    assert told[0].ratio > 1 > told[-1].ratio
+
+
+def test_counted_budgets_need_no_measurement() -> None:
+    device = Device(lambda width: 1.0)
+    fitted = fit_until_measured(fit_to(10.0, step=1), parse_budgets(["mac=1M"]), device)
+    assert fitted.trial is None
+    assert device.measured_widths == []
+
+
+def test_an_absent_target_leaves_the_prediction() -> None:
+    target = DeviceConfig(device="h100")
+    fitted = fit_until_measured(fit_to(10.0, step=1), LATENCY, measure_architecture(target))
+    assert fitted.trial is None
+    assert fitted.architecture.width == 31  # 31² / 100 ≤ 10
+
+
+def test_an_unmeasured_budget_does_not_stop_the_others() -> None:
+    budgets = (*LATENCY, Budget(name="energy", limit=1.0))
+    fitted = fit_until_measured(fit_to(10.0, step=1), budgets, Device(lambda width: 2.0))
+    assert fitted.trial is not None
+
+
+def test_a_real_network_is_measured_here() -> None:
+    measured = measure_architecture(DeviceConfig())(COMPLETE)
+    assert measured["latency_ms"] is not None
+    assert measured["latency_ms"] > 0
+    assert measured["energy_mj"] is None
