@@ -31,6 +31,7 @@ from dsonas_hw.profile.tensorrt_library import (
     or_none,
     require_tensorrt,
     sizes,
+    started,
     tensorrt_version,
 )
 
@@ -177,7 +178,7 @@ def open_engine(engine_path: Path, *, cuda: Cuda | None = None) -> TensorRTSessi
                 "build it again from the ONNX model"
             )
     log, errors = new_log()
-    engine = or_none(trt.Runtime(log).deserialize_cuda_engine(plan))
+    engine = or_none(started(trt.Runtime, log, errors).deserialize_cuda_engine(plan))
     if engine is None:
         raise DeviceError(
             f"TensorRT cannot load {engine_path}: {first_of(errors, 'it gave no reason')}; build it again"

@@ -29,6 +29,7 @@ from dsonas_hw.profile.tensorrt_library import (
     or_none,
     require_tensorrt,
     sizes,
+    started,
     tensorrt_version,
 )
 
@@ -90,7 +91,7 @@ def build_engine(
     data = read_model(model)
     start_s = clock_s()
     log, errors = new_log()
-    builder = trt.Builder(log)
+    builder = started(trt.Builder, log, errors)
     network = builder.create_network(_network_flags())
     _parse(network, _typed(data, precision), model, log)
     config = builder.create_builder_config()

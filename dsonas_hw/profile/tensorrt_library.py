@@ -16,6 +16,7 @@ recorded interfaces of all three). What differs between them:
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from dsonas_hw.device.detect import LOCAL, detect_devices
@@ -98,6 +99,18 @@ def new_log() -> tuple[trt.ILogger, list[str]]:
                 logger.log(level, "TensorRT: %s", message)
 
     return Log(), errors
+
+
+def started(make: Callable[[trt.ILogger], T], log: trt.ILogger, errors: list[str]) -> T:
+    """A builder or runtime of TensorRT, which start CUDA.
+
+    Raises:
+        DeviceError: it does not start; with TensorRT's own reason.
+    """
+    try:
+        return make(log)
+    except TypeError as error:  # how pybind11 says that the native constructor returned null
+        raise DeviceError(f"TensorRT does not start: {first_of(errors, str(error))}") from error
 
 
 def sizes(dims: trt.Dims) -> tuple[int, ...]:

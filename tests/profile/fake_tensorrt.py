@@ -27,7 +27,7 @@ class Restricted:
         super().__setattr__(name, value)
 
 
-def make_tensorrt(major: str, *, fail_build: bool = False) -> ModuleType:
+def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = False) -> ModuleType:
     """The fake module of TensorRT 8, 10 or 11."""
     api = API[major]
     module: Any = ModuleType("tensorrt")
@@ -163,6 +163,9 @@ def make_tensorrt(major: str, *, fail_build: bool = False) -> ModuleType:
     class Builder(Restricted):
         def __init__(self, logger: ILogger) -> None:
             assert logger._is_set_up
+            if fail_start:
+                logger.log(ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+                raise TypeError("pybind11::init(): factory function returned nullptr")
             self._logger = logger
 
         def create_network(self, flags: int = 0) -> INetworkDefinition:
@@ -305,6 +308,9 @@ def make_tensorrt(major: str, *, fail_build: bool = False) -> ModuleType:
     class Runtime(Restricted):
         def __init__(self, logger: ILogger) -> None:
             assert logger._is_set_up
+            if fail_start:
+                logger.log(ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
+                raise TypeError("pybind11::init(): factory function returned nullptr")
             self._logger = logger
 
         def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:

@@ -212,6 +212,9 @@ def test_failures_are_one_line(major: str, tmp_path: Path, monkeypatch: pytest.M
     use(monkeypatch, major, fail_build=True)
     with pytest.raises(DeviceError, match="Could not find any implementation for node conv"):
         build(tmp_path)
+    use(monkeypatch, major, fail_start=True)
+    with pytest.raises(DeviceError, match="does not start: CUDA initialization failure"):
+        build(tmp_path)
     assert not (tmp_path / "m.engine").exists()
 
 
