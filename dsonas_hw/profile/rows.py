@@ -78,8 +78,6 @@ class KernelRow:
     """Which statistic of the samples `latency_ms` is."""
     latency_ms_std: float | None = None
     """Spread between the places (networks) the kernel was timed in."""
-    isolated_latency_ms: float | None = None
-    """The same kernel timed alone in a session: kept as a baseline, never used to predict."""
     energy_mj: float | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -94,7 +92,6 @@ class KernelRow:
             "statistic": self.statistic,
             "num_samples": self.num_samples,
             "latency_ms_std": self.latency_ms_std,
-            "isolated_latency_ms": self.isolated_latency_ms,
             "energy_mj": self.energy_mj,
             "source": self.source,
         }
@@ -267,7 +264,6 @@ def _kernel_row(values: Mapping[str, Any]) -> KernelRow:
         num_samples=_count(values, "num_samples", minimum=1),
         statistic=_text(values, "statistic"),
         latency_ms_std=_optional(values, "latency_ms_std", minimum=0.0),
-        isolated_latency_ms=_optional(values, "isolated_latency_ms", minimum=0.0),
         energy_mj=_optional(values, "energy_mj", minimum=0.0),
     )
 

@@ -358,13 +358,11 @@ def merge_kernel_rows(rows: list[KernelRow]) -> KernelRow:
     square = sum(
         ((row.latency_ms - mean) ** 2 + (row.latency_ms_std or 0.0) ** 2) * row.num_samples for row in rows
     )
-    alone = [row.isolated_latency_ms for row in rows if row.isolated_latency_ms is not None]
     energy = [row.energy_mj for row in rows if row.energy_mj is not None]
     return replace(
         rows[-1],
         latency_ms=mean,
         num_samples=total,
         latency_ms_std=math.sqrt(square / total),
-        isolated_latency_ms=min(alone) if alone else None,
         energy_mj=sum(energy) / len(energy) if energy else None,
     )

@@ -1,0 +1,132 @@
+"""Networks to measure a device with: random architectures of a space, ready to run and to be predicted."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.architecture.graph import INPUT, Node, Segment, build_graph
+from dsonas_hw.architecture.lower import lower_node
+from dsonas_hw.architecture.onnx import build_onnx_graph, random_weights
+from dsonas_hw.architecture.sample import random_architecture
+from dsonas_hw.kernel.network import Schedule, ScheduledKernel
+from dsonas_hw.kernel.spec import Shape
+from dsonas_hw.space.space import SearchSpace
+
+if TYPE_CHECKING:
+    from dsonas_hw.profile.probe import Probe
+
+MAX_PROBE_BLOCKS = 2
+"""Blocks of a stage in the networks that kernels are timed in: the same kernels at a fraction of the time."""
+
+
+def schedule_of(architecture: Architecture, *, batch_size: int = 1, fuse: bool = True) -> Schedule:
+    """The kernels of an architecture over named buffers."""
+    nodes = build_graph(architecture)
+    return _schedule(nodes, architecture.space.input_shape, batch_size, fuse)
+
+
+@lru_cache(maxsize=65536)
+def segment_schedule(segment: Segment, input_shape: Shape, batch_size: int, fuse: bool) -> Schedule:
+    """The same for one segment alone; input_shape: (C, H, W) of what it reads. An identity has no kernels."""
+    return _schedule(list(segment.nodes("segment", INPUT)), input_shape, batch_size, fuse)
+
+
+def _schedule(nodes: list[Node], input_shape: Shape, batch_size: int, fuse: bool) -> Schedule:
+    steps = []
+    for node in nodes:
+        kernels = list(lower_node(node, batch_size, fuse=fuse))
+        reads = node.inputs
+        for position, kernel in enumerate(kernels):
+            last = position == len(kernels) - 1
+            writes = node.name if last else f"{node.name}/{position}"
+            steps.append(ScheduledKernel(kernel=kernel, reads=reads, writes=writes))
+            reads = (writes,)
+    return Schedule(
+        kernels=tuple(steps),
+        inputs={INPUT: (batch_size, *input_shape)},
+        outputs=frozenset({nodes[-1].name if nodes else INPUT}),
+    )
+
+
+def model_bytes(architecture: Architecture, *, batch_size: int = 1, seed: int = 0) -> bytes:
+    """The architecture as ONNX with random weights.
+
+    No two tensors are equal, as after training: a runtime's optimiser merges what is.
+    """
+    nodes = build_graph(architecture)
+    weights = random_weights(nodes, seed=seed)
+    rng = random.Random(seed)
+    for name, value in weights.items():
+        if value.ndim == 1:
+            weights[name] = value + value.dtype.type(0.02 * rng.random())
+    model = build_onnx_graph(nodes, architecture.space.input_shape, weights, batch_size=batch_size)
+    return bytes(model.SerializeToString())
+
+
+def probe_widths(space: SearchSpace) -> tuple[int, ...]:
+    """The grid of first-stage channels that a profile covers; what lies between is interpolated.
+
+    Every width of the space up to 16, then in steps that grow with the width, up to one and a half times
+    the search's own.
+    """
+    widest = min(space.widths()[-1], max(3 * space.channels // 2, 4 * space.width_step))
+    widths = [width for width in space.widths() if width <= widest]
+    chosen: list[int] = []
+    for width in widths:
+        if width <= 16 or width >= chosen[-1] * 1.15 or width == widths[-1]:
+            chosen.append(width)
+    return tuple(chosen)
+
+
+def probe_networks(
+    space: SearchSpace,
+    *,
+    num_networks: int,
+    widths: Sequence[int] | None = None,
+    resolutions: Sequence[int] | None = None,
+    batch_size: int = 1,
+    seed: int = 0,
+    held_out: bool = False,
+) -> Iterator[Probe]:
+    """Random networks of a space.
+
+    For fitting they have one or two blocks a stage (deeper ones repeat the same kernels); held-out ones have
+    the space's own depth, every width it deploys (interpolated ones too) and another seed.
+
+    resolutions: heights (= widths) of input images; the space's own by default.
+    """
+    from dsonas_hw.profile.probe import Probe
+
+    kind = "check" if held_out else "fit"
+    grid = tuple(widths) if widths else probe_widths(space)
+    if held_out and not widths:
+        grid = tuple(width for width in space.widths() if grid[0] <= width <= grid[-1])
+    for index in range(num_networks):
+        rng = random.Random(f"{kind}-{seed}-{index}")
+        drawn = replace(space, share=rng.random() < 0.5)
+        if not held_out:
+            drawn = replace(
+                drawn, stages=tuple(min(count, rng.randint(1, MAX_PROBE_BLOCKS)) for count in space.stages)
+            )
+        if resolutions:
+            side = rng.choice(list(resolutions))
+            drawn = replace(drawn, input_shape=(space.input_shape[0], side, side))
+        # Every width in turn, so that a short profile covers the grid.
+        width = grid[index % len(grid)] if not held_out else rng.choice(grid)
+        architecture = random_architecture(drawn, rng, width=width)
+        yield Probe(
+            name=f"{kind}-{_describe(space)}-{seed}-{index}",
+            build=lambda a=architecture, i=index: model_bytes(a, batch_size=batch_size, seed=i),  # type: ignore[misc]
+            schedule=schedule_of(architecture, batch_size=batch_size),
+        )
+
+
+def _describe(space: SearchSpace) -> str:
+    from dsonas_hw.device.fingerprint import short_hash
+
+    return short_hash(space.levels, space.operations, space.stages, space.stem, space.input_shape)[:8]

@@ -1,0 +1,375 @@
+"""What ONNX Runtime's CPU provider makes of a network: the kernels that run, layout changes included.
+
+On x86 its optimiser moves convolutions and their neighbours into a blocked layout (NCHWc: channels padded
+to a multiple of the block size, 16 with AVX-512, 8 with AVX2), inserts reorders where a kernel cannot
+follow, adds residuals inside the convolution, and turns a batch norm behind a pool into a depthwise 1×1
+convolution. What a kernel costs depends on that, so a prediction has to follow it. Law (tested): the same
+kernels as the optimised graph of the runtime itself, for random architectures and networks from elsewhere.
+
+Runtime kernels are `Kernel` objects, their `function` saying what became of them: `blocked`, `from_plain` (a
+convolution that reads few channels as they are and writes blocks), `to_blocked`, `from_blocked`, `view`.
+Blocked kernels carry their padded shapes, because that is the work done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from math import prod
+
+from dsonas_hw.kernel.network import Schedule, ScheduledKernel
+from dsonas_hw.kernel.spec import Kernel, Shape
+
+BLOCKED = "blocked"
+FROM_PLAIN = "from_plain"
+TO_BLOCKED = "to_blocked"
+FROM_BLOCKED = "from_blocked"
+VIEW = "view"
+
+CHANNEL_ALIGNMENT = 4
+"""Channels of a tensor that is reordered into blocks must be a multiple of it."""
+FUSED_IN_BLOCKED_CONV = frozenset(
+    {"relu", "sigmoid", "tanh", "leakyrelu", "clip", "hardsigmoid", "hardswish"}
+)
+FUSED_IN_CONV = frozenset({"relu", "sigmoid", "tanh", "leakyrelu", "clip", "hardsigmoid"})
+FUSED_IN_GEMM = frozenset({"relu", "sigmoid", "tanh", "leakyrelu"})
+BLOCKED_CONV = (BLOCKED, FROM_PLAIN)
+MERGEABLE = frozenset({"sum", "mul", "concat", "unary", "global_avgpool", "global_maxpool"})
+BLOCKED_ACTIVATIONS = frozenset({"relu", "sigmoid", "tanh", "silu"})
+
+
+@dataclass(slots=True)
+class _Buffer:
+    """A tensor and the layouts it exists in."""
+
+    shape: Shape
+    blocked: bool = False
+    """Its maker wrote it in blocks."""
+    reordered: bool = False
+    """The other layout has been made, too."""
+    maker: int = -1
+    """Index of the kernel that wrote it."""
+
+
+class _Deployment:
+    """Walks a schedule and collects the kernels that run."""
+
+    def __init__(self, schedule: Schedule, block_size: int, blocked_inputs: bool, is_part: bool) -> None:
+        self.block = block_size
+        schedule = merge_duplicates(schedule)
+        self.pools: dict[tuple[Kernel, str], str] = {}
+        """Pools that ran: (pool, buffer it reads) → buffer it wrote, before any batch norm."""
+        self.buffers = {
+            name: _Buffer(tuple(shape), blocked=blocked_inputs and bool(block_size) and len(shape) == 4)
+            for name, shape in schedule.inputs.items()
+        }
+        self.num_readers = Counter(name for step in schedule.kernels for name in step.reads)
+        self.num_readers.update(schedule.outputs)
+        self.kernels: list[Kernel] = []
+        for step in schedule.kernels:
+            self._add(step)
+        if not is_part:
+            for name in sorted(schedule.outputs):
+                if name in self.buffers:
+                    self._plain(name)
+
+    # -- layouts -------------------------------------------------------------------------------------
+
+    def _padded(self, shape: Shape) -> Shape:
+        channels = -(-shape[1] // self.block) * self.block
+        return (shape[0], channels, *shape[2:])
+
+    def _blocked(self, name: str) -> Shape:
+        """Make sure that a buffer exists in blocks; its padded shape."""
+        buffer = self.buffers[name]
+        padded = self._padded(buffer.shape)
+        if not buffer.blocked and not buffer.reordered:
+            self._emit(Kernel(op="copy", function=TO_BLOCKED, inputs=(buffer.shape,), output=padded))
+            buffer.reordered = True
+        return padded
+
+    def _plain(self, name: str) -> Shape:
+        """Make sure that a buffer exists as NCHW; its shape."""
+        buffer = self.buffers[name]
+        if buffer.blocked and not buffer.reordered:
+            padded = self._padded(buffer.shape)
+            self._emit(Kernel(op="copy", function=FROM_BLOCKED, inputs=(padded,), output=buffer.shape))
+            buffer.reordered = True
+        return buffer.shape
+
+    def _all_blocked(self, names: tuple[str, ...]) -> bool:
+        """Written in blocks by their makers, and of one shape."""
+        found = [self.buffers[name] for name in names]
+        return bool(self.block) and all(b.blocked and b.shape == found[0].shape for b in found)
+
+    def _emit(self, kernel: Kernel) -> int:
+        self.kernels.append(kernel)
+        return len(self.kernels) - 1
+
+    def _write(self, name: str, shape: Shape, *, blocked: bool, maker: int) -> None:
+        self.buffers[name] = _Buffer(shape, blocked=blocked, maker=maker)
+
+    # -- kernels -------------------------------------------------------------------------------------
+
+    def _add(self, step: ScheduledKernel) -> None:
+        kernel = step.kernel
+        for name, shape in zip(step.reads, kernel.inputs, strict=False):
+            if name not in self.buffers:  # a constant, or the output of something unknown
+                self.buffers[name] = _Buffer(shape)
+        match kernel.op:
+            case "conv":
+                self._conv(step)
+            case "maxpool" | "avgpool":
+                self._pool(step)
+            case "global_avgpool" | "global_maxpool":
+                blocked = self._all_blocked(step.reads) and kernel.inputs[0][1] % self.block == 0
+                self._unchanged(step, blocked=blocked, function=BLOCKED)
+            case "batchnorm":
+                self._follow(step.kernel.epilogue, step, self._batchnorm(step.reads[0], step))
+            case "sum" | "mul":
+                self._binary(step)
+            case "concat":
+                self._concat(step)
+            case "unary" if kernel.function in BLOCKED_ACTIVATIONS:
+                self._unchanged(step, blocked=self._all_blocked(step.reads))
+            case "gemm":
+                self._gemm(step)
+            case _:
+                self._unchanged(step, blocked=False)
+
+    def _conv(self, step: ScheduledKernel) -> None:
+        kernel, source = step.kernel, step.reads[0]
+        channels, groups = kernel.inputs[0][1], kernel.groups
+        output = kernel.output
+        fused = kernel.epilogue[:1]
+        rest = kernel.epilogue[1:]
+        layout = self._conv_layout(kernel)
+        if fused and fused[0] not in (FUSED_IN_BLOCKED_CONV if layout else FUSED_IN_CONV):
+            fused, rest = (), kernel.epilogue
+        self._view(source, kernel.inputs[0])
+        if not layout:
+            inputs = (self._plain(source),)
+            maker = self._emit(replace(kernel, inputs=inputs, epilogue=fused))
+        else:
+            inputs = (self._plain(source) if layout == FROM_PLAIN else self._blocked(source),)
+            padded = self._padded(output)
+            depthwise = groups > 1 and groups == channels
+            per_filter = prod(kernel.kernel_size) * (1 if depthwise else inputs[0][1] // groups)
+            maker = self._emit(
+                replace(
+                    kernel,
+                    inputs=inputs,
+                    output=padded,
+                    function=layout,
+                    groups=padded[1] if depthwise else groups,
+                    num_weights=padded[1] * per_filter,
+                    num_bias=padded[1] if kernel.num_bias else 0,
+                    epilogue=fused,
+                )
+            )
+        self._write(step.writes, output, blocked=bool(layout), maker=maker)
+        self._activate(rest, step.writes)
+
+    def _conv_layout(self, kernel: Kernel) -> str:
+        """`blocked`, `from_plain` (few channels are read as they are, written in blocks), or empty: NCHW."""
+        channels, outputs, groups = kernel.inputs[0][1], kernel.output[1], kernel.groups
+        if not self.block or len(kernel.output) != 4:
+            return ""
+        if groups == 1:
+            if channels < self.block:
+                return FROM_PLAIN
+            return BLOCKED if channels % CHANNEL_ALIGNMENT == 0 else ""
+        if channels == groups == outputs:
+            return BLOCKED if channels % CHANNEL_ALIGNMENT == 0 else ""
+        per_group = (channels // groups, outputs // groups)
+        return BLOCKED if all(size % self.block == 0 for size in per_group) else ""
+
+    def _pool(self, step: ScheduledKernel) -> None:
+        kernel, source = step.kernel, step.reads[0]
+        blocked = bool(self.block) and len(kernel.output) == 4 and kernel.inputs[0][1] % self.block == 0
+        bare = replace(kernel, epilogue=(), num_bias=0, function=BLOCKED if blocked else "")
+        pooled = self.pools.get((bare, source))
+        if pooled is None:
+            self._view(source, kernel.inputs[0])
+            shape = self._blocked(source) if blocked else self._plain(source)
+            pooled = self.pools[bare, source] = f"{step.writes}/pooled"
+            maker = self._emit(replace(bare, inputs=(shape,)))
+            self._write(pooled, kernel.output, blocked=blocked, maker=maker)
+        rest = kernel.epilogue
+        if rest[:1] == ("bn",):
+            self._batchnorm(pooled, step)
+            rest = rest[1:]
+        else:
+            self.buffers[step.writes] = self.buffers[pooled]
+        self._activate(rest, step.writes)
+
+    def _batchnorm(self, source: str, step: ScheduledKernel) -> str:
+        """Where its input is blocked it becomes a depthwise 1×1 convolution."""
+        buffer = self.buffers[source]
+        output = step.kernel.output
+        if buffer.blocked and len(output) == 4:
+            padded = self._padded(buffer.shape)
+            kernel = Kernel(
+                op="conv",
+                function=BLOCKED,
+                inputs=(padded,),
+                output=padded,
+                groups=padded[1],
+                num_weights=padded[1],
+                num_bias=padded[1],
+            )
+        else:
+            shape = self._plain(source)
+            kernel = Kernel(op="batchnorm", inputs=(shape,), output=shape)
+        blocked = buffer.blocked and len(output) == 4
+        self._write(step.writes, output, blocked=blocked, maker=self._emit(kernel))
+        return step.writes
+
+    def _follow(self, epilogue: tuple[str, ...], step: ScheduledKernel, name: str) -> None:
+        self._activate(epilogue, name)
+
+    def _activate(self, functions: tuple[str, ...], name: str) -> None:
+        """Activations behind a kernel that was emitted already: fused into it, or kernels of their own."""
+        for function in functions:
+            buffer = self.buffers[name]
+            maker = self.kernels[buffer.maker]
+            fusable = FUSED_IN_BLOCKED_CONV if maker.function in BLOCKED_CONV else FUSED_IN_CONV
+            if maker.op == "conv" and not _activation(maker) and function in fusable:
+                self.kernels[buffer.maker] = replace(maker, epilogue=(*maker.epilogue, function))
+                continue
+            stays = buffer.blocked and function in BLOCKED_ACTIVATIONS
+            shape = self._padded(buffer.shape) if stays else self._plain(name)
+            for part in _expand(function, shape):
+                index = self._emit(part)
+            self._write(name, buffer.shape, blocked=stays, maker=index)
+
+    def _binary(self, step: ScheduledKernel) -> None:
+        kernel = step.kernel
+        if not self._all_blocked(step.reads):
+            for name, shape in zip(step.reads, kernel.inputs, strict=False):
+                self._view(name, shape)
+            shapes = tuple(self._plain(name) for name in step.reads)
+            maker = self._emit(replace(kernel, inputs=shapes or kernel.inputs, epilogue=()))
+            self._write(step.writes, kernel.output, blocked=False, maker=maker)
+        elif not (kernel.op == "sum" and self._add_in_conv(step)):
+            padded = self._padded(self.buffers[step.reads[0]].shape)
+            runs = replace(kernel, inputs=(padded,) * len(step.reads), output=padded, epilogue=())
+            self._write(step.writes, kernel.output, blocked=True, maker=self._emit(runs))
+        self._activate(kernel.epilogue, step.writes)
+
+    def _add_in_conv(self, step: ScheduledKernel) -> bool:
+        """A residual of two tensors is added by the convolution that makes one of them."""
+        if len(step.reads) != 2:
+            return False
+        for name in step.reads:
+            buffer = self.buffers[name]
+            maker = self.kernels[buffer.maker]
+            if (
+                maker.op == "conv"
+                and maker.function in BLOCKED_CONV
+                and not maker.epilogue
+                and self.num_readers[name] == 1
+            ):
+                both = (maker.inputs[0], maker.output)
+                self.kernels[buffer.maker] = replace(maker, inputs=both, epilogue=("add",))
+                self._write(step.writes, step.kernel.output, blocked=True, maker=buffer.maker)
+                return True
+        return False
+
+    def _concat(self, step: ScheduledKernel) -> None:
+        kernel = step.kernel
+        found = [self.buffers[name] for name in step.reads]
+        channels = [buffer.shape[1] if len(buffer.shape) == 4 else 0 for buffer in found]
+        blocked = (
+            bool(self.block)
+            and len(kernel.output) == 4
+            and sum(channels) == kernel.output[1]
+            and all(buffer.blocked and buffer.shape[1] % self.block == 0 for buffer in found)
+        )
+        if not blocked:
+            for name, shape in zip(step.reads, kernel.inputs, strict=False):
+                self._view(name, shape)
+                self._plain(name)
+        self._write(step.writes, kernel.output, blocked=blocked, maker=self._emit(kernel))
+
+    def _gemm(self, step: ScheduledKernel) -> None:
+        kernel = step.kernel
+        self._view(step.reads[0], kernel.inputs[0])
+        fused = kernel.epilogue if kernel.epilogue and kernel.epilogue[0] in FUSED_IN_GEMM else ()
+        maker = self._emit(replace(kernel, epilogue=fused))
+        self._write(step.writes, kernel.output, blocked=False, maker=maker)
+        if not fused:
+            self._activate(kernel.epilogue, step.writes)
+
+    def _view(self, name: str, shape: Shape) -> None:
+        """A reshape between the buffer's shape and the one it is read with."""
+        buffer = self.buffers[name]
+        if len(buffer.shape) != len(shape) and prod(buffer.shape) == prod(shape):
+            before = self._plain(name)
+            index = self._emit(Kernel(op="copy", function=VIEW, inputs=(before,), output=shape))
+            self.buffers[name] = _Buffer(shape, maker=index)
+
+    def _unchanged(self, step: ScheduledKernel, *, blocked: bool, function: str = "") -> None:
+        """A kernel that runs as it is, in blocks where its input is (and `blocked` allows it)."""
+        kernel = step.kernel
+        if blocked:
+            inputs = tuple(self._padded(self.buffers[name].shape) for name in step.reads)
+            kernel = replace(kernel, inputs=inputs, output=self._padded(kernel.output))
+        else:
+            for name, shape in zip(step.reads, kernel.inputs, strict=False):
+                self._view(name, shape)
+                self._plain(name)
+        if function and (blocked or function != BLOCKED):
+            kernel = replace(kernel, function=function)
+        epilogue = kernel.epilogue
+        index = self._emit(replace(kernel, epilogue=()))
+        self._write(step.writes, step.kernel.output, blocked=blocked, maker=index)
+        self._activate(epilogue, step.writes)
+
+
+def merge_duplicates(schedule: Schedule) -> Schedule:
+    """Common subexpressions run once: weightless kernels that read the same buffers in the same order."""
+    same: dict[str, str] = {}
+    seen: dict[tuple[Kernel, tuple[str, ...]], str] = {}
+    steps = []
+    for step in schedule.kernels:
+        reads = tuple(same.get(name, name) for name in step.reads)
+        merged = replace(step, reads=reads) if reads != step.reads else step
+        if _is_determined(step.kernel) and step.writes not in schedule.outputs:
+            first = seen.setdefault((step.kernel, reads), step.writes)
+            if first != step.writes:
+                same[step.writes] = first
+                continue
+        steps.append(merged)
+    return replace(schedule, kernels=tuple(steps))
+
+
+def _is_determined(kernel: Kernel) -> bool:
+    """Whether equal kernels on equal inputs compute the same: no weights, nothing left out (which slice?)."""
+    return kernel.num_weights == 0 and kernel.num_bias == 0 and kernel.op in MERGEABLE
+
+
+def _activation(kernel: Kernel) -> bool:
+    return any(name != "add" for name in kernel.epilogue)
+
+
+def _expand(function: str, shape: Shape) -> tuple[Kernel, ...]:
+    """The kernels of an activation that nothing absorbed."""
+    if function == "hardswish":
+        return (
+            Kernel(op="unary", function="hardsigmoid", inputs=(shape,), output=shape),
+            Kernel(op="mul", inputs=(shape, shape), output=shape),
+        )
+    return (Kernel(op="unary", function=function, inputs=(shape,), output=shape),)
+
+
+def deployed_kernels(
+    schedule: Schedule, *, block_size: int, blocked_inputs: bool = False, is_part: bool = False
+) -> tuple[Kernel, ...]:
+    """The kernels that ONNX Runtime's CPU provider runs for a network.
+
+    block_size: channels of one block of the NCHWc layout on this machine; 0 where there is none.
+    blocked_inputs: the inputs are already in blocks, as between parts of a network.
+    is_part: the outputs may stay in blocks, because another part goes on.
+    """
+    return tuple(_Deployment(schedule, block_size, blocked_inputs, is_part).kernels)
