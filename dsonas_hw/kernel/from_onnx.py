@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.fuse import fuse_kernels
 from dsonas_hw.kernel.network import NetworkKernels, Schedule, peak_activation_elements
+from dsonas_hw.kernel.onnx_graph import one_line
 from dsonas_hw.kernel.onnx_load import load_model
 from dsonas_hw.kernel.onnx_lower import lower_graph
 from dsonas_hw.kernel.onnx_patterns import recognise
@@ -45,7 +46,10 @@ def schedule_from_onnx(
     """As `kernels_from_onnx`, with the buffers between the kernels; and the unknown operations."""
     if batch_size is not None and batch_size < 1:
         raise ModelFileError(f"batch size {batch_size} makes no sense; give 1 or more")
-    proto, opset = load_model(model)
-    graph = recognise(read_graph(proto, opset, batch_size))
-    schedule, unknown = lower_graph(graph)
+    try:
+        proto, opset = load_model(model)
+        graph = recognise(read_graph(proto, opset, batch_size))
+        schedule, unknown = lower_graph(graph)
+    except ModelFileError as error:  # it may quote the file
+        raise ModelFileError(one_line(str(error))) from error
     return (fuse_kernels(schedule) if fuse else schedule), unknown

@@ -4,8 +4,9 @@
   linear layer before it; batch norm behind a pool runs in the pool's kernel.
 - An activation runs in the kernel that produces its input.
 - Zero padding in front of a convolution becomes the convolution's own.
+- What converts to and from integers runs in the kernels around it.
 
-Each needs the value in between to have no other reader.
+Each but the last needs the value in between to have no other reader.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ ACTIVATIONS = frozenset(
 
 def fuse_kernels(schedule: Schedule) -> Schedule:
     """Fuse whatever an inference runtime fuses; the flops stay the same and the mac never grows."""
+    schedule = _without_quantisation(schedule)
     num_readers = Counter(name for step in schedule.kernels for name in step.reads)
     num_readers.update(schedule.outputs)
     steps: list[ScheduledKernel | None] = []
@@ -64,6 +66,18 @@ def fuse_kernels(schedule: Schedule) -> Schedule:
         maker[step.writes] = len(steps)
         steps.append(step)
     return replace(schedule, kernels=tuple(step for step in steps if step is not None))
+
+
+def _without_quantisation(schedule: Schedule) -> Schedule:
+    renamed: dict[str, str] = {}
+    steps = []
+    for step in schedule.kernels:
+        if step.kernel.op == "unary" and step.kernel.function in ("quantize", "dequantize"):
+            renamed[step.writes] = renamed.get(step.reads[0], step.reads[0])
+        else:
+            steps.append(replace(step, reads=tuple(renamed.get(name, name) for name in step.reads)))
+    outputs = frozenset(renamed.get(name, name) for name in schedule.outputs)
+    return replace(schedule, kernels=tuple(steps), outputs=outputs)
 
 
 def _append(before: Kernel, step: ScheduledKernel) -> Kernel | None:
@@ -115,4 +129,5 @@ def _is_own_padding(pad: Kernel, conv: Kernel) -> bool:
         and conv.op == "conv"
         and pad.output == conv.inputs[0]
         and pad.inputs[0][:2] == pad.output[:2]
+        and all(before <= after for before, after in zip(pad.inputs[0], pad.output, strict=True))
     )

@@ -21,7 +21,7 @@ MAX_MEMBERS = 12
 MAX_EVALUATIONS = 5000
 TOLERANCE = 1e-3
 """GELU by erf and by tanh differ by 5e-4, any two functions of `NAMED` by more than 1e-2."""
-POINTS = np.linspace(-6.0, 6.0, 49)
+POINTS = np.linspace(-8.0, 8.0, 65)
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 

@@ -130,17 +130,19 @@ class BatchChange:
 
 
 def check_scaling(old: Graph, new: Graph, *, old_batch: int, new_batch: int) -> None:
-    """Every activation must either scale with the batch or not depend on it.
+    """Whatever an operation makes of something that grew with the batch must have grown as well.
 
     Raises:
-        ModelFileError: one does not, so that the file is good for its own batch only.
+        ModelFileError: it has not, so that the file is good for its own batch only.
     """
-    for name, shape in new.shapes.items():
-        before = old.shapes.get(name)
-        if before is None or name in new.constants or name in old.constants or shape == before:
+    for node in new.nodes:
+        if all(old.shapes.get(name) == new.shapes.get(name) for name in node.inputs):
             continue
-        if prod(shape) * old_batch != prod(before) * new_batch:
+        for name in node.outputs:
+            before, after = old.shapes.get(name), new.shapes.get(name)
+            if before is None or after is None or prod(after) * old_batch == prod(before) * new_batch:
+                continue
             raise ModelFileError(
-                f"the ONNX model cannot run at batch size {new_batch}: tensor {name!r} would go from shape "
-                f"{before} to {shape}; export it again at that batch size"
+                f"the ONNX model cannot run at batch size {new_batch}: {node.label} would make {after} of "
+                f"what was {before} at batch size {old_batch}; export it again at that batch size"
             )

@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from dsonas_hw.kernel.onnx_values import Array
 
 CONTRIB_DOMAIN = "com.microsoft"
+MALFORMED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
+"""What reading an operation raises whose inputs or attributes are missing or of another type."""
+
+
+def one_line(text: str, *, max_length: int = 300) -> str:
+    """What a file says, fit for a terminal: printable, on one line, not too long."""
+    printable = "".join(char if char.isprintable() else " " for char in text[: 4 * max_length])
+    line = " ".join(printable.split())
+    return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +58,7 @@ class Node:
     @property
     def label(self) -> str:
         """How messages and the list of unknown operations call it."""
-        return f"{self.op} ({self.name or next(filter(None, self.outputs), 'unnamed')})"
+        return one_line(f"{self.op} ({self.name or next(filter(None, self.outputs), 'unnamed')})")
 
     def input(self, index: int) -> str:
         """Name of an input, "" if it is omitted."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
-from dsonas_hw.kernel.onnx_graph import CONTRIB_DOMAIN, Graph, Node, UnknownShapeError
+from dsonas_hw.kernel.onnx_graph import CONTRIB_DOMAIN, MALFORMED, Graph, Node, UnknownShapeError
 from dsonas_hw.kernel.spec import Kernel, Shape
 
 
@@ -16,7 +16,7 @@ class UnknownOperationError(Exception):
 
 
 class Lowering:
-    """What lowering a graph has produced so far; the functions of `LOWERINGS` add to it."""
+    """What lowering a graph has produced so far; a `LowerNode` adds to it."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -65,6 +65,25 @@ class Lowering:
         )
 
 
+def image(shape: Shape) -> Shape:
+    """(N, C, H, W); a sequence (N, C, L) is an image of height 1."""
+    if len(shape) == 3:
+        return (*shape[:2], 1, shape[2])
+    if len(shape) == 4:
+        return shape
+    raise UnknownOperationError
+
+
+def pair(values: Sequence[int] | None) -> tuple[int, int]:
+    """(rows, columns) of an attribute with one or two entries; one entry belongs to the columns."""
+    entries = [1, 1] if values is None else [int(value) for value in values]
+    if len(entries) == 1:
+        return (1, entries[0])
+    if len(entries) == 2:
+        return (entries[0], entries[1])
+    raise UnknownOperationError
+
+
 LowerNode = Callable[[Lowering, Node], None]
 
 
@@ -74,10 +93,12 @@ def lower_graph(graph: Graph) -> tuple[Schedule, tuple[str, ...]]:
     Raises:
         ModelFileError: an operation whose attributes and shapes make no sense.
     """
-    from dsonas_hw.kernel.onnx_lower_data import DATA_LOWERINGS
-    from dsonas_hw.kernel.onnx_lower_math import MATH_LOWERINGS
+    from dsonas_hw.kernel.onnx_lower_elementwise import ELEMENTWISE_LOWERINGS
+    from dsonas_hw.kernel.onnx_lower_move import MOVE_LOWERINGS
+    from dsonas_hw.kernel.onnx_lower_product import PRODUCT_LOWERINGS
+    from dsonas_hw.kernel.onnx_lower_reduce import REDUCE_LOWERINGS
 
-    table = {**DATA_LOWERINGS, **MATH_LOWERINGS}
+    table = {**PRODUCT_LOWERINGS, **REDUCE_LOWERINGS, **ELEMENTWISE_LOWERINGS, **MOVE_LOWERINGS}
     lowering = Lowering(graph)
     for node in graph.nodes:
         lower = table.get(node.op) if node.domain in ("", CONTRIB_DOMAIN) else None
@@ -87,8 +108,8 @@ def lower_graph(graph: Graph) -> tuple[Schedule, tuple[str, ...]]:
             lower(lowering, node)
         except (UnknownOperationError, UnknownShapeError):
             lowering.unknown.append(node.label)
-        except (ValueError, TypeError, KeyError, IndexError, ArithmeticError) as error:
-            raise ModelFileError(f"{node.label} of the ONNX model is malformed: {error!r}") from error
+        except MALFORMED as error:
+            raise ModelFileError(f"{node.label} of the ONNX model is malformed: {error}") from error
     schedule = Schedule(
         kernels=tuple(lowering.kernels),
         inputs=graph.inputs,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.onnx_activations import recognise_activations
-from dsonas_hw.kernel.onnx_graph import Graph, Node
-from dsonas_hw.kernel.onnx_lower_data import varying_axes
+from dsonas_hw.kernel.onnx_graph import MALFORMED, Graph, Node
+from dsonas_hw.kernel.onnx_lower_elementwise import varying_axes
 from dsonas_hw.kernel.onnx_rewrite import Rewriter
 from dsonas_hw.kernel.onnx_values import axes_of
 
@@ -12,14 +13,19 @@ from dsonas_hw.kernel.onnx_values import axes_of
 def recognise(graph: Graph) -> Graph:
     """Put one operation where the exporter needed several; what is computed stays the same."""
     rewriter = Rewriter(graph)
-    recognise_activations(rewriter)
-    for node in list(graph.nodes):
-        if node.op == "MatMul":
-            _recognise_bias(rewriter, node)
-        elif node.op in ("Div", "Mul"):
-            _recognise_layernorm(rewriter, node)
-        elif node.op == "InstanceNormalization":
-            _recognise_groupnorm(rewriter, node)
+    try:
+        recognise_activations(rewriter)
+        for node in list(graph.nodes):
+            if node.domain:
+                continue
+            if node.op == "MatMul":
+                _recognise_bias(rewriter, node)
+            elif node.op in ("Div", "Mul"):
+                _recognise_layernorm(rewriter, node)
+            elif node.op == "InstanceNormalization":
+                _recognise_groupnorm(rewriter, node)
+    except MALFORMED as error:
+        raise ModelFileError(f"operations of the ONNX model are malformed: {error}") from error
     return rewriter.finish()
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.onnx_batch import BatchChange, check_scaling
-from dsonas_hw.kernel.onnx_graph import Constant, Graph, Node, convert_node, sort_nodes
+from dsonas_hw.kernel.onnx_graph import MALFORMED, Constant, Graph, Node, convert_node, sort_nodes
 from dsonas_hw.kernel.onnx_infer import infer_outputs, reshaped
 from dsonas_hw.kernel.onnx_inputs import NetworkInput, batch_of, declared_inputs, shapes_at, stated_shapes
 from dsonas_hw.kernel.onnx_tensors import Tensors
@@ -84,12 +84,17 @@ class _ShapeWalk:
         while pending:
             proto, renaming = pending.popleft()
             num_done += 1
-            node = convert_node(proto, renaming)
-            branch = self._chosen_branch(proto, node)
-            if branch is None:
-                self._visit(node)
-            else:
-                pending.extendleft(reversed(self._expand(branch, node, renaming, num_done)))
+            try:
+                node = convert_node(proto, renaming)
+                branch = self._chosen_branch(proto, node)
+                if branch is None:
+                    self._visit(node)
+                else:
+                    pending.extendleft(reversed(self._expand(branch, node, renaming, num_done)))
+            except MALFORMED as error:
+                raise ModelFileError(
+                    f"{proto.op_type} ({proto.name}) of the ONNX model is malformed: {error}"
+                ) from error
         outputs = tuple(value.name for value in graph.output)
         return Graph(
             nodes=_without_dead_nodes(self.nodes, outputs),

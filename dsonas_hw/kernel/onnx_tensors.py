@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_TENSOR_ELEMENTS = 2**40
 """No device holds a larger tensor: such a shape means a damaged file."""
+MAX_RANK = 64
 
 
 class Tensors:
@@ -35,8 +36,8 @@ class Tensors:
         Raises:
             ModelFileError: a shape that no tensor can have.
         """
-        if any(dim < 0 for dim in shape) or prod(shape) > MAX_TENSOR_ELEMENTS:
-            dims = " × ".join(map(str, shape))
+        if len(shape) > MAX_RANK or min(shape, default=0) < 0 or prod(shape) > MAX_TENSOR_ELEMENTS:
+            dims = " × ".join(map(str, shape[:8])) + (" × …" if len(shape) > 8 else "")
             raise ModelFileError(f"tensor {name!r} of the ONNX model has the impossible shape {dims}")
         self.shapes[name] = tuple(shape)
         self.elem_types[name] = elem_type
@@ -59,13 +60,14 @@ class Tensors:
     def set_stored(self, name: str, tensor: onnx.TensorProto) -> None:
         """Record a constant that the file stores."""
         shape = tuple(tensor.dims)
-        constant = Constant(shape=shape, values=_small_values(tensor), num_stored=prod(shape))
-        self.set_constant(name, constant, tensor.data_type)
+        self.set(name, shape, tensor.data_type)
+        self.constants[name] = Constant(shape=shape, values=_small_values(tensor), num_stored=prod(shape))
 
     def set_sparse(self, name: str, tensor: onnx.SparseTensorProto) -> None:
         """Record a constant that the file stores sparsely; a device stores it densely."""
         shape = tuple(tensor.dims)
-        self.set_constant(name, Constant(shape=shape, num_stored=prod(shape)), tensor.values.data_type)
+        self.set(name, shape, tensor.values.data_type)
+        self.constants[name] = Constant(shape=shape, num_stored=prod(shape))
 
     def set_constant_node(self, node: Node) -> None:
         """Record the output of a Constant operation.

@@ -77,7 +77,7 @@ def _cast(inputs: Sequence[Any], attributes: Attributes) -> Any:
 def _gather(inputs: Sequence[Any], attributes: Attributes) -> Any:
     data, indices = inputs
     axis = attributes.get("axis", 0)
-    _check_size([data.size, max(indices.size, 1)] if data.size * indices.size > MAX_ELEMENTS else [1])
+    _check_size([data.size // max(data.shape[axis], 1), indices.size])
     return np.take(data, indices, axis=axis)
 
 

@@ -1,41 +1,19 @@
-"""Operations that compute: convolutions, products, pools, normalisation, reductions."""
+"""Convolutions and matrix products."""
 
 from __future__ import annotations
 
 from math import prod
 
 from dsonas_hw.kernel.onnx_graph import Node
-from dsonas_hw.kernel.onnx_lower import Lowering, LowerNode, UnknownOperationError
-from dsonas_hw.kernel.onnx_values import axes_of
+from dsonas_hw.kernel.onnx_lower import Lowering, LowerNode, UnknownOperationError, image, pair
 from dsonas_hw.kernel.spec import Shape
-
-
-def _image(shape: Shape) -> Shape:
-    """(N, C, H, W); a sequence (N, C, L) is an image of height 1."""
-    if len(shape) == 3:
-        return (*shape[:2], 1, shape[2])
-    if len(shape) == 4:
-        return shape
-    raise UnknownOperationError
-
-
-def _pair(values: object, default: int = 1) -> tuple[int, int]:
-    """(rows, columns) of an attribute with one or two entries; one entry belongs to the columns."""
-    if values is None:
-        return (default, default)
-    entries = [int(value) for value in values]  # type: ignore[attr-defined]
-    if len(entries) == 1:
-        return (default, entries[0])
-    if len(entries) == 2:
-        return (entries[0], entries[1])
-    raise UnknownOperationError
 
 
 def _conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
     """A convolution whose operands are at these positions (quantised ones carry scales in between)."""
 
     def lower(lowering: Lowering, node: Node) -> None:
-        source, weight = _image(lowering.shape(node.inputs[x])), lowering.shape(node.inputs[w])
+        source, weight = image(lowering.shape(node.inputs[x])), lowering.shape(node.inputs[w])
         if len(weight) not in (3, 4) or len(weight) != len(lowering.shape(node.inputs[x])):
             raise UnknownOperationError
         transposed = node.op == "ConvTranspose"
@@ -44,16 +22,20 @@ def _conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
         if channels != source[1] or weight[0] % groups:
             raise ValueError(f"weight {weight} with {groups} groups does not fit {source[1]} channels")
         constant = not lowering.graph.is_activation(node.inputs[w])
-        reads = [node.inputs[x]] if constant else [node.inputs[x], node.inputs[w]]
+        reads, shapes = [node.inputs[x]], [source]
+        if not constant:
+            reads, shapes = [*reads, node.inputs[w]], [*shapes, image(weight)]
+        if node.op == "FusedConv" and node.input(3):  # ONNX Runtime adds this residual in the same kernel
+            reads, shapes = [*reads, node.inputs[3]], [*shapes, image(lowering.shape(node.inputs[3]))]
         lowering.emit(
             "conv_transpose" if transposed else "conv",
             reads,
             node.outputs[0],
-            inputs=(source,) if constant else (source, _image(weight)),
-            output=_image(lowering.shape(node.outputs[0])),
-            kernel_size=_pair(weight[2:]),
-            stride=_pair(node.attributes.get("strides")),
-            dilation=_pair(node.attributes.get("dilations")),
+            inputs=tuple(shapes),
+            output=image(lowering.shape(node.outputs[0])),
+            kernel_size=pair(weight[2:]),
+            stride=pair(node.attributes.get("strides")),
+            dilation=pair(node.attributes.get("dilations")),
             groups=groups,
             num_weights=prod(weight) if constant else 0,
             num_bias=prod(lowering.shape(node.input(bias))) if node.input(bias) else 0,
@@ -179,89 +161,14 @@ def _attention(lowering: Lowering, node: Node) -> None:
     scores = (*q[:3], k[2])
     name = node.outputs[0]
     lowering.emit("matmul", [query, key], f"{name}/scores", inputs=(q, (*k[:2], k[3], k[2])), output=scores)
-    lowering.emit("softmax", [f"{name}/scores"], f"{name}/weights", inputs=(scores,), output=scores)
+    reads, shapes = [f"{name}/scores"], [scores]
+    if node.input(3) and lowering.graph.is_activation(node.inputs[3]):  # the mask is added on the way
+        reads, shapes = [*reads, node.inputs[3]], [*shapes, lowering.shape(node.inputs[3])]
+    lowering.emit("softmax", reads, f"{name}/weights", inputs=tuple(shapes), output=scores)
     lowering.emit("matmul", [f"{name}/weights", value], name, inputs=(scores, v), output=(*q[:3], v[3]))
 
 
-def _pool(op: str) -> LowerNode:
-    def lower(lowering: Lowering, node: Node) -> None:
-        lowering.emit(
-            op,
-            [node.inputs[0]],
-            node.outputs[0],
-            inputs=(_image(lowering.shape(node.inputs[0])),),
-            output=_image(lowering.shape(node.outputs[0])),
-            kernel_size=_pair(node.attributes["kernel_shape"]),
-            stride=_pair(node.attributes.get("strides")),
-            dilation=_pair(node.attributes.get("dilations")),
-        )
-
-    return lower
-
-
-def _global_pool(op: str) -> LowerNode:
-    def lower(lowering: Lowering, node: Node) -> None:
-        source = _image(lowering.shape(node.inputs[0]))
-        lowering.emit(op, [node.inputs[0]], node.outputs[0], inputs=(source,), output=(*source[:2], 1, 1))
-
-    return lower
-
-
-def _reduce(function: str) -> LowerNode:
-    """A reduction; over the rows and columns of an image, mean and max are global pools."""
-
-    def lower(lowering: Lowering, node: Node) -> None:
-        source = lowering.shape(node.inputs[0])
-        constant = lowering.graph.constants.get(node.input(1))
-        axes = axes_of([None, constant.values if constant else None], node.attributes)
-        if node.op in ("ArgMax", "ArgMin"):
-            axes = [int(node.attributes.get("axis", 0))]
-        if not axes and node.attributes.get("noop_with_empty_axes", 0):
-            lowering.view(node.outputs[0], node.inputs[0])
-            return
-        pool = {"mean": "global_avgpool", "max": "global_maxpool"}.get(function)
-        if pool and len(source) == 4 and axes and {axis % 4 for axis in axes} == {2, 3}:
-            _global_pool(pool)(lowering, node)
-            return
-        lowering.emit("reduce", [node.inputs[0]], node.outputs[0], function=function)
-
-    return lower
-
-
-def _batchnorm(lowering: Lowering, node: Node) -> None:
-    shape = lowering.shape(node.inputs[0])
-    lowering.emit(
-        "batchnorm",
-        [node.inputs[0]],
-        node.outputs[0],
-        num_bias=2 * shape[1],
-        channel_axes=frozenset([1]),
-    )
-
-
-def _norm(op: str, function: str = "") -> LowerNode:
-    """Statistics of the input itself; scale and shift are stored."""
-
-    def lower(lowering: Lowering, node: Node) -> None:
-        lowering.emit(
-            op,
-            [node.inputs[0]],
-            node.outputs[0],
-            function=function,
-            num_bias=lowering.num_stored(node.inputs[1:]),
-        )
-
-    return lower
-
-
-def _softmax(function: str) -> LowerNode:
-    def lower(lowering: Lowering, node: Node) -> None:
-        lowering.emit("softmax", [node.inputs[0]], node.outputs[0], function=function)
-
-    return lower
-
-
-MATH_LOWERINGS: dict[str, LowerNode] = {
+PRODUCT_LOWERINGS: dict[str, LowerNode] = {
     "Conv": _conv(),
     "ConvTranspose": _conv(),
     "FusedConv": _conv(),
@@ -274,23 +181,4 @@ MATH_LOWERINGS: dict[str, LowerNode] = {
     "QLinearMatMul": _matmul(b=3),
     "Einsum": _einsum,
     "Attention": _attention,
-    "MaxPool": _pool("maxpool"),
-    "AveragePool": _pool("avgpool"),
-    "GlobalAveragePool": _global_pool("global_avgpool"),
-    "GlobalMaxPool": _global_pool("global_maxpool"),
-    **{
-        f"Reduce{name}": _reduce(name.lower())
-        for name in ("Mean", "Max", "Min", "Sum", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")
-    },
-    "ArgMax": _reduce("argmax"),
-    "ArgMin": _reduce("argmin"),
-    "BatchNormalization": _batchnorm,
-    "LayerNormalization": _norm("layernorm"),
-    "RMSNormalization": _norm("layernorm", "rms"),
-    "InstanceNormalization": _norm("instancenorm"),
-    "MeanVarianceNormalization": _norm("instancenorm"),
-    "GroupNormalization": _norm("groupnorm"),
-    "LRN": _norm("lrn"),
-    "Softmax": _softmax(""),
-    "LogSoftmax": _softmax("log"),
 }

@@ -1,0 +1,108 @@
+"""Operations that summarise: pools, reductions, norms, softmax."""
+
+from __future__ import annotations
+
+from dsonas_hw.kernel.onnx_graph import Node
+from dsonas_hw.kernel.onnx_lower import Lowering, LowerNode, image, pair
+from dsonas_hw.kernel.onnx_values import axes_of
+
+
+def _pool(op: str) -> LowerNode:
+    def lower(lowering: Lowering, node: Node) -> None:
+        lowering.emit(
+            op,
+            [node.inputs[0]],
+            node.outputs[0],
+            inputs=(image(lowering.shape(node.inputs[0])),),
+            output=image(lowering.shape(node.outputs[0])),
+            kernel_size=pair(node.attributes["kernel_shape"]),
+            stride=pair(node.attributes.get("strides")),
+            dilation=pair(node.attributes.get("dilations")),
+        )
+
+    return lower
+
+
+def _global_pool(op: str) -> LowerNode:
+    def lower(lowering: Lowering, node: Node) -> None:
+        source = image(lowering.shape(node.inputs[0]))
+        lowering.emit(op, [node.inputs[0]], node.outputs[0], inputs=(source,), output=(*source[:2], 1, 1))
+
+    return lower
+
+
+def _reduce(function: str) -> LowerNode:
+    """A reduction; over the rows and columns of an image, mean and max are global pools."""
+
+    def lower(lowering: Lowering, node: Node) -> None:
+        source = lowering.shape(node.inputs[0])
+        constant = lowering.graph.constants.get(node.input(1))
+        axes = axes_of([None, constant.values if constant else None], node.attributes)
+        if node.op in ("ArgMax", "ArgMin"):
+            axes = [int(node.attributes.get("axis", 0))]
+        if not axes and node.attributes.get("noop_with_empty_axes", 0):
+            lowering.view(node.outputs[0], node.inputs[0])
+            return
+        pool = {"mean": "global_avgpool", "max": "global_maxpool"}.get(function)
+        if pool and len(source) == 4 and axes and {axis % 4 for axis in axes} == {2, 3}:
+            _global_pool(pool)(lowering, node)
+            return
+        lowering.emit("reduce", [node.inputs[0]], node.outputs[0], function=function)
+
+    return lower
+
+
+def _batchnorm(lowering: Lowering, node: Node) -> None:
+    shape = lowering.shape(node.inputs[0])
+    lowering.emit(
+        "batchnorm",
+        [node.inputs[0]],
+        node.outputs[0],
+        num_bias=2 * shape[1],
+        channel_axes=frozenset([1]),
+    )
+
+
+def _norm(op: str, function: str = "") -> LowerNode:
+    """Statistics of the input itself; scale and shift are stored."""
+
+    def lower(lowering: Lowering, node: Node) -> None:
+        lowering.emit(
+            op,
+            [node.inputs[0]],
+            node.outputs[0],
+            function=function,
+            num_bias=lowering.num_stored(node.inputs[1:]),
+        )
+
+    return lower
+
+
+def _softmax(function: str) -> LowerNode:
+    def lower(lowering: Lowering, node: Node) -> None:
+        lowering.emit("softmax", [node.inputs[0]], node.outputs[0], function=function)
+
+    return lower
+
+
+REDUCE_LOWERINGS: dict[str, LowerNode] = {
+    "MaxPool": _pool("maxpool"),
+    "AveragePool": _pool("avgpool"),
+    "GlobalAveragePool": _global_pool("global_avgpool"),
+    "GlobalMaxPool": _global_pool("global_maxpool"),
+    **{
+        f"Reduce{name}": _reduce(name.lower())
+        for name in ("Mean", "Max", "Min", "Sum", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")
+    },
+    "ArgMax": _reduce("argmax"),
+    "ArgMin": _reduce("argmin"),
+    "BatchNormalization": _batchnorm,
+    "LayerNormalization": _norm("layernorm"),
+    "RMSNormalization": _norm("layernorm", "rms"),
+    "InstanceNormalization": _norm("instancenorm"),
+    "MeanVarianceNormalization": _norm("instancenorm"),
+    "GroupNormalization": _norm("groupnorm"),
+    "LRN": _norm("lrn"),
+    "Softmax": _softmax(""),
+    "LogSoftmax": _softmax("log"),
+}

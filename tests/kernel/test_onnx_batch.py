@@ -1,0 +1,139 @@
+"""The batch: open or fixed in the file, replaced on request, baked into target shapes or not."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx_build import Build
+
+from dsonas_hw.errors import ModelFileError
+from dsonas_hw.kernel.costs import count_costs
+from dsonas_hw.kernel.from_onnx import kernels_from_onnx
+
+
+def shuffle_net(batch: int | str, *, literal: int | None = None) -> Build:
+    """Convolution, channel shuffle, pool, linear layer; reshapes name the batch `literal` if given."""
+    build = Build(batch, 8, 6, 6)
+    lead = -1 if literal is None else literal
+    y = build.batchnorm(build.conv("x", 8, 8, 3), 8)
+    y = build.add("Transpose", build.add("Reshape", y, build.ints(lead, 2, 4, 6, 6)), perm=[0, 2, 1, 3, 4])
+    y = build.add("GlobalAveragePool", build.add("Reshape", y, build.ints(lead, 8, 6, 6)))
+    tail = (lead, -1) if literal else (-1, 8)
+    y = build.add("Gemm", build.add("Reshape", y, build.ints(*tail)), build.weight(8, 3), build.weight(3))
+    build.result = y  # type: ignore[attr-defined]
+    return build
+
+
+def costs(build: Build, batch_size: int | None = None) -> tuple[int, int, int, int | None]:
+    network = kernels_from_onnx(build.model(build.result), batch_size=batch_size)  # type: ignore[attr-defined]
+    assert network.unknown == ()
+    counted = count_costs(network.kernels)
+    weights = sum(k.num_weights for k in network.kernels)
+    return counted.flops, counted.mac - weights, counted.params, network.peak_activation_elements
+
+
+def test_open_batch_is_one_and_fixed_batch_stays() -> None:
+    for stated, expected in (("N", 1), (5, 5)):
+        build = shuffle_net(stated)
+        first, *_ = kernels_from_onnx(build.model(build.result)).kernels  # type: ignore[attr-defined]
+        assert first.batch_size == expected
+
+
+@pytest.mark.parametrize(("stated", "literal"), [("N", None), (1, 1), (2, 2), (3, None), (4, 4)])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_costs_scale_with_the_batch_and_weights_do_not(
+    stated: int | str, literal: int | None, batch_size: int
+) -> None:
+    flops, moved, params, peak = costs(shuffle_net("N"))
+    assert costs(shuffle_net(stated, literal=literal), batch_size) == (
+        flops * batch_size,
+        moved * batch_size,
+        params,
+        None if peak is None else peak * batch_size,
+    )
+
+
+def attention(batch: int, tokens: int, heads: int, width: int, *, tokens_first: bool) -> Build:
+    """Self-attention as torch exports it at a fixed batch, every target shape a literal."""
+    size = width // heads
+    build = Build(batch, tokens, width)
+    y = "x"
+    if tokens_first:  # (tokens, batch · heads, size), the way nn.MultiheadAttention views it
+        y = build.add("Transpose", y, perm=[1, 0, 2])
+        y = build.add("Add", build.add("MatMul", y, build.weight(width, width)), build.weight(width))
+        y = build.add("Reshape", y, build.ints(tokens, batch * heads, size))
+        y = build.add("Transpose", y, perm=[1, 0, 2])
+        y = build.add("Reshape", y, build.ints(batch, heads, tokens, size))
+    else:
+        y = build.add("MatMul", y, build.weight(width, width))
+        y = build.add("Reshape", y, build.ints(batch, tokens, heads, size))
+        y = build.add("Transpose", y, perm=[0, 2, 1, 3])
+    scores = build.add("MatMul", y, build.add("Transpose", y, perm=[0, 1, 3, 2]))
+    y = build.add("MatMul", build.add("Softmax", scores, axis=-1), y)
+    if tokens_first:
+        y = build.add(
+            "Reshape", build.add("Transpose", y, perm=[2, 0, 1, 3]), build.ints(tokens * batch, width)
+        )
+        y = build.add("Gemm", y, build.weight(width, width))
+        y = build.add("Reshape", y, build.ints(tokens, batch, width))
+        y = build.add("Transpose", y, perm=[1, 0, 2])
+    else:
+        y = build.add(
+            "Reshape", build.add("Transpose", y, perm=[0, 2, 1, 3]), build.ints(batch, tokens, width)
+        )
+    build.result = build.add("Relu", y)  # type: ignore[attr-defined]
+    return build
+
+
+@given(
+    batch=st.integers(1, 3),
+    batch_size=st.integers(1, 6),
+    tokens=st.integers(2, 7),
+    heads=st.integers(2, 4),
+    size=st.integers(2, 5),
+    tokens_first=st.booleans(),
+)
+def test_a_file_with_a_baked_batch_reads_like_one_exported_at_that_batch(
+    batch: int, batch_size: int, tokens: int, heads: int, size: int, tokens_first: bool
+) -> None:
+    here = attention(batch, tokens, heads, heads * size, tokens_first=tokens_first)
+    there = attention(batch_size, tokens, heads, heads * size, tokens_first=tokens_first)
+    assert (
+        kernels_from_onnx(here.model(here.result), batch_size=batch_size).kernels  # type: ignore[attr-defined]
+        == kernels_from_onnx(there.model(there.result)).kernels  # type: ignore[attr-defined]
+    )
+
+
+def test_a_class_token_stored_for_one_image_is_repeated() -> None:
+    build = Build(1, 4, 8)
+    y = build.add("Concat", build.weight(1, 1, 8), "x", axis=1)
+    (kernel,) = kernels_from_onnx(build.model(build.add("Identity", y)), batch_size=3).kernels
+    assert (kernel.output, kernel.num_weights) == ((3, 5, 8), 8)
+
+
+def test_a_resize_to_literal_sizes_keeps_the_batch() -> None:
+    build = Build(1, 8, 4, 4)
+    y = build.add("Resize", "x", "", "", build.ints(1, 8, 9, 9), mode="nearest")
+    (kernel,) = kernels_from_onnx(build.model(y), batch_size=3).kernels
+    assert kernel.output == (3, 8, 9, 9)
+
+
+def test_every_input_with_the_same_batch_changes() -> None:
+    build = Build(1, 8)
+    other = build.input(1, 8)
+    (kernel,) = kernels_from_onnx(build.model(build.add("Add", "x", other)), batch_size=7).kernels
+    assert kernel.inputs == ((7, 8), (7, 8))
+
+
+def test_a_batch_that_cannot_change_is_refused() -> None:
+    build = Build(2, 8)
+    picked = build.add("Gather", "x", build.ints(0, 1))  # of what the batch is, two rows
+    with pytest.raises(ModelFileError, match=r"cannot run at batch size 4.*Gather \(gather0\)"):
+        kernels_from_onnx(build.model(build.add("Relu", picked)), batch_size=4)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_a_batch_below_one_is_refused(batch_size: int) -> None:
+    with pytest.raises(ModelFileError, match="batch size"):
+        kernels_from_onnx(Build(1, 8).model("x"), batch_size=batch_size)
