@@ -10,6 +10,8 @@ from dsonas_hw.errors import UserError
 from dsonas_hw.space.space import INPUT_NODE, SearchSpace
 
 SCHEMA = 1
+MAX_SIZE = 100_000
+"""Of any width, side, number of classes, … in a file: nothing larger is allocated for a file from anyone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,12 @@ class Architecture:
         """Every block is the identity: nothing but stem, reductions and head is left."""
         return all(block.is_identity for block in self.blocks)
 
+    def _repr_svg_(self) -> str:
+        """How a notebook shows it."""
+        from dsonas_hw.architecture.draw import draw_architecture
+
+        return draw_architecture(self)
+
     def with_width(self, width: int) -> Architecture:
         return replace(self, width=width)
 
@@ -141,17 +149,21 @@ def architecture_from_json(data: object, *, origin: str = "architecture.json") -
         known = {f.name for f in fields(SearchSpace)}
         raw_space: dict[str, Any] = dict(data["space"])
         if unknown := set(raw_space) - known:
-            raise UserError(f"unknown field of the space: {', '.join(sorted(unknown))}")
+            raise UserError(f"unknown field of the space: {', '.join(map(repr, sorted(unknown)))}")
         sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in raw_space.items()}
+        for name, value in sizes.items():
+            if not _is_like(value, getattr(_DEFAULT_SPACE, name)):
+                raise UserError(f"the space's {name} is out of bounds or of another type")
         space = SearchSpace(**sizes)
-        if space.num_blocks > 1000 or space.num_nodes > 1000 or not isinstance(data["width"], int):
+        if space.num_blocks > 1000 or space.num_nodes > 1000 or not _is_like(data["width"], 1):
             raise UserError("sizes out of bounds")
         numbers = {node_name(space, n): n for n in range(space.num_nodes + 1)}
         numbers["output"] = space.num_nodes + 1
+        known_edges = set(space.edges)
         blocks = []
         for raw in data["blocks"]:
             edges = [(numbers[s], numbers[t]) for t, sources in raw.items() for s in sources]
-            if not set(edges) <= set(space.edges):
+            if not known_edges.issuperset(edges):
                 raise UserError("an edge that the space does not have")
             blocks.append(close_block(space, edges))
         if space.share:
@@ -161,3 +173,13 @@ def architecture_from_json(data: object, *, origin: str = "architecture.json") -
         raise UserError(f"{origin} is not an architecture: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{origin} is not an architecture: {type(error).__name__} {error}") from None
+
+
+_DEFAULT_SPACE = SearchSpace()
+
+
+def _is_like(value: object, default: object) -> bool:
+    """Whether `value` has the type of `default`, elements of tuples too, and numbers are below `MAX_SIZE`."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(_is_like(item, default[0]) for item in value)
+    return type(value) is type(default) and (not isinstance(value, int) or value <= MAX_SIZE)

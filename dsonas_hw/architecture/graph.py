@@ -81,9 +81,12 @@ class BlockSegment:
                 total = _merge(f"{name}.sum", "sum", inputs, self.shape, self.shape)
                 yield total
                 current = total.name
+            kinds = [layer.kind for layer in operation.layers]
             for step, layer in enumerate(operation.layers, start=1):
                 last = step == len(operation.layers)
-                node = _layer(f"{name}.{layer.kind}", layer, current, self.shape, last=last)
+                number_of_kind = step if kinds.count(layer.kind) > 1 else ""
+                layer_name = f"{name}.{layer.kind}{number_of_kind}"
+                node = _layer(layer_name, layer, current, self.shape, last=last)
                 yield node
                 current = node.name
             names[number] = current

@@ -23,6 +23,13 @@ class Layer:
     kernel_size: int = 1
     dilation: int = 1
 
+    def __post_init__(self) -> None:
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0 or self.dilation < 1:
+            raise ValueError(
+                f"a layer keeps the resolution: kernel_size must be odd and dilation at least 1, "
+                f"not {self.kernel_size} and {self.dilation}"
+            )
+
     @property
     def padding(self) -> int:
         return self.dilation * (self.kernel_size - 1) // 2

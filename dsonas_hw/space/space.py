@@ -18,6 +18,7 @@ from dsonas_hw.errors import UserError
 from dsonas_hw.space.operations import Operation, get_operation
 
 INPUT_NODE = 0
+STEMS: tuple[str, ...] = ("cifar", "imagenet")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +63,14 @@ class SearchSpace:
             raise UserError(
                 f"channels={self.channels} is not a multiple of width_step={self.width_step}; change one"
             )
+        if self.stem not in STEMS:
+            raise UserError(f"unknown stem {self.stem!r}; there are {' and '.join(STEMS)}")
         if self.stem == "imagenet" and self.width_step % 2:
             raise UserError("the imagenet stem halves the width: width_step must be even")
+        if self.max_width and self.max_width < self.width_step:
+            raise UserError(f"max_width={self.max_width} is below width_step={self.width_step}")
+        if min(self.input_shape, default=0) < 1:
+            raise UserError(f"images of shape {self.input_shape} have no pixels")
         if min(self.resolution(len(self.stages) - 1)) < 1:
             raise UserError(
                 f"images of {self.input_shape[1]}×{self.input_shape[2]} are too small for "
