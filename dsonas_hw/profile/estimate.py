@@ -1,0 +1,140 @@
+"""Milliseconds for a GPU that is not here, from its datasheet, with an interval.
+
+    network = soft-max(sum of kernel times on the GPU, sum of launch times on the host)
+
+Kernel times come from `kernel_time`; constants from `estimate_constants.json`. docs/estimator.md says how they
+were fitted and how far they can be trusted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from dsonas_hw.cost.model import LatencyPrediction, Source
+from dsonas_hw.device.datasheet import Device
+from dsonas_hw.device.spec import load_device
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.estimate_constants import EstimateConstants, load_constants
+from dsonas_hw.profile.kernel_correction import corrected_times_ms
+from dsonas_hw.profile.kernel_features import kernel_rows, sort_of
+from dsonas_hw.profile.machine import machine_of
+
+RUNTIMES = ("eager", "ort-cuda", "ort-tensorrt", "tensorrt")
+
+#: Half width of the interval in standard deviations: 90 % of a normal distribution.
+_Z90 = 1.645
+
+
+class EstimatedLatency:
+    """The analytic estimate of one device, runtime and precision; a `cost.model.LatencyModel`."""
+
+    source: Source = "estimated"
+
+    def __init__(
+        self, device: Device, *, runtime: str, precision: str, batch_size: int, constants: EstimateConstants
+    ) -> None:
+        if runtime not in RUNTIMES:
+            raise ProfileError(
+                f"cannot estimate runtime {runtime!r} for {device.name}; estimates exist for {', '.join(RUNTIMES)}"
+            )
+        self.device = device.name
+        self.runtime = runtime
+        self.precision = precision
+        self.batch_size = batch_size
+        self.fuse = runtime != "eager"
+        self._constants = constants.resolve(device.architecture, runtime, precision)
+        self._machine = machine_of(device, runtime=runtime, precision=precision, constants=self._constants)
+        self._corrections = constants.corrections_of(runtime, precision)
+        self._host_us: Mapping[str, float] = constants.host_us[runtime]
+        self._sharpness = constants.sharpness[runtime]
+        self._sd = constants.relative_sd
+        self._cache: dict[Kernel, tuple[float, float]] = {}
+
+    def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
+        """Latency of the network that these kernels make up.
+
+        Raises:
+            ProfileError: there is no kernel.
+        """
+        gpu, host, squares = self.totals(kernels)
+        latency = self.combine(gpu, host)
+        gpu_share = (gpu / latency) ** self._sharpness
+        variance = gpu_share**2 * (self._sd["device"] ** 2 + self._sd["kernel"] ** 2 * squares / gpu**2)
+        variance += (1 - gpu_share) ** 2 * self._sd["host"] ** 2
+        factor = math.exp(_Z90 * math.sqrt(variance))
+        return LatencyPrediction(
+            latency_ms=latency,
+            latency_ms_low=latency / factor,
+            latency_ms_high=latency * factor,
+            source=self.source,
+        )
+
+    def kernel_latency_ms(self, kernel: Kernel) -> float:
+        """What the kernel adds to a network: its time on the GPU or on the host, whichever is longer."""
+        gpu, host = self._times([kernel])[0]
+        return self.combine(gpu, host)
+
+    def totals(self, kernels: Sequence[Kernel]) -> tuple[float, float, float]:
+        """Sums over the kernels in ms: GPU time, host time, and the sum of squared GPU times (ms²).
+
+        Raises:
+            ProfileError: there is no kernel.
+        """
+        if not kernels:
+            raise ProfileError("a network without kernels has no latency to predict")
+        gpu, host, squares = self._constants["network_us"] * 1e-3, 0.0, 0.0
+        for kernel_gpu, kernel_host in self._times(kernels):
+            gpu += kernel_gpu
+            host += kernel_host
+            squares += kernel_gpu * kernel_gpu
+        return gpu, host, squares
+
+    def combine(self, gpu_ms: float, host_ms: float) -> float:
+        """Latency of a network from its two streams, which overlap."""
+        high, low = max(gpu_ms, host_ms), min(gpu_ms, host_ms)
+        return float(high * (1 + (low / high) ** self._sharpness) ** (1 / self._sharpness))
+
+    def _times(self, kernels: Sequence[Kernel]) -> list[tuple[float, float]]:
+        """(GPU ms, host ms) of every kernel; each distinct kernel is computed once."""
+        cache = self._cache
+        try:
+            return [cache[kernel] for kernel in kernels]
+        except KeyError:
+            new = list(dict.fromkeys(kernel for kernel in kernels if kernel not in cache))
+        gpu_ms = corrected_times_ms(kernel_rows(new), self._machine, self._constants, self._corrections)
+        for kernel, gpu in zip(new, gpu_ms, strict=True):
+            cache[kernel] = (float(gpu), self._host_us[host_sort(kernel)] * 1e-3)
+        return [cache[kernel] for kernel in kernels]
+
+
+def host_sort(kernel: Kernel) -> str:
+    """Which launch cost a kernel has: convolutions cost the host most."""
+    sort = sort_of(kernel)
+    if kernel.family == "conv":
+        return "conv"
+    return "gemm" if sort == "matrix" else sort
+
+
+def load_estimate(
+    device: Device | str,
+    *,
+    runtime: str,
+    precision: str,
+    batch_size: int,
+    constants: EstimateConstants | None = None,
+) -> EstimatedLatency:
+    """The estimate of a device from its datasheet.
+
+    Raises:
+        ProfileError: no estimate exists for this runtime.
+        DeviceError: the datasheet lacks the peak of this precision.
+    """
+    return EstimatedLatency(
+        load_device(device) if isinstance(device, str) else device,
+        runtime=runtime,
+        precision=precision,
+        batch_size=batch_size,
+        constants=constants or load_constants(),
+    )
