@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from dsonas_hw.cli.common import json_option, print_json
 from dsonas_hw.cli.options import profiles_option
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import click
+
 from dsonas_hw.cli.common import json_option, print_json
 
 if TYPE_CHECKING:

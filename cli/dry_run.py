@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+
 from dsonas_hw.cli.common import print_json
 
 

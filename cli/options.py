@@ -92,8 +92,7 @@ def config_from_options(
     for name, value in options.items():
         if value is not None:
             changes = overlay(changes, _nest(_PLACES[name], value))
-    for setting in settings:
-        changes = overlay(changes, _parse_setting(setting))
+    changes = overlay(changes, parse_settings(settings))
     if budget:
         changes["budget"] = [part.strip() for text in budget for part in text.split(",") if part.strip()]
     parse_budgets(changes.get("budget") or ())
@@ -123,14 +122,22 @@ def _nest(place: tuple[str, ...], value: Any) -> dict[str, Any]:
     return value  # type: ignore[no-any-return]
 
 
-def _parse_setting(text: str) -> dict[str, Any]:
-    from dsonas_hw.config import parse_yaml
+def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
+    """`--set KEY=VALUE` options as nested dictionaries; values are YAML.
 
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UserError(f"--set {text!r} is not KEY=VALUE, e.g. --set search.epochs=60")
-    parsed = parse_yaml(f"value: {value}", origin=f"--set {key}")["value"]
-    return _nest(tuple(key.strip().split(".")), parsed)
+    Raises:
+        UserError: not KEY=VALUE.
+    """
+    from dsonas_hw.config import overlay, parse_yaml
+
+    changes: dict[str, Any] = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {text!r} is not KEY=VALUE, e.g. --set search.epochs=60")
+        parsed = parse_yaml(f"value: {value}", origin=f"--set {key}")["value"]
+        changes = overlay(changes, _nest(tuple(key.strip().split(".")), parsed))
+    return changes
 
 
 def open_run(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+
 from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import config_from_options, configuration_options, open_run, profiles_option
 from dsonas_hw.cli.progress import progress_bar

@@ -1,0 +1,1 @@
+"""Studies: grids of searches and trainings, in parallel processes, resumable, into one table."""

@@ -1,0 +1,166 @@
+"""One job of a study, run in a process of its own: `python -m dsonas_hw.study.job JOBS/NAME`.
+
+A job's directory is a run directory with `job.json` (what to do) and, when it is done, `result.json`. A job
+that was killed goes on from its checkpoint; a finished one is never run again.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+from dsonas_hw.architecture.sample import random_architecture
+from dsonas_hw.budget import Budget, parse_budgets
+from dsonas_hw.config import RunConfig, build_config
+from dsonas_hw.errors import BudgetError, UserError
+from dsonas_hw.files import read_json, write_json
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.path import Derived, PathPoint, derive_architecture, load_path
+from dsonas_hw.stages import save_architecture, search_path
+from dsonas_hw.task import Task, load_data, prepare_task, space_of_config
+
+RESULT = "result.json"
+DESCRIPTION = "job.json"
+MAX_DRAWS = 10_000
+
+
+def run_job(path: Path) -> dict[str, Any]:
+    """Do a job, or read its result if it is done.
+
+    Raises:
+        UserError: whatever went wrong, in one line.
+    """
+    if (path / RESULT).exists():
+        result: dict[str, Any] = read_json(path / RESULT)
+        return result
+    job = read_json(path / DESCRIPTION)
+    config = build_config({**job["config"], "budget": job["budgets"] if job["kind"] != "search" else []})
+    result = _search(path, job, config) if job["kind"] == "search" else _train(path, job, config)
+    write_json(path / RESULT, result)
+    return result
+
+
+def _open(path: Path, config: RunConfig) -> tuple[RunDirectory, bool]:
+    """The job's run directory `path/run`, and whether it was begun before."""
+    run = RunDirectory(path / "run")
+    begun = run.config_path.exists()
+    run.create(config, resume=begun)
+    return run, begun
+
+
+def _search(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """One search, steered by the tightest of the job's budgets."""
+    space = space_of_config(config)
+    tightest = _tightest(config, space, [parse_budgets([text]) for text in job["budgets"]])
+    config = config.model_copy(update={"budget": tuple(f"{b.name}={_exact(b)}" for b in tightest)})
+    task = prepare_task(config, space)
+    run, begun = _open(path, config)
+    with run.lock():
+        result = search_path(run, task, load_data(config), resume=begun)
+    return {
+        "num_points": result.num_points, "ratio": result.ratio, "has_landed": result.has_landed,
+        "seconds": result.seconds,
+    }  # fmt: skip
+
+
+def _tightest(config: RunConfig, space: Any, choices: list[tuple[Budget, ...]]) -> tuple[Budget, ...]:
+    """The budgets that leave least of the complete network."""
+    from dsonas_hw.architecture.architecture import complete_architecture
+    from dsonas_hw.architecture.fit import budget_ratio
+
+    target = prepare_task(config.model_copy(update={"budget": ()}), space).target
+    return max(choices, key=lambda budgets: budget_ratio(complete_architecture(space), budgets, target))
+
+
+def _exact(budget: Budget) -> str:
+    unit = {"latency": "ms", "energy": "mJ", "memory": "B"}.get(budget.name, "")
+    return f"{budget.limit!r}{unit}"
+
+
+def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+    """Derive (or draw) an architecture, fit it to the budget, train it, count and measure it."""
+    from dsonas_hw.train.loop import resolve_train_device
+    from dsonas_hw.train.retrain import retrain
+
+    task = prepare_task(config, space_of_config(config))
+    run, begun = _open(path, config)
+    with run.lock():
+        if job["kind"] == "searched":
+            search = RunDirectory(path.parent / job["needs"] / "run")
+            points = load_path(search, _space_json(task))
+        else:
+            points = _random_points(task, seed=job["seed"], index=job["index"])
+        derived = derive_architecture(points, task.budgets, task.target)
+        save_architecture(run, derived, task.budgets)
+        dataset = load_data(config)
+        trained = retrain(
+            run, config, derived.architecture, dataset, device=resolve_train_device(config.train_on),
+            resume=begun,
+        )  # fmt: skip
+    result: dict[str, Any] = {
+        "test_error": trained.test_error,
+        "seconds": trained.seconds,
+        "width": derived.architecture.width,
+        "ratio_before_fit": derived.ratio_before_fit,
+        "ratio": derived.ratio,
+        "costs": derived.costs.to_dict(),
+        "architecture": derived.architecture.to_json()["blocks"],
+        "latency_measured_ms": _measure(path, config, derived) if job["measure"] else None,
+    }
+    return result
+
+
+def _space_json(task: Task) -> dict[str, Any]:
+    from dsonas_hw.architecture.architecture import complete_architecture
+
+    space: dict[str, Any] = complete_architecture(task.space).to_json()["space"]
+    return space
+
+
+def _random_points(task: Task, *, seed: int, index: int) -> list[PathPoint]:
+    """The random architecture number `index`: the first draw that fills the budget at some width."""
+    rng = random.Random(f"{seed}/{index}")
+    for _ in range(MAX_DRAWS):
+        architecture = random_architecture(task.space, rng)
+        point = PathPoint(
+            step=0, epoch=0, gamma=0.0, architecture=architecture, costs=task.target.costs(architecture),
+            accuracy=None,
+        )  # fmt: skip
+        try:
+            derived = derive_architecture([point], task.budgets, task.target)
+        except BudgetError:
+            continue
+        if derived.ratio >= 0.9:
+            return [point]
+    raise BudgetError(
+        f"none of {MAX_DRAWS} random architectures fills the budget to 90 % at a width in steps of "
+        f"{task.space.width_step}; set space.width_step lower"
+    )
+
+
+def _measure(path: Path, config: RunConfig, derived: Derived) -> float:
+    """Latency on the target, one job of the study at a time."""
+    from filelock import FileLock
+
+    from dsonas_hw.deploy.fit_measured import measure_architecture
+
+    with FileLock(str(path.parent / ".device.lock")):
+        measured = measure_architecture(config.target)(derived.architecture)["latency_ms"]
+    if measured is None:
+        raise UserError(f"{config.target.device} is not here: its latency cannot be measured (measure: true)")
+    return measured
+
+
+def main() -> None:
+    """Entry of the worker process: exit 0 done, 2 a user's mistake (its line on stderr)."""
+    try:
+        run_job(Path(sys.argv[1]))
+    except UserError as error:
+        print(" ".join(str(error).split()), file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""The table of a study: means and standard deviations over seeds and draws."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dsonas_hw.files import read_json, write_json, write_text
+from dsonas_hw.study.job import RESULT
+from dsonas_hw.study.scheduler import is_done, job_directory
+from dsonas_hw.study.spec import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyRow:
+    """One variant under one budget."""
+
+    variant: str
+    budget: str
+    num: int
+    test_error_mean: float
+    test_error_std: float | None
+    """Sample standard deviation; None for one network."""
+    mac: float
+    flops: float
+    params: float
+    latency_ms: float | None
+    """Predicted; means over the networks, as all costs."""
+    latency_measured_ms: float | None
+    budget_used: float
+    """Tightest cost / limit after width fitting."""
+    ratio_before_fit: float
+    beats_random_by_std: float | None = None
+    """(mean error of the random networks − this mean) / their standard deviation."""
+
+
+def collect_results(path: Path, study: Study) -> list[dict[str, Any]]:
+    """The results of all finished trainings, with what they belong to."""
+    return [
+        {"job": job.name, "variant": job.variant, "budget": job.budgets[0], "seed": job.seed,
+         **read_json(job_directory(path, job) / RESULT)}
+        for job in study.jobs
+        if job.kind != "search" and is_done(path, job)
+    ]  # fmt: skip
+
+
+def tabulate(results: Sequence[dict[str, Any]]) -> list[StudyRow]:
+    """Rows by budget, then variant, in the order of the results."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        groups.setdefault((result["budget"], result["variant"]), []).append(result)
+    rows = []
+    for (budget, variant), members in groups.items():
+        errors = [m["test_error"] for m in members]
+        random = [m["test_error"] for m in groups.get((budget, "random"), [])]
+        beats = None
+        if variant != "random" and len(random) > 1 and statistics.stdev(random) > 0:
+            beats = (statistics.mean(random) - statistics.mean(errors)) / statistics.stdev(random)
+        rows.append(
+            StudyRow(
+                variant=variant, budget=budget, num=len(members),
+                test_error_mean=statistics.mean(errors),
+                test_error_std=statistics.stdev(errors) if len(errors) > 1 else None,
+                mac=statistics.mean(m["costs"]["mac"] for m in members),
+                flops=statistics.mean(m["costs"]["flops"] for m in members),
+                params=statistics.mean(m["costs"]["params"] for m in members),
+                latency_ms=_mean_or_none([m["costs"]["latency_ms"] for m in members]),
+                latency_measured_ms=_mean_or_none([m["latency_measured_ms"] for m in members]),
+                budget_used=statistics.mean(m["ratio"] for m in members),
+                ratio_before_fit=statistics.mean(m["ratio_before_fit"] for m in members),
+                beats_random_by_std=beats,
+            )
+        )  # fmt: skip
+    return rows
+
+
+def save_tables(path: Path, study: Study) -> list[StudyRow]:
+    """Write results.json (every network), table.csv and table.md; returns the rows."""
+    results = collect_results(path, study)
+    rows = tabulate(results)
+    write_json(path / "results.json", results)
+    names = list(StudyRow.__dataclass_fields__)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, names)
+    writer.writeheader()
+    writer.writerows([asdict(row) for row in rows])
+    write_text(path / "table.csv", out.getvalue())
+    write_text(path / "table.md", markdown(rows) + "\n")
+    return rows
+
+
+def markdown(rows: Sequence[StudyRow]) -> str:
+    """The rows as a Markdown table, for people."""
+    lines = [
+        "| budget | variant | n | error % | mac | flops | params | latency ms | unfitted | vs random |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        std = f" ± {100 * row.test_error_std:.2f}" if row.test_error_std is not None else ""
+        latency = row.latency_measured_ms or row.latency_ms
+        lines.append(
+            f"| {row.budget} | {row.variant} | {row.num} | {100 * row.test_error_mean:.2f}{std} "
+            f"| {row.mac / 1e3:.0f}k | {row.flops / 1e6:.2f}M | {row.params / 1e3:.1f}k "
+            f"| {'' if latency is None else f'{latency:.3f}'} | {row.ratio_before_fit:.2f} "
+            f"| {'' if row.beats_random_by_std is None else f'{row.beats_random_by_std:+.1f} σ'} |"
+        )
+    return "\n".join(lines)
+
+
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return statistics.mean(known) if known and len(known) == len(values) else None
