@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
 from dsonas_hw.budget import Budget
-from dsonas_hw.config import RunConfig
+from dsonas_hw.config import DeviceConfig, RunConfig
 from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.errors import ProfileError
 from dsonas_hw.space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -86,40 +86,46 @@ def needs_latency(config: RunConfig) -> bool:
     return steered or any(budget.name == "latency" for budget in config.budgets)
 
 
-def prepare_task(
-    config: RunConfig,
-    space: SearchSpace,
-    *,
-    profiles_directory: Path | None = None,
-    open_model: Callable[..., LatencyModel] | None = None,
-) -> Task:
-    """Costs and budgets of a run, checked before any training.
+def target_costs(
+    target: DeviceConfig, *, profiles_directory: Path | None = None, needs_latency: bool = False
+) -> TargetCosts:
+    """Costs on a target; without a profile of it, latency is unknown.
 
-    open_model: how to open a latency model; the default looks for the device's profile.
+    needs_latency: then a missing profile is an error.
+
+    Raises:
+        ProfileError: latency is needed and the device has no profile; names the command that makes one.
+        DeviceError: no such device.
+    """
+    from dsonas_hw.profile.open import open_latency_model
+
+    model: LatencyModel | None = None
+    try:
+        model = open_latency_model(
+            target.device,
+            runtime=target.runtime,
+            precision=target.precision,
+            batch_size=target.batch_size,
+            threads=target.threads,
+            profiles_directory=profiles_directory,
+        )
+    except ProfileError:
+        if needs_latency:
+            raise
+    return TargetCosts(model, batch_size=target.batch_size, precision=target.precision)
+
+
+def prepare_task(config: RunConfig, space: SearchSpace, *, profiles_directory: Path | None = None) -> Task:
+    """Costs and budgets of a run, checked before any training.
 
     Raises:
         BudgetError: budgets that no network of the space can meet.
         ProfileError: latency is needed and the device has no profile.
         DeviceError: no such device.
     """
-    from dsonas_hw.errors import ProfileError
-    from dsonas_hw.profile.open import open_latency_model
-
-    wanted = config.target
-    model: LatencyModel | None = None
-    try:
-        model = (open_model or open_latency_model)(
-            wanted.device,
-            runtime=wanted.runtime,
-            precision=wanted.precision,
-            batch_size=wanted.batch_size,
-            threads=wanted.threads,
-            profiles_directory=profiles_directory,
-        )
-    except ProfileError:
-        if needs_latency(config):
-            raise
-    target = TargetCosts(model, batch_size=wanted.batch_size, precision=wanted.precision)
+    target = target_costs(
+        config.target, profiles_directory=profiles_directory, needs_latency=needs_latency(config)
+    )
     budgets = config.budgets
     check_feasible(space, budgets, target)
     return Task(config=config, space=space, target=target, budgets=budgets)
