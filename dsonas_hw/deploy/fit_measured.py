@@ -10,7 +10,7 @@ Predicted costs choose; measurement decides. `validate` measures again after tra
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from dsonas_hw.architecture.architecture import Architecture
@@ -115,6 +115,11 @@ def fit_until_measured(
         if not low < scale < high:
             scale = (low + high) / 2
     return _best(trials, timed, margin)
+
+
+def scale_timed(budgets: Sequence[Budget], scale: float) -> tuple[Budget, ...]:
+    """The budgets to fit to at a scale: the limits of those that are measured, times scale."""
+    return tuple(replace(b, limit=b.limit * scale) if b.name in TIMED else b for b in budgets)
 
 
 def measure_architecture(target: DeviceConfig) -> MeasureArchitecture:

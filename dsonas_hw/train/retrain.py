@@ -183,11 +183,10 @@ def _load(run: RunDirectory, trainer: Trainer, identity: Mapping[str, Any], stat
 
 
 def _forget(run: RunDirectory) -> None:
-    """Remove what an earlier retraining left: checkpoints, its lines of the log, weights and result."""
-    for path in run.list_checkpoints("retrain"):
+    """Remove an earlier retraining: checkpoints, lines of the log, weights and what came of them."""
+    outcome = [run.path / WEIGHTS_NAME, run.path / RESULT_NAME, run.model_path, run.validation_path]
+    for path in [*run.list_checkpoints("retrain"), *outcome]:
         path.unlink(missing_ok=True)
-    for name in (WEIGHTS_NAME, RESULT_NAME):
-        (run.path / name).unlink(missing_ok=True)
     log = run.log_path("metrics.jsonl")
     if log.exists():
         rows = [row for row in read_json_lines(log) if row.get("stage") != "retrain"]

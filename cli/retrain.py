@@ -1,0 +1,80 @@
+"""`dsonas-hw retrain`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.cli.progress import progress_bar
+
+EXAMPLES = """\b
+Examples:
+  dsonas-hw retrain runs/cifar10-1
+  dsonas-hw retrain runs/cifar10-1 --resume         go on after Ctrl-C, a kill or a power cut
+  dsonas-hw retrain runs/cifar10-1 --epochs 60 --train-on cuda:1
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint.")
+@click.option("--restart", is_flag=True, help="Drop an earlier retraining of this run and start over.")
+@click.option("--epochs", type=click.IntRange(1), help="Instead of the preset's; its schedule is stretched.")
+@click.option("--train-on", help="cpu, cuda, cuda:1 (default: the run's own, else CUDA if there).")
+@click.option("--download", is_flag=True, help="Fetch the dataset if it is not there.")
+@json_option
+def command(
+    run_path: Path,
+    resume: bool,
+    restart: bool,
+    epochs: int | None,
+    train_on: str | None,
+    download: bool,
+    as_json: bool,
+) -> None:
+    """Train the derived architecture from scratch, with the preset's recipe.
+
+    Writes weights.npz and retrain.json. Interrupted with Ctrl-C or SIGTERM it finishes the step, writes a
+    checkpoint, and --resume ends with the same weights as an uninterrupted run.
+    """
+    from dsonas_hw.errors import RunError, UserError
+    from dsonas_hw.run_directory import RunDirectory
+    from dsonas_hw.stages import load_architecture
+
+    if resume and restart:
+        raise UserError("--resume goes on, --restart starts over; give one of them")
+    run = RunDirectory(run_path)
+    config = run.load_config()
+    architecture, _ = load_architecture(run)
+    with run.lock():
+        if run.list_checkpoints("retrain") and not (resume or restart):
+            raise RunError(
+                f"{run.path} holds a retraining already; go on with --resume or start over with --restart"
+            )
+        from dsonas_hw.task import load_data
+        from dsonas_hw.train.loop import resolve_train_device
+        from dsonas_hw.train.retrain import retrain
+
+        device = resolve_train_device(train_on or config.train_on)
+        dataset = load_data(config, download=download)
+        with progress_bar("retrain") as report:
+            result = retrain(
+                run,
+                config,
+                architecture,
+                dataset,
+                device=device,
+                resume=resume,
+                epochs=epochs,
+                progress=report,
+            )
+    if as_json:
+        print_json({"run": str(run.path), **asdict(result)})
+        return
+    click.echo(
+        f"test accuracy {result.test_accuracy:.2%} after {result.epochs} epochs and {result.seconds:.0f} s"
+    )
+    click.echo(f"next: dsonas-hw export {run.path}")
