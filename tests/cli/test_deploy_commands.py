@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dsonas_hw.cli.main import main
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.cli.main import main
 from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.files import write_json
 from dsonas_hw.run_directory import RunDirectory
