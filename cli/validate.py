@@ -43,10 +43,11 @@ def command(
     Flops, mac, params and memory are counted on model.onnx; latency (and energy, where the driver counts it)
     is measured on the device. Writes validation.json.
     """
-    from dsonas_hw.deploy.stages import target_costs, validate_network
+    from dsonas_hw.deploy.stages import validate_network
     from dsonas_hw.profile.runtimes import check_runtime
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.stages import load_architecture
+    from dsonas_hw.task import target_costs
 
     run = RunDirectory(run_path)
     config = run.load_config()

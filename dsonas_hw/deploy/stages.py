@@ -14,7 +14,6 @@ from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.export import ExportResult, export_engine, export_onnx
 from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target
 from dsonas_hw.deploy.validate import Validation, load_training, save_validation, validate
-from dsonas_hw.errors import ProfileError
 from dsonas_hw.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -61,28 +60,6 @@ def build_tensorrt_engine(run: RunDirectory, target: DeviceConfig) -> Any:
         batch_size=target.batch_size,
         timing_cache_path=run.path / TIMING_CACHE_NAME,
     )
-
-
-def target_costs(target: DeviceConfig, *, profiles_directory: Path | None = None) -> TargetCosts:
-    """Predicted costs on the target; latency is unknown if it has no profile.
-
-    Raises:
-        DeviceError: no such device.
-    """
-    from dsonas_hw.profile.open import open_latency_model
-
-    try:
-        model = open_latency_model(
-            target.device,
-            runtime=target.runtime,
-            precision=target.precision,
-            batch_size=target.batch_size,
-            threads=target.threads,
-            profiles_directory=profiles_directory,
-        )
-    except ProfileError:
-        model = None
-    return TargetCosts(model, batch_size=target.batch_size, precision=target.precision)
 
 
 def validate_network(

@@ -39,9 +39,9 @@ def new_run(path: Path, **limits: float) -> RunDirectory:
 
 @pytest.fixture
 def no_profile(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dsonas_hw.deploy import stages
+    from dsonas_hw import task
 
-    monkeypatch.setattr(stages, "target_costs", lambda target, **options: TargetCosts())
+    monkeypatch.setattr(task, "target_costs", lambda target, **options: TargetCosts())
 
 
 @pytest.fixture(scope="module")
