@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.budget import Budget, format_quantity
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target
 from dsonas_hw.errors import BudgetError
+from dsonas_hw.kernel.costs import count_costs
 
 MARGIN = 0.02
 """Share of a limit left free: what a second measurement may differ by."""
@@ -53,7 +55,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredFit:
-    """The architecture that uses the budgets best among those whose measured costs hold."""
+    """The largest architecture whose measured costs hold, of those that were tried."""
 
     architecture: Architecture
     trial: Trial | None
@@ -153,10 +155,13 @@ def _worst_ratio(timed: Sequence[Budget], measured: Mapping[str, float | None]) 
 
 
 def _best(trials: Sequence[Trial], timed: Sequence[Budget], margin: float) -> MeasuredFit:
-    """The fullest trial that holds: with the margin if there is one, else without."""
+    """The largest network that holds: with the margin if there is one, else without.
+
+    Not the slowest: runtimes work on blocks of channels, so that a wider network can be the faster one.
+    """
     for allowed in (1 - margin, 1.0):
         if holding := [trial for trial in trials if trial.ratio <= allowed]:
-            best = max(holding, key=lambda trial: trial.ratio)
+            best = max(holding, key=lambda trial: count_costs(lower(trial.architecture)).flops)
             return MeasuredFit(architecture=best.architecture, trial=best, trials=tuple(trials))
     nearest = min(trials, key=lambda trial: trial.ratio)
     taken = ", ".join(
