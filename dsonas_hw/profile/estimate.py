@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from dsonas_hw.cost.model import LatencyPrediction, Source
 from dsonas_hw.device.datasheet import Device
+from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
@@ -47,9 +48,13 @@ class EstimatedLatency:
         self._constants = constants.resolve(device.architecture, runtime, precision)
         self._machine = machine_of(device, runtime=runtime, precision=precision, constants=self._constants)
         self._corrections = constants.corrections_of(runtime, precision)
+        self.network_ms = self._constants["network_us"] * 1e-3
+        """What a network costs besides its kernels."""
         self._host_us: Mapping[str, float] = constants.host_us[runtime]
-        self._sharpness = constants.sharpness[runtime]
+        self.sharpness = constants.sharpness[runtime]
         self._sd = constants.relative_sd
+        self.fingerprint = short_hash(device.fingerprint, runtime, precision, self._constants, self._host_us)
+        """Of everything that the estimate depends on, learned corrections aside."""
         self._cache: dict[Kernel, tuple[float, float]] = {}
 
     def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
@@ -60,10 +65,8 @@ class EstimatedLatency:
         """
         gpu, host, squares = self.totals(kernels)
         latency = self.combine(gpu, host)
-        gpu_share = (gpu / latency) ** self._sharpness
-        variance = gpu_share**2 * (self._sd["device"] ** 2 + self._sd["kernel"] ** 2 * squares / gpu**2)
-        variance += (1 - gpu_share) ** 2 * self._sd["host"] ** 2
-        factor = math.exp(_Z90 * math.sqrt(variance))
+        gpu_share = (gpu / latency) ** self.sharpness
+        factor = math.exp(_Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2)))
         return LatencyPrediction(
             latency_ms=latency,
             latency_ms_low=latency / factor,
@@ -71,9 +74,14 @@ class EstimatedLatency:
             source=self.source,
         )
 
+    def _variance(self, gpu_share: float, concentration: float) -> float:
+        """Of the logarithm of measured over estimated; concentration: 1 if a single kernel takes all the time."""
+        on_gpu = self._sd["device"] ** 2 + self._sd["kernel"] ** 2 * concentration
+        return gpu_share**2 * on_gpu + (1 - gpu_share) ** 2 * self._sd["host"] ** 2
+
     def kernel_latency_ms(self, kernel: Kernel) -> float:
         """What the kernel adds to a network: its time on the GPU or on the host, whichever is longer."""
-        gpu, host = self._times([kernel])[0]
+        gpu, host = self.times([kernel])[0]
         return self.combine(gpu, host)
 
     def totals(self, kernels: Sequence[Kernel]) -> tuple[float, float, float]:
@@ -84,8 +92,8 @@ class EstimatedLatency:
         """
         if not kernels:
             raise ProfileError("a network without kernels has no latency to predict")
-        gpu, host, squares = self._constants["network_us"] * 1e-3, 0.0, 0.0
-        for kernel_gpu, kernel_host in self._times(kernels):
+        gpu, host, squares = self.network_ms, 0.0, 0.0
+        for kernel_gpu, kernel_host in self.times(kernels):
             gpu += kernel_gpu
             host += kernel_host
             squares += kernel_gpu * kernel_gpu
@@ -94,19 +102,24 @@ class EstimatedLatency:
     def combine(self, gpu_ms: float, host_ms: float) -> float:
         """Latency of a network from its two streams, which overlap."""
         high, low = max(gpu_ms, host_ms), min(gpu_ms, host_ms)
-        return float(high * (1 + (low / high) ** self._sharpness) ** (1 / self._sharpness))
+        return float(high * (1 + (low / high) ** self.sharpness) ** (1 / self.sharpness))
 
-    def _times(self, kernels: Sequence[Kernel]) -> list[tuple[float, float]]:
+    def times(self, kernels: Sequence[Kernel]) -> list[tuple[float, float]]:
         """(GPU ms, host ms) of every kernel; each distinct kernel is computed once."""
         cache = self._cache
         try:
             return [cache[kernel] for kernel in kernels]
         except KeyError:
             new = list(dict.fromkeys(kernel for kernel in kernels if kernel not in cache))
-        gpu_ms = corrected_times_ms(kernel_rows(new), self._machine, self._constants, self._corrections)
-        for kernel, gpu in zip(new, gpu_ms, strict=True):
-            cache[kernel] = (float(gpu), self._host_us[host_sort(kernel)] * 1e-3)
+        cache.update(zip(new, self._compute(new), strict=True))
         return [cache[kernel] for kernel in kernels]
+
+    def _compute(self, kernels: Sequence[Kernel]) -> list[tuple[float, float]]:
+        gpu_ms = corrected_times_ms(kernel_rows(kernels), self._machine, self._constants, self._corrections)
+        return [
+            (float(gpu), self._host_us[host_sort(kernel)] * 1e-3)
+            for kernel, gpu in zip(kernels, gpu_ms, strict=True)
+        ]
 
 
 def host_sort(kernel: Kernel) -> str:
