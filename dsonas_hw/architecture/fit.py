@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import (
@@ -18,6 +19,8 @@ from dsonas_hw.space.space import SearchSpace
 COMPLETE_OVER_BUDGET = (1.5, 6.0)
 """Cost of the complete network / limit within which a search has something to prune and something to keep."""
 IDEAL_COMPLETE_OVER_BUDGET = 2.5
+LOOK_AHEAD = 4
+"""Widths beyond the first that misses a budget that are tried all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +52,8 @@ def budget_ratio(architecture: Architecture, budgets: Sequence[Budget], target: 
 def fit_width(architecture: Architecture, budgets: Sequence[Budget], target: TargetCosts) -> Fit | None:
     """The widest width of the space at which all budgets hold; None: not even the narrowest does.
 
-    Costs grow with the width, but for steps in latency tables: widths are searched by bisection, then the
-    next wider ones are tried while they hold.
+    Counted costs grow with the width, and bisection finds it. Latency has steps, where a few more channels
+    that fill a vector are faster: the next wider ones are tried too, until `LOOK_AHEAD` in a row miss.
     """
     widths = architecture.space.widths()
     low, high = 0, len(widths)  # widths[:low] hold, widths[high:] do not
@@ -66,6 +69,11 @@ def fit_width(architecture: Architecture, budgets: Sequence[Budget], target: Tar
             low = middle + 1
         else:
             high = middle
+    ahead = low
+    while ahead < min(low + LOOK_AHEAD, len(widths)):
+        ahead += 1
+        if holds(ahead - 1):
+            low = ahead
     if low == 0:
         return None
     return Fit(architecture=architecture.with_width(widths[low - 1]), ratio=ratios[low - 1])
@@ -110,8 +118,18 @@ def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: Target
                 f"a {budget.name} budget cannot be steered by: nothing here predicts {budget.quantity}. "
                 "Budgets that can: mac, flops, params, memory, and latency once the device has a profile"
             )
-        feasible = f"feasible: {format_quantity(budget.name, low)} to {format_quantity(budget.name, high)}"
+        smallest_limit = format_quantity(budget.name, _four_digits(low, math.ceil))
+        largest_limit = format_quantity(budget.name, _four_digits(high, math.floor))
+        feasible = f"feasible: {smallest_limit} to {largest_limit}"
         if budget.limit < low:
             raise BudgetError(f"budget {budget} is below the smallest network of this space; {feasible}")
         if budget.limit > high:
             raise BudgetError(f"budget {budget} is above the largest network of this space; {feasible}")
+
+
+def _four_digits(value: float, rounded: Callable[[float], int]) -> float:
+    """`value` rounded up or down to the digits that are shown, so that what is shown can be typed."""
+    if value <= 0:
+        return value
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return rounded(value / unit) * unit
