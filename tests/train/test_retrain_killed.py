@@ -1,0 +1,72 @@
+"""`kill -9` at any moment of a retraining: the resumed run is the uninterrupted one, and no file is half."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dsonas_hw.architecture.architecture import Architecture, complete_architecture
+from dsonas_hw.config import build_config, load_preset, overlay
+from dsonas_hw.files import read_json_lines, write_json
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.weights import load_weights
+
+NUM_KILLS = 12
+COMMAND = [sys.executable, "-m", "dsonas_hw", "retrain"]
+
+
+def new_run(path: Path) -> tuple[RunDirectory, Architecture]:
+    changes = {
+        "data": {"subset": 300, "test_subset": 100},
+        "train_on": "cpu",
+        "space": {"levels": 1, "stages": [1, 1], "channels": 8},
+        "retrain": {"epochs": 60, "batch_size": 32, "aux_weight": 0.4, "drop_path": 0.2, "ema": 0.9},
+    }
+    config = build_config(overlay(load_preset("digits"), changes))
+    run = RunDirectory(path)
+    run.create(config)
+    run.log("metrics.jsonl", {"stage": "search", "epoch": 1})
+    space = SearchSpace(**config.space.model_dump(), input_shape=(1, 8, 8), num_classes=10)
+    architecture = complete_architecture(space)
+    write_json(run.architecture_path, architecture.to_json())
+    return run, architecture
+
+
+@pytest.mark.slow
+def test_kill_9_at_random_moments(tmp_path: Path) -> None:
+    whole, architecture = new_run(tmp_path / "whole")
+    started_s = time.monotonic()
+    subprocess.run([*COMMAND, str(whole.path)], check=True, capture_output=True)
+    duration_s = time.monotonic() - started_s
+
+    run, _ = new_run(tmp_path / "killed")
+    rng = random.Random(0)
+    arguments, num_kills = [str(run.path)], 0
+    while True:
+        process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        limit_s = rng.uniform(0.2, 0.7) * duration_s if num_kills < NUM_KILLS else 100 * duration_s
+        try:
+            _, stderr = process.communicate(timeout=limit_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            num_kills += 1
+        else:
+            assert process.returncode == 0, stderr.decode()
+            break
+        arguments = [str(run.path), "--resume"]
+
+    assert num_kills > 0
+    weights, expected = (load_weights(r.path / "weights.npz", architecture) for r in (run, whole))
+    assert all(np.array_equal(weights[name], expected[name]) for name in expected)
+    rows, expected_rows = (
+        [{**row, "seconds": 0} for row in read_json_lines(r.log_path("metrics.jsonl"))] for r in (run, whole)
+    )
+    assert rows == expected_rows
