@@ -30,6 +30,7 @@ NUM_TRIALS = 8
 LARGEST_STEP = 2.0
 SMALLEST_STEP = 0.95
 """Of a scale that led to the same network again: widths come in steps."""
+NEAR_MISS = 1.2
 CLOSE_SCALES = 1.01
 """Two scales nearer than that need nothing between them."""
 TIMED = ("latency", "energy")
@@ -98,11 +99,9 @@ def fit_until_measured(
         trial = next((t for t in trials if t.architecture == architecture), None)
         is_new = trial is None
         if trial is None:
-            measured = measure(architecture)
-            ratio = _worst_ratio(timed, measured)
-            if ratio is None:
+            trial = _try_out(architecture, scale, timed, measure, goal)
+            if trial is None:
                 return MeasuredFit(architecture=architecture, trial=None, trials=tuple(trials))
-            trial = Trial(scale=scale, architecture=architecture, measured=measured, ratio=ratio)
             trials.append(trial)
             on_trial(trial)
         if trial.ratio <= goal:
@@ -146,6 +145,27 @@ def _try_fit(fit: Fit, scale: float, *, is_first: bool) -> Architecture | None:
         if is_first:
             raise
         return None
+
+
+def _try_out(
+    architecture: Architecture,
+    scale: float,
+    timed: Sequence[Budget],
+    measure: MeasureArchitecture,
+    goal: float,
+) -> Trial | None:
+    """Measure an architecture; a near miss twice, since whatever disturbs a timing makes it longer."""
+    best: Trial | None = None
+    for _ in range(2):
+        measured = measure(architecture)
+        ratio = _worst_ratio(timed, measured)
+        if ratio is None:
+            return None
+        if best is None or ratio < best.ratio:
+            best = Trial(scale=scale, architecture=architecture, measured=measured, ratio=ratio)
+        if not goal < best.ratio < NEAR_MISS:
+            break
+    return best
 
 
 def _worst_ratio(timed: Sequence[Budget], measured: Mapping[str, float | None]) -> float | None:
