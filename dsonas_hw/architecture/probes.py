@@ -68,17 +68,23 @@ def model_bytes(architecture: Architecture, *, batch_size: int = 1, seed: int = 
     return bytes(model.SerializeToString())
 
 
+def deployment_widths(space: SearchSpace) -> tuple[int, ...]:
+    """Widths that networks of a space are likely to be deployed at: up to half as wide again as in search."""
+    widest = min(space.widths()[-1], max(3 * space.channels // 2, 4 * space.width_step))
+    return tuple(width for width in space.widths() if width <= widest)
+
+
 def probe_widths(space: SearchSpace) -> tuple[int, ...]:
     """The grid of first-stage channels that a profile covers; what lies between is interpolated.
 
-    Every width of the space up to 16, then in steps that grow with the width, up to one and a half times
-    the search's own.
+    Every deployment width up to 16, then in steps that grow; beyond, half as much again each time.
     """
-    widest = min(space.widths()[-1], max(3 * space.channels // 2, 4 * space.width_step))
-    widths = [width for width in space.widths() if width <= widest]
+    likely = deployment_widths(space)
     chosen: list[int] = []
-    for width in widths:
-        if width <= 16 or width >= chosen[-1] * 1.15 or width == widths[-1]:
+    for width in space.widths():
+        step = 1.0 if width <= 16 else 1.15 if width <= likely[-1] else 1.5
+        last = width in (likely[-1], space.widths()[-1])
+        if not chosen or last or width >= chosen[-1] * step:
             chosen.append(width)
     return tuple(chosen)
 
@@ -96,7 +102,7 @@ def probe_networks(
     """Random networks of a space.
 
     For fitting they have one or two blocks a stage (deeper ones repeat the same kernels); held-out ones have
-    the space's own depth, every width it deploys (interpolated ones too) and another seed.
+    the space's own depth, any likely deployment width (interpolated ones too) and another seed.
 
     resolutions: heights (= widths) of input images; the space's own by default.
     """
@@ -105,7 +111,7 @@ def probe_networks(
     kind = "check" if held_out else "fit"
     grid = tuple(widths) if widths else probe_widths(space)
     if held_out and not widths:
-        grid = tuple(width for width in space.widths() if grid[0] <= width <= grid[-1])
+        grid = deployment_widths(space)
     for index in range(num_networks):
         rng = random.Random(f"{kind}-{seed}-{index}")
         drawn = replace(space, share=rng.random() < 0.5)
@@ -120,13 +126,16 @@ def probe_networks(
         width = grid[index % len(grid)] if not held_out else rng.choice(grid)
         architecture = random_architecture(drawn, rng, width=width)
         yield Probe(
-            name=f"{kind}-{_describe(space)}-{seed}-{index}",
+            name=f"{kind}-{space_id(space)}-{seed}-{index}",
             build=lambda a=architecture, i=index: model_bytes(a, batch_size=batch_size, seed=i),  # type: ignore[misc]
             schedule=schedule_of(architecture, batch_size=batch_size),
         )
 
 
-def _describe(space: SearchSpace) -> str:
+def space_id(space: SearchSpace) -> str:
+    """Names the kernels of a space: equal for share and full, and for any number of classes."""
     from dsonas_hw.device.fingerprint import short_hash
 
-    return short_hash(space.levels, space.operations, space.stages, space.stem, space.input_shape)[:8]
+    return short_hash(
+        space.levels, space.operations, space.stages, space.channels, space.stem, space.input_shape
+    )[:8]

@@ -73,7 +73,15 @@ class MeasuredLatency:
         Raises:
             ProfileError: a kernel of a sort that was never measured.
         """
-        return self.around(self.constant_ms + self.sum_ms(schedule))
+        return self.predict_deployed(self.deploy(schedule))
+
+    def predict_deployed(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
+        """Latency of a network, given as what the runtime makes of it (see `deploy`).
+
+        Raises:
+            ProfileError: a kernel of a sort that was never measured.
+        """
+        return self.around(self.constant_ms + self._deployed_ms(kernels))
 
     def around(self, latency_ms: float) -> LatencyPrediction:
         """A prediction with its interval."""
@@ -91,10 +99,6 @@ class MeasuredLatency:
         is_first: it reads the network's input, which is not in that layout.
         """
         return self._deployed_ms(self.deploy(schedule, blocked_inputs=not is_first, is_part=True))
-
-    def sum_ms(self, schedule: Schedule) -> float:
-        """The network's latency without the constant."""
-        return self._deployed_ms(self.deploy(schedule))
 
     def unknown(self, schedule: Schedule) -> tuple[str, ...]:
         """Keys of the kernels of a network whose sort was never measured, each once."""

@@ -163,7 +163,7 @@ def why_no_gpu(runtime: str, ort: Any | None = None) -> str | None:
             f"the installed onnxruntime {ort.__version__} has no {PROVIDERS[runtime]}; "
             "install onnxruntime-gpu instead of onnxruntime"
         )
-    reason = _why_no_driver()
+    reason = why_no_driver()
     if reason:
         return reason
     with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
@@ -179,7 +179,7 @@ def why_no_gpu(runtime: str, ort: Any | None = None) -> str | None:
     return None
 
 
-def _why_no_driver() -> str | None:
+def why_no_driver() -> str | None:
     """Ask the driver itself (libcuda), without any framework."""
     try:
         driver = ctypes.CDLL("nvcuda.dll" if hasattr(ctypes, "windll") else "libcuda.so.1")

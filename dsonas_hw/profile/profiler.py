@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.fit import TimedNetwork, fit_correction
 from dsonas_hw.profile.in_situ import NetworkTiming, ProfiledSession, native_block_size
 from dsonas_hw.profile.measurement import LatencyMeasurement, measure_together
-from dsonas_hw.profile.ort_layout import deployed_kernels
 from dsonas_hw.profile.probe import Probe
 from dsonas_hw.profile.rows import KernelRow, NetworkRow, Row, TableHeader
 from dsonas_hw.profile.runtimes import open_session
@@ -91,18 +89,25 @@ def profile_networks(
                 writer.append(row)
             todo = todo[len(batch) :]
             progress(total - len(todo), total, f"{len(probes) - len(todo)} networks")
-        return finish_table(writer, probes)
+        return finish_table(writer)
 
 
-def finish_table(writer: TableWriter, probes: Sequence[Probe]) -> LatencyTable:
-    """Fit, and leave one line per kernel."""
+def finish_table(writer: TableWriter) -> LatencyTable:
+    """Fit, and leave one line per kernel.
+
+    Raises:
+        ProfileError: too few networks were timed.
+    """
     table = load_table(writer.path)
-    block_size = int(writer.header.settings.get("block_size") or 0)
-    kernels = {probe.name: deployed_kernels(probe.schedule, block_size=block_size) for probe in probes}
     timed = [
-        TimedNetwork(kernels=kernels[network.name], latency_ms=network.latency_ms)
+        TimedNetwork(
+            kernels=[
+                table.kernels[key].kernel for key, count in network.kernels.items() for _ in range(count)
+            ],
+            latency_ms=network.latency_ms,
+        )
         for network in table.networks
-        if network.name in kernels
+        if all(key in table.kernels for key in network.kernels)
     ]
     correction = fit_correction(list(table.kernels.values()), timed)
     rows: list[Row] = [*table.kernels.values(), *table.networks, correction, *table.checks.values()]
@@ -172,13 +177,3 @@ def _maximum_mhz() -> float | None:
         return int(text) / 1e3
     except (OSError, ValueError):
         return None
-
-
-def require_local(conditions: MeasuringConditions) -> None:
-    """Only `ort-cpu` is timed kernel by kernel.
-
-    Raises:
-        ProfileError: another runtime.
-    """
-    if conditions.runtime != "ort-cpu":
-        raise ProfileError(f"runtime {conditions.runtime} is not profiled on the CPU; use ort-cpu")

@@ -1,0 +1,80 @@
+"""`dsonas-hw predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dsonas_hw.cli.common import EXIT_ESTIMATED, json_option, leave, print_json, say
+from dsonas_hw.cli.options import profiles_option
+
+EXAMPLES = """\b
+Examples:
+  dsonas-hw predict model.onnx
+  dsonas-hw predict a.onnx b.onnx --device 1080ti --json
+  dsonas-hw predict model.onnx --runtime ort-cpu --batch-size 8 --threads 2
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL.onnx …")
+@click.option("--device", default="local", show_default=True, help="Device to predict for (see: devices).")
+@click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
+@profiles_option
+@json_option
+def command(
+    models: tuple[Path, ...],
+    device: str,
+    runtime: str | None,
+    precision: str,
+    batch_size: int,
+    threads: int,
+    profiles_directory: Path | None,
+    as_json: bool,
+) -> None:
+    """Latency, flops, mac and params of ONNX networks on a device, without running them.
+
+    A kernel that the device's table does not know is listed, and missing from the latency; when most are
+    unknown there is no prediction (exit 2). Predictions that are estimates exit with 3.
+    """
+    from dsonas_hw.profile.open import open_latency_model
+    from dsonas_hw.profile.predict_onnx import predict_onnx
+
+    model = open_latency_model(
+        device,
+        runtime=runtime,
+        precision=precision,
+        batch_size=batch_size,
+        threads=threads,
+        profiles_directory=profiles_directory,
+    )
+    sources = set()
+    for path in models:
+        result = predict_onnx(path, model)
+        sources.add(result.source)
+        if as_json:
+            print_json(result.to_json())
+        else:
+            _show(result.to_json())
+    error = getattr(model, "error_text", "")
+    if error and not as_json:
+        say(error)
+    if "estimated" in sources:
+        say(f"{device} is not here and was not measured: these are estimates")
+        leave(EXIT_ESTIMATED)
+
+
+def _show(values: dict[str, Any]) -> None:
+    low, high = values["latency_ms_low"], values["latency_ms_high"]
+    click.echo(
+        f"{values['model']}: {values['latency_ms']:.4g} ms ({low:.4g} to {high:.4g}, {values['source']}) on "
+        f"{values['device']}, {values['runtime']}, {values['precision']}, batch {values['batch_size']}; "
+        + ", ".join(f"{values[name] / 1e6:.4g} M {name}" for name in ("flops", "mac", "params"))
+    )
+    for name in values["unknown_kernels"]:
+        say(f"  unknown, not in the latency: {name}")

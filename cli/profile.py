@@ -1,0 +1,162 @@
+"""`dsonas-hw profile`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.cli.options import profiles_option
+from dsonas_hw.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from dsonas_hw.profile.rows import CheckRow, ErrorSummary
+
+EXAMPLES = """\b
+Examples:
+  dsonas-hw profile --device local
+  dsonas-hw profile --device local --preset digits
+  dsonas-hw profile --device local --preset cifar10 --width 24 --width 36 --resolution 32
+  dsonas-hw profile --device local --check 40 --preset cifar10
+  dsonas-hw profile --device 1080ti
+"""
+PRESETS = ("digits", "fashion-mnist", "cifar10")
+"""What is measured when no preset is named."""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--device", default="local", show_default=True, help="local, or a GPU (see: devices).")
+@click.option("--mode", type=click.Choice(["auto", "measure", "estimate"]), default="auto", show_default=True,
+              help="auto measures what is here and estimates what is not.")
+@click.option("--preset", "presets", multiple=True,
+              help=f"Search spaces to measure networks of; may be repeated.  [default: {', '.join(PRESETS)}]")
+@click.option("--width", "widths", multiple=True, type=click.IntRange(1),
+              help="First-stage channels of the grid; may be repeated (default: a grid over the space).")
+@click.option("--resolution", "resolutions", multiple=True, type=click.IntRange(4, 1024),
+              help="Image sizes of the grid; may be repeated (default: the preset's).")
+@click.option("--networks", "num_networks", type=click.IntRange(4), help="To fit on, for each preset.")
+@click.option("--check", "num_checked", type=click.IntRange(1), metavar="N",
+              help="Do not measure: check the table again, on N networks it has not seen.")
+@click.option("--no-check", is_flag=True, help="Leave the check at the end away.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the networks checked.")
+@click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
+@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
+@profiles_option
+@json_option
+def command(
+    device: str,
+    mode: str,
+    presets: tuple[str, ...],
+    num_checked: int | None,
+    profiles_directory: Path | None,
+    as_json: bool,
+    runtime: str | None,
+    precision: str,
+    batch_size: int,
+    threads: int,
+    **options: Any,
+) -> None:
+    """Measure the kernels of the presets' networks on a device, and check the table that results.
+
+    Interrupted, it continues where it stopped. A GPU that is not here is estimated, and the table says so.
+    """
+    from dsonas_hw.profile.open import resolve
+    from dsonas_hw.profile.profiler import MeasuringConditions
+    from dsonas_hw.profile.runtimes import check_runtime
+
+    name, wanted = resolve(device, runtime)
+    check_runtime(wanted, precision)
+    conditions = MeasuringConditions(
+        device=name, runtime=wanted, precision=precision, batch_size=batch_size, threads=threads
+    )
+    if name == "local" and mode != "estimate":
+        results = _profile_local(presets or PRESETS, conditions, num_checked, profiles_directory, options)
+        if as_json:
+            checks = [row.to_json() for row, _ in results if row is not None]
+            print_json({"device": name, "table": str(results[0][1]), "source": "measured", "checks": checks})
+        else:
+            for row, _ in results:
+                if row is not None:
+                    show_check(row)
+            click.echo(f"table: {results[0][1]}")
+        return
+    from dsonas_hw.cli.profile_gpu import profile_gpu
+
+    profile_gpu(conditions, mode, profiles_directory, presets or PRESETS, options, as_json=as_json)
+
+
+def _profile_local(
+    presets: tuple[str, ...],
+    conditions: Any,
+    num_checked: int | None,
+    profiles_directory: Path | None,
+    options: dict[str, Any],
+) -> list[tuple[CheckRow | None, Path]]:
+    """(check, table) of each preset."""
+    from dsonas_hw.architecture.profiling import (
+        NUM_CHECKED,
+        NUM_NETWORKS,
+        check_space,
+        path_of,
+        profile_space,
+    )
+    from dsonas_hw.config import build_config, load_preset
+    from dsonas_hw.errors import DeviceError
+    from dsonas_hw.profile.ort import why_no_gpu
+    from dsonas_hw.profile.table import load_table
+    from dsonas_hw.task import space_of_config
+
+    if conditions.runtime in ("ort-cuda", "ort-tensorrt"):
+        reason = why_no_gpu(conditions.runtime) or "the device local is the CPU; name the GPU with --device"
+        raise DeviceError(f"runtime {conditions.runtime} cannot run here: {reason}")
+    if conditions.runtime != "ort-cpu":
+        raise DeviceError(f"local is profiled with ort-cpu, not {conditions.runtime}; name a GPU")
+    grid = {"widths": options["widths"] or None, "resolutions": options["resolutions"] or None}
+    results: list[tuple[CheckRow | None, Path]] = []
+    for preset in presets:
+        space = space_of_config(build_config(load_preset(preset)))
+        with progress_bar(f"profile {preset}") as report:
+            if num_checked is not None:
+                done = check_space(
+                    space,
+                    load_table(path_of(conditions, profiles_directory)),
+                    name=preset,
+                    num_checked=num_checked,
+                    seed=options["seed"],
+                    progress=report,
+                    **grid,
+                )
+            else:
+                done = profile_space(
+                    space,
+                    conditions,
+                    name=preset,
+                    profiles_directory=profiles_directory,
+                    num_networks=options["num_networks"] or NUM_NETWORKS,
+                    num_checked=0 if options["no_check"] else NUM_CHECKED,
+                    with_isolated=True,
+                    progress=report,
+                    **grid,
+                )
+        results.append((done.check, done.path))
+    return results
+
+
+def show_check(row: CheckRow) -> None:
+    """The printout of a check: our error, and the baselines' from the same run."""
+    click.echo(f"{row.space}: {row.num_networks} networks that the table had not seen, {row.created}")
+    click.echo(f"  {'':32} {'MAPE':>8} {'in ±10 %':>9} {'Kendall τ':>10}")
+    click.echo(f"  {'this table':32} {_figures(row.error)}")
+    for name, error in row.baselines.items():
+        click.echo(f"  {name:32} {_figures(error)}")
+    if row.interval_coverage is not None:
+        click.echo(f"  predicted intervals held {row.interval_coverage:.0%} of the measurements (aim: 90 %)")
+
+
+def _figures(error: ErrorSummary) -> str:
+    tau = "–" if error.kendall_tau is None else f"{error.kendall_tau:.3f}"
+    return f"{error.mape:8.1%} {error.share_within_10:9.0%} {tau:>10}"

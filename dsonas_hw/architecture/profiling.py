@@ -1,0 +1,157 @@
+"""Profiling a device for a search space: measure, fit, check."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsonas_hw.architecture.probes import probe_networks, space_id
+from dsonas_hw.device.spec import LOCAL
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.profile.check import CheckedNetwork, check_networks, summarise_check
+from dsonas_hw.profile.measured import MeasuredLatency
+from dsonas_hw.profile.open import check_is_this_machine, find_table, user_profiles
+from dsonas_hw.profile.profiler import MeasuringConditions, local_header, profile_networks
+from dsonas_hw.profile.rows import CheckRow
+from dsonas_hw.profile.table import LatencyTable, TableWriter, load_table, table_path
+from dsonas_hw.space.space import SearchSpace
+
+NUM_NETWORKS = 40
+NUM_CHECKED = 16
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceProfile:
+    """A table, and how far its predictions were from networks that it had not seen."""
+
+    path: Path
+    check: CheckRow | None
+    networks: tuple[CheckedNetwork, ...] = ()
+
+
+def is_profiled(
+    space: SearchSpace, conditions: MeasuringConditions, *, profiles_directory: Path | None = None
+) -> bool:
+    """Whether this device has a finished table that was measured on networks of this space.
+
+    Raises:
+        ProfileError: there is a table, but it is damaged.
+    """
+    path = find_table(
+        conditions.device,
+        runtime=conditions.runtime,
+        precision=conditions.precision,
+        batch_size=conditions.batch_size,
+        threads=conditions.threads,
+        profiles_directory=profiles_directory,
+    )
+    if path is None:
+        return False
+    table = load_table(path)
+    return table.correction is not None and any(_of_space(network.name, space) for network in table.networks)
+
+
+def profile_space(
+    space: SearchSpace,
+    conditions: MeasuringConditions | None = None,
+    *,
+    name: str = "",
+    profiles_directory: Path | None = None,
+    num_networks: int = NUM_NETWORKS,
+    num_checked: int = NUM_CHECKED,
+    widths: Sequence[int] | None = None,
+    resolutions: Sequence[int] | None = None,
+    with_isolated: bool = False,
+    progress: Progress = lambda done, total, text: None,
+) -> SpaceProfile:
+    """Measure this machine's CPU on networks of a space, then check the table on others.
+
+    Continues a profile that was interrupted. Several spaces share one table.
+
+    name: of the space in the table, e.g. the preset's.
+
+    Raises:
+        ProfileError: the table belongs to another machine, is damaged, or is being written.
+    """
+    conditions = conditions or MeasuringConditions()
+    if conditions.device != LOCAL:
+        raise ProfileError(
+            f"{conditions.device} is not this machine's CPU; only local is profiled in this way"
+        )
+    path = path_of(conditions, profiles_directory)
+    probes = list(
+        probe_networks(
+            space,
+            num_networks=num_networks,
+            widths=widths,
+            resolutions=resolutions,
+            batch_size=conditions.batch_size,
+        )
+    )
+    table = profile_networks(path, local_header(conditions), probes, progress=progress)
+    if not num_checked:
+        return SpaceProfile(path=path, check=None)
+    return check_space(
+        space,
+        table,
+        name=name,
+        num_checked=num_checked,
+        widths=widths,
+        resolutions=resolutions,
+        with_isolated=with_isolated,
+        progress=progress,
+    )
+
+
+def check_space(
+    space: SearchSpace,
+    table: LatencyTable,
+    *,
+    name: str = "",
+    num_checked: int = NUM_CHECKED,
+    seed: int = 0,
+    widths: Sequence[int] | None = None,
+    resolutions: Sequence[int] | None = None,
+    with_isolated: bool = True,
+    progress: Progress = lambda done, total, text: None,
+) -> SpaceProfile:
+    """Compare a table with measurements of networks it has not seen; the result goes into the table."""
+    header = table.header
+    if header.device != LOCAL:
+        raise ProfileError(f"the table {table.path} is of {header.device}, which cannot be measured here")
+    check_is_this_machine(header, table.path)
+    probes = list(
+        probe_networks(
+            space,
+            num_networks=num_checked,
+            widths=widths,
+            resolutions=resolutions,
+            batch_size=header.batch_size,
+            seed=seed,
+            held_out=True,
+        )
+    )
+    networks = check_networks(MeasuredLatency(table), probes, with_isolated=with_isolated, progress=progress)
+    row = summarise_check(name or space_id(space), networks)
+    with TableWriter(table.path, header) as writer:
+        writer.append(row)
+    return SpaceProfile(path=table.path, check=row, networks=tuple(networks))
+
+
+def path_of(conditions: MeasuringConditions, profiles_directory: Path | None = None) -> Path:
+    """The user's own table for these conditions."""
+    return table_path(
+        profiles_directory or user_profiles(),
+        conditions.device,
+        runtime=conditions.runtime,
+        precision=conditions.precision,
+        batch_size=conditions.batch_size,
+        threads=conditions.threads,
+    )
+
+
+def _of_space(network: str, space: SearchSpace) -> bool:
+    return network.startswith(f"fit-{space_id(space)}-")

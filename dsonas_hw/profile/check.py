@@ -1,0 +1,188 @@
+"""Is the table right? Networks that were not used for fitting are timed and compared with predictions.
+
+Two baselines come from the same run: the sum of kernels timed alone (what public lookup tables hold), and a
+straight line in flops, fitted on the networks of the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.measured import MeasuredLatency
+from dsonas_hw.profile.measurement import measure_latency, measure_together
+from dsonas_hw.profile.probe import Probe
+from dsonas_hw.profile.rows import CheckRow, ErrorSummary, NetworkRow
+from dsonas_hw.profile.runtimes import open_session
+from dsonas_hw.profile.single_kernel import build_kernel_model
+from dsonas_hw.profile.table import now_utc
+
+NETWORKS_AT_ONCE = 10
+NUM_ROUNDS = 8
+BASELINE_ISOLATED = "isolated timings, summed"
+BASELINE_FLOPS = "a line in flops"
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedNetwork:
+    """One held-out network."""
+
+    name: str
+    flops: int
+    measured_ms: float
+    settled: bool
+    prediction: LatencyPrediction
+    baselines_ms: dict[str, float]
+
+    @property
+    def relative_error(self) -> float:
+        return self.prediction.latency_ms / self.measured_ms - 1
+
+
+def check_networks(
+    model: MeasuredLatency,
+    probes: Sequence[Probe],
+    *,
+    with_isolated: bool = True,
+    progress: Progress = lambda done, total, text: None,
+) -> list[CheckedNetwork]:
+    """Time held-out networks on this machine and predict them.
+
+    with_isolated: also time every kernel alone, for the baseline.
+    """
+    header = model.table.header
+    measured: list[tuple[float, bool]] = []
+    for start in range(0, len(probes), NETWORKS_AT_ONCE):
+        progress(start, len(probes), "checking")
+        with contextlib.ExitStack() as stack:
+            sessions = [
+                stack.enter_context(
+                    open_session(
+                        probe.build(),
+                        runtime=header.runtime,
+                        precision=header.precision,
+                        batch_size=header.batch_size,
+                        threads=header.threads,
+                    )
+                )
+                for probe in probes[start : start + NETWORKS_AT_ONCE]
+            ]
+            runs = [session.run for session in sessions]
+            timings = measure_together(runs, sessions[0].synchronize, num_rounds=NUM_ROUNDS)
+            measured.extend((timing.latency_ms, timing.settled) for timing in timings)
+    line = fit_flops_line(model.table.networks)
+    alone: dict[Kernel, float | None] = {}
+    checked = []
+    for index, (probe, (latency_ms, settled)) in enumerate(zip(probes, measured, strict=True)):
+        baselines = {BASELINE_FLOPS: line(probe.flops)} if line else {}
+        if with_isolated:
+            progress(index, len(probes), "timing the baseline")
+            total = _sum_isolated_ms((step.kernel for step in probe.schedule.kernels), alone, header.threads)
+            if total is not None:
+                baselines[BASELINE_ISOLATED] = total
+        checked.append(
+            CheckedNetwork(
+                name=probe.name,
+                flops=probe.flops,
+                measured_ms=latency_ms,
+                settled=settled,
+                prediction=model.predict_schedule(probe.schedule),
+                baselines_ms=baselines,
+            )
+        )
+    progress(len(probes), len(probes), "checked")
+    return checked
+
+
+def summarise_check(space: str, networks: Sequence[CheckedNetwork]) -> CheckRow:
+    """What a check says about a table.
+
+    Raises:
+        ProfileError: no network was checked.
+    """
+    if not networks:
+        raise ProfileError("a check needs at least one network")
+    measured = [network.measured_ms for network in networks]
+    inside = [
+        network.prediction.latency_ms_low <= network.measured_ms <= network.prediction.latency_ms_high
+        for network in networks
+    ]
+    names = [name for name in networks[0].baselines_ms if all(name in n.baselines_ms for n in networks)]
+    return CheckRow(
+        space=space,
+        num_networks=len(networks),
+        error=summarise_errors([network.prediction.latency_ms for network in networks], measured),
+        interval_coverage=sum(inside) / len(inside),
+        baselines={
+            name: summarise_errors([network.baselines_ms[name] for network in networks], measured)
+            for name in names
+        },
+        created=now_utc(),
+    )
+
+
+def summarise_errors(predicted: Sequence[float], measured: Sequence[float]) -> ErrorSummary:
+    """MAPE, share within ±10 % and Kendall's τ of predictions."""
+    errors = [abs(p / m - 1) for p, m in zip(predicted, measured, strict=True)]
+    return ErrorSummary(
+        mape=sum(errors) / len(errors),
+        share_within_10=sum(error <= 0.1 for error in errors) / len(errors),
+        kendall_tau=kendall_tau(predicted, measured),
+    )
+
+
+def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Kendall's τ-b; None where it is not defined (fewer than two values, or all equal)."""
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    upper = np.triu_indices(len(a), k=1)
+    signs_a = np.sign(a[:, None] - a[None, :])[upper]
+    signs_b = np.sign(b[:, None] - b[None, :])[upper]
+    norm = np.sqrt(np.sum(signs_a != 0) * np.sum(signs_b != 0))
+    return float(np.sum(signs_a * signs_b) / norm) if norm else None
+
+
+def fit_flops_line(networks: Sequence[NetworkRow]) -> Callable[[int], float] | None:
+    """latency = a + b·flops, least squares of relative errors; None if there are too few networks."""
+    known = [network for network in networks if network.flops > 0]
+    if len(known) < 2:
+        return None
+    latency = np.array([network.latency_ms for network in known])
+    matrix = np.array([[1.0, float(network.flops)] for network in known]) / latency[:, None]
+    a, b = np.linalg.lstsq(matrix, np.ones(len(known)), rcond=None)[0]
+    return lambda flops: max(float(a + b * flops), 1e-6)
+
+
+def _sum_isolated_ms(
+    kernels: Iterable[Kernel], known: dict[Kernel, float | None], threads: int
+) -> float | None:
+    """Sum of the kernels, each timed alone in a session; None if one cannot be built alone."""
+    total = 0.0
+    for kernel in kernels:
+        if kernel not in known:
+            model = build_kernel_model(kernel)
+            if model is None:
+                known[kernel] = None
+            else:
+                with open_session(model, threads=threads, batch_size=kernel.batch_size) as session:
+                    timing = measure_latency(
+                        session.run,
+                        session.synchronize,
+                        num_warmup=3,
+                        window=10,
+                        max_windows=5,
+                        max_seconds=0.1,
+                    )
+                known[kernel] = timing.latency_ms
+        value = known[kernel]
+        if value is None:
+            return None
+        total += value
+    return total
