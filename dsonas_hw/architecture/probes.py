@@ -98,6 +98,7 @@ def probe_networks(
     batch_size: int = 1,
     seed: int = 0,
     held_out: bool = False,
+    fuse: bool = True,
 ) -> Iterator[Probe]:
     """Random networks of a space.
 
@@ -105,6 +106,7 @@ def probe_networks(
     the space's own depth, any likely deployment width (interpolated ones too) and another seed.
 
     resolutions: heights (= widths) of input images; the space's own by default.
+    fuse: False gives the kernels that an eager framework runs.
     """
     from dsonas_hw.profile.probe import Probe
 
@@ -128,7 +130,7 @@ def probe_networks(
         yield Probe(
             name=f"{kind}-{space_id(space)}-{seed}-{index}",
             build=lambda a=architecture, i=index: model_bytes(a, batch_size=batch_size, seed=i),  # type: ignore[misc]
-            schedule=schedule_of(architecture, batch_size=batch_size),
+            schedule=schedule_of(architecture, batch_size=batch_size, fuse=fuse),
         )
 
 

@@ -56,7 +56,7 @@ class _Deployment:
 
     def __init__(self, schedule: Schedule, block_size: int, blocked_inputs: bool, is_part: bool) -> None:
         self.block = block_size
-        schedule = merge_duplicates(schedule)
+        schedule = merge_duplicates(rename_activations(schedule))
         self.pools: dict[tuple[Kernel, str], str] = {}
         """Pools that ran: (pool, buffer it reads) → buffer it wrote, before any batch norm."""
         self.buffers = {
@@ -341,6 +341,16 @@ def merge_duplicates(schedule: Schedule) -> Schedule:
                 same[step.writes] = first
                 continue
         steps.append(merged)
+    return replace(schedule, kernels=tuple(steps))
+
+
+def rename_activations(schedule: Schedule) -> Schedule:
+    """`clip` and `relu6` cost what `relu` costs: one comparison more or less."""
+    steps = []
+    for step in schedule.kernels:
+        epilogue = tuple("relu" if name in ("clip", "relu6") else name for name in step.kernel.epilogue)
+        renamed = step.kernel.epilogue != epilogue
+        steps.append(replace(step, kernel=replace(step.kernel, epilogue=epilogue)) if renamed else step)
     return replace(schedule, kernels=tuple(steps))
 
 

@@ -1,0 +1,77 @@
+"""`dsonas-hw profile --device <GPU>`: measured if it is here, estimated if not, never one for the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from dsonas_hw.cli.common import EXIT_ESTIMATED, leave, print_json, say
+from dsonas_hw.cli.progress import progress_bar
+from dsonas_hw.errors import DeviceError
+
+
+def profile_gpu(
+    conditions: Any,
+    mode: str,
+    profiles_directory: Path | None,
+    presets: Sequence[str],
+    options: dict[str, Any],
+    *,
+    as_json: bool,
+) -> None:
+    """Measure or estimate, and say which.
+
+    Raises:
+        DeviceError: `--mode measure` without the device, or a runtime that cannot serve it.
+    """
+    from dsonas_hw.architecture.profiling import NUM_NETWORKS
+    from dsonas_hw.architecture.profiling_gpu import estimate_gpu, measure_gpu
+    from dsonas_hw.config import build_config, load_preset
+    from dsonas_hw.device.detect import detect_devices
+    from dsonas_hw.task import space_of_config
+
+    if conditions.device == "local":
+        raise DeviceError("local is this machine's CPU: it is measured, never estimated")
+    detection = detect_devices()
+    detected = detection.find(conditions.device)
+    if detected is None and mode == "measure":
+        raise DeviceError(
+            f"{conditions.device} is not here ({detection.no_gpu_reason or 'another GPU is'}), "
+            "so it cannot be measured; --mode estimate lists what its datasheet lets expect"
+        )
+    spaces = [space_of_config(build_config(load_preset(preset))) for preset in presets]
+    if detected is None or mode == "estimate":
+        done = estimate_gpu(spaces, conditions, profiles_directory=profiles_directory)
+        why = "not asked for" if detected is not None else "not here"
+        say(
+            f"ESTIMATED, NOT MEASURED: {conditions.device} is {why}; a network's latency may be off by about "
+            f"±{done.expected_error:.0%} (90 % interval)"
+        )
+    else:
+        with progress_bar(f"profile {conditions.device}") as report:
+            done = measure_gpu(
+                spaces,
+                conditions,
+                detected,
+                profiles_directory=profiles_directory,
+                num_networks=options["num_networks"] or NUM_NETWORKS,
+                progress=report,
+            )
+        say(f"calibrated on measured networks; cross-validated error {done.expected_error:.1%}")
+    if as_json:
+        print_json(
+            {
+                "device": conditions.device,
+                "table": str(done.path),
+                "source": done.source,
+                "expected_error": done.expected_error,
+                "num_kernels": done.num_kernels,
+            }
+        )
+    else:
+        click.echo(f"table: {done.path} ({done.num_kernels} kernels, {done.source})")
+    if done.source == "estimated":
+        leave(EXIT_ESTIMATED)
