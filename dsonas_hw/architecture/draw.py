@@ -1,4 +1,4 @@
-"""Architectures as SVG, drawn as the DSO-NAS paper draws them (Fig. 4): text in, text out, nothing to install.
+"""Architectures as SVG, drawn as the DSO-NAS paper draws them (Fig. 4); nothing to install.
 
 Operations are boxes in the colour of their operation, one row per level; edges are curves in the colour of
 where they come from. What is pruned is absent. The drawing takes its text colour from where it is placed
@@ -13,7 +13,8 @@ from __future__ import annotations
 from html import escape
 
 from dsonas_hw.architecture.architecture import Architecture, Block, node_name
-from dsonas_hw.architecture.draw_layout import BlockLayout, Box, Route, lay_out_block
+from dsonas_hw.architecture.draw_geometry import BlockLayout, Box, Route
+from dsonas_hw.architecture.draw_layout import lay_out_block
 from dsonas_hw.space.operations import Operation
 from dsonas_hw.space.space import INPUT_NODE, SearchSpace
 
@@ -173,8 +174,9 @@ def _edges(space: SearchSpace, layout: BlockLayout) -> str:
             for edge, route in layout.edges.items()
             if edge[0] == source
         )
+        kind = "edges of-input" if source == INPUT_NODE else "edges"
         groups.append(
-            f'<g class="edges{" of-input" if source == INPUT_NODE else ""}" fill="none" stroke="{colour}" stroke-width="{stroke:.2g}" '
+            f'<g class="{kind}" fill="none" stroke="{colour}" stroke-width="{stroke:.2g}" '
             f'stroke-linecap="round" opacity="{faded:.2f}">{paths}</g>'
         )
     return "".join(groups)

@@ -12,9 +12,9 @@ Every operation has its column. Columns and levels with nothing alive are left o
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Block
+from dsonas_hw.architecture.draw_geometry import BlockLayout, Box, Route, around, bend, spread
 from dsonas_hw.space.space import INPUT_NODE, SearchSpace
 
 BOX_WIDTH, BOX_HEIGHT = 78.0, 30.0
@@ -26,63 +26,6 @@ _LEFT = 50.0
 _PILL_WIDTH, _PILL_HEIGHT = 62.0, 24.0
 _PLUS = 10.0
 _SHORTCUT = 24.0
-
-Point = tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Box:
-    """A rectangle by its centre."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-
-    @property
-    def top(self) -> float:
-        return self.y - self.height / 2
-
-    @property
-    def bottom(self) -> float:
-        return self.y + self.height / 2
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Route:
-    """The course of an edge: a start, then lines (x, y) and cubic curves (x1, y1, x2, y2, x, y)."""
-
-    start: Point
-    segments: tuple[tuple[float, ...], ...]
-
-    @property
-    def end(self) -> Point:
-        x, y = self.segments[-1][-2:]
-        return x, y
-
-
-@dataclass(frozen=True, kw_only=True)
-class BlockLayout:
-    """The geometry of one block, in pixels, y down."""
-
-    width: float
-    height: float
-    input: Box
-    nodes: dict[int, Box]
-    """Alive node → its box."""
-    edges: dict[tuple[int, int], Route]
-    """(source, target) → course; the output's edges end on `merge`."""
-    merge: Box | None
-    """Concat and 1×1; None for the identity."""
-    plus: Box | None
-    output: Box
-    shortcut: tuple[Route, ...]
-    """input → plus (identity: output), in two parts where a box stands between."""
-    stem: tuple[Route, ...]
-    """merge → plus → output."""
-    shortcut_box: Box | None
-    levels: tuple[tuple[int, float], ...]
-    """(level from 0, y) of the rows shown."""
 
 
 def lay_out_block(space: SearchSpace, block: Block, *, shortcut_conv: bool = False) -> BlockLayout:
@@ -203,7 +146,7 @@ class _BlockPlan:
                 else:
                     stops[target] = box.x if target == self.out else self.nodes[target].x
             ordered = sorted(stops, key=lambda stop: stops[stop])
-            for stop, x in zip(ordered, _spread(box, len(ordered)), strict=True):
+            for stop, x in zip(ordered, spread(box, len(ordered)), strict=True):
                 ports[source, stop] = x
         return ports
 
@@ -213,7 +156,7 @@ class _BlockPlan:
         for node, box in self.nodes.items():
             arriving = [edge for edge in self.edges if edge[1] == node]
             arriving.sort(key=lambda edge: self._leaving(*edge))
-            for edge, x in zip(arriving, _spread(box, len(arriving)), strict=True):
+            for edge, x in zip(arriving, spread(box, len(arriving)), strict=True):
                 ports[edge] = x
         return ports
 
@@ -226,13 +169,13 @@ class _BlockPlan:
             start, segments = (x, y), []
             if lane:
                 x, next_top = self.lane_x[source], self.row_y[self.row[source] + 1] - BOX_HEIGHT / 2
-                segments.append(_bend(start, (x, next_top)))
+                segments.append(bend(start, (x, next_top)))
                 y = self.row_y[self.row[target] - 1] + BOX_HEIGHT / 2
                 segments.append((x, y))
             if target == self.out:
                 segments.append((x, self.merge_top))
             else:
-                segments.append(_bend((x, y), (arrive[source, target], self.nodes[target].top)))
+                segments.append(bend((x, y), (arrive[source, target], self.nodes[target].top)))
             routes[source, target] = Route(start=start, segments=tuple(segments))
         return routes
 
@@ -257,7 +200,7 @@ class _BlockPlan:
             merge=merge,
             plus=plus,
             output=output,
-            shortcut=_around(start, x, (plus.x + _PLUS, plus.y), middle),
+            shortcut=around(start, x, (plus.x + _PLUS, plus.y), middle),
             shortcut_box=middle,
             stem=(
                 Route(start=(plus.x, merge.bottom), segments=((plus.x, plus.top),)),
@@ -289,30 +232,4 @@ def _identity(shortcut_conv: bool) -> BlockLayout:
         shortcut_box=middle,
         stem=(),
         levels=(),
-    )
-
-
-def _spread(box: Box, count: int) -> list[float]:
-    """`count` points along a side of a box, centred."""
-    step = min(9.0, (box.width - 16) / max(count - 1, 1))
-    return [box.x + step * (position - (count - 1) / 2) for position in range(count)]
-
-
-def _bend(start: Point, end: Point) -> tuple[float, ...]:
-    """A curve that leaves and arrives vertically."""
-    middle = (start[1] + end[1]) / 2
-    return (start[0], middle, end[0], middle, *end)
-
-
-def _around(start: Point, x: float, end: Point, middle: Box | None) -> tuple[Route, ...]:
-    """Out to the right, down (through a box), and back, with round corners."""
-    r = 14.0
-    k = r * 0.45
-    there = ((x - r, start[1]), (x - k, start[1], x, start[1] + k, x, start[1] + r))
-    back = ((x, end[1] - r), (x, end[1] - k, x - k, end[1], x - r, end[1]), end)
-    if middle is None:
-        return (Route(start=start, segments=(*there, *back)),)
-    return (
-        Route(start=start, segments=(*there, (x, middle.top))),
-        Route(start=(x, middle.bottom), segments=back),
     )

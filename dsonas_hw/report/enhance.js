@@ -1,0 +1,100 @@
+// What a report can do with a script: show any architecture of the path, and print what is folded away.
+// Without it everything else still stands.
+(function () {
+  "use strict";
+  window.addEventListener("beforeprint", () => {
+    document.querySelectorAll("details").forEach((details) => { details.open = true; });
+  });
+  const source = document.getElementById("path-data");
+  const explorer = document.querySelector("[data-explorer]");
+  if (!source || !explorer) return;
+  const data = JSON.parse(source.textContent);
+  const slider = explorer.querySelector("input");
+  const output = explorer.querySelector("output");
+  const drawings = Array.from(explorer.querySelectorAll("svg.drawing"));
+  const charts = Array.from(document.querySelectorAll("svg.chart")).filter((svg) => svg.querySelector("[data-point]"));
+  const positionOf = new Map(data.points.map((point, position) => [point.id, position]));
+
+  // Bit i of a mask (hexadecimal, lowest digit last) says whether edge i is alive.
+  const isAlive = (mask, edge) => {
+    const digit = mask.length - 1 - (edge >> 2);
+    return digit >= 0 && ((parseInt(mask[digit], 16) >> (edge & 3)) & 1) === 1;
+  };
+
+  function draw(svg, mask) {
+    const alive = new Set();
+    svg.querySelectorAll("[data-edge]").forEach((path) => {
+      const edge = Number(path.dataset.edge);
+      const on = isAlive(mask, edge);
+      path.classList.toggle("off", !on);
+      if (on) alive.add(data.edges[edge][1]);
+    });
+    svg.querySelectorAll("[data-node]").forEach((box) => box.classList.toggle("off", !alive.has(Number(box.dataset.node))));
+    svg.querySelectorAll("[data-part=merge]").forEach((part) => part.classList.toggle("off", !alive.has(data.output)));
+  }
+
+  function select(position) {
+    const point = data.points[position];
+    slider.value = String(position);
+    slider.setAttribute("aria-valuetext", point.text);
+    output.textContent = point.text;
+    drawings.forEach((svg, block) => draw(svg, point.blocks[block]));
+    charts.forEach((svg) => highlight(svg, point.id));
+  }
+
+  function highlight(svg, id) {
+    const dot = svg.querySelector('[data-point="' + id + '"]');
+    const halo = svg.querySelector(".halo");
+    halo.toggleAttribute("hidden", !dot);
+    if (!dot) return;
+    svg.querySelectorAll("[data-point][tabindex='0']").forEach((other) => other.setAttribute("tabindex", "-1"));
+    halo.setAttribute("cx", dot.getAttribute("cx"));
+    halo.setAttribute("cy", dot.getAttribute("cy"));
+    dot.setAttribute("tabindex", "0");
+  }
+
+  function enhanceChart(svg) {
+    const first = new Map();
+    svg.querySelectorAll("[data-point]").forEach((dot) => {
+      const id = Number(dot.dataset.point);
+      if (first.has(id) || !positionOf.has(id)) return;
+      first.set(id, dot);
+      dot.setAttribute("tabindex", "-1");
+      dot.setAttribute("role", "img");
+      dot.setAttribute("aria-label", data.points[positionOf.get(id)].text);
+      dot.addEventListener("focus", () => select(positionOf.get(id)));
+    });
+    const dots = Array.from(first.values()).sort((a, b) => a.cx.baseVal.value - b.cx.baseVal.value);
+    dots[0].setAttribute("tabindex", "0");
+    const halo = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+    halo.setAttribute("class", "halo");
+    halo.setAttribute("r", "6.5");
+    svg.append(halo);
+    svg.setAttribute("role", "group");
+    svg.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+      const here = dots.indexOf(document.activeElement);
+      if (!step || here < 0) return;
+      event.preventDefault();
+      dots[Math.min(dots.length - 1, Math.max(0, here + step))].focus();
+    });
+    const toDot = (event) => {
+      const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+      let nearest = null;
+      let least = 30 * 30;
+      dots.forEach((dot) => {
+        const distance = (dot.cx.baseVal.value - at.x) ** 2 + (dot.cy.baseVal.value - at.y) ** 2;
+        if (distance < least) [nearest, least] = [dot, distance];
+      });
+      if (nearest) select(positionOf.get(Number(nearest.dataset.point)));
+    };
+    svg.addEventListener("pointermove", toDot);
+    svg.addEventListener("pointerdown", toDot);
+  }
+
+  charts.forEach(enhanceChart);
+  slider.max = String(data.points.length - 1);
+  slider.addEventListener("input", () => select(Number(slider.value)));
+  explorer.hidden = false;
+  select(data.start);
+})();

@@ -1,0 +1,69 @@
+"""Writing what a run has to show: its page, and its figures and tables as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dsonas_hw.architecture.draw import draw_architecture, draw_block
+from dsonas_hw.architecture.draw_network import drawn_blocks
+from dsonas_hw.files import write_text
+from dsonas_hw.profile.table import LatencyTable
+from dsonas_hw.report.run_data import RunData
+from dsonas_hw.report.run_load import load_run_data
+from dsonas_hw.report.run_page import run_page
+from dsonas_hw.report.run_tables import check_table, run_tables, summarise_profile
+from dsonas_hw.run_directory import RunDirectory
+
+
+def write_report(run: RunDirectory, *, table: LatencyTable | None = None) -> Path:
+    """Write RUN/report.html, a page that needs neither network nor script, and return its path.
+
+    An unfinished run gets a page too; it says what is missing.
+    table: the latency table that predictions came from, for its check and fingerprint.
+
+    Raises:
+        UserError: not a run directory, a damaged configuration, or a directory that cannot be written.
+    """
+    profile = summarise_profile(table) if table is not None else None
+    write_text(run.report_path, run_page(load_run_data(run), profile))
+    return run.report_path
+
+
+def write_figures(run: RunDirectory, directory: Path, *, table: LatencyTable | None = None) -> list[Path]:
+    """Write every figure (SVG, PNG, CSV, JSON) and every table (CSV, JSON) of a run; return the files.
+
+    Raises:
+        UserError: not a run directory, a damaged configuration, or a directory that cannot be written.
+    """
+    from dsonas_hw.report.export import write_chart_data, write_figure_file, write_tables
+    from dsonas_hw.report.figures import chart_figure
+    from dsonas_hw.report.run_figures import run_figures
+
+    data = load_run_data(run)
+    paths: list[Path] = []
+    for chart in run_figures(data):
+        paths += write_figure_file(directory, chart.name, chart_figure(chart))
+        paths += write_chart_data(directory, chart)
+    paths += _write_drawings(data, directory)
+    tables = run_tables(data)
+    if table is not None and (check := check_table(summarise_profile(table))):
+        tables.append(check)
+    return paths + write_tables(directory, tables)
+
+
+def _write_drawings(data: RunData, directory: Path) -> list[Path]:
+    """The whole network as SVG, each block as SVG and PNG."""
+    from dsonas_hw.report.export import write_png
+    from dsonas_hw.report.figures import block_figure
+
+    architecture = data.architecture
+    if architecture is None:
+        return []
+    paths = [directory / "architecture.svg"]
+    write_text(paths[0], draw_architecture(architecture))
+    for number, (_, block, conv) in enumerate(drawn_blocks(architecture), start=1):
+        svg, png = directory / f"block-{number:02d}.svg", directory / f"block-{number:02d}.png"
+        write_text(svg, draw_block(architecture.space, block, shortcut_conv=conv))
+        write_png(png, block_figure(architecture.space, block, shortcut_conv=conv))
+        paths += [svg, png]
+    return paths

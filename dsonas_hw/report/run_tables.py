@@ -1,0 +1,212 @@
+"""The tables of a run, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dsonas_hw.profile.table import CheckRow, LatencyTable
+from dsonas_hw.report.figures_path import pareto_front, path_quantities
+from dsonas_hw.report.numbers import cost_text, percent, plain, signed_percent
+from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
+from dsonas_hw.report.table import Column, Table
+
+_COSTS = ("flops", "mac", "params", "memory_bytes", "latency_ms", "energy_mj")
+_EPOCH_FIELDS = ("step", "loss", "accuracy", "test_accuracy", "lr", "gamma", "cost_ratio", "target_ratio",
+                 "num_edges", "seconds")  # fmt: skip
+
+
+def run_tables(data: RunData) -> list[Table]:
+    """Every table that this run has data for, whole, for files."""
+    tables = [budget_table(data), path_table(data), epoch_table(data), lambda_table(data)]
+    return [table for table in tables if table is not None]
+
+
+def budget_table(data: RunData) -> Table | None:
+    """Limit, predicted and measured cost of every budget, in the unit of the quantity."""
+    if not data.budget_results:
+        return None
+    return Table(
+        name="budgets",
+        caption="Budgets",
+        columns=(
+            Column(key="budget", heading="Budget", numeric=False),
+            Column(key="quantity", heading="Quantity", numeric=False),
+            Column(key="limit", heading="Limit"),
+            Column(key="predicted", heading="Predicted"),
+            Column(key="measured", heading="Measured"),
+            Column(key="relative_error", heading="Predicted / measured − 1", text=signed_percent),
+            Column(key="holds", heading="Holds", numeric=False),
+            Column(key="source", heading="Source", numeric=False),
+        ),
+        rows=tuple(
+            (b.name, b.quantity, b.limit, b.predicted, b.measured, b.relative_error, b.holds,
+             data.validation.source if data.validation else "predicted")
+            for b in data.budget_results
+        ),
+    )  # fmt: skip
+
+
+def prediction_table(data: RunData) -> Table | None:
+    """Predicted against measured, written for people."""
+    if data.validation is None or not data.validation.budgets:
+        return None
+    rows = tuple(
+        (
+            b.name,
+            cost_text(b.quantity, b.predicted),
+            cost_text(b.quantity, b.measured),
+            signed_percent(b.relative_error),
+        )
+        for b in data.validation.budgets
+    )
+    return Table(
+        name="predicted-measured",
+        caption="Predicted against measured on the exported network",
+        columns=(
+            Column(key="budget", heading="Cost", numeric=False),
+            Column(key="predicted", heading="Predicted"),
+            Column(key="measured", heading="Measured"),
+            Column(key="relative_error", heading="Predicted is off by"),
+        ),
+        rows=rows,
+    )
+
+
+def path_table(data: RunData) -> Table | None:
+    """Every point of the path with its costs."""
+    if not data.path:
+        return None
+    return _path_table(data.path, name="path", caption="Path of architectures", costs=_COSTS)
+
+
+def front_table(data: RunData) -> Table | None:
+    """The points of the path that are best for their cost, by the first budgeted cost."""
+    quantities = path_quantities(data)
+    if not quantities:
+        return None
+    points = [data.path[i] for i in pareto_front(data, quantities[0])]
+    shown = [q for q in ("mac", "flops", "params", "latency_ms") if any(q in p.costs for p in points)]
+    caption = "Architectures of the path that are the best for their cost"
+    return _path_table(points, name="front", caption=caption, costs=shown) if points else None
+
+
+def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, costs: Sequence[str]) -> Table:
+    def cost_column(quantity: str) -> Column:
+        return Column(
+            key=quantity, heading=quantity.split("_")[0], text=lambda value: cost_text(quantity, value)
+        )
+
+    return Table(
+        name=name,
+        caption=caption,
+        columns=(
+            Column(key="step", heading="Step"),
+            Column(key="epoch", heading="Epoch"),
+            Column(key="gamma", heading="γ", text=lambda value: plain(value, 3)),
+            Column(key="width", heading="Channels"),
+            Column(key="num_edges", heading="Edges"),
+            Column(key="accuracy", heading="Accuracy, shared weights", text=percent),
+            *(cost_column(quantity) for quantity in costs),
+        ),
+        rows=tuple(
+            (p.step, p.epoch, p.gamma, p.width, p.num_edges, p.accuracy, *(p.costs.get(q) for q in costs))
+            for p in points
+        ),
+    )
+
+
+def epoch_table(data: RunData) -> Table | None:
+    """metrics.jsonl as a table."""
+    if not data.epochs:
+        return None
+
+    def row(epoch: EpochRow) -> tuple[str | float | int | None, ...]:
+        return (epoch.stage, epoch.epoch, *(epoch.get(name) for name in _EPOCH_FIELDS))
+
+    return Table(
+        name="epochs",
+        caption="Epochs of pretraining, search and retraining",
+        columns=(
+            Column(key="stage", heading="Stage", numeric=False),
+            Column(key="epoch", heading="Epoch"),
+            *(Column(key=name, heading=name, text=plain) for name in _EPOCH_FIELDS),
+        ),
+        rows=tuple(row(epoch) for epoch in data.epochs),
+    )
+
+
+def lambda_table(data: RunData) -> Table | None:
+    """λ of every edge at the end of every epoch, one row per edge."""
+    from dsonas_hw.architecture.architecture import node_name
+
+    if not data.lam or data.space is None:
+        return None
+    space = data.space
+    names = [
+        (node_name(space, s), "output" if t > space.num_nodes else node_name(space, t))
+        for s, t in space.edges
+    ]
+    return Table(
+        name="lambda-edges",
+        caption="λ of every edge",
+        columns=(
+            Column(key="step", heading="Step"),
+            Column(key="lambda_set", heading="λ set"),
+            Column(key="source", heading="From", numeric=False),
+            Column(key="target", heading="To", numeric=False),
+            Column(key="lam", heading="λ", text=plain),
+        ),
+        rows=tuple(
+            (row.step, number, source, target, value)
+            for row in data.lam
+            for number, values in enumerate(row.lam)
+            for (source, target), value in zip(names, values, strict=True)
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileSummary:
+    """What a report says about the latency table that predictions came from."""
+
+    facts: list[tuple[str, str]]
+    """Name and value: fingerprint, date, …"""
+    checks: tuple[CheckRow, ...]
+
+
+def summarise_profile(table: LatencyTable) -> ProfileSummary:
+    """The parts of a latency table that a report shows."""
+    header = table.header
+    return ProfileSummary(
+        facts=[
+            ("device fingerprint", header.fingerprint),
+            ("profile", f"{header.runtime} {header.precision}, batch {header.batch_size}, {header.source}"),
+            ("profiled", header.created),
+            *((f"profiled with {name}", version) for name, version in header.versions.items()),
+        ],
+        checks=tuple(table.checks.values()),
+    )
+
+
+def check_table(profile: ProfileSummary | None) -> Table | None:
+    """The profile's error on whole networks that it was not fitted on."""
+    if profile is None or not profile.checks:
+        return None
+    return Table(
+        name="profile-check",
+        caption="Latency of whole networks, predicted against measured; none of them was used for fitting",
+        columns=(
+            Column(key="space", heading="Networks of", numeric=False),
+            Column(key="num_networks", heading="Networks"),
+            Column(key="mape", heading="Mean error", text=percent),
+            Column(key="share_within_10", heading="Within ±10 %", text=percent),
+            Column(key="kendall_tau", heading="Kendall τ", text=lambda value: plain(value, 3)),
+            Column(key="interval_coverage", heading="Inside the predicted interval", text=percent),
+        ),
+        rows=tuple(
+            (c.space, c.num_networks, c.error.mape, c.error.share_within_10, c.error.kendall_tau,
+             c.interval_coverage)
+            for c in profile.checks
+        ),
+    )  # fmt: skip

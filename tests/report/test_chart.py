@@ -1,0 +1,134 @@
+"""Axes and charts: ticks are round and inside, points stand where the axis says."""
+
+from __future__ import annotations
+
+import math
+import re
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from dsonas_hw.report.chart import Axis, Chart, Mark, Series, axis_limits, log_ticks, nice_ticks, spans, thin
+from dsonas_hw.report.chart_svg import chart_svg, spread_apart
+
+NUMBERS = st.floats(-1e9, 1e9, allow_nan=False)
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@given(NUMBERS, st.floats(1e-6, 1e9), st.integers(2, 9))
+def test_ticks_are_inside_even_and_few(low: float, span: float, count: int) -> None:
+    assume(span > abs(low) * 1e-9)
+    ticks = nice_ticks(low, low + span, count)
+    assert all(low - 1e-6 * span <= t <= low + span + 1e-6 * span for t in ticks)
+    assert 1 <= len(ticks) <= 2 * count + 1
+    steps = {round((b - a) / span, 6) for a, b in pairwise(ticks)}
+    assert max(steps, default=0) - min(steps, default=0) <= 2e-6
+
+
+def test_ticks_are_round() -> None:
+    assert nice_ticks(0, 1, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert nice_ticks(-3, 17, 4) == [0, 5, 10, 15]
+
+
+@given(st.floats(1e-9, 1e9), st.floats(1.01, 1e9))
+def test_logarithmic_ticks_are_inside(low: float, factor: float) -> None:
+    ticks = log_ticks(low, low * factor)
+    assert all(low * (1 - 1e-9) <= t <= low * factor * (1 + 1e-9) for t in ticks)
+    assert len(ticks) <= 20
+
+
+def test_logarithmic_ticks_are_powers_over_a_wide_range() -> None:
+    assert log_ticks(1, 1e5) == pytest.approx([1, 10, 100, 1e3, 1e4, 1e5])
+    assert log_ticks(1, 100) == pytest.approx([1, 2, 5, 10, 20, 50, 100])
+
+
+@given(st.lists(NUMBERS, max_size=8))
+def test_limits_hold_the_data_and_are_never_empty(values: list[float]) -> None:
+    low, high = axis_limits(values, Axis(label="x"))
+    assert low < high
+    assert all(low <= value <= high for value in values)
+
+
+def test_limits_of_nothing_and_of_one_positive_value() -> None:
+    assert axis_limits([], Axis(label="x"))[0] < axis_limits([], Axis(label="x"))[1]
+    low, high = axis_limits([5.0], Axis(label="x", log=True))
+    assert 0 < low < 5 < high
+
+
+def chart(*series: Series, x: Axis | None = None, y: Axis | None = None, **rest: object) -> Chart:
+    return Chart(
+        name="c", title="A title", caption="A caption.", x=x or Axis(label="time, s"),
+        y=y or Axis(label="size"), series=series, **rest,  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def circles(svg: str) -> list[tuple[float, float]]:
+    return [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in ET.fromstring(svg).iter("circle")]
+
+
+def test_points_stand_in_proportion() -> None:
+    series = Series(name="s", x=(0, 1, 4), y=(0, 10, 40), kind="points")
+    (x0, y0), (x1, y1), (x2, y2) = circles(chart_svg(chart(series)))
+    assert (x1 - x0) / (x2 - x0) == pytest.approx(0.25, abs=0.002)
+    assert (y1 - y0) / (y2 - y0) == pytest.approx(0.25, abs=0.002)
+    assert y2 < y0  # up is more
+
+
+def test_logarithmic_axis_spaces_by_ratio() -> None:
+    series = Series(name="s", x=(1, 10, 1000), y=(1, 1, 2), kind="points")
+    (x0, _), (x1, _), (x2, _) = circles(chart_svg(chart(series, x=Axis(label="x", log=True))))
+    assert (x1 - x0) / (x2 - x0) == pytest.approx(1 / 3, abs=0.003)
+
+
+def test_a_hole_lifts_the_pen() -> None:
+    series = Series(name="s", x=(0, 1, 2, 3), y=(1, None, 2, 3))
+    path = re.search(r'<path d="([^"]+)"', chart_svg(chart(series)))
+    assert path is not None
+    assert path[1].count("M") == 2
+    assert path[1].count("L") == 1
+
+
+def test_zero_on_a_logarithmic_axis_is_a_hole_not_an_error() -> None:
+    series = Series(name="s", x=(0, 1, 2), y=(0, 1, 10), kind="points")
+    assert len(circles(chart_svg(chart(series, y=Axis(label="y", log=True))))) == 2
+
+
+def test_everything_is_escaped_and_described() -> None:
+    series = Series(name="<b>", x=(0, 1), y=(0, 1), label=True, kind="points", hints=("<i>", "&"), ids=(3, 4))
+    marks = (Mark(axis="x", value=0.5, label="<m>"),)
+    svg = chart_svg(chart(series, y=Axis(label="<y>"), marks=marks, legend=(("<l>", "accent"),)))
+    root = ET.fromstring(svg)
+    assert root.attrib["aria-label"] == "A title. A caption."
+    assert {c.attrib["data-point"] for c in root.iter("circle")} == {"3", "4"}
+    texts = {t.text for t in root.iter("text")}
+    assert {"<b>", "<y>", "<m>", "<l>"} <= texts
+
+
+def test_an_empty_chart_is_still_a_chart() -> None:
+    ET.fromstring(chart_svg(chart(Series(name="s", x=(), y=()))))
+
+
+@given(st.lists(st.floats(0, 200), max_size=8))
+def test_labels_are_moved_apart(values: list[float]) -> None:
+    assume(len(values) * 15 <= 200)
+    moved = spread_apart(sorted(values), distance=15, limit=200)
+    assert all(b - a >= 15 - 1e-6 for a, b in pairwise(moved))
+    assert all(value <= 200 for value in moved)
+
+
+@given(st.lists(st.integers(), max_size=300), st.integers(2, 40))
+def test_thinning_keeps_both_ends(items: list[int], count: int) -> None:
+    kept = thin(items, count)
+    assert len(kept) == min(len(items), count)
+    assert kept[:1] == items[:1]
+    assert kept[-1:] == items[-1:]
+
+
+def test_spans_needs_positive_values() -> None:
+    assert spans([1, 20], 12)
+    assert not spans([0, 20], 12)
+    assert not spans([], 12)
+    assert math.isfinite(axis_limits([1, 20], Axis(label="x", log=True))[1])

@@ -1,0 +1,174 @@
+"""The page: self-contained, honest about what was measured, safe against what a run directory holds."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from synthetic_run import make_run
+
+from dsonas_hw.files import read_json, write_json
+from dsonas_hw.profile.table import CheckRow, ErrorSummary, LatencyTable, TableHeader
+from dsonas_hw.report.page import embedded_json
+from dsonas_hw.report.run_load import load_run_data
+from dsonas_hw.report.run_report import write_report
+from dsonas_hw.run_directory import RunDirectory
+
+VOID = {"meta", "input", "br", "link", "img", "hr"}
+SECTIONS = ["verdict", "architecture", "path", "search", "prediction", "retraining", "environment"]
+
+
+class Elements(HTMLParser):
+    """Collects elements and checks that they nest."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.stack: list[str] = []
+        self.text: list[str] = []
+        self.feed(html)
+        assert self.stack == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.stack or self.stack[-1] not in ("script", "style"):
+            self.text.append(data)
+
+    @property
+    def words(self) -> str:
+        return " ".join("".join(self.text).split())
+
+
+def html_of(run: RunDirectory) -> str:
+    path = write_report(run)
+    assert path == run.path / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def test_page_is_well_formed_and_loads_nothing(share_run: RunDirectory) -> None:
+    html = html_of(share_run)
+    page = Elements(html)
+    loading = {"src", "srcset", "data", "action", "poster", "background"}
+    for tag, attributes in page.found:
+        assert not loading & set(attributes), (tag, attributes)
+        assert tag not in ("link", "img", "iframe", "object", "embed", "base")
+        if "href" in attributes:
+            assert (attributes["href"] or "").startswith("#")
+    assert "url(" not in html
+    assert "@import" not in html
+    assert [a["id"] for tag, a in page.found if tag == "section"] == SECTIONS
+
+
+def test_the_policy_admits_exactly_the_page_s_own_script(share_run: RunDirectory) -> None:
+    html = html_of(share_run)
+    scripts = re.findall(r"<script>(.*?)</script>", html, flags=re.S)
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert len(scripts) == 1
+    assert f"script-src 'sha256-{digest}'" in html
+    assert "default-src 'none'" in html
+
+
+def test_ids_are_unique(full_run: RunDirectory) -> None:
+    ids = [a["id"] for _, a in Elements(html_of(full_run)).found if "id" in a]
+    assert len(ids) == len(set(ids))
+
+
+def test_measured_run_says_so(share_run: RunDirectory) -> None:
+    words = Elements(html_of(share_run)).words
+    assert "Every budget holds, measured on local" in words
+    assert "ESTIMATED" not in words
+    assert "not complete" not in words
+
+
+def test_estimates_are_loud(full_run: RunDirectory) -> None:
+    page = Elements(html_of(full_run))
+    assert "ESTIMATED, NOT VALIDATED" in page.words
+    assert "By the estimate, every budget holds" in page.words
+    assert "measured on local ✓" not in page.words
+    assert any(a.get("class") == "warning" for _, a in page.found)
+
+
+def test_a_missed_budget_is_named(tmp_path: Path) -> None:
+    words = Elements(html_of(make_run(tmp_path / "run", stages=(1,), holds=False))).words
+    assert "The mac budget is missed" in words
+    assert "Every budget holds" not in words
+
+
+@pytest.mark.parametrize("until", ["config", "search", "derive", "retrain"])
+def test_an_unfinished_run_has_a_page(tmp_path: Path, until: str) -> None:
+    page = Elements(html_of(make_run(tmp_path / "run", stages=(1,), until=until)))
+    assert "Not validated yet" in page.words
+    assert "This run is not complete" in page.words
+
+
+def test_a_run_without_budgets(small_run: RunDirectory) -> None:
+    data = {"budgets": [], "holds": True, "device": "local", "runtime": "ort-cpu", "source": "measured"}
+    write_json(small_run.validation_path, data)
+    assert "No budget was set" in Elements(html_of(small_run)).words
+
+
+def test_masks_are_the_edges_of_the_path(full_run: RunDirectory) -> None:
+    data = load_run_data(full_run)
+    assert data.space is not None
+    raw = re.search(r'id="path-data">(.*?)</script>', html_of(full_run), flags=re.S)
+    assert raw is not None
+    embedded = json.loads(raw[1])
+    assert [tuple(edge) for edge in embedded["edges"]] == list(data.space.edges)
+    for point in embedded["points"]:
+        for mask, block in zip(point["blocks"], data.path[point["id"]].blocks, strict=True):
+            assert int(mask, 16).bit_count() == block.num_edges
+    start = data.path[embedded["points"][embedded["start"]]["id"]]
+    assert start is data.chosen
+
+
+HOSTILE = "</script></pre><script>alert(1)</script><img src=x onerror=alert(1)>"
+
+
+def test_nothing_that_a_run_holds_becomes_markup(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "<img src=x onerror=alert(1)>", stages=(1,))
+    validation = read_json(run.validation_path)
+    validation |= {"device": HOSTILE, "runtime": HOSTILE, "source": HOSTILE}
+    write_json(run.validation_path, validation)
+    text = run.config_path.read_text()
+    text = text.replace("dataset: cifar10", f'dataset: "folder:{HOSTILE}"').replace(
+        "torch:", f'"{HOSTILE}": "{HOSTILE}"\n  torch:'
+    )
+    run.config_path.write_text(text)
+    page = Elements(html_of(run))
+    assert HOSTILE in page.words
+    assert sum(tag == "script" for tag, _ in page.found) == 2
+    assert not any(tag == "img" or any(name.startswith("on") for name in a) for tag, a in page.found)
+
+
+def test_the_profile_s_check_is_shown(share_run: RunDirectory) -> None:
+    header = TableHeader(
+        device="local", fingerprint="0123abcd", runtime="ort-cpu", precision="fp32", batch_size=1,
+        source="measured", created="2026-01-02T03:04:05+00:00", versions={"onnxruntime": "1.31"},
+    )  # fmt: skip
+    error = ErrorSummary(mape=0.022, share_within_10=1.0, kendall_tau=0.98)
+    check = CheckRow(space="cifar10", num_networks=40, error=error, interval_coverage=0.925)
+    table = LatencyTable(path=Path("t.jsonl"), header=header, checks={"cifar10": check})
+    words = Elements(write_report(share_run, table=table).read_text(encoding="utf-8")).words
+    for expected in ("2.2 %", "100.0 %", "0.98", "92.5 %", "0123abcd"):
+        assert expected in words, expected
+
+
+def test_embedded_data_cannot_end_its_element() -> None:
+    element = embedded_json("x", {"a": "</script><script>"})
+    assert element.count("<") == 2
+    assert json.loads(element.split(">", 1)[1].rsplit("<", 1)[0]) == {"a": "</script><script>"}
