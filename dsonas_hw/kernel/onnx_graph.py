@@ -19,6 +19,14 @@ MALFORMED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError
 """What reading an operation raises whose inputs or attributes are missing or of another type."""
 
 
+def malformed(label: str, error: Exception) -> ModelFileError:
+    """What to tell the user about such an operation."""
+    return ModelFileError(
+        f"{label} of the ONNX model has inputs or attributes that are missing or wrong "
+        f"({type(error).__name__}: {error})"
+    )
+
+
 def one_line(text: str, *, max_length: int = 300) -> str:
     """What a file says, fit for a terminal: printable, on one line, not too long."""
     printable = "".join(char if char.isprintable() else " " for char in text[: 4 * max_length])

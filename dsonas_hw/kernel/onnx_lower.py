@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
-from dsonas_hw.kernel.onnx_graph import CONTRIB_DOMAIN, MALFORMED, Graph, Node, UnknownShapeError
+from dsonas_hw.kernel.onnx_graph import CONTRIB_DOMAIN, MALFORMED, Graph, Node, UnknownShapeError, malformed
 from dsonas_hw.kernel.spec import Kernel, Shape
 
 
@@ -109,7 +108,7 @@ def lower_graph(graph: Graph) -> tuple[Schedule, tuple[str, ...]]:
         except (UnknownOperationError, UnknownShapeError):
             lowering.unknown.append(node.label)
         except MALFORMED as error:
-            raise ModelFileError(f"{node.label} of the ONNX model is malformed: {error}") from error
+            raise malformed(node.label, error) from error
     schedule = Schedule(
         kernels=tuple(lowering.kernels),
         inputs=graph.inputs,

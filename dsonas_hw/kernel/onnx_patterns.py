@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.onnx_activations import recognise_activations
-from dsonas_hw.kernel.onnx_graph import MALFORMED, Graph, Node
+from dsonas_hw.kernel.onnx_graph import MALFORMED, Graph, Node, malformed
 from dsonas_hw.kernel.onnx_lower_elementwise import varying_axes
 from dsonas_hw.kernel.onnx_rewrite import Rewriter
 from dsonas_hw.kernel.onnx_values import axes_of
@@ -25,7 +24,7 @@ def recognise(graph: Graph) -> Graph:
             elif node.op == "InstanceNormalization":
                 _recognise_groupnorm(rewriter, node)
     except MALFORMED as error:
-        raise ModelFileError(f"operations of the ONNX model are malformed: {error}") from error
+        raise malformed("an operation", error) from error
     return rewriter.finish()
 
 

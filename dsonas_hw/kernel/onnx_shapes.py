@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.onnx_batch import BatchChange, check_scaling
-from dsonas_hw.kernel.onnx_graph import MALFORMED, Constant, Graph, Node, convert_node, sort_nodes
+from dsonas_hw.kernel.onnx_graph import MALFORMED, Constant, Graph, Node, convert_node, malformed, sort_nodes
 from dsonas_hw.kernel.onnx_infer import infer_outputs, reshaped
 from dsonas_hw.kernel.onnx_inputs import NetworkInput, batch_of, declared_inputs, shapes_at, stated_shapes
 from dsonas_hw.kernel.onnx_tensors import Tensors
@@ -92,9 +92,7 @@ class _ShapeWalk:
                 else:
                     pending.extendleft(reversed(self._expand(branch, node, renaming, num_done)))
             except MALFORMED as error:
-                raise ModelFileError(
-                    f"{proto.op_type} ({proto.name}) of the ONNX model is malformed: {error}"
-                ) from error
+                raise malformed(f"{proto.op_type} ({proto.name})", error) from error
         outputs = tuple(value.name for value in graph.output)
         return Graph(
             nodes=_without_dead_nodes(self.nodes, outputs),

@@ -432,6 +432,20 @@ class TestUnknown:
         assert [k.function for k in kernels(model)] == ["relu", "sigmoid"]
 
 
+@pytest.mark.parametrize("opset", range(7, onnx.defs.onnx_opset_version() + 1))
+def test_opset(opset: int) -> None:
+    build = Build(2, 3, 8, 8, opset=opset)
+    y = build.add("Relu", build.batchnorm(build.conv("x", 3, 8, 3), 8))
+    y = build.add("Flatten", build.add("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2]))
+    y = build.add("Softmax", build.add("Gemm", y, build.weight(128, 5), build.weight(5)))
+    assert [(k.op, k.output, k.params, k.epilogue) for k in kernels(build.model(y))] == [
+        ("conv", (2, 8, 8, 8), 8 * 3 * 9 + 8, ("relu",)),
+        ("maxpool", (2, 8, 4, 4), 0, ()),
+        ("gemm", (2, 5), 128 * 5 + 5, ()),
+        ("softmax", (2, 5), 0, ()),
+    ]
+
+
 def test_the_model_is_not_modified() -> None:
     model = sep_conv(3, 8, 6)
     before = model.SerializeToString(deterministic=True)
