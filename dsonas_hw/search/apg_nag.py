@@ -54,9 +54,15 @@ class APGNAG(torch.optim.Optimizer):
     ) -> None:
         if lr <= 0.0 or not 0.0 <= momentum < 1.0 or gamma < 0.0:
             raise ValueError(f"need lr > 0, 0 <= momentum < 1, gamma >= 0, not {lr}, {momentum}, {gamma}")
-        super().__init__(params, {"lr": lr, "momentum": momentum})
-        for group in self.param_groups:
-            group["gamma"] = [torch.full_like(p, gamma) for p in group["params"]]
+        super().__init__(params, {"lr": lr, "momentum": momentum, "gamma": gamma, "alive": None})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters; a `gamma` that is a number holds for each of their elements."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if isinstance(group["gamma"], float | int):
+            group["gamma"] = [torch.full_like(p, group["gamma"]) for p in group["params"]]
+        if group["alive"] is None:
             group["alive"] = [None for _ in group["params"]]
 
     @torch.no_grad()
