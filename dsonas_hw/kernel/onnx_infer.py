@@ -75,7 +75,8 @@ def _infer_with_onnx(
     }
     attributes = {key: value for key, value in node.attributes.items() if key in schema.attributes}
     try:
-        proto = helper.make_node(op, node.inputs, node.outputs, **attributes)
+        operands = node.inputs[: schema.max_input] if node.domain else node.inputs  # a residual, say
+        proto = helper.make_node(op, operands, node.outputs, **attributes)
         inferred = shape_inference.infer_node_outputs(schema, proto, types, data)
     except Exception as error:  # the C++ side raises several unrelated types
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]

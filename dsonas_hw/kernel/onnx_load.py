@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ModelFileError
@@ -126,8 +126,8 @@ def _check_external_data(model: onnx.ModelProto) -> None:
 
 
 def _escapes(location: str) -> bool:
-    posix, windows = PurePosixPath(location), PureWindowsPath(location)
-    return posix.is_absolute() or bool(windows.anchor) or ".." in posix.parts or ".." in windows.parts
+    path = PureWindowsPath(location)  # it takes both / and \\ for separators
+    return bool(path.anchor) or ".." in path.parts
 
 
 FunctionKey = tuple[str, str]

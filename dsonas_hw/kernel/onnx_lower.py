@@ -52,8 +52,10 @@ class Lowering:
         **fields: Any,
     ) -> None:
         """Add a kernel; shapes are those of the tensors unless `inputs` or `output` say otherwise."""
-        fields.setdefault("inputs", tuple(self.shape(name) for name in reads))
-        fields.setdefault("output", self.shape(writes))
+        if "inputs" not in fields:
+            fields["inputs"] = tuple(self.shape(name) for name in reads)
+        if "output" not in fields:
+            fields["output"] = self.shape(writes)
         self.kernels.append(
             ScheduledKernel(
                 kernel=Kernel(op=op, **fields),

@@ -97,10 +97,18 @@ class Tensors:
         raise ModelFileError(f"{node.label} of the ONNX model holds no value")
 
     def limit_stored(self, name: str, node: Node) -> None:
-        """A constant made from others takes no more storage than they do (a broadcast table, say)."""
+        """A constant made from others takes no more storage than they do (a broadcast table, say).
+
+        Sizes, axes and indices among them, which are int64, do not count unless there is nothing else.
+        """
+        from onnx import TensorProto
+
         made = self.constants[name]
-        operands = [self.constants[source] for source in node.inputs if source]
-        given = 0 if node.op == "ConstantOfShape" else sum(operand.num_stored for operand in operands)
+        sources = [source for source in node.inputs if source]
+        data = [source for source in sources if self.elem_types[source] != TensorProto.INT64] or sources
+        given = sum(self.constants[source].num_stored for source in data)
+        if node.op == "ConstantOfShape":
+            given = 0
         self.constants[name] = replace(made, num_stored=min(prod(made.shape), given))
 
 

@@ -93,9 +93,17 @@ def _slice(inputs: Sequence[Any], attributes: Attributes) -> Any:
         steps = [1] * len(starts)
     index: list[slice] = [slice(None)] * data.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        stop = None if step < 0 and end < -data.shape[axis] else end
-        index[axis] = slice(start, stop, step)
+        index[axis] = _clamped(start, end, step, data.shape[axis])
     return data[tuple(index)]
+
+
+def _clamped(start: int, end: int, step: int, size: int) -> slice:
+    """Bounds as the standard has them: negative ones count from the end, then all are clamped."""
+    start, end = (value + size if value < 0 else value for value in (start, end))
+    if step > 0:
+        return slice(min(max(start, 0), size), min(max(end, 0), size), step)
+    end = min(max(end, -1), size - 1)
+    return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
 def axes_of(inputs: Sequence[Any], attributes: Attributes, *, position: int = 1) -> list[int] | None:

@@ -120,6 +120,12 @@ class TestFolding:
         assert only(model).key == "conv(1x3x8x8)->1x4x4x4;k3x3,s2x2"
         assert [k.op for k in kernels(model, fuse=False)] == ["copy", "conv"]
 
+    def test_cropping_in_front_of_a_convolution_is_a_kernel(self) -> None:
+        build = Build(1, 3, 8, 8)
+        cropped = build.add("Pad", "x", build.ints(0, 0, 0, -1, 0, 0, 1, 0))
+        crop, _ = kernels(build.model(build.conv(cropped, 3, 4, 3)))
+        assert crop.key == "copy(1x3x8x8)->1x3x9x7;pad"
+
     def test_reflected_padding_is_a_kernel(self) -> None:
         build = Build(1, 3, 8, 8)
         padded = build.add("Pad", "x", build.ints(0, 0, 1, 1, 0, 0, 1, 1), mode="reflect")
@@ -164,6 +170,15 @@ class TestLinear:
         assert (scores.op, scores.flops, scores.num_weights) == ("matmul", 2 * 4 * 9 * 9 * 16, 0)
         assert softmax.op == "softmax"
         assert product.flops == 2 * 4 * 9 * 9 * 16
+
+    @pytest.mark.skipif(onnx.defs.onnx_opset_version() < 23, reason="this onnx has no Attention yet")
+    def test_attention_operation(self) -> None:
+        build = Build(2, 9, 64, opset=23)
+        keys, mask = build.input(2, 7, 64), build.input(9, 7)
+        y = build.add("Attention", "x", keys, keys, mask, q_num_heads=4, kv_num_heads=4)
+        scores, softmax, product = kernels(build.model(y))
+        assert scores.flops == product.flops == 2 * 4 * 9 * 7 * 16
+        assert softmax.inputs == ((2, 4, 9, 7), (9, 7))
 
     @pytest.mark.parametrize(
         ("equation", "left", "right", "flops"),
@@ -223,6 +238,16 @@ class TestConvolution:
         kernel = only(build.model(build.add("Conv", "x", build.input(6, 4, 3, 3))))
         assert (kernel.num_weights, kernel.params) == (0, 0)
         assert kernel.flops == 6 * 6 * 6 * 4 * 9
+
+    def test_what_onnxruntime_fused_already(self) -> None:
+        build = Build(1, 8, 4, 4)
+        residual = build.input(1, 6, 4, 4)
+        operands = ("x", build.weight(6, 8, 1, 1), build.weight(6), residual)
+        y = build.add("FusedConv", *operands, domain="com.microsoft", activation="Relu")
+        y = build.add("QuickGelu", y, domain="com.microsoft")
+        conv, gelu = kernels(build.model(y, domains=[("com.microsoft", 1)]))
+        assert conv.key == "conv(1x8x4x4,1x6x4x4)->1x6x4x4;k1x1,s1x1+relu"
+        assert gelu.function == "quickgelu"
 
     def test_quantised_convolution(self) -> None:
         build = Build(1, 4, 8, 8)
@@ -317,6 +342,17 @@ class TestElementwiseAndReductions:
         assert kernel.mac == 5 * 128
         chain = build.add("Add", build.add("Add", "x", others[0]), others[1])
         assert [len(k.inputs) for k in kernels(build.model(chain))] == [2, 2]
+
+    def test_a_number_is_no_parameter(self) -> None:
+        build = Build(1, 8)
+        kernel = only(build.model(build.add("Mul", "x", build.constant([0.5]))))
+        assert (kernel.op, kernel.params, kernel.mac) == ("mul", 0, 16)
+
+    def test_a_repeated_constant_is_stored_once(self) -> None:
+        build = Build(4, 8, 8)
+        token = build.add("Expand", build.weight(1, 1, 8), build.ints(4, 1, 1))
+        (kernel,) = kernels(build.model(build.add("Concat", token, "x", axis=1)))
+        assert (kernel.output, kernel.params) == ((4, 9, 8), 8)
 
     def test_squeeze_and_excitation(self) -> None:
         build = Build(1, 8, 4, 4)

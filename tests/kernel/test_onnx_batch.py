@@ -105,6 +105,14 @@ def test_a_file_with_a_baked_batch_reads_like_one_exported_at_that_batch(
     )
 
 
+def test_an_open_axis_of_a_target_takes_the_batch() -> None:
+    """(tokens, batch, width) to (anything, heads, size): the batch goes where the exporter left room."""
+    build = Build(1, 6, 8)
+    y = build.add("Reshape", build.add("Transpose", "x", perm=[1, 0, 2]), build.ints(-1, 4, 2))
+    kernel = kernels_from_onnx(build.model(build.add("Softmax", y)), batch_size=3).kernels[-1]
+    assert kernel.output == (18, 4, 2)
+
+
 def test_a_class_token_stored_for_one_image_is_repeated() -> None:
     build = Build(1, 4, 8)
     y = build.add("Concat", build.weight(1, 1, 8), "x", axis=1)

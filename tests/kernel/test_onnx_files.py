@@ -239,9 +239,11 @@ class TestShapes:
         model.graph.input[0].type.sequence_type.elem_type.tensor_type.elem_type = 1
         assert "not a tensor" in refused(model)
 
-    def test_weight_that_does_not_fit(self) -> None:
+    @pytest.mark.parametrize(("channels_in", "channels_out", "groups"), [(6, 8, 1), (8, 7, 2), (8, 8, 3)])
+    def test_weight_that_does_not_fit(self, channels_in: int, channels_out: int, groups: int) -> None:
         build = Build(1, 8, 4, 4)
-        assert "Conv (conv0)" in refused(build.model(build.conv("x", 6, 8, 3)))
+        model = build.model(build.conv("x", channels_in, channels_out, 3, group=groups))
+        assert "Conv (conv0)" in refused(model)
 
     def test_reshape_that_loses_elements(self) -> None:
         build = Build(1, 8)
