@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from dsonas_hw.cli.common import json_option, print_json, say
+from dsonas_hw.cli.options import profiles_option
 
 EPILOG = """\b
 Examples:
@@ -25,8 +26,11 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     help="Also write every figure (SVG, PNG) and what is in it and in every table (CSV, JSON) into DIR.",
 )
+@profiles_option
 @json_option
-def command(run: Path, figures_directory: Path | None, as_json: bool) -> None:
+def command(
+    run: Path, figures_directory: Path | None, profiles_directory: Path | None, as_json: bool
+) -> None:
     """Write RUN/report.html: verdict, architecture, path of the search, predicted against measured.
 
     The page is one file that loads nothing from the network and can be read without a script. A run that is
@@ -36,8 +40,10 @@ def command(run: Path, figures_directory: Path | None, as_json: bool) -> None:
     from dsonas_hw.run_directory import RunDirectory
 
     directory = RunDirectory(run)
-    page = write_report(directory)
-    files = write_figures(directory, figures_directory) if figures_directory is not None else []
+    page = write_report(directory, profiles_directory=profiles_directory)
+    files = []
+    if figures_directory is not None:
+        files = write_figures(directory, figures_directory, profiles_directory=profiles_directory)
     if as_json:
         print_json({"report": str(page), "figures": [str(path) for path in files]})
         return

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Architecture, Block
 from dsonas_hw.budget import QUANTITIES, Budget
 from dsonas_hw.config import RunConfig
 from dsonas_hw.space.space import SearchSpace
+
+TIMED = ("latency", "energy")
+"""Budgets that only a device can answer; the others are counted on the exported file."""
+TIMED_QUANTITIES = tuple(QUANTITIES[name] for name in TIMED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,19 @@ class BudgetResult:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LatencyStatistics:
+    """The timing behind a measured latency."""
+
+    device_title: str
+    num_measurements: int | None
+    """Whole measurements until the budget held; the least disturbed counts."""
+    values: Mapping[str, float]
+    """latency_ms, minimum_ms, median_ms, mean_ms, coefficient_of_variation, num_samples: what is known."""
+    samples_ms: tuple[float, ...]
+    """In the order they were taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Validation:
     """validation.json."""
 
@@ -88,14 +104,29 @@ class Validation:
     device: str
     runtime: str
     source: str
-    """measured, or what stands in for it."""
+    """Of latency and energy: measured, or what stands in for it."""
+    costs: Mapping[str, float]
+    """Quantity → cost of the exported file."""
+    latency: LatencyStatistics | None
+    warnings: tuple[str, ...]
     max_abs_output_error: float | None
-    raw: Mapping[str, Any] = field(default_factory=dict)
-    """The file as it is, for fields that only some runs have."""
+    date: str
+    versions: Mapping[str, str]
 
     @property
     def is_measured(self) -> bool:
-        return self.source == "measured"
+        """Whether the device answered, for every budget that only a device can answer."""
+        timed = [budget for budget in self.budgets if budget.name in TIMED]
+        return self.source == "measured" and all(budget.measured is not None for budget in timed)
+
+    def source_of(self, quantity: str) -> str:
+        """Where a cost comes from, in one word: counted, measured, or what stands in for that."""
+        if quantity not in TIMED_QUANTITIES:
+            return "counted"
+        budget = next((b for b in self.budgets if b.quantity == quantity), None)
+        if self.source == "measured" and budget is not None and budget.measured is None:
+            return "estimated"
+        return self.source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +156,8 @@ class RunData:
     lam: tuple[LambdaRow, ...]
     epochs: tuple[EpochRow, ...]
     validation: Validation | None
+    trained_accuracy: float | None
+    """Test accuracy of the trained weights, if they are this architecture's."""
     notes: tuple[str, ...]
     """What is missing or could not be read, one sentence each."""
 
@@ -152,7 +185,9 @@ class RunData:
 
     @property
     def test_accuracy(self) -> float | None:
-        """Of the retrained network, after the last epoch that was tested."""
+        """Of the retrained network; while it trains, after the last epoch that was tested."""
+        if self.trained_accuracy is not None:
+            return self.trained_accuracy
         tested = [a for row in self.stage("retrain") if (a := row.get("test_accuracy")) is not None]
         return tested[-1] if tested else None
 

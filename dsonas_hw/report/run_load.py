@@ -1,7 +1,8 @@
 """Reading a run directory for a report: whatever is there, and in words what is not.
 
 The files may come from anyone, and the run may have stopped anywhere: a missing or damaged part becomes a
-line of `notes`, never an exception. Only a directory without a readable configuration is refused.
+line of `notes`, never an exception. So does what belongs to another architecture than the run's present one.
+Only a directory without a readable configuration is refused.
 """
 
 from __future__ import annotations
@@ -10,25 +11,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dsonas_hw.architecture.architecture import Architecture, Block, architecture_from_json
-from dsonas_hw.budget import QUANTITIES, Budget
+from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
+from dsonas_hw.budget import Budget
 from dsonas_hw.config import RunConfig, load_config_file
 from dsonas_hw.errors import UserError
-from dsonas_hw.files import read_json, read_json_lines
-from dsonas_hw.report.numbers import COST_LABELS, finite
-from dsonas_hw.report.run_data import (
-    BudgetResult,
-    Derivation,
-    EpochRow,
-    LambdaRow,
-    PathPoint,
-    RunData,
-    Validation,
-)
+from dsonas_hw.files import read_json
+from dsonas_hw.report.fields import budget_name, costs, required, share, text
+from dsonas_hw.report.numbers import finite
+from dsonas_hw.report.run_data import BudgetResult, Derivation, LatencyStatistics, RunData, Validation
+from dsonas_hw.report.run_logs import load_epochs, load_lambda, load_path
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.space.space import SearchSpace
 
-MAX_TEXT = 500
+_DAMAGE = (UserError, KeyError, TypeError, ValueError, AttributeError)
 
 
 def load_run_data(run: RunDirectory) -> RunData:
@@ -38,23 +33,30 @@ def load_run_data(run: RunDirectory) -> RunData:
         UserError: not a run directory, or a damaged configuration.
     """
     config = run.load_config()
-    raw = load_config_file(run.config_path)
-    versions = raw.get("versions")
     notes: list[str] = []
     architecture = _architecture(run.architecture_path, notes)
     space = architecture.space if architecture else _space(config, notes)
+    path = load_path(run.log_path("path.jsonl"), space, notes)
+    lam = load_lambda(run.log_path("lambda.jsonl"), space, notes)
+    epochs = load_epochs(run.log_path("metrics.jsonl"), notes)
+    accuracy, is_other = _training(run.path / "retrain.json", architecture, notes)
+    if is_other:
+        epochs = tuple(row for row in epochs if row.stage != "retrain")
+    elif architecture is not None and not any(row.stage == "retrain" for row in epochs):
+        notes.append("The network has not been retrained yet.")
     return RunData(
         name=run.path.resolve().name,
         config=config,
-        versions={_text(k): _text(v) for k, v in versions.items()} if isinstance(versions, dict) else {},
+        versions=_texts(load_config_file(run.config_path).get("versions")),
         config_text=run.config_path.read_text(encoding="utf-8"),
         space=space,
         architecture=architecture,
         derivation=_derivation(run.architecture_path, notes) if architecture else None,
-        path=_path(run.log_path("path.jsonl"), space, notes),
-        lam=_lambda(run.log_path("lambda.jsonl"), space, notes),
-        epochs=_epochs(run.log_path("metrics.jsonl"), notes),
-        validation=_validation(run.validation_path, notes),
+        path=path,
+        lam=lam,
+        epochs=epochs,
+        validation=_validation(run.validation_path, architecture, notes),
+        trained_accuracy=accuracy,
         notes=tuple(notes),
     )
 
@@ -77,161 +79,100 @@ def _derivation(path: Path, notes: list[str]) -> Derivation | None:
             return None
         step = finite(raw.get("step"))
         return Derivation(
-            budgets=tuple(Budget(name=_budget_name(k), limit=_required(v)) for k, v in raw["limits"].items()),
+            budgets=tuple(Budget(name=budget_name(k), limit=required(v)) for k, v in raw["limits"].items()),
             step=None if step is None else int(step),
-            predicted=_costs(raw["predicted"]),
+            predicted=costs(raw["predicted"]),
         )
-    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         notes.append(f"How the architecture was derived cannot be read: {error}.")
         return None
 
 
 def _space(config: RunConfig, notes: list[str]) -> SearchSpace | None:
     """The space as configured; image size and classes do not matter for drawing blocks."""
-    sizes = config.space.model_dump()
     try:
-        return SearchSpace(**sizes, input_shape=(3, 1024, 1024))
+        return SearchSpace(**config.space.model_dump(), input_shape=(3, 1024, 1024))
     except (UserError, TypeError) as error:
         notes.append(f"The search space cannot be rebuilt from the configuration: {error}.")
         return None
 
 
-def _rows(path: Path, notes: list[str]) -> list[dict[str, Any]]:
+def _training(path: Path, architecture: Architecture | None, notes: list[str]) -> tuple[float | None, bool]:
+    """Test accuracy by retrain.json, and whether that was the training of another architecture."""
+    if not path.exists():
+        return None, False
     try:
-        rows = read_json_lines(path)
-    except UserError as error:
-        notes.append(f"{error}.")
-        return []
-    if not rows:
-        notes.append(f"{_WHAT[path.name]} (there is no {path.name}).")
-    return rows
+        data = read_json(path)
+        if _is_of_another(data, architecture):
+            notes.append("The trained weights are another architecture's: retrain this one.")
+            return None, True
+        return share(data.get("test_accuracy")), False
+    except _DAMAGE as error:
+        notes.append(f"The result of retraining cannot be read: {error}.")
+        return None, False
 
 
-_WHAT = {
-    "path.jsonl": "The search has not recorded any architecture yet",
-    "lambda.jsonl": "The search has not recorded λ yet",
-    "metrics.jsonl": "Nothing has been trained yet",
-}
-
-
-def _path(path: Path, space: SearchSpace | None, notes: list[str]) -> tuple[PathPoint, ...]:
-    rows = _rows(path, notes)
-    if space is None:
-        return ()
-    space_json = Architecture(
-        space=space, blocks=(Block(inputs=(), output=()),) * space.num_blocks, width=1
-    ).to_json()["space"]
-    points, num_bad = [], 0
-    for row in rows:
-        try:
-            points.append(_path_point(row, space_json))
-        except (UserError, KeyError, TypeError, ValueError, AttributeError):
-            num_bad += 1
-    if num_bad:
-        notes.append(f"{num_bad} lines of path.jsonl are not architectures of this space and are left out.")
-    return tuple(points)
-
-
-def _path_point(row: Mapping[str, Any], space_json: Mapping[str, Any]) -> PathPoint:
-    data = {"schema": 1, "width": row["width"], "space": space_json, "blocks": row["blocks"]}
-    return PathPoint(
-        step=int(row["step"]),
-        epoch=int(row["epoch"]),
-        gamma=finite(row.get("gamma")),
-        width=int(row["width"]),
-        accuracy=_share(row.get("accuracy")),
-        costs=_costs(row["costs"]),
-        blocks=architecture_from_json(data).blocks,
-    )
-
-
-def _lambda(path: Path, space: SearchSpace | None, notes: list[str]) -> tuple[LambdaRow, ...]:
-    found, num_bad = [], 0
-    for row in _rows(path, notes):
-        sets = row.get("lam")
-        try:
-            if not isinstance(sets, list) or (space and len(sets) != space.num_lambda_sets):
-                raise ValueError("other λ sets")
-            lam = tuple(tuple(_required(value) for value in values) for values in sets)
-            if space and any(len(values) != len(space.edges) for values in lam):
-                raise ValueError("other edges")
-            found.append(LambdaRow(step=int(row["step"]), lam=lam))
-        except (KeyError, TypeError, ValueError):
-            num_bad += 1
-    if num_bad:
-        notes.append(f"{num_bad} lines of lambda.jsonl do not fit the search space and are left out.")
-    return tuple(found)
-
-
-def _costs(raw: Mapping[str, Any]) -> dict[str, float]:
-    return {name: value for name in COST_LABELS if (value := finite(raw.get(name))) is not None}
-
-
-def _budget_name(value: object) -> str:
-    name = _text(value)
-    if name not in QUANTITIES:
-        raise ValueError(f"unknown budget {name!r}")
-    return name
-
-
-def _required(value: object) -> float:
-    number = finite(value)
-    if number is None:
-        raise ValueError("not a number")
-    return number
-
-
-def _epochs(path: Path, notes: list[str]) -> tuple[EpochRow, ...]:
-    found = []
-    for row in _rows(path, notes):
-        epoch = finite(row.get("epoch"))
-        if epoch is None or row.get("stage") not in ("pretrain", "search", "retrain"):
-            continue
-        values = {_text(k): number for k, v in row.items() if (number := finite(v)) is not None}
-        found.append(EpochRow(stage=row["stage"], epoch=int(epoch), values=values))
-    if found and not any(row.stage == "retrain" for row in found):
-        notes.append("The network has not been retrained yet.")
-    return tuple(found)
-
-
-def _validation(path: Path, notes: list[str]) -> Validation | None:
+def _validation(path: Path, architecture: Architecture | None, notes: list[str]) -> Validation | None:
     if not path.exists():
         notes.append("The network has not been validated yet (there is no validation.json).")
         return None
     try:
         data = read_json(path)
-        if not isinstance(data, dict):
-            raise UserError(f"{path.name} is not an object")
-        budgets = [_budget(row) for row in data.get("budgets", [])]
+        if _is_of_another(data, architecture):
+            notes.append("The validation is another architecture's: export and validate this one.")
+            return None
+        warnings = data.get("warnings")
         return Validation(
             holds=data["holds"] is True,
-            budgets=tuple(budgets),
-            device=_text(data.get("device", "")),
-            runtime=_text(data.get("runtime", "")),
-            source=_text(data.get("source", "estimated")),
+            budgets=tuple(_budget(row) for row in data.get("budgets", [])),
+            device=text(data.get("device") or ""),
+            runtime=text(data.get("runtime") or ""),
+            source=text(data.get("source") or "estimated"),
+            costs=costs(data.get("costs") or {}),
+            latency=_latency(data.get("latency")),
+            warnings=tuple(text(warning) for warning in warnings) if isinstance(warnings, list) else (),
             max_abs_output_error=finite(data.get("max_abs_output_error")),
-            raw=data,
+            date=text(data.get("date") or ""),
+            versions=_texts(data.get("versions")),
         )
-    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGE as error:
         notes.append(f"The validation cannot be read: {error}.")
         return None
+
+
+def _is_of_another(data: Mapping[str, Any], architecture: Architecture | None) -> bool:
+    """Whether a result names an architecture, and not this one."""
+    from dsonas_hw.train.weights import architecture_hash
+
+    named = data.get("architecture")
+    return named is not None and architecture is not None and named != architecture_hash(architecture)
 
 
 def _budget(row: Mapping[str, Any]) -> BudgetResult:
     holds = row.get("holds")
     return BudgetResult(
-        name=_budget_name(row["name"]),
-        limit=_required(row["limit"]),
+        name=budget_name(row["name"]),
+        limit=required(row["limit"]),
         predicted=finite(row.get("predicted")),
         measured=finite(row.get("measured")),
         holds=holds if isinstance(holds, bool) else None,
     )
 
 
-def _share(value: object) -> float | None:
-    number = finite(value)
-    return number if number is not None and 0 <= number <= 1 else None
+def _latency(raw: Any) -> LatencyStatistics | None:
+    if not isinstance(raw, dict):
+        return None
+    samples = raw.get("samples_ms")
+    number = finite(raw.get("num_measurements"))
+    return LatencyStatistics(
+        device_title=text(raw.get("device_title") or ""),
+        num_measurements=None if number is None else int(number),
+        values={text(k): v for k, raw_value in raw.items() if (v := finite(raw_value)) is not None},
+        samples_ms=tuple(v for s in samples if (v := finite(s)) is not None)
+        if isinstance(samples, list)
+        else (),
+    )
 
 
-def _text(value: object) -> str:
-    return str(value)[:MAX_TEXT]
+def _texts(raw: object) -> dict[str, str]:
+    return {text(k): text(v) for k, v in raw.items()} if isinstance(raw, dict) else {}

@@ -11,11 +11,18 @@ from dsonas_hw.report.chart import Chart
 from dsonas_hw.report.chart_svg import chart_svg
 from dsonas_hw.report.figures_epochs import retrain_figures, search_figures
 from dsonas_hw.report.figures_lambda import lambda_figures
+from dsonas_hw.report.figures_latency import latency_figures
 from dsonas_hw.report.figures_path import path_figures
 from dsonas_hw.report.page import figure, notes, page, pairs, paragraph
 from dsonas_hw.report.run_data import RunData
 from dsonas_hw.report.run_explorer import explorer, explorer_data
-from dsonas_hw.report.run_tables import ProfileSummary, check_table, front_table, prediction_table
+from dsonas_hw.report.run_tables import (
+    ProfileSummary,
+    check_table,
+    front_table,
+    latency_table,
+    prediction_table,
+)
 from dsonas_hw.report.run_verdict import budgets_in_words, verdict
 
 FEW_LAMBDA_SETS = 2
@@ -161,6 +168,10 @@ def _prediction(data: RunData, profile: ProfileSummary | None) -> str:
                 f"The exported network's outputs differ from PyTorch's by at most {error:.2g} (absolute)."
             )
         )
+    if timing := latency_table(data):
+        parts.append(
+            f'<div class="figures top">{"".join(map(_chart, latency_figures(data)))}{timing.to_html()}</div>'
+        )
     if check is not None:
         parts.append(f"<h3>How far predictions of this profile can be trusted</h3>{check.to_html()}")
     return "".join(parts)
@@ -183,11 +194,16 @@ def _environment(data: RunData, profile: ProfileSummary | None) -> str:
          f"{config.target.precision}, {config.target.batch_size}, {config.target.threads}"),
         ("seed", str(config.seed)),
     ]  # fmt: skip
+    if (validation := data.validation) is not None:
+        if validation.latency is not None:
+            items.append(("measured on", validation.latency.device_title))
+        items.append(("validated", validation.date))
     if profile is not None:
         items += profile.facts
-    items += [(f"{name} version", version) for name, version in data.versions.items()]
+    versions = {**data.versions, **(data.validation.versions if data.validation else {})}
+    items += [(f"{name} version", version) for name, version in versions.items()]
     return (
-        pairs(items)
+        pairs([(name, value) for name, value in items if value])
         + f"<details><summary>config.yaml</summary><pre>{escape(data.config_text)}</pre></details>"
         + notes(data.notes, heading="What this run does not have:")
     )

@@ -7,29 +7,33 @@ from pathlib import Path
 from dsonas_hw.architecture.draw import draw_architecture, draw_block
 from dsonas_hw.architecture.draw_network import drawn_blocks
 from dsonas_hw.files import write_text
-from dsonas_hw.profile.table import LatencyTable
 from dsonas_hw.report.run_data import RunData
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.run_page import run_page
+from dsonas_hw.report.run_profile import find_profile
 from dsonas_hw.report.run_tables import check_table, run_tables, summarise_profile
 from dsonas_hw.run_directory import RunDirectory
 
 
-def write_report(run: RunDirectory, *, table: LatencyTable | None = None) -> Path:
+def write_report(run: RunDirectory, *, profiles_directory: Path | None = None) -> Path:
     """Write RUN/report.html, a page that needs neither network nor script, and return its path.
 
     An unfinished run gets a page too; it says what is missing.
-    table: the latency table that predictions came from, for its check and fingerprint.
+    profiles_directory: where the table is that predictions came from, for its check and fingerprint; the
+        default is the user's data directory, then the tables that are shipped.
 
     Raises:
         UserError: not a run directory, a damaged configuration, or a directory that cannot be written.
     """
-    profile = summarise_profile(table) if table is not None else None
-    write_text(run.report_path, run_page(load_run_data(run), profile))
+    data = load_run_data(run)
+    table = find_profile(data, profiles_directory=profiles_directory)
+    write_text(run.report_path, run_page(data, summarise_profile(table) if table else None))
     return run.report_path
 
 
-def write_figures(run: RunDirectory, directory: Path, *, table: LatencyTable | None = None) -> list[Path]:
+def write_figures(
+    run: RunDirectory, directory: Path, *, profiles_directory: Path | None = None
+) -> list[Path]:
     """Write every figure (SVG, PNG, CSV, JSON) and every table (CSV, JSON) of a run; return the files.
 
     Raises:
@@ -46,6 +50,7 @@ def write_figures(run: RunDirectory, directory: Path, *, table: LatencyTable | N
         paths += write_chart_data(directory, chart)
     paths += _write_drawings(data, directory)
     tables = run_tables(data)
+    table = find_profile(data, profiles_directory=profiles_directory)
     if table is not None and (check := check_table(summarise_profile(table))):
         tables.append(check)
     return paths + write_tables(directory, tables)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dsonas_hw.profile.table import CheckRow, LatencyTable
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
-from dsonas_hw.report.numbers import cost_text, percent, plain, signed_percent
+from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, signed_percent
 from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
 from dsonas_hw.report.table import Column, Table
 
@@ -18,7 +18,13 @@ _EPOCH_FIELDS = ("step", "loss", "accuracy", "test_accuracy", "lr", "gamma", "co
 
 def run_tables(data: RunData) -> list[Table]:
     """Every table that this run has data for, whole, for files."""
-    tables = [budget_table(data), path_table(data), epoch_table(data), lambda_table(data)]
+    tables = [
+        budget_table(data),
+        path_table(data),
+        epoch_table(data),
+        lambda_table(data),
+        latency_table(data),
+    ]
     return [table for table in tables if table is not None]
 
 
@@ -48,28 +54,71 @@ def budget_table(data: RunData) -> Table | None:
 
 
 def prediction_table(data: RunData) -> Table | None:
-    """Predicted against measured, written for people."""
-    if data.validation is None or not data.validation.budgets:
+    """Every cost of the exported network: predicted before training, and counted or measured after."""
+    validation = data.validation
+    if validation is None:
         return None
-    rows = tuple(
-        (
-            b.name,
-            cost_text(b.quantity, b.predicted),
-            cost_text(b.quantity, b.measured),
-            signed_percent(b.relative_error),
+    predicted = dict(data.derivation.predicted) if data.derivation else {}
+    predicted |= {b.quantity: b.predicted for b in validation.budgets if b.predicted is not None}
+    known = {q: v for q, v in validation.costs.items() if validation.source_of(q) in ("measured", "counted")}
+    known |= {b.quantity: b.measured for b in validation.budgets if b.measured is not None}
+
+    def row(quantity: str) -> tuple[str, str, str, float | None, str]:
+        before, after = predicted.get(quantity), known.get(quantity)
+        error = before / after - 1 if before is not None and after else None
+        source = validation.source_of(quantity) if validation else ""
+        return (
+            COST_LABELS[quantity],
+            cost_text(quantity, before),
+            cost_text(quantity, after),
+            error,
+            source if after is not None else f"not measured ({source})",
         )
-        for b in data.validation.budgets
-    )
+
     return Table(
         name="predicted-measured",
-        caption="Predicted against measured on the exported network",
+        caption="Costs of the exported network",
         columns=(
-            Column(key="budget", heading="Cost", numeric=False),
+            Column(key="cost", heading="Cost", numeric=False),
             Column(key="predicted", heading="Predicted"),
-            Column(key="measured", heading="Measured"),
-            Column(key="relative_error", heading="Predicted is off by"),
+            Column(key="measured", heading="Exported network"),
+            Column(key="relative_error", heading="Predicted is off by", text=signed_percent),
+            Column(key="source", heading="How it is known", numeric=False),
         ),
-        rows=rows,
+        rows=tuple(row(quantity) for quantity in COST_LABELS if quantity in predicted or quantity in known),
+    )
+
+
+def latency_table(data: RunData) -> Table | None:
+    """The statistics of the timing."""
+    latency = data.validation.latency if data.validation else None
+    if latency is None:
+        return None
+    names = {
+        "latency_ms": "latency (low quantile)",
+        "minimum_ms": "minimum",
+        "median_ms": "median",
+        "mean_ms": "mean",
+    }
+    rows = [
+        (name, cost_text("latency_ms", latency.values[key]))
+        for key, name in names.items()
+        if key in latency.values
+    ]
+    if (variation := latency.values.get("coefficient_of_variation")) is not None:
+        rows.append(("coefficient of variation", percent(variation)))
+    if (count := latency.values.get("num_samples")) is not None:
+        rows.append(("samples", plain(count, 6)))
+    if latency.num_measurements is not None:
+        rows.append(("measurements until the budget held", str(latency.num_measurements)))
+    return Table(
+        name="latency",
+        caption=f"Latency measured on {latency.device_title}" if latency.device_title else "Latency measured",
+        columns=(
+            Column(key="statistic", heading="Statistic", numeric=False),
+            Column(key="value", heading="Value"),
+        ),
+        rows=tuple(rows),
     )
 
 
@@ -193,20 +242,33 @@ def check_table(profile: ProfileSummary | None) -> Table | None:
     """The profile's error on whole networks that it was not fitted on."""
     if profile is None or not profile.checks:
         return None
+    rows = [
+        (
+            check.space,
+            name,
+            check.num_networks,
+            error.mape,
+            error.share_within_10,
+            error.kendall_tau,
+            coverage,
+        )
+        for check in profile.checks
+        for name, error, coverage in (
+            ("this profile", check.error, check.interval_coverage),
+            *((name, error, None) for name, error in check.baselines.items()),
+        )
+    ]
     return Table(
         name="profile-check",
         caption="Latency of whole networks, predicted against measured; none of them was used for fitting",
         columns=(
             Column(key="space", heading="Networks of", numeric=False),
+            Column(key="method", heading="Predicted by", numeric=False),
             Column(key="num_networks", heading="Networks"),
             Column(key="mape", heading="Mean error", text=percent),
             Column(key="share_within_10", heading="Within ±10 %", text=percent),
             Column(key="kendall_tau", heading="Kendall τ", text=lambda value: plain(value, 3)),
             Column(key="interval_coverage", heading="Inside the predicted interval", text=percent),
         ),
-        rows=tuple(
-            (c.space, c.num_networks, c.error.mape, c.error.share_within_10, c.error.kendall_tau,
-             c.interval_coverage)
-            for c in profile.checks
-        ),
-    )  # fmt: skip
+        rows=tuple(rows),
+    )

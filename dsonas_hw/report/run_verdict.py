@@ -7,11 +7,9 @@ from html import escape
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.report.numbers import COST_LABELS, NONE, cost_text, percent
 from dsonas_hw.report.page import facts, notes, paragraph, warning
-from dsonas_hw.report.run_data import BudgetResult, RunData, Validation
+from dsonas_hw.report.run_data import TIMED_QUANTITIES, BudgetResult, RunData, Validation
 
 _SHOWN_COSTS = ("latency_ms", "energy_mj", "mac", "flops", "params")
-_TIMED = ("latency", "energy")
-"""Budgets that only a device can answer; the others are counted on the exported file."""
 
 
 def budgets_in_words(data: RunData) -> str:
@@ -31,6 +29,8 @@ def verdict(data: RunData) -> str:
     parts.append(facts(_facts(data)))
     if data.budget_results:
         parts.append(_budget_table(data))
+    if validation is not None:
+        parts.append(notes(validation.warnings, heading="The measurement warns:"))
     parts.append(notes(data.notes, heading="This run is not complete:"))
     return f'<div class="verdict">{"".join(parts)}</div>'
 
@@ -61,9 +61,13 @@ def _headline(data: RunData) -> str:
 def _estimated(validation: Validation) -> str:
     return warning(
         "ESTIMATED, NOT VALIDATED",
-        f"Nothing was measured on {validation.device or 'the device'}: latency and energy below are "
-        f"{validation.source}. Run dsonas-hw validate on a machine that has the device.",
+        f"Not everything was measured on {validation.device or 'the device'}: what is marked below is "
+        f"{_stand_in(validation)}. Run dsonas-hw validate on a machine that has the device.",
     )
+
+
+def _stand_in(validation: Validation) -> str:
+    return "estimated" if validation.source == "measured" else validation.source
 
 
 def _facts(data: RunData) -> list[tuple[str, str]]:
@@ -73,24 +77,24 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
     counted: dict[str, float | None] = {}
     if data.architecture is not None:
         counted = TargetCosts().costs(data.architecture).to_dict()
-    if data.derivation is not None and data.validation is None:
+    if data.validation is not None:
+        counted |= data.validation.costs
+    elif data.derivation is not None:
         counted |= data.derivation.predicted
     for quantity in _SHOWN_COSTS:
         budget = answered.get(quantity)
         value = budget.value if budget else counted.get(quantity)
         if value is not None:
-            by = f", {_source(budget, data.validation)}" if budget else ""
-            items.append((COST_LABELS[quantity] + by, cost_text(quantity, value)))
+            label = f"{COST_LABELS[quantity]}, {_source(quantity, data.validation)}"
+            items.append((label, cost_text(quantity, value)))
     return items
 
 
-def _source(budget: BudgetResult, validation: Validation | None) -> str:
-    """Where a budget's answer comes from, in one word."""
-    if budget.name not in _TIMED:
-        return "counted"
-    if validation is None:
-        return "predicted"
-    return "measured" if validation.is_measured and budget.measured is not None else "estimated"
+def _source(quantity: str, validation: Validation | None) -> str:
+    """Where a cost comes from, in one word."""
+    if validation is not None:
+        return validation.source_of(quantity)
+    return "predicted" if quantity in TIMED_QUANTITIES else "counted"
 
 
 def _budget_table(data: RunData) -> str:
@@ -108,14 +112,14 @@ def _budget_row(budget: BudgetResult, validation: Validation | None) -> str:
     quantity = budget.quantity
     holds = {True: "yes", False: "no", None: NONE}[budget.holds]
     miss = ' class="miss"' if budget.holds is False else ""
-    source = _source(budget, validation)
-    loud = ' class="miss"' if source == "estimated" else ""
+    source = _source(quantity, validation)
+    loud = "" if source in ("measured", "counted") else ' class="miss"'
     return (
         f'<tr><th scope="row">{escape(budget.name)}</th>'
         f'<td class="num">{cost_text(quantity, budget.limit)}</td>'
         f'<td class="num">{cost_text(quantity, budget.predicted)}</td>'
         f'<td class="num">{cost_text(quantity, budget.measured)}</td>'
-        f"<td{loud}>{source}</td><td{miss}>{holds}</td><td>{_share(budget)}</td>"
+        f"<td{loud}>{escape(source)}</td><td{miss}>{holds}</td><td>{_share(budget)}</td>"
         f"<td>{_bullet(budget)}</td></tr>"
     )
 

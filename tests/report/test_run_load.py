@@ -46,8 +46,8 @@ def test_derived_budgets_replace_those_of_the_search(small_run: RunDirectory) ->
 @pytest.mark.parametrize(
     ("until", "missing"),
     [
-        ("config", ["derived", "architecture", "λ", "trained", "validated"]),
-        ("search", ["derived", "retrained", "validated"]),
+        ("config", ["derived", "architecture", "λ", "training", "validated"]),
+        ("search", ["derived", "validated"]),
         ("derive", ["retrained", "validated"]),
         ("retrain", ["validated"]),
     ],
@@ -94,6 +94,13 @@ def test_a_damaged_part_becomes_a_note(small_run: RunDirectory, name: str, conte
     notes = load_run_data(small_run).notes
     assert len(notes) >= 1
     assert all(len(note) < 1000 for note in notes)
+
+
+def test_a_stage_that_was_done_again_counts_once(small_run: RunDirectory) -> None:
+    with small_run.log_path("metrics.jsonl").open("a") as file:
+        for epoch in range(3):
+            file.write(json.dumps({"stage": "retrain", "epoch": epoch, "loss": 1.0}) + "\n")
+    assert [row.epoch for row in load_run_data(small_run).stage("retrain")] == [0, 1, 2]
 
 
 def test_numbers_that_are_none_are_left_out(small_run: RunDirectory) -> None:

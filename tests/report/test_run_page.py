@@ -13,7 +13,7 @@ import pytest
 from synthetic_run import make_run
 
 from dsonas_hw.files import read_json, write_json
-from dsonas_hw.profile.table import CheckRow, ErrorSummary, LatencyTable, TableHeader
+from dsonas_hw.profile.table import CheckRow, ErrorSummary, TableHeader, save_table, table_path
 from dsonas_hw.report.page import embedded_json
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.run_report import write_report
@@ -155,17 +155,68 @@ def test_nothing_that_a_run_holds_becomes_markup(tmp_path: Path) -> None:
     assert not any(tag == "img" or any(name.startswith("on") for name in a) for tag, a in page.found)
 
 
-def test_the_profile_s_check_is_shown(share_run: RunDirectory) -> None:
+def save_profile(directory: Path, **settings: str) -> None:
+    """A checked table of the runs' target."""
     header = TableHeader(
         device="local", fingerprint="0123abcd", runtime="ort-cpu", precision="fp32", batch_size=1,
-        source="measured", created="2026-01-02T03:04:05+00:00", versions={"onnxruntime": "1.31"},
+        source="measured", created="2026-01-02T03:04:05+00:00", settings=settings,
     )  # fmt: skip
     error = ErrorSummary(mape=0.022, share_within_10=1.0, kendall_tau=0.98)
-    check = CheckRow(space="cifar10", num_networks=40, error=error, interval_coverage=0.925)
-    table = LatencyTable(path=Path("t.jsonl"), header=header, checks={"cifar10": check})
-    words = Elements(write_report(share_run, table=table).read_text(encoding="utf-8")).words
-    for expected in ("2.2 %", "100.0 %", "0.98", "92.5 %", "0123abcd"):
+    worse = ErrorSummary(mape=1.38, share_within_10=0.0, kendall_tau=0.7)
+    check = CheckRow(
+        space="cifar10", num_networks=40, error=error, interval_coverage=0.925,
+        baselines={"isolated timings, summed": worse},
+    )  # fmt: skip
+    path = table_path(directory, "local", runtime="ort-cpu", precision="fp32", batch_size=1)
+    save_table(path, header, [check])
+
+
+def test_the_profile_s_check_is_shown(share_run: RunDirectory, tmp_path: Path) -> None:
+    save_profile(tmp_path, device_title="Some CPU")
+    words = Elements(write_report(share_run, profiles_directory=tmp_path).read_text(encoding="utf-8")).words
+    for expected in ("2.2 %", "100.0 %", "0.98", "92.5 %", "0123abcd", "isolated timings, summed", "138.0 %"):
         assert expected in words, expected
+
+
+def test_another_machine_s_profile_is_not_this_run_s(share_run: RunDirectory, tmp_path: Path) -> None:
+    save_profile(tmp_path, device_title="Another CPU")
+    assert "0123abcd" not in write_report(share_run, profiles_directory=tmp_path).read_text(encoding="utf-8")
+
+
+def test_a_damaged_profile_is_left_out(share_run: RunDirectory, tmp_path: Path) -> None:
+    save_profile(tmp_path)
+    next(tmp_path.rglob("*.jsonl")).write_text("{}\n")
+    assert write_report(share_run, profiles_directory=tmp_path).exists()
+
+
+def test_an_energy_that_was_only_predicted_is_not_called_measured(small_run: RunDirectory) -> None:
+    raw = read_json(small_run.validation_path)
+    raw["budgets"].append(
+        {"name": "energy", "limit": 20.0, "predicted": 9.0, "measured": None, "holds": True}
+    )
+    write_json(small_run.validation_path, raw)
+    words = Elements(html_of(small_run)).words
+    assert "ESTIMATED, NOT VALIDATED" in words
+    assert "Every budget holds, measured" not in words
+
+
+def test_results_of_another_architecture_are_not_shown(small_run: RunDirectory) -> None:
+    raw = read_json(small_run.architecture_path)
+    write_json(small_run.architecture_path, {**raw, "width": raw["width"] + 4})
+    data = load_run_data(small_run)
+    assert data.validation is None
+    assert data.test_accuracy is None
+    assert data.stage("retrain") == ()
+    words = Elements(html_of(small_run)).words
+    assert "another architecture" in words
+    assert "Not validated yet" in words
+
+
+def test_warnings_of_the_measurement_are_shown(small_run: RunDirectory) -> None:
+    write_json(
+        small_run.validation_path, {**read_json(small_run.validation_path), "warnings": ["noisy: lock <it>"]}
+    )
+    assert "noisy: lock <it>" in Elements(html_of(small_run)).words
 
 
 def test_embedded_data_cannot_end_its_element() -> None:

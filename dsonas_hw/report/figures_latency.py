@@ -1,0 +1,50 @@
+"""The samples behind a measured latency, as a chart."""
+
+from __future__ import annotations
+
+from dsonas_hw.report.chart import Axis, Chart, Mark, Series, thin
+from dsonas_hw.report.numbers import cost_text
+from dsonas_hw.report.run_data import RunData
+
+MAX_SAMPLES = 600
+
+
+def latency_figures(data: RunData) -> list[Chart]:
+    """Every timing in the order it was taken, with what is called the latency, and the limit."""
+    latency = data.validation.latency if data.validation else None
+    if latency is None or not latency.samples_ms:
+        return []
+    samples = thin(list(enumerate(latency.samples_ms, start=1)), MAX_SAMPLES)
+    marks = [
+        Mark(axis="y", value=budget.limit, label=f"budget {cost_text('latency_ms', budget.limit)}")
+        for budget in data.budgets
+        if budget.name == "latency"
+    ]
+    reported = latency.values.get("latency_ms")
+    if reported is not None:
+        marks.append(Mark(axis="y", value=reported, label="the latency"))
+    # One inference that something else on the machine interrupted must not squeeze all others together.
+    ordered = sorted(latency.samples_ms)
+    high = max(ordered[int(0.98 * (len(ordered) - 1))], *(mark.value for mark in marks), 0.0) * 1.1
+    return [
+        Chart(
+            name="latency-samples",
+            title="Every timing of the exported network",
+            caption=f"{len(latency.samples_ms)} samples in the order they were taken; those above the axis "
+            "are drawn at its end. The latency is a low quantile: what the device needs when nothing "
+            "disturbs it.",
+            x=Axis(label="sample"),
+            y=Axis(label="latency, ms", low=0.0, high=high),
+            series=(
+                Series(
+                    name="samples",
+                    x=tuple(float(i) for i, _ in samples),
+                    y=tuple(min(value, high) for _, value in samples),
+                    kind="points",
+                    size=1.6,
+                    opacity=0.6,
+                ),
+            ),
+            marks=tuple(marks),
+        )
+    ]

@@ -1,0 +1,49 @@
+"""The latency table that a run's predictions came from, if it is on this machine."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from dsonas_hw.config import DeviceConfig
+from dsonas_hw.errors import UserError
+from dsonas_hw.profile.open import find_table, resolve
+from dsonas_hw.profile.table import LatencyTable, load_table
+from dsonas_hw.report.run_data import RunData
+
+_log = logging.getLogger(__name__)
+
+
+def find_profile(data: RunData, *, profiles_directory: Path | None = None) -> LatencyTable | None:
+    """The target's table; None if it is not here or is that of another machine than the one measured on.
+
+    profiles_directory: where tables are; the default is the user's data directory, then the shipped ones.
+    """
+    try:
+        path = _find(data.config.target, profiles_directory)
+        table = load_table(path) if path is not None else None
+    except UserError as error:
+        _log.warning("the profile is left out of the report: %s", error)
+        return None
+    if table is None or not _is_same_machine(data, table):
+        return None
+    return table
+
+
+def _find(target: DeviceConfig, profiles_directory: Path | None) -> Path | None:
+    device, runtime = resolve(target.device, target.runtime)
+    return find_table(
+        device,
+        runtime=runtime,
+        precision=target.precision,
+        batch_size=target.batch_size,
+        threads=target.threads,
+        profiles_directory=profiles_directory,
+    )
+
+
+def _is_same_machine(data: RunData, table: LatencyTable) -> bool:
+    """By the titles that validation and table carry; where one has none, nothing tells them apart."""
+    latency = data.validation.latency if data.validation else None
+    there, here = table.header.settings.get("device_title"), latency.device_title if latency else ""
+    return not there or not here or there == here
