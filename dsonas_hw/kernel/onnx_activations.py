@@ -18,7 +18,7 @@ from dsonas_hw.kernel.onnx_rewrite import Rewriter
 
 MAX_MEMBERS = 12
 """The longest, GELU by tanh with the cube written as products, has ten."""
-MAX_EVALUATIONS = 5000
+MAX_EVALUATIONS = 20_000
 TOLERANCE = 1e-3
 """GELU by erf and by tanh differ by 5e-4, any two functions of `NAMED` by more than 1e-2."""
 POINTS = np.linspace(-8.0, 8.0, 65)
