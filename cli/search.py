@@ -48,6 +48,7 @@ def command(
         show_dry_run(config_from_options(**options), as_json=as_json)
         return
     run, config, resuming = open_run(out, resume, options)
+    run.check_usable(config, resume=resuming)
     from dsonas_hw.task import load_data, prepare_task, space_of_config
 
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)

@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock, Timeout
 
 from dsonas_hw.config import RunConfig, build_config, load_config_file
 from dsonas_hw.errors import RunError
@@ -64,16 +64,26 @@ class RunDirectory:
         Raises:
             RunError: unwritable; holds a run already and `resume` is not set; another configuration.
         """
+        self.check_usable(config, resume=resume)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot create the run directory {self.path}: {error.strerror}") from None
-        if not os.access(self.path, os.W_OK):
+        if not self.config_path.exists():
+            self._write_config(config)
+
+    def check_usable(self, config: RunConfig, *, resume: bool = False) -> None:
+        """What `create` would refuse, without writing anything.
+
+        Raises:
+            RunError: as `create`.
+        """
+        existing = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise RunError(f"the run directory {self.path} cannot be written; choose another with --out")
         if not self.config_path.exists():
-            if any(self.path.iterdir()) and not self._only_lock():
+            if self.path.exists() and any(self.path.iterdir()) and not self._only_lock():
                 raise RunError(f"{self.path} is not empty and is not a run; choose another with --out")
-            self._write_config(config)
             return
         if not resume:
             raise RunError(
@@ -111,7 +121,7 @@ class RunDirectory:
 
     # -- one process at a time ---------------------------------------------------------------------------
 
-    def lock(self) -> AcquireReturnProxy:
+    def lock(self) -> AbstractContextManager[object]:
         """Take the directory for this process; a context manager that gives it back.
 
         Raises:

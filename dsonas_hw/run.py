@@ -1,0 +1,165 @@
+"""The whole job: profile ▶ search ▶ derive (measured) ▶ retrain ▶ export ▶ validate ▶ report.
+
+Every stage leaves its files in the run directory, and a stage whose files are there is not done again: so a
+run that was stopped anywhere goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.config import RunConfig
+from dsonas_hw.deploy.fit_measured import Trial, fit_until_measured, measure_architecture, scale_timed
+from dsonas_hw.device.spec import LOCAL
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.stages import derive, load_architecture, save_architecture, search_path
+from dsonas_hw.task import Task, load_data, prepare_task, space_of_config
+
+if TYPE_CHECKING:
+    from dsonas_hw.deploy.validate import Validation
+    from dsonas_hw.search.path import Derived
+    from dsonas_hw.space.space import SearchSpace
+    from dsonas_hw.train.data import Dataset
+    from dsonas_hw.train.loop import Progress
+
+MAX_ATTEMPTS = 3
+"""Networks that are trained at most: each but the first is narrower, because the one before missed."""
+NARROWER = 0.97
+"""Beside measured / limit: how much smaller the next one is made."""
+
+Say = Callable[[str], None]
+Bar = Callable[[str], AbstractContextManager["Progress"]]
+
+
+def run_all(
+    run: RunDirectory,
+    config: RunConfig,
+    *,
+    resume: bool,
+    download: bool = False,
+    profiles_directory: Path | None = None,
+    say: Say,
+    bar: Bar,
+) -> Validation:
+    """Do every stage that is not done yet, until the measured network holds its budgets.
+
+    Raises:
+        Interrupted: a checkpoint was written; `resume` goes on.
+        UserError: whatever stands in the way, in one line; budgets are checked before any training.
+    """
+    space = space_of_config(config)
+    ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
+    task = prepare_task(config, space, profiles_directory=profiles_directory)
+    dataset = load_data(config, download=download)
+    run.create(config, resume=resume)
+    say(f"run directory: {run.path}")
+    with run.lock():
+        if not run.architecture_path.exists():
+            with bar("search") as report:
+                result = search_path(run, task, dataset, resume=resume, progress=report)
+            say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s")
+            save_architecture(run, derive_measured(run, task, say=say), task.budgets)
+        validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
+        from dsonas_hw.report.run_report import write_report
+
+        say(f"report: {write_report(run)}")
+    return validation
+
+
+def ensure_profile(
+    config: RunConfig, space: SearchSpace, *, profiles_directory: Path | None, say: Say, bar: Bar
+) -> None:
+    """Measure this machine if it is the target and has no table for networks of this space.
+
+    A target that is not here is estimated when it is asked for; see `profile.open`.
+    """
+    from dsonas_hw.architecture.profiling import is_profiled, profile_space
+    from dsonas_hw.profile.profiler import MeasuringConditions
+
+    target = config.target
+    if target.device != LOCAL or target.runtime not in (None, "ort-cpu"):
+        return
+    conditions = MeasuringConditions(
+        device=LOCAL, runtime="ort-cpu", precision=target.precision, batch_size=target.batch_size,
+        threads=target.threads,
+    )  # fmt: skip
+    if is_profiled(space, conditions, profiles_directory=profiles_directory):
+        return
+    with bar("profile local") as report:
+        profile = profile_space(
+            space, conditions, name=config.preset, profiles_directory=profiles_directory, progress=report
+        )
+    if profile.check is not None:
+        error = profile.check.error
+        say(
+            f"profiled this machine: {profile.path}; on {profile.check.num_networks} networks it had not "
+            f"seen the error is {error.mape:.1%}"
+        )
+
+
+def derive_measured(run: RunDirectory, task: Task, *, say: Say, shrink: float = 1.0) -> Derived:
+    """Derive from the path; where latency is budgeted and the target is here, measure and fit until it holds.
+
+    shrink: limits of the measured budgets are multiplied by it from the start.
+
+    Raises:
+        BudgetError: nothing on the path holds the budgets.
+    """
+    found: dict[Architecture, Derived] = {}
+
+    def fit(scale: float) -> Architecture:
+        derived = derive(run, task, scale_timed(task.budgets, scale * shrink))
+        found[derived.architecture] = derived
+        return derived.architecture
+
+    def on_trial(trial: Trial) -> None:
+        latency_ms = trial.measured.get("latency_ms")
+        words = "" if latency_ms is None else f", measured {latency_ms:.4g} ms"
+        say(f"tried {trial.architecture.width} channels{words}: {trial.ratio:.1%} of the budget")
+
+    fitted = fit_until_measured(
+        fit, task.budgets, measure_architecture(task.config.target), on_trial=on_trial
+    )
+    return found[fitted.architecture]
+
+
+def _deploy_until_it_holds(
+    run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, say: Say, bar: Bar
+) -> Validation:
+    """Retrain, export, validate; if the measured network misses, derive a smaller one and try again."""
+    shrink = 1.0
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        validation = deploy(run, task, dataset, resume=resume, say=say, bar=bar)
+        if not validation.missed or attempt == MAX_ATTEMPTS:
+            break
+        worst = max((b.measured or 0.0) / b.limit for b in validation.budgets)
+        shrink *= NARROWER / worst
+        say(f"the trained network takes {worst:.1%} of its budget; trying a smaller one")
+        save_architecture(run, derive_measured(run, task, say=say, shrink=shrink), task.budgets)
+        resume = False
+    return validation
+
+
+def deploy(
+    run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, say: Say, bar: Bar
+) -> Validation:
+    """Retrain the run's architecture, export it, and hold it against the budgets."""
+    from dsonas_hw.deploy.stages import export_network, validate_network
+    from dsonas_hw.train.loop import resolve_train_device
+    from dsonas_hw.train.retrain import retrain
+
+    architecture, budgets = load_architecture(run)
+    config = task.config
+    with bar("retrain") as report:
+        trained = retrain(
+            run, config, architecture, dataset, device=resolve_train_device(config.train_on), resume=resume,
+            progress=report,
+        )  # fmt: skip
+    say(f"retrained: test accuracy {trained.test_accuracy:.2%}, {trained.seconds:.0f} s")
+    export_network(run, architecture, dataset, batch_size=config.target.batch_size)
+    say(f"exported: {run.model_path}")
+    return validate_network(run, architecture, budgets, task.target, config.target)
