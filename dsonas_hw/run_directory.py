@@ -12,6 +12,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
