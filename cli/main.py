@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -72,6 +73,9 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    # Idle OpenMP threads sleep instead of spinning: on a machine that others use, spinning makes training
+    # many times slower. Must be set before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         cli.main(args=list(args) if args is not None else None, prog_name="dsonas-hw", standalone_mode=False)
     except UserError as error:
