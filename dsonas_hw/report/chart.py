@@ -35,6 +35,8 @@ class Axis:
     percent: bool = False
     """Values are shares; ticks are written in %."""
     log: bool = False
+    whole: bool = False
+    """Values are counted: no tick between two numbers."""
     low: float | None = None
     high: float | None = None
 
@@ -117,14 +119,21 @@ def axis_limits(values: Iterable[float], spec: Axis) -> tuple[float, float]:
     return (low, high) if high > low else (low, low + 1.0)
 
 
-def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
+def nice_ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> list[float]:
     """Round numbers (1, 2, 2.5 or 5 times a power of ten) inside [low, high], about `count` of them."""
     raw = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= raw * 0.75)
+    if whole:
+        step = max(1.0, float(math.ceil(step)) if step < 5 else step)
     first = math.ceil(low / step - 1e-9)
     last = math.floor(high / step + 1e-9)
     return [round(i * step, 12 - math.floor(math.log10(step))) for i in range(first, last + 1)]
+
+
+def axis_ticks(axis: Axis, limits: tuple[float, float], count: int = 5) -> list[float]:
+    """Ticks of an axis between its limits."""
+    return log_ticks(*limits) if axis.log else nice_ticks(*limits, count, whole=axis.whole)
 
 
 def log_ticks(low: float, high: float) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from html import escape
 
-from dsonas_hw.report.chart import PALETTE, Axis, Chart, Mark, Series, log_ticks, nice_ticks
+from dsonas_hw.report.chart import PALETTE, Axis, Chart, Mark, Series, axis_ticks
 from dsonas_hw.report.numbers import THIN, short
 
 WIDTH, HEIGHT = 480, 290
@@ -24,7 +24,7 @@ class _Plot:
     def __init__(self, chart: Chart, width: int, height: int) -> None:
         self.chart, self.width, self.height = chart, width, height
         self.x_limits, self.y_limits = chart.limits("x"), chart.limits("y")
-        self.y_ticks = _ticks(chart.y, self.y_limits, max(3, height // 62))
+        self.y_ticks = axis_ticks(chart.y, self.y_limits, max(3, height // 62))
         widest = max((len(tick_text(chart.y, t)) for t in self.y_ticks), default=1)
         labels = [s.name for s in chart.series if s.label and s.kind != "points"]
         self.left = 14 + widest * _CHARACTER
@@ -32,12 +32,13 @@ class _Plot:
         self.top = 36.0 + (18.0 * self._legend_rows() if chart.legend else 0.0)
         self.bottom = height - 40.0
         room = max(2, int((self.right - self.left) // 76))
-        self.x_ticks = _ticks(chart.x, self.x_limits, room)
+        self.x_ticks = axis_ticks(chart.x, self.x_limits, room)
 
     def svg(self) -> str:
         parts = [self._grid(), self._legend()]
-        parts += [self._mark(mark) for mark in self.chart.marks]
+        parts += [self._mark_line(mark) for mark in self.chart.marks]
         parts += [self._series(series) for series in self.chart.series]
+        parts += [self._mark_label(mark) for mark in self.chart.marks]
         parts.append(self._end_labels())
         return (
             f'<svg class="chart" viewBox="0 0 {self.width} {self.height}" role="img" '
@@ -107,20 +108,25 @@ class _Plot:
             for name, colour, row, x in self._legend_places()
         )
 
-    def _mark(self, mark: Mark) -> str:
+    def _mark_line(self, mark: Mark) -> str:
         if mark.axis == "x":
             x = self.px(mark.value)
+            ends = (x, x, self.top, self.bottom)
+        else:
+            y = self.py(mark.value)
+            ends = (self.left, self.right, y, y)
+        return '<line class="mark" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'.format(*ends)
+
+    def _mark_label(self, mark: Mark) -> str:
+        if mark.axis == "x":
             room = len(mark.label) * _CHARACTER / 2
-            label_x = min(max(x, self.left + room), self.width - room)
-            return (
-                f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{self.top:.1f}" y2="{self.bottom:.1f}"/>'
-                f'<text class="mark-label" x="{label_x:.1f}" y="{self.top - 3:.1f}" '
-                f'text-anchor="middle">{escape(mark.label)}</text>'
-            )
-        y = self.py(mark.value)
+            x, y = min(max(self.px(mark.value), self.left + room), self.width - room), self.top - 3
+        else:
+            x, y = self.left + 5, self.py(mark.value) - 5
+        anchor = "middle" if mark.axis == "x" else "start"
         return (
-            f'<line class="mark" x1="{self.left:.1f}" x2="{self.right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text class="mark-label" x="{self.left + 5:.1f}" y="{y - 5:.1f}">{escape(mark.label)}</text>'
+            f'<text class="mark-label" x="{x:.1f}" y="{y:.1f}" '
+            f'text-anchor="{anchor}">{escape(mark.label)}</text>'
         )
 
     def _series(self, series: Series) -> str:
@@ -198,10 +204,6 @@ def _position(value: float, limits: tuple[float, float], log: bool) -> float:
     if log:
         return math.log(max(value, low * 1e-3) / low) / math.log(high / low)
     return (value - low) / (high - low)
-
-
-def _ticks(axis: Axis, limits: tuple[float, float], count: int) -> list[float]:
-    return log_ticks(*limits) if axis.log else nice_ticks(*limits, count)
 
 
 def tick_text(axis: Axis, value: float) -> str:

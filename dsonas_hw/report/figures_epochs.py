@@ -21,7 +21,7 @@ def search_figures(data: RunData) -> list[Chart]:
                 title="Cost over the search",
                 caption="Cost of the tightest budget at the deployment width, as a multiple of its limit, "
                 "and what the controller aims at.",
-                x=Axis(label="epoch"),
+                x=Axis(label="epoch", whole=True),
                 y=Axis(label="cost, multiple of the budget", log=spans(ratios, 5)),
                 series=(cost[0], *(replace(s, dashed=True) for s in cost[1:])),
                 marks=(Mark(axis="y", value=1.0, label="budget"),),
@@ -34,7 +34,7 @@ def search_figures(data: RunData) -> list[Chart]:
                 name="gamma",
                 title="γ over the search",
                 caption="Weight of the sparsity term. It grows while the cost is above its target.",
-                x=Axis(label="epoch"),
+                x=Axis(label="epoch", whole=True),
                 y=Axis(label="γ", log=spans(values, 5)),
                 series=gamma,
             )
@@ -45,8 +45,8 @@ def search_figures(data: RunData) -> list[Chart]:
                 name="edges",
                 title="Edges alive over the search",
                 caption="Edges on a path from input to output, all blocks together.",
-                x=Axis(label="epoch"),
-                y=Axis(label="edges alive", low=0.0),
+                x=Axis(label="epoch", whole=True),
+                y=Axis(label="edges alive", low=0.0, whole=True),
                 series=edges,
             )
         )
@@ -57,7 +57,7 @@ def search_figures(data: RunData) -> list[Chart]:
                 name="search-accuracy",
                 title="Training accuracy of the supernet",
                 caption="On the images that train the weights; it dips while edges die.",
-                x=Axis(label="epoch"),
+                x=Axis(label="epoch", whole=True),
                 y=Axis(label="training accuracy", percent=True),
                 series=accuracy,
                 marks=(Mark(axis="x", value=float(search[0].epoch), label="search begins"),)
@@ -78,7 +78,7 @@ def retrain_figures(data: RunData) -> list[Chart]:
                 title="Accuracy while retraining",
                 caption="The derived network, trained from scratch. Regularisation can hold training "
                 "below test.",
-                x=Axis(label="epoch"),
+                x=Axis(label="epoch", whole=True),
                 y=Axis(label="accuracy", percent=True),
                 series=accuracy,
             )
@@ -89,7 +89,7 @@ def retrain_figures(data: RunData) -> list[Chart]:
                 name="retrain-loss",
                 title="Loss while retraining",
                 caption="Training loss, all of its terms.",
-                x=Axis(label="epoch"),
+                x=Axis(label="epoch", whole=True),
                 y=Axis(label="training loss"),
                 series=loss,
             )

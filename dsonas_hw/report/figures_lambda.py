@@ -54,7 +54,7 @@ def _lambda_figure(
         title=f"λ of {place}",
         caption=f"{num_alive} of {len(space.edges)} edges are alive at the end. A line ends where its edge "
         "is pruned: λ is exactly zero.",
-        x=Axis(label="steps on λ", low=0.0),
+        x=Axis(label="steps on λ", low=0.0, whole=True),
         y=Axis(label=f"λ, {place}", low=0.0),
         series=tuple(sorted(series, key=lambda s: s.opacity)),
         legend=(*((f"into {label}", colour) for label, colour in operations), ("into output", "muted")),

@@ -33,7 +33,7 @@ def latency_figures(data: RunData) -> list[Chart]:
             caption=f"{len(latency.samples_ms)} samples in the order they were taken; those above the axis "
             "are drawn at its end. The latency is a low quantile: what the device needs when nothing "
             "disturbs it.",
-            x=Axis(label="sample"),
+            x=Axis(label="sample", whole=True),
             y=Axis(label="latency, ms", low=0.0, high=high),
             series=(
                 Series(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dsonas_hw.report.chart import PALETTE, Axis, Chart, Series, log_ticks, nice_ticks
+from dsonas_hw.report.chart import PALETTE, Axis, Chart, Series, axis_ticks
 from dsonas_hw.report.chart_svg import tick_text
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _plot(axes: Axes, series: Series) -> None:
 
 
 def _scale(axes: Axes, which: str, spec: Axis, limits: tuple[float, float]) -> None:
-    ticks = log_ticks(*limits) if spec.log else nice_ticks(*limits)
+    ticks = axis_ticks(spec, limits)
     axis = axes.xaxis if which == "x" else axes.yaxis
     if spec.log:
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")

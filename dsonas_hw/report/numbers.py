@@ -45,9 +45,11 @@ def percent(share: float | None, digits: int = 1) -> str:
 
 
 def signed_percent(share: float | None) -> str:
-    """0.021 → `+2.1 %`, with a true minus."""
+    """0.021 → `+2.1 %`, with a true minus; `0 %` if there is no difference at all."""
     if share is None:
         return NONE
+    if share == 0:
+        return f"0{THIN}%"
     return f"{'−' if share < 0 else '+'}{abs(100 * share):.1f}{THIN}%"
 
 

@@ -97,6 +97,10 @@ def load_epochs(path: Path, notes: list[str]) -> tuple[EpochRow, ...]:
         rows = stages[stage]
         if rows and int(epoch) <= rows[-1].epoch:
             rows.clear()
-        values = {text(k): number for k, v in row.items() if (number := finite(v)) is not None}
+        values = {
+            text(k).removeprefix("train_"): number
+            for k, v in row.items()
+            if (number := finite(v)) is not None
+        }
         rows.append(EpochRow(stage=stage, epoch=int(epoch), values=values))
     return tuple(row for rows in stages.values() for row in rows)

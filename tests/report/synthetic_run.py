@@ -183,7 +183,8 @@ def _retrain(run: RunDirectory, rng: random.Random) -> None:
         t = epoch / RETRAIN_EPOCHS
         test = 0.93 - 0.5 * math.exp(-5 * t) + 0.006 * rng.gauss(0, 1)
         _log_epoch(
-            run, "retrain", epoch, loss=2.2 * math.exp(-3 * t) + 0.25, accuracy=test - 0.04 * (1 - t),
+            run, "retrain", epoch + 1, train_loss=2.2 * math.exp(-3 * t) + 0.25,
+            train_accuracy=test - 0.04 * (1 - t),
             test_accuracy=test, lr=0.025 * (1 + math.cos(math.pi * t)),
         )  # fmt: skip
 

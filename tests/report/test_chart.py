@@ -28,6 +28,13 @@ def test_ticks_are_inside_even_and_few(low: float, span: float, count: int) -> N
     assert max(steps, default=0) - min(steps, default=0) <= 2e-6
 
 
+@given(st.floats(0, 100), st.floats(0.1, 1e5), st.integers(2, 9))
+def test_ticks_of_what_is_counted_are_whole(low: float, span: float, count: int) -> None:
+    ticks = nice_ticks(low, low + span, count, whole=True)
+    assert all(tick == round(tick) for tick in ticks)
+    assert len(ticks) <= 2 * count + 1
+
+
 def test_ticks_are_round() -> None:
     assert nice_ticks(0, 1, 5) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert nice_ticks(-3, 17, 4) == [0, 5, 10, 15]

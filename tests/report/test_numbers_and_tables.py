@@ -40,6 +40,7 @@ def test_shares() -> None:
     assert percent(0.9731) == f"97.3{THIN}%"
     assert percent(None) == "–"
     assert signed_percent(-0.021) == f"−2.1{THIN}%"
+    assert signed_percent(0.0) == f"0{THIN}%"
     assert signed_percent(0.021) == f"+2.1{THIN}%"
 
 
