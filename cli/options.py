@@ -152,7 +152,7 @@ def open_run(
 
     if resume is None:
         config = config_from_options(**options)
-        run = RunDirectory(out or _next_run(default_name or config.data.dataset.replace(":", "-")))
+        run = RunDirectory(out or next_run(default_name or config.data.dataset))
         return run, config, False
     if out is not None and out != resume:
         raise RunError("--resume names the run directory already; leave --out away")
@@ -163,7 +163,7 @@ def open_run(
     return run, config, True
 
 
-def _next_run(name: str) -> Path:
+def next_run(name: str) -> Path:
     """runs/<name>-<n>, the first number that is free."""
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
     number = 1

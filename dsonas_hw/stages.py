@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dsonas_hw.architecture.architecture import Architecture, architecture_from_json, complete_architecture
+from dsonas_hw.architecture.architecture import (
+    Architecture,
+    Block,
+    architecture_from_json,
+    complete_architecture,
+)
+from dsonas_hw.architecture.transfer import transfer_block
 from dsonas_hw.budget import Budget, parse_budgets
-from dsonas_hw.errors import RunError
+from dsonas_hw.errors import BudgetError, RunError
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.task import Task
@@ -46,6 +52,37 @@ def derive(run: RunDirectory, task: Task, budgets: Sequence[Budget], *, shrink: 
 
     space_json = complete_architecture(task.space).to_json()["space"]
     return derive_architecture(load_path(run, space_json), budgets, task.target, shrink=shrink)
+
+
+def transfer(run: RunDirectory, task: Task, block: Block) -> Derived:
+    """Start a run whose path is one architecture: the task's network made of `block`, fitted to its budgets.
+
+    So retrain, export and validate find an architecture, and derive serves other budgets by the width.
+
+    Raises:
+        BudgetError: not even the narrowest such network holds the budgets.
+        RunError: the directory holds a run already.
+    """
+    from dsonas_hw.search.path import PathPoint, derive_architecture
+
+    architecture = transfer_block(block, task.space, width=task.config.retrain.width or task.space.channels)
+    point = PathPoint(
+        step=0, epoch=0, gamma=0.0, architecture=architecture, costs=task.target.costs(architecture),
+        accuracy=None,
+    )  # fmt: skip
+    try:
+        derived = derive_architecture([point], task.budgets, task.target)
+    except BudgetError:
+        wanted = ", ".join(map(str, task.budgets))
+        raise BudgetError(
+            f"with this block the network does not meet {wanted}, even {task.space.widths()[0]} channels "
+            "wide; give a larger budget or choose another block"
+        ) from None
+    run.create(task.config)
+    with run.lock():
+        run.log("path.jsonl", point.to_json())
+        save_architecture(run, derived, task.budgets)
+    return derived
 
 
 def save_architecture(run: RunDirectory, derived: Derived, budgets: Sequence[Budget]) -> None:
