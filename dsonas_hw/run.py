@@ -66,7 +66,7 @@ def run_all(
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
         from dsonas_hw.report.run_report import write_report
 
-        say(f"report: {write_report(run)}")
+        say(f"report: {write_report(run, profiles_directory=profiles_directory)}")
     return validation
 
 
