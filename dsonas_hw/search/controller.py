@@ -3,10 +3,13 @@
     r  cost / limit of the tightest budget, at the deployment width; r₀ of the complete network
     target(t) = r₀^(1 − t/T) until T, the landing; then 1
 
-A λ step is tried with the present γ. Behind the target, γ grows for the next step; ahead of it, γ rests.
-A step that would fall far below the target is taken with a smaller γ (bisection: fewer λ reach zero), then
-without momentum, and else not at all. So cost falls along the target on any schedule, and no burst of edges
-that die together overshoots the budget.
+A λ step is tried with the present γ. Behind the target, γ grows; ahead of it, γ shrinks, and what is alive
+is spared it. A step that would fall far below the target is taken with a smaller γ (bisection: fewer λ reach
+zero), then without momentum, and else not at all. So cost falls along the target on any schedule, and no
+burst of edges that die together overshoots the budget.
+
+Only what is alive is ever spared: a λ at zero keeps the whole γ (`BudgetController.gamma`), or every edge
+with a useful gradient would come back whenever γ rests, and the cost would swing between r₀ and the target.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ class Decision:
     """How to take the λ step."""
 
     gamma: float
+    """Of λ above zero; those at zero have the controller's own."""
     keep_momentum: bool
     take: bool
 
@@ -73,6 +77,7 @@ class BudgetController:
         """
         target = self.target(step)
         behind = ratio > target
+        before = self.gamma
         self.gamma *= math.exp(self.growth if behind else -self.growth)
         gamma = self.gamma if behind else 0.0
         lowest = min(target, ratio) * math.exp(-self.tolerance)
@@ -88,6 +93,7 @@ class BudgetController:
         if nearer and self.num_refused >= PATIENCE:
             self.num_refused = 0
             return Decision(gamma=gamma, keep_momentum=behind, take=True)
+        self.gamma = before  # it is large enough, or would grow for as long as steps are refused
         low, high = 0.0, gamma
         if high > 0 and acceptable(ratio_after(0.0, False)):
             for _ in range(NUM_BISECTIONS):

@@ -241,14 +241,14 @@ class Search:
         optimizer, lam = self.lam_optimizer, self.supernet.lam
         if not decision.keep_momentum:
             optimizer.state[lam].pop("velocity", None)
-        optimizer.param_groups[0]["gamma"] = [self.relative_gamma * decision.gamma]
+        optimizer.param_groups[0]["gamma"] = [self._gamma(decision.gamma)]
         optimizer.param_groups[0]["alive"] = [self.supernet.alive]
         if decision.take:
             optimizer.step()
         self.lam_step += 1
         blocks = self.supernet.blocks_of(lam)
+        self.supernet.silence_dead(blocks)  # also where momentum raised a λ that is dead
         if blocks != self.blocks:
-            self.supernet.silence_dead(blocks)
             self._look(blocks)
             if all(block.is_identity for block in blocks):
                 raise UserError(
@@ -265,7 +265,7 @@ class Search:
 
         def ratio_after(gamma: float, keep_momentum: bool) -> float | None:
             after = lambda_after(
-                self.supernet, self.lam_optimizer, self.relative_gamma * gamma, keep_momentum=keep_momentum
+                self.supernet, self.lam_optimizer, self._gamma(gamma), keep_momentum=keep_momentum
             )
             if torch.equal(after > 0, alive_now):
                 return self.ratio
@@ -277,6 +277,11 @@ class Search:
             )
 
         return self.controller.decide(self.lam_step, self.ratio, ratio_after)
+
+    def _gamma(self, gamma: float) -> Tensor:
+        """γ of every λ, for a global γ of those above zero."""
+        at_zero = max(gamma, self.controller.gamma) if self.controller else gamma
+        return self.relative_gamma * torch.where(self.supernet.lam.detach() > 0, gamma, at_zero)
 
     def _look(self, blocks: tuple[Block, ...]) -> None:
         """Take note of what is alive: its cost, and γ by it."""
@@ -392,7 +397,9 @@ class Search:
         self.meter.load_state_dict(state["meter"])
         if self.controller is not None and state["controller"] is not None:
             self.controller.load_state_dict(state["controller"])
-        self._look(self.supernet.blocks_of(self.supernet.lam))
+        blocks = self.supernet.blocks_of(self.supernet.lam)
+        self.supernet.silence_dead(blocks)
+        self._look(blocks)
         restore_random_state(state["random"])
         self.run_directory.truncate_logs(state["log_sizes"])
         if self.run_directory.log_path("path.jsonl").exists():

@@ -64,6 +64,8 @@ class SupernetBlock(nn.Module):
             self.merge[str(node)] = nn.Parameter(torch.empty(channels, channels).uniform_(-bound, bound))
         self.merge_norm = batch_norm(channels)
         self.shortcut = conv_bn_relu(channels, channels, 1) if shortcut else None
+        self.is_silent = False
+        """Every λ into the output is zero: the identity, though still to be removed."""
         self.keep(complete_block(space))
 
     def keep(self, block: Block) -> None:
@@ -94,7 +96,7 @@ class SupernetBlock(nn.Module):
     def forward(self, x: Tensor, lam: Tensor) -> Tensor:
         """x: (B, C, H, W), channels last; lam: (num_edges,). Returns (B, C, H, W)."""
         shortcut = x if self.shortcut is None else self.shortcut(x)
-        if not self.levels:
+        if self.is_silent or not self.levels:
             return shortcut
         batch, channels, height, width = x.shape
         shape = (batch, height, width, channels)
@@ -212,12 +214,15 @@ class Supernet(nn.Module):
 
     @torch.no_grad()
     def silence_dead(self, blocks: Sequence[Block]) -> None:
-        """Set the λ of edges on no path from input to output to zero.
+        """Set the λ of edges on no path from input to output to zero, and of edges that carry none to one.
 
-        A node that nothing feeds would still add the constant that its batch norm makes of zeros; silenced
-        as soon as it dies, removing it later changes nothing.
+        A node that nothing feeds would still add the constant that its batch norm makes of zeros, and so
+        would a block that nothing is left of; silenced as soon as they die, removing them later changes
+        nothing. Call it after every change of λ.
         """
-        self.lam.mul_(self._edge_mask(blocks))
+        self.lam.copy_(torch.where(self.fixed, 1.0, self.lam) * self._edge_mask(blocks))
+        for number, module in enumerate(self.blocks()):
+            module.is_silent = blocks[0 if self.space.share else number].is_identity
 
     def _edge_mask(self, blocks: Sequence[Block]) -> Tensor:
         output = self.space.num_nodes + 1
@@ -234,9 +239,8 @@ class Supernet(nn.Module):
 
         optimizer: of W; the parameters that go leave it with their state. Returns how many parameters went.
         """
-        mask = self._edge_mask(blocks)
-        self.alive.logical_and_(mask)
-        self.lam.mul_(mask)
+        self.alive.logical_and_(self._edge_mask(blocks))
+        self.silence_dead(blocks)
         before = {id(p): p for p in self.weights()}
         for number, block in enumerate(self.blocks()):
             block.keep(blocks[0 if self.space.share else number])
