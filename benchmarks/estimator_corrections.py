@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
+from benchmarks.estimator_model import Data, Fit, device_of
+from benchmarks.measurements import Observation
 from dsonas_hw.profile.kernel_correction import FEATURES, correction_features
 from dsonas_hw.profile.kernel_features import COLUMN, SORTS
 from dsonas_hw.profile.machine import machine_of
-
-from benchmarks.estimator_model import Data, Fit, device_of
-from benchmarks.measurements import Observation
 
 _N_ALIGNMENT = FEATURES.index("n_alignment")
 _CHANNEL_ALIGNMENT = FEATURES.index("channel_alignment")
@@ -36,9 +35,7 @@ def fit_trees(
     shapes are slow, never which cards. None: no observations.
     """
     chosen = [
-        o
-        for o in observations
-        if not o.is_network and o.runtime == runtime and o.precision == precision
+        o for o in observations if not o.is_network and o.runtime == runtime and o.precision == precision
     ]
     data = Data(chosen)
     constants_of = fit.constants_of(fit.x)

@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
+from benchmarks.measurements import Observation
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.profile.estimate import host_sort
@@ -23,8 +24,6 @@ from dsonas_hw.profile.estimate_constants import NEAREST_GENERATION
 from dsonas_hw.profile.kernel_correction import Trees, corrected_times_ms
 from dsonas_hw.profile.kernel_features import kernel_rows
 from dsonas_hw.profile.machine import machine_of
-
-from benchmarks.measurements import Observation
 
 #: constant → (starting value, spread of its logarithm).
 SHARED: dict[str, tuple[float, float]] = {
@@ -108,7 +107,14 @@ HOST_US = {
 }  # fmt: skip
 HOST_SORTS = tuple(HOST_US)
 SHARPNESS = 6.0
-SOURCE_WEIGHT = {"nasbench201": 8.0, "fbnet": 2.0, "ofa": 2.5, "torchvision": 2.5, "timm": 2.5, "neusight": 2.0}
+SOURCE_WEIGHT = {
+    "nasbench201": 8.0,
+    "fbnet": 2.0,
+    "ofa": 2.5,
+    "torchvision": 2.5,
+    "timm": 2.5,
+    "neusight": 2.0,
+}
 
 Corrections = Mapping[str, Trees]
 
@@ -141,7 +147,9 @@ class Data:
             counts = csr_matrix((n, (i, j)), shape=(len(members), len(place)))
             self.groups.append((key, np.array(members), kernel_rows(list(place)), counts))
 
-    def gpu_ms(self, constants_of: Any, corrections: Mapping[str, Corrections], only: str | None = None) -> Any:
+    def gpu_ms(
+        self, constants_of: Any, corrections: Mapping[str, Corrections], only: str | None = None
+    ) -> Any:
         """GPU time of every observation; `only`: recompute devices of one generation, NaN elsewhere."""
         times = np.full(len(self.observations), np.nan)
         for (name, runtime, precision), members, rows, counts in self.groups:
@@ -169,7 +177,9 @@ class Fit:
         self.corrections = corrections or {}
         self.base = runtime_base
         self.hosts = sorted({o.host for o in observations if o.host})
-        self.sources = sorted({o.source for o in observations if not o.is_network}) if not runtime_base else []
+        self.sources = (
+            sorted({o.source for o in observations if not o.is_network}) if not runtime_base else []
+        )
         self.host_index = np.array([self.hosts.index(o.host) if o.host else -1 for o in observations])
         self.source_index = np.array(
             [self.sources.index(o.source) if o.source in self.sources else -1 for o in observations]
@@ -211,7 +221,9 @@ class Fit:
             below = self.base.constants_of(self.base.x)
 
             def layered(generation: str, runtime: str, precision: str) -> dict[str, float]:
-                return _scaled(below(generation, runtime, precision), groups.get(f"{runtime}/{precision}", {}))
+                return _scaled(
+                    below(generation, runtime, precision), groups.get(f"{runtime}/{precision}", {})
+                )
 
             return layered
         shared = _scaled({name: start for name, (start, _) in SHARED.items()}, groups[""]) | FIXED

@@ -17,9 +17,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dsonas_hw.profile.estimate_constants import SCHEMA_VERSION, EstimateConstants, parse_constants
-from dsonas_hw.profile.kernel_correction import parse_trees
-
 from benchmarks.estimator_corrections import fit_trees
 from benchmarks.estimator_model import FIXED, FIXED_BY_GENERATION, SHARED, SHARPNESS, Fit
 from benchmarks.measurements import (
@@ -31,6 +28,8 @@ from benchmarks.measurements import (
     read_tinynas,
     read_torchvision,
 )
+from dsonas_hw.profile.estimate_constants import SCHEMA_VERSION, EstimateConstants, parse_constants
+from dsonas_hw.profile.kernel_correction import parse_trees
 
 PROFILE = Path(__file__).parent.parent / "dsonas_hw" / "profile"
 
@@ -40,11 +39,14 @@ RUNTIME_HOST_US = {"ort-cuda": 8.0, "ort-tensorrt": 4.0, "tensorrt": 3.0}
 RELATIVE_SD = {"kernel": 0.22, "device": 0.13, "host": 0.35}
 
 
-def read_eager(directory: Path, *, num_timm: int = 120, num_help: int = 60) -> list[Observation]:
+def read_eager(
+    directory: Path, *, num_shapes: int = 300, num_timm: int = 120, num_help: int = 60
+) -> list[Observation]:
     """The observations of eager frameworks that the constants are fitted to."""
-    observations = [*read_neusight(directory, 300), *read_deepbench(directory)]
-    for space in ("nasbench201", "fbnet", "ofa"):
-        observations += read_help(directory, space, num_help)
+    observations = [*read_neusight(directory, num_shapes), *read_deepbench(directory)]
+    observations += read_help(directory, "nasbench201", num_help, as_run_every=3)
+    observations += read_help(directory, "fbnet", num_help)
+    observations += read_help(directory, "ofa", num_help)
     observations += read_torchvision(directory)
     return observations + list(read_timm(directory, num_timm))
 
@@ -147,7 +149,9 @@ def _provenance(directory: Path, num_observations: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--measurements", type=Path, required=True, help="directory of the CSV files")
     parser.add_argument("--output", type=Path, default=PROFILE, help="directory to write the two files to")
     arguments = parser.parse_args()

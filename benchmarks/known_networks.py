@@ -82,7 +82,9 @@ class EagerGraph:
         )
         return out
 
-    def conv_bn(self, x: Shape, channels: int, k: int = 1, stride: int = 1, groups: int = 1, act: str = "") -> Shape:
+    def conv_bn(
+        self, x: Shape, channels: int, k: int = 1, stride: int = 1, groups: int = 1, act: str = ""
+    ) -> Shape:
         x = self.batchnorm(self.conv(x, channels, k, stride, groups))
         return self.activation(x, act) if act else x
 
@@ -90,10 +92,13 @@ class EagerGraph:
         return self.unary(x, act)
 
 
-def nasbench201_kernels(arch: str, batch_size: int, *, channels: int = 16, num_cells: int = 5) -> list[Kernel]:
-    """A NAS-Bench-201 network on 32×32 images with 10 classes.
+def nasbench201_kernels(
+    arch: str, batch_size: int, *, channels: int = 16, num_cells: int = 5, first_adds: bool = False
+) -> list[Kernel]:
+    """A NAS-Bench-201 network on 32×32 images with 10 classes; a `none` edge is x · 0.
 
-    Every node adds its n inputs with n kernels (Python's `sum` starts at 0); a `none` edge is x · 0.
+    With `first_adds` a node adds its n inputs with n kernels, as Python's `sum` does, which starts at 0; an
+    exported ONNX file has n - 1.
     """
     nodes = [[e.split("~") for e in node.split("|") if e] for node in arch.split("+")]
     g = EagerGraph()
@@ -119,7 +124,8 @@ def nasbench201_kernels(arch: str, batch_size: int, *, channels: int = 16, num_c
             for node in nodes:
                 for i, (op, _source) in enumerate(node):
                     y = edge(x, op)
-                    g.add(y) if i == 0 else g.add(y, y)
+                    if i or first_adds:
+                        g.add(y) if i == 0 else g.add(y, y)
     x = g.unary(g.batchnorm(x), "relu")
     g.linear(10, g.global_avgpool(x))
     return g.kernels

@@ -14,9 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsonas_hw.kernel.spec import Kernel
-
 from benchmarks.known_networks import fbnet_kernels, nasbench201_kernels, ofa_mobilenet_v3_kernels
+from dsonas_hw.kernel.spec import Kernel
 
 #: Names used by the tables → devices/*.toml.
 DEVICES = {
@@ -65,9 +64,9 @@ class Observation:
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
-    opened = gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="")
-    with opened as file:
-        return list(csv.DictReader(file))
+    data = path.read_bytes()
+    text = (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    return list(csv.DictReader(text.splitlines()))
 
 
 def _pick(rows: list[dict[str, str]], count: int | None, seed: int) -> list[dict[str, str]]:
@@ -88,7 +87,9 @@ def read_neusight(directory: Path, count: int | None = None, seed: int = 0) -> I
     for row in rows:
         if shape(row) in chosen:
             n, c, h, out = shape(row)
-            yield _single("neusight", row["device"], "eager", "fp32", _conv(n, c, h, out, 3), row["latency_ms"])
+            yield _single(
+                "neusight", row["device"], "eager", "fp32", _conv(n, c, h, out, 3), row["latency_ms"]
+            )
 
 
 def read_deepbench(directory: Path) -> Iterator[Observation]:
@@ -139,9 +140,16 @@ def read_tinynas(directory: Path, count: int | None = None, seed: int = 0) -> It
             yield _single(source, "Tesla V100", "tensorrt", precision, kernel, row["latency_ms"])
 
 
-def read_help(directory: Path, space: str, count: int | None = None, seed: int = 0) -> Iterator[Observation]:
-    """Whole networks of HELP, PyTorch eager fp32: nasbench201, fbnet or ofa."""
-    for row in _pick(_rows(directory / f"help_{space}.csv.gz"), count, seed):
+def read_help(
+    directory: Path, space: str, count: int | None = None, seed: int = 0, *, as_run_every: int = 0
+) -> Iterator[Observation]:
+    """Whole networks of HELP, PyTorch eager fp32: nasbench201, fbnet or ofa.
+
+    Kernels are those of an exported ONNX file; of every `as_run_every`-th network those that the released
+    code runs: an add more per node of NAS-Bench-201, hardswish as four kernels in once-for-all.
+    """
+    for index, row in enumerate(_pick(_rows(directory / f"help_{space}.csv.gz"), count, seed)):
+        as_run = as_run_every > 0 and index % as_run_every == as_run_every - 1
         for column in row:
             device, _, batch = column.rpartition("_")
             if device not in DEVICES:
@@ -152,7 +160,7 @@ def read_help(directory: Path, space: str, count: int | None = None, seed: int =
                 device=DEVICES[device],
                 runtime="eager",
                 precision="fp32",
-                kernels=Counter(_help_kernels(space, row, batch_size)),
+                kernels=Counter(_help_kernels(space, row, batch_size, as_run)),
                 latency_ms=float(row[column]),
                 network=f"{space}:{row['idx']}",
                 host=f"{space}:{device}",
@@ -160,15 +168,17 @@ def read_help(directory: Path, space: str, count: int | None = None, seed: int =
             )
 
 
-def _help_kernels(space: str, row: dict[str, str], batch_size: int) -> list[Kernel]:
+def _help_kernels(space: str, row: dict[str, str], batch_size: int, as_run: bool) -> list[Kernel]:
     def numbers(name: str) -> list[int]:
         return [int(value) for value in row[name].split("-")]
 
     if space == "nasbench201":
-        return nasbench201_kernels(row["arch"], batch_size)
+        return nasbench201_kernels(row["arch"], batch_size, first_adds=as_run)
     if space == "fbnet":
         return fbnet_kernels(numbers("op_idx_list"), batch_size)
-    return ofa_mobilenet_v3_kernels(numbers("ks"), numbers("e"), numbers("d"), int(row["r"]), batch_size)
+    return ofa_mobilenet_v3_kernels(
+        numbers("ks"), numbers("e"), numbers("d"), int(row["r"]), batch_size, composed_activations=as_run
+    )
 
 
 def read_torchvision(directory: Path) -> Iterator[Observation]:
@@ -240,7 +250,9 @@ def _conv(n: int, cin: int, size: int, cout: int, k: int, stride: int = 1, group
     )
 
 
-def _single(source: str, device: str, runtime: str, precision: str, kernel: Kernel, latency: str) -> Observation:
+def _single(
+    source: str, device: str, runtime: str, precision: str, kernel: Kernel, latency: str
+) -> Observation:
     return Observation(
         source=source,
         device=DEVICES[device],

@@ -13,9 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dsonas_hw.kernel.spec import Kernel, Shape
 
 UNARY = {
-    "relu": "relu", "hardswish": "hardswish", "silu": "silu", "sigmoid": "sigmoid", "hardsigmoid": "hardsigmoid",
-    "hardtanh": "relu6", "gelu": "gelu", "leaky_relu": "leaky_relu", "tanh": "tanh", "elu": "elu", "exp": "exp",
-    "softplus": "softplus", "mish": "mish", "clamp": "clamp", "pow": "pow", "rsqrt": "rsqrt", "sqrt": "sqrt",
+    "relu", "hardswish", "silu", "sigmoid", "hardsigmoid", "hardtanh", "gelu", "leaky_relu", "tanh", "elu",
+    "exp", "softplus", "mish", "clamp", "pow", "rsqrt", "sqrt",
 }  # fmt: skip
 ARITHMETIC = {"add": "sum", "sub": "sub", "rsub": "sub", "mul": "mul", "div": "div"}
 REDUCTIONS = {"mean", "sum", "amax", "amin", "var_mean", "var", "max"}
@@ -80,7 +79,7 @@ def _kernel(name: str, args: Any, output: Any) -> Kernel | bool | None:
     if name in ARITHMETIC:
         return Kernel(op=ARITHMETIC[name], inputs=tuple(map(_shape, tensors)), output=out)
     if name in UNARY:
-        return Kernel(op="unary", inputs=(x,), output=out, function=UNARY[name])
+        return Kernel(op="unary", inputs=(x,), output=out, function=name)
     if name in ("max_pool2d_with_indices", "avg_pool2d"):
         k = tuple(args[1]) * (2 // len(args[1]))
         stride = tuple(args[2]) * (2 // len(args[2])) if len(args) > 2 and args[2] else k

@@ -1,4 +1,4 @@
-"""A calibrated estimate as a latency model, and its file: `<device>/<runtime>-<precision>.calibration.json`."""
+"""A calibrated estimate as a latency model, and its file, <runtime>-<precision>.calibration.json."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.calibrate import FACTORS, Calibration, group_of
+from dsonas_hw.profile.calibrate import Calibration, group_of
+from dsonas_hw.profile.calibrate_fit import FACTORS, adjusted
 from dsonas_hw.profile.estimate import EstimatedLatency
 from dsonas_hw.profile.estimate_constants import EstimateConstants, load_constants
 
@@ -52,7 +53,13 @@ class CalibratedLatency(EstimatedLatency):
             )
         self.calibration = calibration
         self._factors = calibration.factors
-        self.network_ms *= self._factors["network"]
+
+    def totals(self, kernels: Sequence[Kernel]) -> tuple[float, float, float]:
+        """As the estimate's, with the constants that every network has."""
+        gpu, host, squares = super().totals(kernels)
+        gpu_constant = self.calibration.gpu_constant_ms * self.batch_size
+        host_constant = self.calibration.host_constant_ms
+        return float(adjusted(gpu, gpu_constant)), float(adjusted(host, host_constant)), squares
 
     def _compute(self, kernels: Sequence[Kernel]) -> list[tuple[float, float]]:
         gpu_factor, host_factor = self._factors["gpu"], self._factors["host"]
@@ -160,6 +167,8 @@ def _parse(data: Any) -> Calibration:
         raise ValueError(f"factors must be {', '.join(FACTORS)}")
     for name, value in data["factors"].items():
         _check_number(f"factor {name}", value, *_FACTOR_RANGE)
+    for name in ("gpu_constant_ms", "host_constant_ms"):
+        _check_number(name, data[name], -1e6, 1e6)
     outliers = data["outliers"]
     if not isinstance(outliers, list) or not all(isinstance(name, str) for name in outliers):
         raise ValueError("outliers must be a list of names")

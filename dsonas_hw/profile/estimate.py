@@ -2,8 +2,8 @@
 
     network = soft-max(sum of kernel times on the GPU, sum of launch times on the host)
 
-Kernel times come from `kernel_time`; constants from `estimate_constants.json`. docs/estimator.md says how they
-were fitted and how far they can be trusted.
+Kernel times come from `kernel_time`; constants from `estimate_constants.json`. docs/estimator.md says how
+they were fitted and how far they can be trusted.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from dsonas_hw.profile.machine import machine_of
 
 RUNTIMES = ("eager", "ort-cuda", "ort-tensorrt", "tensorrt")
 
+#: Copies that an eager framework does not make: it looks into the tensor at another stride.
+_EAGER_VIEWS = ("slice", "split", "expand")
+
 #: Half width of the interval in standard deviations: 90 % of a normal distribution.
 _Z90 = 1.645
 
@@ -38,7 +41,8 @@ class EstimatedLatency:
     ) -> None:
         if runtime not in RUNTIMES:
             raise ProfileError(
-                f"cannot estimate runtime {runtime!r} for {device.name}; estimates exist for {', '.join(RUNTIMES)}"
+                f"cannot estimate runtime {runtime!r} for {device.name}; "
+                f"estimates exist for {', '.join(RUNTIMES)}"
             )
         self.device = device.name
         self.runtime = runtime
@@ -60,10 +64,14 @@ class EstimatedLatency:
     def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
         """Latency of the network that these kernels make up.
 
+        A single kernel is predicted as benchmarks of kernels time it: on the GPU, without the host.
+
         Raises:
             ProfileError: there is no kernel.
         """
         gpu, host, squares = self.totals(kernels)
+        if len(kernels) == 1:
+            host = 0.0
         latency = self.combine(gpu, host)
         gpu_share = (gpu / latency) ** self.sharpness
         factor = math.exp(_Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2)))
@@ -75,7 +83,7 @@ class EstimatedLatency:
         )
 
     def _variance(self, gpu_share: float, concentration: float) -> float:
-        """Of the logarithm of measured over estimated; concentration: 1 if a single kernel takes all the time."""
+        """Of the logarithm of measured over estimated; concentration: 1 if one kernel takes all the time."""
         on_gpu = self._sd["device"] ** 2 + self._sd["kernel"] ** 2 * concentration
         return gpu_share**2 * on_gpu + (1 - gpu_share) ** 2 * self._sd["host"] ** 2
 
@@ -116,10 +124,18 @@ class EstimatedLatency:
 
     def _compute(self, kernels: Sequence[Kernel]) -> list[tuple[float, float]]:
         gpu_ms = corrected_times_ms(kernel_rows(kernels), self._machine, self._constants, self._corrections)
-        return [
-            (float(gpu), self._host_us[host_sort(kernel)] * 1e-3)
-            for kernel, gpu in zip(kernels, gpu_ms, strict=True)
-        ]
+        return [self._adapt(kernel, float(gpu)) for kernel, gpu in zip(kernels, gpu_ms, strict=True)]
+
+    def _adapt(self, kernel: Kernel, gpu_ms: float) -> tuple[float, float]:
+        """(GPU ms, host ms) of a kernel, given its time on the GPU, as this runtime runs it."""
+        if self.runtime == "eager" and kernel.function in _EAGER_VIEWS:
+            return 0.0, 0.0
+        num_inputs = len(kernel.inputs)
+        if "tensorrt" in self.runtime and kernel.op == "sum" and num_inputs > 1:
+            # TensorRT adds in the kernel that makes one of the summands: only the others are read.
+            launch_ms = self._constants["launch_us"] * 1e-3
+            return (gpu_ms - launch_ms) * (num_inputs - 1) / (num_inputs + 1), 0.0
+        return gpu_ms, self._host_us[host_sort(kernel)] * 1e-3
 
 
 def host_sort(kernel: Kernel) -> str:

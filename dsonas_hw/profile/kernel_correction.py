@@ -82,7 +82,7 @@ def correction_features(rows: Array, machine: Machine) -> Array:
 
 def _alignment(values: Array) -> Array:
     """How many of 2, 4, 8, 32 divide a size."""
-    return np.sum([values % divisor == 0 for divisor in (2, 4, 8, 32)], axis=0).astype(np.float64)
+    return np.asarray(np.sum([values % divisor == 0 for divisor in (2, 4, 8, 32)], axis=0), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,14 @@ class Trees:
         logarithm = self.predict(correction_features(rows, machine))
         if not self.trust_thin:
             logarithm = logarithm * _trust(rows)
-        return np.exp(np.clip(logarithm, -_LIMIT, _LIMIT))
+        return np.asarray(np.exp(np.clip(logarithm, -_LIMIT, _LIMIT)))
 
 
 def _trust(rows: Array) -> Array:
-    """Share of the correction to apply: none below 16 channels, all from 64 on, where channels are multiples of 8.
+    """Share of the correction to apply to even channel numbers: none below 16 channels, all from 64 on.
 
-    Measured single kernels hardly have such shapes, whole networks do, and the constants were fitted to those.
+    Measured single kernels hardly have such shapes, whole networks do, and the constants were fitted to
+    those. Even: a multiple of 8.
     """
     n, channels = rows[:, COLUMN["n"]], rows[:, COLUMN["input_channels"]]
     ramp = np.clip((np.log2(np.maximum(channels, 1.0)) - 4) / 2, 0.0, 1.0)

@@ -11,10 +11,10 @@ from dsonas_hw.profile.kernel_time import Machine
 ELEMENT_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0}
 
 #: 32-bit integer lanes of one SM, by compute capability (CUDA programming guide, arithmetic throughput).
-#: Maxwell and Pascal have no 32-bit multiply-add; the constant `integer` of the generation says what that costs.
+#: Maxwell and Pascal have no 32-bit multiply-add; the generation's constant `integer` says what that costs.
 _INTEGER_LANES = {(6, 0): 64, (7, 0): 64, (7, 2): 64, (7, 5): 64}
 
-#: What a generation's chips run at under sustained load: (board watts per CUDA core, GHz), typical of one desktop
+#: What a generation's chips run at under sustained load: (board watts per CUDA core, GHz), typical of one
 #: card each (Titan X, 1080 Ti, Titan V, 2080 Ti, RTX 3090, RTX 4090, H100, RTX 5090).
 _TYPICAL_LOAD = {
     "Maxwell": (0.081, 1.15),

@@ -1,0 +1,94 @@
+"""What a calibration refuses: other units than milliseconds, and rows that contradict each other."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.spec import Kernel
+
+Array = NDArray[np.float64]
+
+_WILD = 0.35
+"""A cross-validated median error above this means that the rows contradict each other."""
+_REPEAT = 1.5
+"""Two measurements of the same kernels may differ by this factor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeasuredNetwork:
+    """One row of the user's measurements."""
+
+    name: str
+    kernels: Sequence[Kernel]
+    batch_size: int
+    latency_ms: float
+
+
+def check_units(networks: Sequence[MeasuredNetwork], estimated: Array) -> None:
+    """Refuse seconds or microseconds given for milliseconds: all rows, or one.
+
+    Raises:
+        ProfileError: names the unit that the numbers look like.
+    """
+    ratios = np.log10([n.latency_ms / e for n, e in zip(networks, estimated, strict=True)])
+    middle = float(np.median(ratios))
+    for name, power in (("seconds", -3), ("microseconds", 3)):
+        if abs(middle - power) < 1.1:
+            raise ProfileError(
+                f"latency_ms looks like {name}: the median row is {10**middle:.2g} × the estimate "
+                f"({networks[0].name}: {networks[0].latency_ms:g} given, about {estimated[0]:.3g} expected)"
+                f"; convert it to milliseconds"
+            )
+    if abs(middle) > 1.3:
+        raise ProfileError(
+            f"the measured latencies are {10**middle:.2g} × the estimate; check the device, the runtime, the "
+            f"batch size and the unit (milliseconds per batch)"
+        )
+    for network, ratio in zip(networks, ratios, strict=True):
+        if abs(abs(ratio - middle) - 3) < 0.6:
+            slip = "seconds" if ratio < middle else "microseconds"
+            raise ProfileError(
+                f"{network.name}: {network.latency_ms:g} ms is {10 ** abs(ratio - middle):.0f} × "
+                f"{'below' if ratio < middle else 'above'} what the other rows suggest; is it in {slip}?"
+            )
+
+
+def check_repeats(networks: Sequence[MeasuredNetwork]) -> None:
+    """Refuse two measurements of the same kernels that are far apart.
+
+    Raises:
+        ProfileError: names both rows.
+    """
+    seen: dict[frozenset[tuple[Kernel, int]], MeasuredNetwork] = {}
+    for network in networks:
+        other = seen.setdefault(frozenset(Counter(network.kernels).items()), network)
+        ratio = network.latency_ms / other.latency_ms
+        if not 1 / _REPEAT <= ratio <= _REPEAT:
+            raise ProfileError(
+                f"{other.name} ({other.latency_ms:g} ms) and {network.name} ({network.latency_ms:g} ms) are "
+                f"the same network at batch {network.batch_size}; measure it again and keep one row"
+            )
+
+
+def check_consistent(networks: Sequence[MeasuredNetwork], errors: Array) -> None:
+    """Refuse rows that no calibration explains.
+
+    Raises:
+        ProfileError: names the rows that fit worst.
+    """
+    if float(np.median(np.abs(errors))) <= _WILD:
+        return
+    worst = sorted(zip(np.abs(errors), networks, strict=True), key=lambda pair: -pair[0])[:3]
+    named = ", ".join(f"{network.name} (off by {math.exp(error):.1f} ×)" for error, network in worst)
+    raise ProfileError(
+        f"the measurements contradict each other: left out in turn, half of the networks are off by more "
+        f"than {100 * (math.exp(_WILD) - 1):.0f} %; worst: {named}. Check that all rows are of one device, "
+        f"runtime and precision, in milliseconds per batch"
+    )

@@ -1,0 +1,203 @@
+"""Import a table of operators that somebody else measured (kernel shapes and milliseconds) as a profile.
+
+A CSV with one convolution a row: `batch, cin, hin, win, cout, k, stride, latency_ms`, and where they differ
+from the usual `groups` (or `conv_type` = Depthwise), `elmt_fused` = 1 (an addition is fused) and `precision`.
+Rows of another batch size or precision than asked for are passed over. The rows are marked `imported`, and so
+is every prediction that comes from them; its interval is what cross-validation over the rows gives.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO, cast
+
+import numpy as np
+
+from dsonas_hw.device.spec import load_device
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.kernel_costs import FEATURES, KernelCosts, fit_coefficients
+from dsonas_hw.profile.measured import SORT_PREFIX
+from dsonas_hw.profile.rows import CorrectionRow, KernelRow, TableHeader
+from dsonas_hw.profile.table import now_utc, save_table, table_path
+
+REQUIRED = ("batch", "cin", "hin", "win", "cout", "k", "stride", "latency_ms")
+MIN_ROWS, MAX_ROWS = 20, 20_000
+_NUM_FOLDS = 5
+_MAX_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportedTable:
+    """What became of a CSV."""
+
+    path: Path
+    num_rows: int
+    num_passed_over: int
+    mape: float
+    """Cross-validated mean absolute relative error of a row that the others predict."""
+
+
+def import_table(
+    source: Path,
+    *,
+    device: str,
+    runtime: str,
+    precision: str,
+    batch_size: int,
+    directory: Path,
+) -> ImportedTable:
+    """Read, check and write `<directory>/<device>/<runtime>-<precision>-b<batch>.jsonl`.
+
+    Raises:
+        DeviceError: no such device.
+        ProfileError: a column is missing, a value makes no sense, too few rows are left, or a measured table
+            is in the way.
+    """
+    found = load_device(device)
+    path = table_path(directory, found.name, runtime=runtime, precision=precision, batch_size=batch_size)
+    if path.exists():
+        raise ProfileError(f"{path} exists; move it away before importing another table in its place")
+    rows: list[KernelRow] = []
+    num_passed_over = 0
+    for row in _read(source, precision, batch_size):
+        if row is None:
+            num_passed_over += 1
+        else:
+            rows.append(row)
+    if not MIN_ROWS <= len(rows) <= MAX_ROWS:
+        raise ProfileError(
+            f"{source} has {len(rows)} rows of {precision} at batch {batch_size} ({num_passed_over} others); "
+            f"an import takes {MIN_ROWS} to {MAX_ROWS}"
+        )
+    header = TableHeader(
+        device=found.name,
+        fingerprint=found.fingerprint,
+        runtime=runtime,
+        precision=precision,
+        batch_size=batch_size,
+        source="imported",
+        created=now_utc(),
+        settings={"imported_from": source.name, "device_title": found.title},
+    )
+    errors = cross_validate(rows)
+    save_table(path, header, [*rows, _correction(rows, errors)])
+    return ImportedTable(
+        path=path,
+        num_rows=len(rows),
+        num_passed_over=num_passed_over,
+        mape=float(np.mean(np.abs(np.expm1(-errors)))),
+    )
+
+
+def cross_validate(rows: list[KernelRow]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """log(measured / predicted by the rows of other folds) of every row that the others can predict."""
+    order = list(range(len(rows)))
+    random.Random(0).shuffle(order)
+    errors = []
+    for fold in range(_NUM_FOLDS):
+        held = order[fold::_NUM_FOLDS]
+        kept = [rows[i] for i in sorted(set(order) - set(held))]
+        costs = KernelCosts(fit_coefficients(kept), kept)
+        errors += [
+            math.log(rows[i].latency_ms / costs.latency_ms(rows[i].kernel))
+            for i in held[:200]
+            if costs.knows(rows[i].kernel)
+        ]
+    return np.array(errors or [0.0])
+
+
+def _correction(rows: list[KernelRow], errors: np.ndarray[tuple[int], np.dtype[np.float64]]) -> CorrectionRow:
+    values = {
+        "scale": 1.0,
+        "per_kernel_ms": 0.0,
+        "constant_ms": 0.0,
+        "interval_low": float(np.exp(min(np.quantile(errors, 0.05), -0.01))),
+        "interval_high": float(np.exp(max(np.quantile(errors, 0.95), 0.01))),
+    }
+    for sort, numbers in sorted(fit_coefficients(rows).items()):
+        for feature, value in zip(FEATURES, numbers, strict=True):
+            if value:
+                values[f"{SORT_PREFIX}{sort}/{feature}"] = value
+    return CorrectionRow(values=values)
+
+
+def _read(source: Path, precision: str, batch_size: int) -> Iterator[KernelRow | None]:
+    """Rows of the CSV; None for one of another precision or batch size."""
+    try:
+        if source.stat().st_size > _MAX_BYTES:
+            raise ProfileError(f"{source} is larger than {_MAX_BYTES >> 20} MiB")
+        with _open_text(source) as file:
+            reader = csv.DictReader(file)
+            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+            if missing:
+                raise ProfileError(
+                    f"{source} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+                    f"a table of operators has {', '.join(REQUIRED)}"
+                )
+            for line, values in enumerate(reader, start=2):
+                if values.get("precision") not in (None, precision):
+                    yield None
+                    continue
+                try:
+                    row = _row(values, batch_size)
+                except (TypeError, ValueError) as error:
+                    raise ProfileError(f"{source}, line {line}: {error}") from error
+                yield row
+    except OSError as error:
+        raise ProfileError(f"cannot read the table {source}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error, EOFError) as error:
+        raise ProfileError(f"{source} is not a CSV file in UTF-8: {error}") from error
+
+
+def _open_text(source: Path) -> TextIO:
+    if source.suffix == ".gz":
+        return cast(TextIO, gzip.open(source, "rt", newline="", encoding="utf-8-sig"))
+    return source.open(newline="", encoding="utf-8-sig")
+
+
+def _row(values: Mapping[str, str | None], batch_size: int) -> KernelRow | None:
+    numbers = {name: _whole(values, name) for name in REQUIRED[:-1]}
+    if numbers["batch"] != batch_size:
+        return None
+    latency_ms = float(values["latency_ms"] or "nan")
+    if not (math.isfinite(latency_ms) and latency_ms > 0):
+        raise ValueError(f"latency_ms must be a positive number, not {values['latency_ms']!r}")
+    n, cin, h, w, cout, k, stride = (numbers[name] for name in REQUIRED[:-1])
+    depthwise = (values.get("conv_type") or "").lower().startswith("depthwise")
+    groups = cin if depthwise else _whole(values, "groups") if values.get("groups") else 1
+    cout = cin if depthwise else cout
+    if cin % groups or cout % groups:
+        raise ValueError(f"{groups} groups do not divide {cin} and {cout} channels")
+    pad = k // 2
+    output = (n, cout, (h + 2 * pad - k) // stride + 1, (w + 2 * pad - k) // stride + 1)
+    fused = values.get("elmt_fused") == "1"
+    kernel = Kernel(
+        op="conv",
+        inputs=((n, cin, h, w), output) if fused else ((n, cin, h, w),),
+        output=output,
+        kernel_size=(k, k),
+        stride=(stride, stride),
+        groups=groups,
+        num_weights=cout * (cin // groups) * k * k,
+        num_bias=cout,
+        epilogue=("add",) if fused else (),
+    )
+    return KernelRow(kernel=kernel, latency_ms=latency_ms, source="imported", statistic="imported")
+
+
+def _whole(values: Mapping[str, str | None], name: str) -> int:
+    text = values.get(name)
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not (value == int(value) if math.isfinite(value) else False) or not 1 <= value <= 2**31 - 1:
+        raise ValueError(f"{name} must be a whole number above 0, not {text!r}")
+    return int(value)

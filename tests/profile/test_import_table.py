@@ -1,0 +1,76 @@
+"""Importing a table of operators: rows, marks, cross-validated error, refusals."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from pathlib import Path
+
+import pytest
+
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.import_table import import_table
+from dsonas_hw.profile.open import open_table
+
+COLUMNS = "precision,conv_type,batch,cin,hin,win,cout,k,stride,elmt_fused,latency_ms"
+
+
+def _lines(num: int = 120) -> list[str]:
+    rng = random.Random(0)
+    lines = []
+    for _ in range(num):
+        c, size, k = rng.choice([16, 32, 64, 128]), rng.choice([7, 14, 28]), rng.choice([1, 3])
+        depthwise = rng.random() < 0.2
+        work = 8 * c * (1 if depthwise else c) * size * size * k * k
+        kind = "Depthwise" if depthwise else "Regular"
+        ms = 0.01 + work * 1e-9
+        lines.append(f"fp16,{kind},8,{c},{size},{size},{c},{k},1,0,{ms:.6f}")
+    return [*lines, "fp32,Regular,8,16,7,7,16,3,1,0,1.0", "fp16,Regular,1,16,7,7,16,3,1,0,1.0"]
+
+
+def _import(source: Path, directory: Path):  # type: ignore[no-untyped-def]
+    return import_table(
+        source, device="v100", runtime="tensorrt", precision="fp16", batch_size=8, directory=directory
+    )
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_rows_become_an_imported_profile(tmp_path: Path, packed: bool) -> None:
+    text = "\n".join([COLUMNS, *_lines()])
+    source = tmp_path / ("t.csv.gz" if packed else "t.csv")
+    source.write_bytes(gzip.compress(text.encode()) if packed else text.encode())
+    done = _import(source, tmp_path / "profiles")
+    assert (done.num_rows, done.num_passed_over) == (120, 2)
+    assert done.mape < 0.1
+    model = open_table(done.path)
+    assert model is not None
+    assert model.source == "imported"
+    shape = (8, 64, 28, 28)
+    kernel = Kernel(op="conv", inputs=(shape,), output=shape, kernel_size=(3, 3), num_weights=64 * 64 * 9)
+    # 0.01 ms + 8 · 64 · 64 · 28² · 9 · 1e-9 = 0.01 + 0.231 ms
+    found = model.predict([kernel])
+    assert found.latency_ms == pytest.approx(0.241, rel=0.1)
+    assert found.latency_ms_low < found.latency_ms < found.latency_ms_high
+    assert found.source == "imported"
+    with pytest.raises(ProfileError, match="exists"):
+        _import(source, tmp_path / "profiles")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("batch,cin\n", "lacks the columns hin, win, cout, k, stride, latency_ms"),
+        (f"{COLUMNS}\nfp16,Regular,8,16,7,7,16,3,1,0,0.1\n", "has 1 rows of fp16 at batch 8"),
+        (f"{COLUMNS}\nfp16,Regular,8,16,7,7,16,3,1,0,zero\n", "line 2"),
+        (f"{COLUMNS}\nfp16,Regular,8,16,7,7,16,3,1,0,-1\n", "line 2: latency_ms"),
+        (f"{COLUMNS}\nfp16,Regular,8,1.5,7,7,16,3,1,0,1\n", "line 2: cin"),
+        (f"{COLUMNS}\nfp16,Regular,8,16\n", "line 2"),
+    ],
+)
+def test_refusals(tmp_path: Path, text: str, message: str) -> None:
+    source = tmp_path / "t.csv"
+    source.write_text(text)
+    with pytest.raises(ProfileError, match=message):
+        _import(source, tmp_path / "profiles")
+    assert not (tmp_path / "profiles").exists()
