@@ -93,7 +93,13 @@ class EagerGraph:
 
 
 def nasbench201_kernels(
-    arch: str, batch_size: int, *, channels: int = 16, num_cells: int = 5, first_adds: bool = False
+    arch: str,
+    batch_size: int,
+    *,
+    channels: int = 16,
+    num_cells: int = 5,
+    first_adds: bool = False,
+    graph: EagerGraph | None = None,
 ) -> list[Kernel]:
     """A NAS-Bench-201 network on 32×32 images with 10 classes; a `none` edge is x · 0.
 
@@ -101,7 +107,7 @@ def nasbench201_kernels(
     exported ONNX file has n - 1.
     """
     nodes = [[e.split("~") for e in node.split("|") if e] for node in arch.split("+")]
-    g = EagerGraph()
+    g = graph or EagerGraph()
 
     def edge(x: Shape, op: str) -> Shape:
         if op == "none":
@@ -121,11 +127,18 @@ def nasbench201_kernels(
             y = g.conv_bn(g.unary(y, "relu"), wide, 3)
             x = g.add(g.conv(g.avgpool(x, 2, 2, 0), wide), y)
         for _ in range(num_cells):
+            values = [x]
             for node in nodes:
-                for i, (op, _source) in enumerate(node):
-                    y = edge(x, op)
-                    if i or first_adds:
-                        g.add(y) if i == 0 else g.add(y, y)
+                total: Shape | None = None
+                for op, source in node:
+                    y = edge(values[int(source)], op)
+                    if total is None and not first_adds:
+                        total = y
+                    else:
+                        total = g.add(y) if total is None else g.add(total, y)
+                assert total is not None
+                values.append(total)
+            x = values[-1]
     x = g.unary(g.batchnorm(x), "relu")
     g.linear(10, g.global_avgpool(x))
     return g.kernels
@@ -135,9 +148,11 @@ FBNET_BLOCKS = ("k3_e1", "k3_e1_g2", "k3_e3", "k3_e6", "k5_e1", "k5_e1_g2", "k5_
 FBNET_STAGES = ((1, 16, 1), (4, 24, 1), (4, 32, 2), (4, 64, 2), (4, 112, 1), (4, 184, 2), (1, 352, 1))
 
 
-def fbnet_kernels(op_indices: Sequence[int], batch_size: int) -> list[Kernel]:
+def fbnet_kernels(
+    op_indices: Sequence[int], batch_size: int, *, graph: EagerGraph | None = None
+) -> list[Kernel]:
     """An FBNet (CIFAR-100 variant, 32×32): 22 blocks chosen from `FBNET_BLOCKS`."""
-    g = EagerGraph()
+    g = graph or EagerGraph()
     x: Shape = g.conv_bn((batch_size, 3, 32, 32), 16, 3, act="relu")
     layers = [(c, s if i == 0 else 1) for n, c, s in FBNET_STAGES for i in range(n)]
     for (channels, stride), index in zip(layers, op_indices, strict=True):
@@ -191,13 +206,14 @@ def ofa_mobilenet_v3_kernels(
     *,
     width: float = 1.2,
     composed_activations: bool = False,
+    graph: EagerGraph | None = None,
 ) -> list[Kernel]:
     """A once-for-all MobileNetV3: five stages of up to four blocks.
 
     With `composed_activations` hardswish is x · relu6(x + 3) / 6 in four kernels, as the release writes it;
     otherwise it is the one kernel that frameworks have today.
     """
-    g = _OfaGraph(composed_activations)
+    g = graph or _OfaGraph(composed_activations)
     widths = [_divisible(c * width) for c in (16, 16, 24, 40, 80, 112, 160, 960, 1280)]
     x: Shape = g.conv_bn((batch_size, 3, resolution, resolution), widths[0], 3, 2, act="hardswish")
     y = g.conv_bn(x, x[1], 3, 1, groups=x[1], act="relu")
