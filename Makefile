@@ -1,6 +1,10 @@
-# make demo   set up, then the whole job on scikit-learn's digits
-# make test   set up, then the tests
-# make lint   set up, then ruff and mypy
+# make demo    set up, then the whole job on scikit-learn's digits
+# make test    set up, then the tests
+# make lint    set up, then ruff and mypy
+# make setup   only the set-up: .venv with the project and everything that it needs
+# make clean   remove what make made
+#
+# Another Python than python3: make PYTHON=/path/to/python3.12 …
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -11,12 +15,12 @@ DEMO   := runs/demo
 .PHONY: help setup demo test lint clean
 
 help:
-	@sed -n 's/^# //p' Makefile
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 setup: $(STAMP)
 
 $(STAMP): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 11) and f"Python 3.11 or newer is needed, $(PYTHON) is {v}; name another with: make PYTHON=/path/to/python3.12")'
 	@echo "== creating $(VENV) and installing dsonas-hw with everything it needs (some GB, a few minutes)"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -27,7 +31,7 @@ demo: $(STAMP)
 	@echo "== the whole job on scikit-learn's digits: profile this machine, search under a budget, retrain,"
 	@echo "== export, measure, report; about three minutes on two cores"
 	@rm -rf $(DEMO)
-	$(BIN)/dsonas-hw run --dataset digits --budget mac=150k,latency=0.1ms --out $(DEMO)
+	$(BIN)/dsonas-hw run --dataset digits --budget mac=150k,latency=0.2ms --out $(DEMO)
 	@echo "== done: open $(DEMO)/report.html; the verdict is in $(DEMO)/validation.json"
 
 test: $(STAMP)
@@ -40,4 +44,4 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist *.egg-info $(DEMO)
