@@ -15,6 +15,8 @@ EXIT_NO = 1
 """The answer is no: a budget is missed."""
 EXIT_ESTIMATED = 3
 """Only an estimate was possible."""
+EXIT_INTERRUPTED = 130
+"""Stopped by Ctrl-C or SIGTERM; it can go on."""
 
 
 def json_option(function: F) -> F:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dsonas_hw.cli.common import EXIT_NO, json_option, leave, print_json, say
+from dsonas_hw.cli.common import EXIT_INTERRUPTED, EXIT_NO, json_option, leave, print_json, say
 from dsonas_hw.cli.options import parse_settings
 from dsonas_hw.cli.progress import progress_bar
 
@@ -52,7 +52,10 @@ def command(
         return
     if name is None:
         raise click.UsageError("name a study or a .yaml file; --list shows what is there")
+    from dsonas_hw.study.check import check_study
+
     study = load_study(name, parse_settings(settings))
+    check_study(study)
     if dry_run:
         for job in study.jobs:
             click.echo(f"{job.name}  ({', '.join(job.budgets)})")
@@ -63,8 +66,12 @@ def command(
     path = out or Path("studies") / study.file.name
     num_workers = workers or os.cpu_count() or 1
     say(f"study directory: {path}; {len(study.jobs)} jobs, {num_workers} at a time")
-    with progress_bar("study") as report:
-        failures = run_jobs(path, study.jobs, num_workers=num_workers, report=report)
+    try:
+        with progress_bar("study") as report:
+            failures = run_jobs(path, study.jobs, num_workers=num_workers, report=report)
+    except KeyboardInterrupt:
+        say("interrupted; what is done is kept, and the same command goes on")
+        leave(EXIT_INTERRUPTED)
     rows = save_tables(path, study)
     if as_json:
         from dataclasses import asdict

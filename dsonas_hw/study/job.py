@@ -6,8 +6,12 @@ that was killed goes on from its checkpoint; a finished one is never run again.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import stat
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.path import Derived, PathPoint, derive_architecture, load_path
 from dsonas_hw.stages import save_architecture, search_path
+from dsonas_hw.study.codesign_job import KINDS, open_run
 from dsonas_hw.task import Task, load_data, prepare_task, space_of_config
 
 RESULT = "result.json"
@@ -36,18 +41,14 @@ def run_job(path: Path) -> dict[str, Any]:
         result: dict[str, Any] = read_json(path / RESULT)
         return result
     job = read_json(path / DESCRIPTION)
+    if job["kind"] in KINDS:
+        result = KINDS[job["kind"]](path, job)
+        write_json(path / RESULT, result)
+        return result
     config = build_config({**job["config"], "budget": job["budgets"] if job["kind"] != "search" else []})
     result = _search(path, job, config) if job["kind"] == "search" else _train(path, job, config)
     write_json(path / RESULT, result)
     return result
-
-
-def _open(path: Path, config: RunConfig) -> tuple[RunDirectory, bool]:
-    """The job's run directory `path/run`, and whether it was begun before."""
-    run = RunDirectory(path / "run")
-    begun = run.config_path.exists()
-    run.create(config, resume=begun)
-    return run, begun
 
 
 def _search(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
@@ -56,9 +57,10 @@ def _search(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any
     tightest = _tightest(config, space, [parse_budgets([text]) for text in job["budgets"]])
     config = config.model_copy(update={"budget": tuple(f"{b.name}={_exact(b)}" for b in tightest)})
     task = prepare_task(config, space)
-    run, begun = _open(path, config)
+    run, begun = open_run(path, config)
+    pretrained = RunDirectory(path.parent / job["needs"] / "run") if job["needs"] else None
     with run.lock():
-        result = search_path(run, task, load_data(config), resume=begun)
+        result = search_path(run, task, load_data(config), resume=begun, pretrained=pretrained)
     return {
         "num_points": result.num_points, "ratio": result.ratio, "has_landed": result.has_landed,
         "seconds": result.seconds,
@@ -85,7 +87,7 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
     from dsonas_hw.train.retrain import retrain
 
     task = prepare_task(config, space_of_config(config))
-    run, begun = _open(path, config)
+    run, begun = open_run(path, config)
     with run.lock():
         if job["kind"] == "searched":
             search = RunDirectory(path.parent / job["needs"] / "run")
@@ -94,6 +96,7 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
             points = _random_points(task, seed=job["seed"], index=job["index"])
         derived = derive_architecture(points, task.budgets, task.target)
         save_architecture(run, derived, task.budgets)
+        measured_ms = _measure(path, config, derived) if job["measure"] else None
         dataset = load_data(config)
         trained = retrain(
             run, config, derived.architecture, dataset, device=resolve_train_device(config.train_on),
@@ -107,7 +110,7 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
         "ratio": derived.ratio,
         "costs": derived.costs.to_dict(),
         "architecture": derived.architecture.to_json()["blocks"],
-        "latency_measured_ms": _measure(path, config, derived) if job["measure"] else None,
+        "latency_measured_ms": measured_ms,
     }
     return result
 
@@ -153,8 +156,20 @@ def _measure(path: Path, config: RunConfig, derived: Derived) -> float:
     return measured
 
 
+def _stop_with_scheduler() -> None:
+    """Stop, as by SIGTERM, when the scheduler is gone: then its end of our stdin closes."""
+
+    def watch() -> None:
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=watch, daemon=True).start()
+
+
 def main() -> None:
     """Entry of the worker process: exit 0 done, 2 a user's mistake (its line on stderr)."""
+    _stop_with_scheduler()
     try:
         run_job(Path(sys.argv[1]))
     except UserError as error:

@@ -1,22 +1,25 @@
 """Runs the jobs of a study in worker processes; what is finished is never run again.
 
-A job that dies (killed, out of memory) is tried again, a job that fails by a user's mistake is not. The
-study goes on with what does not need it.
+A job that dies (killed, out of memory) is tried again and goes on from its checkpoint; a job that fails by a
+user's mistake is not. The study goes on with whatever does not need it. Stopped (Ctrl-C, SIGTERM), the
+scheduler lets every worker write a checkpoint; killed, its workers notice and do the same.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from dsonas_hw.errors import RunError
 from dsonas_hw.files import read_json, write_json
+from dsonas_hw.study.engine import LOG, WORKER, Engine, LocalEngine, Worker
 from dsonas_hw.study.job import DESCRIPTION, RESULT
 from dsonas_hw.study.spec import Job
 
@@ -24,6 +27,7 @@ MAX_TRIES = 3
 POLL_S = 0.2
 
 Report = Callable[[int, int, str], None]
+"""Called as (jobs done, jobs in all, names of those that run)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,99 +38,155 @@ class JobFailure:
     reason: str
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Running:
     job: Job
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
+    worker: Worker
 
 
-def job_directory(study: Path, job: Job) -> Path:
-    return study / "jobs" / job.name
+def job_directory(study: Path, name: str) -> Path:
+    return study / "jobs" / name
 
 
-def is_done(study: Path, job: Job) -> bool:
-    return (job_directory(study, job) / RESULT).exists()
+def is_done(study: Path, name: str) -> bool:
+    return (job_directory(study, name) / RESULT).exists()
 
 
 def run_jobs(
-    study: Path, jobs: Sequence[Job], *, num_workers: int, report: Report | None = None
+    study: Path,
+    jobs: Sequence[Job],
+    *,
+    num_workers: int,
+    report: Report | None = None,
+    engine: Engine | None = None,
+    command: Sequence[str] = WORKER,
 ) -> list[JobFailure]:
     """Run every job that is not done, at most `num_workers` at a time. Returns what failed.
 
+    engine: where they run; None = in processes of this machine. command: does the job whose directory is its
+    last argument.
+
     Raises:
-        RunError: a job of that name exists with another configuration.
+        RunError: a job of that name exists with another configuration; another process runs this study.
+        KeyboardInterrupt: stopped by a signal; called again, it goes on.
     """
+    _describe(study, jobs)
+    with _only_process(study), _interrupted_by_sigterm():
+        return _Scheduler(
+            study, jobs, num_workers, report or (lambda *_: None), engine or LocalEngine(), command
+        ).run()
+
+
+class _Scheduler:
+    def __init__(
+        self,
+        study: Path,
+        jobs: Sequence[Job],
+        num_workers: int,
+        report: Report,
+        engine: Engine,
+        command: Sequence[str],
+    ) -> None:
+        self.study, self.jobs, self.num_workers = study, jobs, num_workers
+        self.report, self.engine, self.command = report, engine, command
+        self.waiting = [job for job in jobs if not is_done(study, job.name)]
+        self.running: list[_Running] = []
+        self.tries = dict.fromkeys((job.name for job in self.waiting), 0)
+        self.failed: dict[str, JobFailure] = {}
+        self.num_done = len(jobs) - len(self.waiting)
+
+    def run(self) -> list[JobFailure]:
+        try:
+            while self.waiting or self.running:
+                for running in list(self.running):
+                    if (code := running.worker.poll()) is not None:
+                        self._end(running, code)
+                # What runs alone comes last: it waits until the others have ended.
+                for job in sorted(self.waiting, key=lambda job: job.exclusive):
+                    self._start_or_skip(job)
+                names = ", ".join(running.job.name for running in self.running)
+                self.report(self.num_done, len(self.jobs), names)
+                if self.running:
+                    time.sleep(POLL_S)
+        finally:
+            for running in self.running:
+                running.worker.terminate()
+            for running in self.running:
+                running.worker.wait()
+        return list(self.failed.values())
+
+    def _start_or_skip(self, job: Job) -> None:
+        if job.needs in self.failed:
+            self.waiting.remove(job)
+            self.failed[job.name] = JobFailure(name=job.name, reason=f"needs {job.needs}, which failed")
+        elif self._has_room(job) and (job.needs is None or is_done(self.study, job.needs)):
+            self.waiting.remove(job)
+            self.tries[job.name] += 1
+            folder = job_directory(self.study, job.name)
+            self.running.append(_Running(job=job, worker=self.engine.start(job, folder, self.command)))
+
+    def _has_room(self, job: Job) -> bool:
+        if any(running.job.exclusive for running in self.running):
+            return False
+        return len(self.running) < (1 if job.exclusive else self.num_workers)
+
+    def _end(self, running: _Running, code: int) -> None:
+        job = running.job
+        self.running.remove(running)
+        if is_done(self.study, job.name):
+            self.num_done += 1
+        elif code not in (0, 1, 2) and self.tries[job.name] < MAX_TRIES:
+            self.waiting.append(job)
+        else:
+            words = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+            if code in (0, 1, 2):
+                words = _last_line(job_directory(self.study, job.name) / LOG) or words
+            self.failed[job.name] = JobFailure(name=job.name, reason=words)
+
+
+def _describe(study: Path, jobs: Sequence[Job]) -> None:
+    """Write what each job is to do, or check that it is the same as before; all or nothing."""
+    new = []
     for job in jobs:
-        _describe(study, job)
-    waiting = [job for job in jobs if not is_done(study, job)]
-    tries = dict.fromkeys((job.name for job in waiting), 0)
-    failed: dict[str, JobFailure] = {}
-    running: list[_Running] = []
-    try:
-        while waiting or running:
-            for job in list(waiting):
-                if job.needs in failed:
-                    waiting.remove(job)
-                    failed[job.name] = JobFailure(name=job.name, reason=f"needs {job.needs}, which failed")
-                elif len(running) < num_workers and _is_ready(study, job, jobs):
-                    waiting.remove(job)
-                    tries[job.name] += 1
-                    running.append(_start(study, job))
-            for entry in [r for r in running if r.process.poll() is not None]:
-                running.remove(entry)
-                entry.log.close()
-                job = entry.job
-                if is_done(study, job):
-                    continue
-                reason = _last_line(job_directory(study, job) / "log.txt")
-                died = entry.process.returncode < 0 or entry.process.returncode not in (0, 1, 2)
-                if died and tries[job.name] < MAX_TRIES:
-                    waiting.append(job)
-                else:
-                    failed[job.name] = JobFailure(
-                        name=job.name, reason=reason or f"exit code {entry.process.returncode}"
-                    )
-            if report is not None:
-                done = sum(is_done(study, job) for job in jobs)
-                report(done, len(jobs), ", ".join(r.job.name for r in running))
-            time.sleep(POLL_S)
-    finally:
-        for entry in running:
-            entry.process.terminate()
-        for entry in running:
-            entry.process.wait()
-            entry.log.close()
-    return list(failed.values())
-
-
-def _describe(study: Path, job: Job) -> None:
-    """Write job.json, or check that it is this job's."""
-    path = job_directory(study, job) / DESCRIPTION
-    if path.exists():
-        if read_json(path) != job.to_json():
+        path = job_directory(study, job.name) / DESCRIPTION
+        if not path.exists():
+            new.append((path, job))
+        elif read_json(path) != job.to_json():
             raise RunError(
                 f"{study} holds a study whose job {job.name} has another configuration; choose another --out"
             )
-        return
-    write_json(path, job.to_json())
-
-
-def _is_ready(study: Path, job: Job, jobs: Sequence[Job]) -> bool:
-    return job.needs is None or any(is_done(study, other) for other in jobs if other.name == job.needs)
-
-
-def _start(study: Path, job: Job) -> _Running:
-    folder = job_directory(study, job)
-    log = open(folder / "log.txt", "ab")  # noqa: SIM115  closed when the job ends
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "dsonas_hw.study.job", str(folder)],
-        stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
-    )  # fmt: skip
-    return _Running(job=job, process=process, log=log)
+    for path, job in new:
+        write_json(path, job.to_json())
 
 
 def _last_line(path: Path) -> str:
     lines = path.read_text("utf-8", errors="replace").strip().splitlines() if path.exists() else []
     return lines[-1][:500] if lines else ""
+
+
+@contextmanager
+def _only_process(study: Path) -> Iterator[None]:
+    try:
+        with FileLock(str(study / ".lock"), timeout=0):
+            yield
+    except Timeout:
+        raise RunError(f"another process runs the study in {study}; wait for it, or choose --out") from None
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """SIGTERM and a closed terminal stop the study as Ctrl-C does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signals = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    previous = [(number, signal.signal(number, interrupt)) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in previous:
+            signal.signal(number, handler)

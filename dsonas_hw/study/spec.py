@@ -23,7 +23,10 @@ from dsonas_hw.budget import parse_budgets
 from dsonas_hw.config import build_config, load_config_file, load_preset, overlay, parse_yaml
 from dsonas_hw.errors import UserError, closest
 
-JobKind = Literal["search", "searched", "random"]
+JobKind = Literal["pretrain", "search", "derive", "train", "measure", "searched", "random"]
+"""`searched` and `random` derive (or draw) and train in one; the others are of a co-design study."""
+RANDOM = "random"
+"""Variant of the random architectures."""
 MAX_JOBS = 10_000
 
 
@@ -40,9 +43,9 @@ class StudyFile(BaseModel):
     """Name → configuration laid over the base."""
     grid: dict[str, list[Any]] = {}
     """Dotted configuration field → values; every combination is a variant."""
-    budgets: list[str]
+    budgets: list[str] = Field(min_length=1)
     """Each one budget or a comma list."""
-    seeds: list[int] = [0]
+    seeds: list[int] = Field(default=[0], min_length=1)
     random: int = Field(default=0, ge=0, le=1000)
     """Random architectures for each budget and seed, drawn from the first variant's space."""
     search_per_budget: bool = False
@@ -53,7 +56,7 @@ class StudyFile(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One search or one training; its directory is `jobs/<name>` of the study's."""
+    """One piece of work, e.g. a search; its directory is `jobs/<name>` of the study's."""
 
     name: str
     kind: JobKind
@@ -62,16 +65,20 @@ class Job:
     seed: int
     config: Mapping[str, Any]
     needs: str | None = None
-    """Name of the search whose path it uses."""
+    """Name of the job whose outcome it uses: the search's path, the pretraining's supernet, …"""
     index: int = 0
     """Number of the random architecture."""
     measure: bool = False
+    devices: tuple[str, ...] = ()
+    """Whose latency is predicted too (derive)."""
+    exclusive: bool = False
+    """Measures this machine: runs here, and alone."""
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "kind": self.kind, "variant": self.variant, "budgets": list(self.budgets),
             "seed": self.seed, "config": dict(self.config), "needs": self.needs, "index": self.index,
-            "measure": self.measure,
+            "measure": self.measure, "devices": list(self.devices), "exclusive": self.exclusive,
         }  # fmt: skip
 
 
@@ -125,49 +132,68 @@ def expand(file: StudyFile) -> Study:
     """
     for text in file.budgets:
         parse_budgets([text])
-    preset = str(file.base.get("preset", "digits"))
-    base = overlay(load_preset(preset), file.base)
     jobs: list[Job] = []
     variants = _variants(file)
     for (variant, changes), seed in itertools.product(variants.items(), file.seeds):
-        config = overlay(overlay(base, changes), {"seed": seed, "preset": preset})
-        build_config({**config, "budget": []}, origin=f"study {file.name}, variant {variant}")
+        common: dict[str, Any] = {
+            "variant": variant, "seed": seed, "config": _config(file, variant, changes, seed),
+        }  # fmt: skip
         searches = [(text,) for text in file.budgets] if file.search_per_budget else [tuple(file.budgets)]
         for budgets in searches:
-            suffix = f"-{_slug(budgets[0])}" if file.search_per_budget else ""
-            search = f"search-{_slug(variant)}-s{seed}{suffix}"
-            common: dict[str, Any] = {"variant": variant, "seed": seed, "config": config}
+            suffix = f"-{slug(budgets[0])}" if file.search_per_budget else ""
+            search = f"search-{slug(variant)}-s{seed}{suffix}"
             jobs.append(Job(name=search, kind="search", budgets=budgets, **common))
             for text in budgets:
                 jobs.append(
                     Job(
-                        name=f"{_slug(variant)}-{_slug(text)}-s{seed}-searched", kind="searched",
+                        name=f"{slug(variant)}-{slug(text)}-s{seed}-searched", kind="searched",
                         budgets=(text,), needs=search, measure=file.measure, **common,
                     )
                 )  # fmt: skip
-    first = next(iter(variants))
-    for seed, text, index in itertools.product(file.seeds, file.budgets, range(file.random)):
-        config = overlay(overlay(base, variants[first]), {"seed": seed, "preset": preset})
-        jobs.append(
-            Job(
-                name=f"random-{_slug(text)}-s{seed}-{index + 1}", kind="random", variant="random",
-                budgets=(text,), seed=seed, config=config, index=index, measure=file.measure,
-            )
-        )  # fmt: skip
+    first, changes = next(iter(variants.items()))
+    for seed in file.seeds:
+        config = _config(file, first, changes, seed)
+        for text, index in itertools.product(file.budgets, range(file.random)):
+            jobs.append(
+                Job(
+                    name=f"random-{slug(text)}-s{seed}-{index + 1}", kind="random", variant=RANDOM,
+                    budgets=(text,), seed=seed, config=config, index=index, measure=file.measure,
+                )
+            )  # fmt: skip
     if len(jobs) > MAX_JOBS:
         raise UserError(f"study {file.name} has {len(jobs)} jobs, more than {MAX_JOBS}; make it smaller")
     names = [job.name for job in jobs]
     if len(set(names)) != len(names):
-        raise UserError(f"study {file.name}: two variants, budgets or seeds have the same name")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(
+            f"study {file.name}: two variants, budgets or seeds make the same job {twice}; rename one"
+        )
     order = {"search": 0, "searched": 1, "random": 1}
     return Study(file=file, jobs=tuple(sorted(jobs, key=lambda job: order[job.kind])))
+
+
+def _config(file: StudyFile, variant: str, changes: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """The checked configuration of a variant, without its budget."""
+    origin = f"study {file.name}, variant {variant}"
+    asked = overlay(file.base, changes)
+    for key in ("seed", "budget"):
+        if key in asked:
+            raise UserError(f"{origin}: {key} is no field of a variant; list it under {key}s of the study")
+    asked.setdefault("preset", "digits")
+    config = overlay(load_preset(str(asked["preset"])), {**asked, "seed": seed})
+    build_config(config, origin=origin)
+    return config
 
 
 def _variants(file: StudyFile) -> dict[str, dict[str, Any]]:
     if file.variants and file.grid:
         raise UserError(f"study {file.name}: give variants or a grid, not both")
+    if RANDOM in file.variants:
+        raise UserError(f"study {file.name}: a variant cannot be called {RANDOM}, as the baseline is")
     if not file.grid:
         return file.variants or {"searched": {}}
+    if empty := [key for key, values in file.grid.items() if not values]:
+        raise UserError(f"study {file.name}: grid field {empty[0]} has no values")
     variants: dict[str, dict[str, Any]] = {}
     for values in itertools.product(*file.grid.values()):
         changes: dict[str, Any] = {}
@@ -181,5 +207,6 @@ def _variants(file: StudyFile) -> dict[str, dict[str, Any]]:
     return variants
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")
+def slug(text: str) -> str:
+    """A part of a file name; short, since several make up one."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")[:64]

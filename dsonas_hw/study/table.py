@@ -43,9 +43,9 @@ def collect_results(path: Path, study: Study) -> list[dict[str, Any]]:
     """The results of all finished trainings, with what they belong to."""
     return [
         {"job": job.name, "variant": job.variant, "budget": job.budgets[0], "seed": job.seed,
-         **read_json(job_directory(path, job) / RESULT)}
+         **read_json(job_directory(path, job.name) / RESULT)}
         for job in study.jobs
-        if job.kind != "search" and is_done(path, job)
+        if job.kind != "search" and is_done(path, job.name)
     ]  # fmt: skip
 
 

@@ -1,0 +1,36 @@
+"""What of a study would fail later is refused before anything runs."""
+
+from __future__ import annotations
+
+from dsonas_hw.config import build_config
+from dsonas_hw.errors import DeviceError, UserError
+from dsonas_hw.study.spec import Study
+from dsonas_hw.task import prepare_task, space_of_config
+
+
+def check_study(study: Study) -> None:
+    """Check the space, the budgets and the target of every variant.
+
+    Raises:
+        UserError: names the variant and what is wrong: budgets that no network meets, a device without a
+            profile, or one that is to be measured and is not here.
+    """
+    seen = set()
+    for job in study.jobs:
+        if job.kind != "searched" or (job.variant, job.budgets) in seen:
+            continue
+        seen.add((job.variant, job.budgets))
+        config = build_config({**job.config, "budget": list(job.budgets)})
+        try:
+            prepare_task(config, space_of_config(config))
+            if job.measure:
+                _check_is_here(config.target.device)
+        except UserError as error:
+            raise type(error)(f"study {study.file.name}, variant {job.variant}: {error}") from None
+
+
+def _check_is_here(device: str) -> None:
+    from dsonas_hw.device.detect import detect_devices
+
+    if detect_devices().find(device) is None:
+        raise DeviceError(f"{device} is not here, so latency cannot be measured; set measure: false")

@@ -1,0 +1,134 @@
+"""The jobs that only a co-design study has: pretrain, derive, train, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsonas_hw.config import RunConfig, build_config
+from dsonas_hw.errors import UserError
+from dsonas_hw.files import write_json
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.task import load_data, prepare_task, space_of_config, target_costs
+
+if TYPE_CHECKING:
+    from dsonas_hw.architecture.architecture import Architecture
+
+MEASUREMENT = "measurement.json"
+
+
+def pretrain(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """The supernet that every search of this seed starts from."""
+    from dsonas_hw.search.pretraining import pretraining_config
+    from dsonas_hw.stages import pretrain_supernet
+
+    config = pretraining_config(build_config(job["config"]))
+    task = prepare_task(config, space_of_config(config))
+    run, begun = open_run(path, config)
+    with run.lock():
+        pretrain_supernet(run, task, load_data(config), resume=begun)
+    return {}
+
+
+def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """The network of a device and a budget; on a device that is here its latency is measured until it fits."""
+    from dsonas_hw.architecture.architecture import complete_architecture
+    from dsonas_hw.device.lock import exclusive_device
+    from dsonas_hw.run import derive_measured
+    from dsonas_hw.stages import save_architecture
+    from dsonas_hw.train.weights import architecture_hash
+
+    config = build_config({**job["config"], "budget": job["budgets"]})
+    task = prepare_task(config, space_of_config(config))
+    search = RunDirectory(path.parent / job["needs"] / "run")
+    with exclusive_device(config.target.device):
+        derived = derive_measured(search, task, say=print)
+    run, _ = open_run(path, config)
+    save_architecture(run, derived, task.budgets)
+    complete = complete_architecture(task.space, width=derived.architecture.width)
+    return {
+        "network": architecture_hash(derived.architecture),
+        "architecture": derived.architecture.to_json(),
+        "costs": derived.costs.to_dict(),
+        "relative_flops": derived.costs.flops / task.target.costs(complete).flops,
+        "ratio": derived.ratio,
+        "ratio_before_fit": derived.ratio_before_fit,
+        "predicted": {d: predict(derived.architecture, config, d) for d in job["devices"]},
+    }
+
+
+def predict(architecture: Architecture, config: RunConfig, device: str) -> dict[str, Any]:
+    """Latency of a network on a device, as its profile (or estimate) tells it."""
+    from dsonas_hw.architecture.lower import lower
+
+    target = config.target.model_copy(update={"device": device})
+    model = target_costs(target, needs_latency=True).latency_model
+    assert model is not None
+    found = model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse))
+    return {
+        "latency_ms": found.latency_ms, "latency_ms_low": found.latency_ms_low,
+        "latency_ms_high": found.latency_ms_high, "source": found.source,
+    }  # fmt: skip
+
+
+def train(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """One distinct network, from scratch."""
+    from dsonas_hw.train.loop import resolve_train_device
+    from dsonas_hw.train.retrain import retrain
+
+    config = build_config(job["config"])
+    run, begun = open_run(path, config)
+    architecture = needed_architecture(path, job)
+    write_json(run.architecture_path, architecture.to_json())
+    with run.lock():
+        trained = retrain(
+            run, config, architecture, load_data(config), device=resolve_train_device(config.train_on),
+            resume=begun,
+        )  # fmt: skip
+    return {"test_accuracy": trained.test_accuracy, "seconds": trained.seconds}
+
+
+def measure(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """One network on one device that is here: latency, and energy if the device tells."""
+    from dsonas_hw.architecture.onnx import build_onnx
+    from dsonas_hw.deploy.measure import measure_on_target
+    from dsonas_hw.device.lock import exclusive_device
+    from dsonas_hw.profile.measurement import quantile
+
+    config = build_config(job["config"])
+    model = build_onnx(needed_architecture(path, job), batch_size=config.target.batch_size)
+    with exclusive_device(config.target.device):
+        found = measure_on_target(model.SerializeToString(), config.target)
+    if found is None:
+        raise UserError(f"{config.target.device} is no longer here: its latency cannot be measured")
+    samples: Sequence[float] = found.latency.quiet_samples_ms
+    write_json(path / MEASUREMENT, {"samples_ms": list(found.latency.samples_ms)})
+    return {
+        "latency_ms": found.latency.latency_ms,
+        "latency_ms_low": quantile(samples, 0.05),
+        "latency_ms_high": quantile(samples, 0.95),
+        "energy_mj": found.energy.energy_mj if found.energy else None,
+        "num_samples": len(samples),
+        "remarks": list(found.latency.remarks),
+        "runtime": found.runtime,
+        "versions": dict(found.versions),
+    }
+
+
+def needed_architecture(path: Path, job: dict[str, Any]) -> Architecture:
+    """The architecture that the derivation found which this job needs."""
+    from dsonas_hw.stages import load_architecture
+
+    return load_architecture(RunDirectory(path.parent / job["needs"] / "run"))[0]
+
+
+def open_run(path: Path, config: RunConfig) -> tuple[RunDirectory, bool]:
+    """The job's run directory `path/run`, and whether it was begun before."""
+    run = RunDirectory(path / "run")
+    begun = run.config_path.exists()
+    run.create(config, resume=begun)
+    return run, begun
+
+
+KINDS = {"pretrain": pretrain, "derive": derive, "train": train, "measure": measure}

@@ -1,0 +1,70 @@
+"""Where the jobs of a study run: processes of this machine, or (see `ray_engine`) of a Ray cluster.
+
+An engine starts `command FOLDER`, its output appended to FOLDER/log.txt. Whatever starts it keeps a pipe to
+the job's stdin open; when that closes, the job writes a checkpoint and ends, so none outlives its study.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from dsonas_hw.study.spec import Job
+
+LOG = "log.txt"
+WORKER = (sys.executable, "-m", "dsonas_hw.study.job")
+GONE = -9
+"""Exit code of a job whose worker is gone, as if it had been killed."""
+
+
+class Worker(Protocol):
+    """One job that runs."""
+
+    def poll(self) -> int | None:
+        """Its exit code, -N when signal N killed it; None while it runs."""
+        ...
+
+    def terminate(self) -> None:
+        """Ask it to write a checkpoint and end."""
+        ...
+
+    def wait(self) -> int: ...
+
+
+class Engine(Protocol):
+    """Starts jobs."""
+
+    def start(self, job: Job, folder: Path, command: Sequence[str]) -> Worker:
+        """Run `command folder`."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds; its workers have ended."""
+        ...
+
+
+def start_process(folder: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
+    """A job in a process of its own, in a session of its own: the terminal's Ctrl-C does not reach it, and
+    the scheduler passes it on as one SIGTERM."""
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    with open(folder / LOG, "ab") as log:
+        return subprocess.Popen(
+            [*command, str(folder)],
+            stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment,
+            start_new_session=True,
+        )  # fmt: skip
+
+
+class LocalEngine:
+    """Processes of this machine."""
+
+    def start(self, job: Job, folder: Path, command: Sequence[str]) -> Worker:
+        return start_process(folder, command)
+
+    def close(self) -> None:
+        """Nothing is held."""
