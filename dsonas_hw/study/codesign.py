@@ -1,7 +1,7 @@
 """Co-design: which network for which device under which budget, and what it costs on the other devices.
 
-    pretrain once ─▶ search per device ─▶ derive per device × budget ─▶ train each distinct network once
-                                                                    └─▶ measure it on every device that is here
+    pretrain once ─▶ search per device ─▶ derive per device × budget ─┬─▶ train each distinct network once
+                                                                      └─▶ measure it on devices that are here
 
 A network that two devices or budgets agree on is one network. Its costs on all devices are predicted when it
 is derived; so a device that is absent has a column too, marked as estimated.
@@ -26,7 +26,6 @@ from dsonas_hw.study.scheduler import is_done, job_directory
 from dsonas_hw.study.spec import Job, slug
 
 SPECIFICATION = "codesign.json"
-SCHEMA = 1
 MAX_PAIRS = 1000
 
 
@@ -60,7 +59,7 @@ class Codesign(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA
+    schema_version: Literal[1] = 1
     name: str = "codesign"
     devices: tuple[StudyDevice, ...] = Field(min_length=1)
     budgets: tuple[str, ...] = Field(min_length=1)
@@ -128,7 +127,8 @@ def plan_codesign(
     base = overlay(config, {"budget": []})
     found = _look_up(devices, base)
     space = space_of_config(build_config(base))
-    skipped, reasons = [], {}
+    skipped: list[Pair] = []
+    reasons: dict[str, str] = {}
     for device, budget in itertools.product(found, budgets):
         run = build_config(overlay(base, {"target": {"device": device.name}, "budget": [budget]}))
         try:

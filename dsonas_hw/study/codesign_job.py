@@ -32,7 +32,7 @@ def pretrain(path: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """The network of a device and a budget; on a device that is here its latency is measured until it fits."""
+    """The network of a device and a budget; on a device that is here it is measured until it fits."""
     from dsonas_hw.architecture.architecture import complete_architecture
     from dsonas_hw.device.lock import exclusive_device
     from dsonas_hw.run import derive_measured
