@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.errors import UserError, closest
 
+Adaptive = Literal["none", "block", "operation", "release-flops", "release-mac"]
+
 MAX_CONFIG_BYTES = 1_000_000
 MAX_YAML_DEPTH = 50
 """Brackets within brackets; reading them takes time by the square of their depth."""
@@ -65,16 +67,21 @@ class SearchConfig(_Section):
     epochs: int = Field(default=120, ge=1)
     batch_size: int = Field(default=128, ge=2)
     lr: float = Field(default=0.1, gt=0)
+    pretrain_lr: float | None = Field(default=None, gt=0)
+    """Of W in pretraining; None = `lr`."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=3e-4, ge=0)
+    free_bn_scale: bool = False
+    """Learn the batch norms' scale in stem, block outputs and head, as the authors' release does; the paper
+    fixes it to one everywhere."""
     lam_lr: float = Field(default=0.1, gt=0)
     lam_momentum: float = Field(default=0.9, ge=0, lt=1)
     gamma: float = Field(default=1e-3, gt=0)
     """The λ's L1 weight; with the controller, where it starts."""
     gamma_control: bool = True
     """Scale γ so that the cost reaches the tightest budget when the schedule ends."""
-    adaptive: Literal["none", "block", "operation"] = "operation"
-    """γ by block cost (Eq. 9), by operation cost (Eq. 10), or plain."""
+    adaptive: Adaptive = "operation"
+    """γ by block cost (Eq. 9), by operation cost (Eq. 10), plain, or by the release's own constants."""
     adaptive_cost: Literal["flops", "mac", "latency"] = "mac"
     w_steps: int = Field(default=1, ge=1)
     """Steps on W for each step on λ."""

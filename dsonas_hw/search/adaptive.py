@@ -1,8 +1,6 @@
-"""γ for every λ of the supernet, from the costs of what is alive (Eq. 9, Eq. 10)."""
+"""γ for every λ of the supernet, from the costs of what is alive: Eq. 9, Eq. 10, or as in the release."""
 
 from __future__ import annotations
-
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,9 +8,9 @@ from torch import Tensor
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture
 from dsonas_hw.architecture.costs import CostName, TargetCosts
 from dsonas_hw.architecture.graph import BlockSegment, list_segments
+from dsonas_hw.config import Adaptive
 from dsonas_hw.cost.gamma import adaptive_gamma_per_block, adaptive_gamma_per_operation
-
-Adaptive = Literal["none", "block", "operation"]
+from dsonas_hw.search.release_gamma import release_flops_gamma, release_mac_gamma
 
 
 def relative_gamma(
@@ -29,6 +27,12 @@ def relative_gamma(
     shape = (space.num_lambda_sets, len(space.edges))
     if adaptive == "none":
         return torch.ones(shape)
+    if adaptive == "release-mac":
+        return torch.tensor(release_mac_gamma(space)).expand(shape).clone()
+    if adaptive == "release-flops":
+        sets = architecture.blocks[: space.num_lambda_sets]
+        per_set = torch.tensor([release_flops_gamma(space, block) for block in sets])
+        return per_set[:, None].expand(shape).clone()
     blocks = _block_segments(architecture)
     if adaptive == "block":
         complete = _block_segments(complete_architecture(space, width=architecture.width))

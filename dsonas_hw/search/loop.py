@@ -87,8 +87,8 @@ class Search:
         self.device = resolve_train_device(config.train_on)
         self.width = config.retrain.width or choose_width(space, budgets, target)
         seed_everything(config.seed)
-        self.supernet = Supernet(space).to(self.device)
         cfg = config.search
+        self.supernet = Supernet(space, free_bn_scale=cfg.free_bn_scale).to(self.device)
         self.w_optimizer = torch.optim.SGD(
             self.supernet.weights(), lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.momentum > 0,
             weight_decay=cfg.weight_decay,
@@ -188,6 +188,8 @@ class Search:
     def _run_epoch(self, stop: StopSignal) -> None:
         cfg, net = self.config.search, self.supernet
         net.train()
+        for group in self.w_optimizer.param_groups:
+            group["lr"] = (cfg.pretrain_lr if self.is_pretraining else None) or cfg.lr
         w_steps = 1 if self.is_pretraining else cfg.w_steps
         num_iterations = len(self.w_batches) if self.is_pretraining else self.num_iterations
         w_stream = self.w_batches.epoch(self.epoch, self.iteration * w_steps)

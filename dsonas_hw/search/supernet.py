@@ -23,16 +23,18 @@ from dsonas_hw.space.space import SearchSpace
 BN_EPS = 2e-5
 
 
-def batch_norm(channels: int) -> nn.BatchNorm2d:
-    """Batch norm whose scale is fixed to one: λ alone scales an edge."""
+def batch_norm(channels: int, *, free_scale: bool = False) -> nn.BatchNorm2d:
+    """Batch norm whose scale is fixed to one, unless it is left free: λ alone scales an edge."""
     norm = nn.BatchNorm2d(channels, eps=BN_EPS)
-    norm.weight.requires_grad_(False)
+    norm.weight.requires_grad_(free_scale)
     return norm
 
 
-def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Sequential:
+def conv_bn_relu(
+    in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, free_scale: bool = False
+) -> nn.Sequential:
     conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
-    return nn.Sequential(conv, batch_norm(out_channels), nn.ReLU(inplace=True))
+    return nn.Sequential(conv, batch_norm(out_channels, free_scale=free_scale), nn.ReLU(inplace=True))
 
 
 def build_layer(layer: Layer, channels: int) -> nn.Module:
@@ -49,7 +51,9 @@ def build_layer(layer: Layer, channels: int) -> nn.Module:
 class SupernetBlock(nn.Module):
     """One block; its λ are given to `forward`, since blocks may share them."""
 
-    def __init__(self, space: SearchSpace, channels: int, *, shortcut: bool) -> None:
+    def __init__(
+        self, space: SearchSpace, channels: int, *, shortcut: bool, free_scale: bool = False
+    ) -> None:
         super().__init__()
         self.space = space
         self.channels = channels
@@ -62,7 +66,7 @@ class SupernetBlock(nn.Module):
             norm = [batch_norm(channels)] if layers else []
             self.operations[str(node)] = nn.Sequential(*layers, *norm)
             self.merge[str(node)] = nn.Parameter(torch.empty(channels, channels).uniform_(-bound, bound))
-        self.merge_norm = batch_norm(channels)
+        self.merge_norm = batch_norm(channels, free_scale=free_scale)
         self.shortcut = conv_bn_relu(channels, channels, 1) if shortcut else None
         self.is_silent = False
         """Every λ into the output is zero: the identity, though still to be removed."""
@@ -139,15 +143,17 @@ class Reduction(nn.Module):
 class Supernet(nn.Module):
     """The complete network; `lam` holds every λ, (num_lambda_sets, num_edges), ones at the start."""
 
-    def __init__(self, space: SearchSpace) -> None:
+    def __init__(self, space: SearchSpace, *, free_bn_scale: bool = False) -> None:
+        """free_bn_scale: learn the batch norms' scale in stem, block outputs and head."""
         super().__init__()
         self.space = space
-        c = space.channels
+        c, free = space.channels, free_bn_scale
         if space.stem == "cifar":
-            self.stem = conv_bn_relu(space.input_shape[0], c, 3)
+            self.stem = conv_bn_relu(space.input_shape[0], c, 3, free_scale=free)
         else:
             self.stem = nn.Sequential(
-                conv_bn_relu(space.input_shape[0], c // 2, 3, 2), conv_bn_relu(c // 2, c, 3, 2)
+                conv_bn_relu(space.input_shape[0], c // 2, 3, 2, free_scale=free),
+                conv_bn_relu(c // 2, c, 3, 2, free_scale=free),
             )
         self.stages = nn.ModuleList()
         self.reductions = nn.ModuleList()
@@ -157,11 +163,13 @@ class Supernet(nn.Module):
                 c *= 2
             self.stages.append(
                 nn.ModuleList(
-                    SupernetBlock(space, c, shortcut=space.stage_shortcut and index == 0)
+                    SupernetBlock(
+                        space, c, shortcut=space.stage_shortcut and index == 0, free_scale=free_bn_scale
+                    )
                     for index in range(count)
                 )
             )
-        self.head_norm = batch_norm(c)
+        self.head_norm = batch_norm(c, free_scale=free_bn_scale)
         self.classifier = nn.Linear(c, space.num_classes)
         self.lam = nn.Parameter(torch.ones(space.num_lambda_sets, len(space.edges)))
         self.register_buffer("alive", torch.ones_like(self.lam, dtype=torch.bool))
