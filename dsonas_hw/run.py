@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.architecture.fit import check_feasible
 from dsonas_hw.config import RunConfig
 from dsonas_hw.deploy.fit_measured import Trial, fit_until_measured, measure_architecture, scale_timed
 from dsonas_hw.device.spec import LOCAL
@@ -52,9 +54,10 @@ def run_all(
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
     space = space_of_config(config)
+    check_counted_budgets(config, space)
+    dataset = load_data(config, download=download)
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
     task = prepare_task(config, space, profiles_directory=profiles_directory)
-    dataset = load_data(config, download=download)
     run.create(config, resume=resume)
     say(f"run directory: {run.path}")
     with run.lock():
@@ -68,6 +71,16 @@ def run_all(
 
         say(f"report: {write_report(run, profiles_directory=profiles_directory)}")
     return validation
+
+
+def check_counted_budgets(config: RunConfig, space: SearchSpace) -> None:
+    """Refuse what needs no profile to be refused, before minutes are spent on measuring one.
+
+    Raises:
+        BudgetError: flops, mac, params or memory that no network of the space meets, or energy.
+    """
+    target = TargetCosts(batch_size=config.target.batch_size, precision=config.target.precision)
+    check_feasible(space, [budget for budget in config.budgets if budget.name != "latency"], target)
 
 
 def ensure_profile(

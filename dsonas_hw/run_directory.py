@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import tempfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib import metadata
@@ -80,7 +81,7 @@ class RunDirectory:
             RunError: as `create`.
         """
         existing = next(p for p in (self.path, *self.path.absolute().parents) if p.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        if not _can_write(existing):
             raise RunError(f"the run directory {self.path} cannot be written; choose another with --out")
         if not self.config_path.exists():
             if self.path.exists() and any(self.path.iterdir()) and not self._only_lock():
@@ -193,6 +194,15 @@ class RunDirectory:
         if paths:
             raise RunError(f"no checkpoint in {self.checkpoints} can be read; start again with another --out")
         return None, warnings
+
+
+def _can_write(folder: Path) -> bool:
+    """Whether something can be made in a folder; root's permissions say nothing about /proc."""
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".dsonas-"):
+            return True
+    except OSError:
+        return False
 
 
 def load_checkpoint_file(path: Path) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: Target
         low, high = target.cost(smallest, budget.quantity), target.cost(largest, budget.quantity)
         if low is None or high is None:
             raise BudgetError(
-                f"a {budget.name} budget cannot be steered by: nothing here predicts {budget.quantity}. "
+                f"budget {budget} cannot be steered by: nothing here predicts {budget.quantity}. "
                 "Budgets that can: mac, flops, params, memory, and latency once the device has a profile"
             )
         smallest_limit = format_quantity(budget.name, _four_digits(low, math.ceil))
