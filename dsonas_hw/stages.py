@@ -26,9 +26,17 @@ if TYPE_CHECKING:
 
 
 def search_path(
-    run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, progress: Progress | None = None
+    run: RunDirectory,
+    task: Task,
+    dataset: Dataset,
+    *,
+    resume: bool,
+    pretrained: RunDirectory | None = None,
+    progress: Progress | None = None,
 ) -> SearchResult:
     """Search: writes path.jsonl, lambda.jsonl, metrics.jsonl and checkpoints.
+
+    pretrained: where `pretrain_supernet` ran, to start from instead of pretraining here.
 
     Raises:
         Interrupted: by a signal; resumable.
@@ -38,7 +46,23 @@ def search_path(
     search = Search(
         run, task.config, task.space, dataset, task.target, budgets=task.budgets, progress=progress
     )
-    return search.run(resume=resume)
+    return search.run(resume=resume, pretrained=pretrained)
+
+
+def pretrain_supernet(
+    run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, progress: Progress | None = None
+) -> None:
+    """Pretrain the supernet, for searches that start from it: writes metrics.jsonl and checkpoints.
+
+    The run and the task have the configuration `search.pretraining.pretraining_config`.
+
+    Raises:
+        Interrupted: by a signal; resumable.
+    """
+    from dsonas_hw.search.loop import Search
+
+    search = Search(run, task.config, task.space, dataset, task.target, budgets=(), progress=progress)
+    search.pretrain(resume=resume)
 
 
 def derive(run: RunDirectory, task: Task, budgets: Sequence[Budget], *, shrink: float = 1.0) -> Derived:

@@ -29,6 +29,7 @@ from dsonas_hw.search.adaptive import relative_gamma
 from dsonas_hw.search.apg_nag import APGNAG
 from dsonas_hw.search.controller import BudgetController, Decision
 from dsonas_hw.search.path import PathPoint, load_path
+from dsonas_hw.search.pretraining import copy_pretraining_log, load_pretrained
 from dsonas_hw.search.step import Batch, lambda_after, lambda_gradient, shared_accuracy, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
@@ -159,24 +160,21 @@ class Search:
     def num_epochs(self) -> int:
         return self.config.search.pretrain_epochs + self.config.search.epochs
 
-    def run(self, *, resume: bool) -> SearchResult:
+    def run(self, *, resume: bool, pretrained: RunDirectory | None = None) -> SearchResult:
         """Search to the end of the schedule.
+
+        pretrained: where `pretrain` ran, to start from its supernet; the result is the same, bit for bit, as
+            if this search had pretrained by itself.
 
         Raises:
             Interrupted: SIGINT or SIGTERM; a checkpoint was written first.
             DivergedError: the loss became NaN; the last good checkpoint stays.
-            RunError: no checkpoint can be read.
+            RunError: no checkpoint can be read; `pretrained` was pretrained otherwise, or not to the end.
         """
-        if resume:
-            self._restore()
-        else:
-            self.run_directory.truncate_logs({})
-        with StopSignal() as stop:
-            while self.epoch < self.num_epochs:
-                started = time.monotonic()
-                self._run_epoch(stop)
-                self.elapsed_s += time.monotonic() - started
-                self._end_epoch()
+        self._begin(resume=resume)
+        if pretrained is not None and self.epoch == self.iteration == 0:
+            self._start_from(pretrained)
+        self._run_until(self.num_epochs)
         return SearchResult(
             architecture=self.supernet.architecture(self.blocks, width=self.width),
             ratio=self.ratio,
@@ -184,6 +182,31 @@ class Search:
             num_points=len(self.seen),
             seconds=self.elapsed_s,
         )
+
+    def pretrain(self, *, resume: bool) -> None:
+        """Only the pretraining, for searches that start from it; see `search.pretraining`.
+
+        Raises:
+            as `run`.
+        """
+        self._begin(resume=resume)
+        self._run_until(self.config.search.pretrain_epochs)
+        if not self.run_directory.list_checkpoints("search"):
+            self._save()  # nothing to train: the supernet as it was drawn
+
+    def _begin(self, *, resume: bool) -> None:
+        if resume:
+            self._restore()
+        else:
+            self.run_directory.truncate_logs({})
+
+    def _run_until(self, num_epochs: int) -> None:
+        with StopSignal() as stop:
+            while self.epoch < num_epochs:
+                started = time.monotonic()
+                self._run_epoch(stop)
+                self.elapsed_s += time.monotonic() - started
+                self._end_epoch()
 
     def _run_epoch(self, stop: StopSignal) -> None:
         cfg, net = self.config.search, self.supernet
@@ -340,7 +363,8 @@ class Search:
             )
         self.epoch, self.iteration = self.epoch + 1, 0
         self.meter = EpochMeter(self.device)
-        due = self.epoch % self.config.search.checkpoint_every == 0 or self.epoch == self.num_epochs
+        ends = (self.config.search.pretrain_epochs, self.num_epochs)
+        due = self.epoch % self.config.search.checkpoint_every == 0 or self.epoch in ends
         if due or self.stop_requested:
             self._save()
         if self.stop_requested and self.epoch < self.num_epochs:
@@ -374,11 +398,25 @@ class Search:
         if state is None:
             self.run_directory.truncate_logs({})
             return
+        self._load_checked(state, self.run_directory)
+        self.run_directory.truncate_logs(state["log_sizes"])
+        if self.run_directory.log_path("path.jsonl").exists():
+            space_json = self.supernet.architecture(self.blocks, width=self.width).to_json()["space"]
+            sets = self.space.num_lambda_sets
+            self.seen = {p.architecture.blocks[:sets] for p in load_path(self.run_directory, space_json)}
+
+    def _start_from(self, pretrained: RunDirectory) -> None:
+        """Take over a pretrained supernet and what was logged of its pretraining."""
+        state = load_pretrained(pretrained, self.config)
+        self._load_checked({**state, "controller": None}, pretrained)
+        copy_pretraining_log(pretrained, self.run_directory)
+
+    def _load_checked(self, state: dict[str, Any], origin: RunDirectory) -> None:
         try:
             self._load_state(state)
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             raise UserError(
-                f"the checkpoint in {self.run_directory.checkpoints} is of another search "
+                f"the checkpoint in {origin.checkpoints} is of another search "
                 f"({type(error).__name__}); start again with another --out"
             ) from None
 
@@ -403,8 +441,3 @@ class Search:
         self.supernet.silence_dead(blocks)
         self._look(blocks)
         restore_random_state(state["random"])
-        self.run_directory.truncate_logs(state["log_sizes"])
-        if self.run_directory.log_path("path.jsonl").exists():
-            space_json = self.supernet.architecture(self.blocks, width=self.width).to_json()["space"]
-            sets = self.space.num_lambda_sets
-            self.seen = {p.architecture.blocks[:sets] for p in load_path(self.run_directory, space_json)}

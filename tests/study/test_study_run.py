@@ -58,7 +58,7 @@ def test_a_study_from_end_to_end(
     study_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workers = KillFirstWorker()
-    monkeypatch.setattr(scheduler.subprocess, "Popen", workers)
+    monkeypatch.setattr(subprocess, "Popen", workers)
     out = tmp_path / "out"
     metrics = out / "jobs" / "search-searched-s0" / "run" / "metrics.jsonl"
     checkpoints = metrics.parent / "checkpoints"
