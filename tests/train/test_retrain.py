@@ -125,8 +125,8 @@ def test_training_learns(tmp_path: Path, architecture: Architecture) -> None:
 def test_killed_and_resumed_is_the_uninterrupted_run(
     tmp_path: Path, uninterrupted: RunDirectory, architecture: Architecture, digits: Dataset, num_steps: int
 ) -> None:
-    config = config_with()
-    run = new_run(tmp_path / "run", config)  # 6 steps an epoch: 200 // 32
+    config = config_with(checkpoint_every=2)  # after 6 steps, one epoch (200 // 32), the log is ahead
+    run = new_run(tmp_path / "run", config)
     with pytest.raises(KilledError):
         retrain(run, config, architecture, digits, device=CPU, progress=KillAt(num_steps))
     torch.manual_seed(999)  # another process starts with another random state
