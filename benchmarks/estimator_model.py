@@ -20,7 +20,7 @@ from benchmarks.measurements import Observation
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.profile.estimate import host_sort
-from dsonas_hw.profile.estimate_constants import NEAREST_GENERATION
+from dsonas_hw.profile.estimate_constants import NEAREST_GENERATION, EstimateConstants
 from dsonas_hw.profile.kernel_correction import Trees, corrected_times_ms
 from dsonas_hw.profile.kernel_features import kernel_rows
 from dsonas_hw.profile.machine import machine_of
@@ -281,6 +281,15 @@ class Fit:
         solution = least_squares(residuals, begin, jac=jacobian, loss="soft_l1", max_nfev=max_steps)
         self.x = solution.x
         return self
+
+    def start_near(self, constants: EstimateConstants) -> Any:
+        """Where to begin when a fit of similar observations is at hand: it only saves steps."""
+        x = np.zeros(len(self.spreads))
+        for j, (group, name) in enumerate(self.names):
+            known = constants.by_generation.get(group, {}) if group else constants.shared
+            if name in known:
+                x[j] = np.log(known[name] / (1.0 if group else SHARED[name][0]))
+        return x
 
     def host_us(self) -> dict[str, float]:
         """Launch costs of a typical host: the geometric mean over those that were measured."""

@@ -28,7 +28,7 @@ from dsonas_hw.profile.calibrate import calibrate
 from dsonas_hw.profile.calibrate_check import MeasuredNetwork
 from dsonas_hw.profile.calibrated import CalibratedLatency
 from dsonas_hw.profile.estimate import EstimatedLatency
-from dsonas_hw.profile.estimate_constants import EstimateConstants
+from dsonas_hw.profile.estimate_constants import EstimateConstants, load_constants
 
 #: One chip each, so that no twin stays in the fit.
 CHIPS = {
@@ -169,8 +169,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     directory: Path = arguments.measurements
-    observations = read_eager(directory, num_shapes=150, num_timm=60, num_help=40)
+    observations = read_eager(directory, num_shapes=150, num_timm=50, num_help=40)
     singles = [*read_neusight(directory), *read_deepbench(directory)]
+    near = load_constants()
     tested = [o for o in observations if o.source not in ("nasbench201", "fbnet", "ofa")]
     for space in ("nasbench201", "fbnet", "ofa"):
         tested += read_help(directory, space, 150, seed=1)
@@ -178,7 +179,7 @@ def main() -> None:
     def report(name: str, left: Callable[[Observation], bool]) -> None:
         kept = [o for o in observations if not left(o)]
         print(f"fitting without {name}", file=sys.stderr)
-        fit, trees = fit_eager(kept, [o for o in singles if not left(o)], rounds=1, max_steps=12)
+        fit, trees = fit_eager(kept, [o for o in singles if not left(o)], near=near, rounds=1, max_steps=8)
         constants = as_constants(fit, trees)
         for table in tables(o for o in tested if left(o)).values():
             print(score_table(name, table, constants, kept), flush=True)

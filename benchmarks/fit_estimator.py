@@ -55,12 +55,13 @@ def fit_eager(
     observations: Sequence[Observation],
     singles: Sequence[Observation],
     *,
-    start: Any = None,
+    near: EstimateConstants | None = None,
     max_steps: int = 20,
     rounds: int = 2,
 ) -> tuple[Fit, dict[str, Any]]:
-    """Constants and corrections in turn: each is fitted to what the other leaves."""
-    fit = Fit(observations).run(max_steps, start)
+    """Constants and corrections in turn: each is fitted to what the other leaves; `near` saves steps."""
+    fit = Fit(observations)
+    fit.run(max_steps, fit.start_near(near) if near else None)
     trees: dict[str, Any] = {}
     for _ in range(rounds):
         trees = {}
