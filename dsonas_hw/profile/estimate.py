@@ -51,7 +51,9 @@ class EstimatedLatency:
         self.fuse = runtime != "eager"
         self._constants = constants.resolve(device.architecture, runtime, precision)
         self._machine = machine_of(device, runtime=runtime, precision=precision, constants=self._constants)
-        self._corrections = constants.corrections_of(runtime, precision)
+        tf32 = self._machine.on_tensor_cores and self._machine.element_bytes == 4
+        # The corrections of fp32 were measured without tensor cores.
+        self._corrections = {} if tf32 else constants.corrections_of(runtime, precision)
         self.network_ms = self._constants["network_us"] * 1e-3
         """What a network costs besides its kernels."""
         self._host_us: Mapping[str, float] = constants.host_us[runtime]

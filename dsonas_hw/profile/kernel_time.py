@@ -42,6 +42,8 @@ class Machine:
     """Multiply-adds per second on the units that compute convolutions in this precision."""
     gemm_macs_per_s: float
     """The same for matrix products (eager frameworks keep TF32 off there)."""
+    core_macs_per_s: float
+    """The same for what never runs on tensor cores: Winograd."""
     on_tensor_cores: bool
     gemm_on_tensor_cores: bool
     integer_per_s: float
@@ -116,21 +118,17 @@ def _matrix_s(rows: Array, machine: Machine, c: Constants) -> Array:
     rate = np.where(convolution, machine.macs_per_s, machine.gemm_macs_per_s)
     overlap = np.where(tensor, c["tensor_overlap"], c["overlap"])
     times = _soft_max(_gemm_s(rows, machine, c, rate, tensor), memory, overlap)
-    winograd = (_column(rows, "can_winograd") > 0) & ~(tensor > 0)
+    if machine.layout_copies:
+        copied = 2 * machine.element_bytes * (_column(rows, "inputs") + _column(rows, "outputs"))
+        seconds = copied / (machine.bytes_per_s * c["bandwidth"] * c["bandwidth_layout"])
+        times = times + np.where(convolution & (tensor > 0), seconds, 0.0)
+    # TF32 competes with Winograd in fp32, half precision does not.
+    winograd = (_column(rows, "can_winograd") > 0) & (~(tensor > 0) | (machine.element_bytes == 4))
     if winograd.any():
         w = rows[winograd]
         fused = _soft_max(_winograd_fused_s(w, machine, c), memory[winograd], c["overlap"])
         unfused = _winograd_unfused_s(w, machine, c)
         times[winograd] = _soft_min([times[winograd], fused, unfused], c["choice"])
-    if machine.layout_copies:
-        copies = _column(rows, "inputs") + _column(rows, "outputs")
-        seconds = (
-            copies
-            * 2
-            * machine.element_bytes
-            / (machine.bytes_per_s * c["bandwidth"] * c["bandwidth_layout"])
-        )
-        times = times + np.where(convolution & (tensor > 0), seconds, 0.0)
     return times
 
 
@@ -142,7 +140,7 @@ def _gemm_s(rows: Array, machine: Machine, c: Constants, rate: Array, tensor: ND
     narrow = np.where(_column(rows, "input_channels") < 8, c["few_channels"], 1.0)
     narrow = narrow * np.where((_column(rows, "taps") == 1) & ~linear, c["pointwise"], 1.0)
     strided = np.where(_column(rows, "stride") > 1, c["strided"], 1.0)
-    even = np.where(tensor, 8, 4)
+    even = np.where(tensor, 16 / machine.element_bytes, 4)  # 16 bytes: what one load takes
     aligned = (_column(rows, "input_channels") % even == 0) & (n % even == 0)
     crooked = np.where(aligned, 1.0, np.where(tensor, c["tensor_unaligned"], c["unaligned"]))
     startup = np.where(tensor, c["tensor_startup_depth"], c["startup_depth"])
@@ -174,7 +172,7 @@ def _winograd_fused_s(rows: Array, machine: Machine, c: Constants) -> Array:
     tiles = _ceil(patches, 32) * _ceil(n, 32)
     macs = _ceil(patches, 32) * 32 * padded * 16 * (channels + c["winograd_startup_channels"])
     busy = _busy(tiles * (1 + channels / c["split_depth"]), machine, c)
-    return np.asarray(macs / (machine.macs_per_s * c["winograd"] * _thin(rows, c) * busy))
+    return np.asarray(macs / (machine.core_macs_per_s * c["winograd"] * _thin(rows, c) * busy))
 
 
 def _winograd_unfused_s(rows: Array, machine: Machine, c: Constants) -> Array:
@@ -184,7 +182,9 @@ def _winograd_unfused_s(rows: Array, machine: Machine, c: Constants) -> Array:
     tiles = 36 * _ceil(patches, 64) * _ceil(n, 64)
     macs = tiles * 64 * 64 * (channels + c["winograd_startup_channels"])
     product = macs / (
-        machine.macs_per_s * c["winograd_gemm"] * _busy(tiles * (1 + channels / c["split_depth"]), machine, c)
+        machine.core_macs_per_s
+        * c["winograd_gemm"]
+        * _busy(tiles * (1 + channels / c["split_depth"]), machine, c)
     )
     moved = _column(rows, "inputs") + _column(rows, "outputs") + 36 * patches * (channels + n) * 2
     moved = moved + (9 + 2 * 36) * channels * n

@@ -59,6 +59,8 @@ def machine_of(device: Device, *, runtime: str, precision: str, constants: Mappi
         num_sms=float(device.num_sms),
         macs_per_s=(tensor or cores) * per_tflop,
         gemm_macs_per_s=(gemm_tensor or cores) * per_tflop,
+        core_macs_per_s=(cores * _shared_issue(device) if has_tensor_cores and tensor else tensor or cores)
+        * per_tflop,
         on_tensor_cores=tensor is not None and has_tensor_cores,
         gemm_on_tensor_cores=gemm_tensor is not None and has_tensor_cores,
         integer_per_s=device.num_sms * integer_lanes(device) * device.boost_clock_mhz * 1e6 * clock,
@@ -67,6 +69,12 @@ def machine_of(device: Device, *, runtime: str, precision: str, constants: Mappi
         element_bytes=ELEMENT_BYTES[precision],
         layout_copies=tensor is not None and has_tensor_cores and runtime in ("eager", "ort-cuda"),
     )
+
+
+def _shared_issue(device: Device) -> float:
+    """Share of the fp32 peak that arithmetic with addresses reaches where half of the lanes are shared with
+    integers (128 cores an SM since GA102)."""
+    return 0.7 if device.cuda_cores_per_sm == 128 and device.compute_capability >= (8, 0) else 1.0
 
 
 def integer_lanes(device: Device) -> int:

@@ -49,4 +49,4 @@ def test_clocks_are_plausible_and_follow_power() -> None:
     clocks = {device.name: sustained_clock(device, shared) for device in list_devices()}
     assert all(0.3 < clock <= 1.25 for clock in clocks.values()), clocks
     assert clocks["t4"] < clocks["quadro-rtx-8000"] < 1  # one chip family: 70 W against 260 W
-    assert 1 < clocks["2080ti"]  # desktop cards exceed their datasheet
+    assert clocks["2080ti"] > 1  # desktop cards exceed their datasheet
