@@ -44,6 +44,7 @@ convolutions.csv (--operators), one convolution a row, becomes a profile marked 
 @click.option(
     "--batch-size",
     type=click.IntRange(1),
+    metavar="N",
     default=1,
     show_default=True,
     help="Which rows of --operators to import.",

@@ -119,9 +119,8 @@ def _print_table(rows: list[dict[str, Any]], detection: Detection) -> None:
 
     console = Console(highlight=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("device", "architecture", "here"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("runtimes (✓ can serve it, – cannot; of absent devices: the versions that could)")
+    for heading in ("device", "architecture", "here", "runtimes"):
+        table.add_column(heading, no_wrap=heading != "runtimes")
     for row in rows:
         table.add_row(
             f"[bold]{escape(str(row['name']))}[/bold]" if row["here"] else escape(str(row["name"])),
@@ -130,8 +129,9 @@ def _print_table(rows: list[dict[str, Any]], detection: Detection) -> None:
             escape(_runtimes(row)),
         )
     console.print(table)
+    console.print("\n✓ runs here, – does not; what to install for it: dsonas-hw devices NAME")
     if detection.no_gpu_reason:
-        console.print(f"\nNo GPU here: {escape(detection.no_gpu_reason)}.")
+        console.print(f"No GPU here: {escape(detection.no_gpu_reason)}.", soft_wrap=True)
     for row in rows:
         for status in row["runtimes"] if row["here"] else ():
             if not status["usable"]:
@@ -156,10 +156,8 @@ def _runtimes(row: dict[str, Any]) -> str:
             else f"– {status['runtime']}"
             for status in row["runtimes"]
         )
-    return "  ".join(
-        f"– {runtime}" if support["versions"] == "none" else f"{runtime} {support['versions']}"
-        for runtime, support in row.get("supported", {}).items()
-    )
+    supported = row.get("supported", {}).items()
+    return "  ".join(runtime for runtime, support in supported if support["versions"] != "none")
 
 
 def _print_details(row: dict[str, Any]) -> None:

@@ -1,32 +1,48 @@
-"""What `--dry-run` prints: the resolved configuration, the size of the space, and what the supernet costs."""
+"""What `--dry-run` prints: the resolved configuration, the size of the space, and what its networks cost."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from dsonas_hw.cli.common import print_json
 
-
-def show_dry_run(config: Any, *, as_json: bool) -> None:
-    """Resolve everything that training would use, without images, profile or training."""
-    import yaml
-
-    from dsonas_hw.architecture.architecture import complete_architecture, identity_architecture
+if TYPE_CHECKING:
     from dsonas_hw.architecture.costs import TargetCosts
-    from dsonas_hw.budget import format_quantity
-    from dsonas_hw.task import space_of_config
+    from dsonas_hw.space.space import SearchSpace
+
+COLUMNS = {
+    "flops": "flops",
+    "mac": "mac",
+    "params": "params",
+    "memory": "memory_bytes",
+    "latency": "latency_ms",
+}
+
+
+def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool) -> None:
+    """Resolve everything that training would use, without images, profile or training.
+
+    Raises:
+        BudgetError: a budget that no network of the space meets; latency only where a profile tells it.
+        DeviceError: no such device.
+    """
+    from dsonas_hw.architecture.architecture import complete_architecture, identity_architecture
+    from dsonas_hw.architecture.fit import check_feasible
+    from dsonas_hw.task import space_of_config, target_costs
 
     space = space_of_config(config)
-    target = TargetCosts(batch_size=config.target.batch_size, precision=config.target.precision)
+    target = target_costs(config.target, profiles_directory=profiles_directory)
+    known = target.latency_model is not None
+    check_feasible(space, [b for b in config.budgets if known or b.name != "latency"], target)
     networks = {
         "complete supernet": complete_architecture(space),
         "smallest network": identity_architecture(space, width=space.widths()[0]),
         "largest network": complete_architecture(space, width=space.widths()[-1]),
     }
     costs = {name: target.costs(network).to_dict() for name, network in networks.items()}
-    log10_size = space.log10_size()
     if as_json:
         print_json(
             {
@@ -34,27 +50,44 @@ def show_dry_run(config: Any, *, as_json: bool) -> None:
                 "space": {
                     "num_blocks": space.num_blocks,
                     "num_lambda": space.num_lambda_sets * len(space.edges),
-                    "log10_size": log10_size,
+                    "log10_size": space.log10_size(),
                     "input_shape": list(space.input_shape),
                     "num_classes": space.num_classes,
                     "widths": [space.widths()[0], space.widths()[-1], space.width_step],
                 },
                 "costs": costs,
+                "latency_source": target.source if known else None,
             }
         )
-        return
+    else:
+        _print(config, space, costs, target)
+
+
+def _print(
+    config: Any, space: SearchSpace, costs: dict[str, dict[str, float | None]], target: TargetCosts
+) -> None:
+    import yaml
+
+    from dsonas_hw.budget import format_quantity
+
     click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip())
     kind = "share: one λ set for all blocks" if space.share else "full: a λ set per block"
     click.echo(
-        f"\nsearch space: {space.num_blocks} blocks ({kind}), "
-        f"{space.num_lambda_sets * len(space.edges)} λ, about 10^{log10_size:.0f} subsets of edges, "
-        f"widths {space.widths()[0]} to {space.widths()[-1]} in steps of {space.width_step}"
+        f"\nsearch space: {space.num_blocks} blocks ({kind}), {space.num_lambda_sets * len(space.edges)} λ, "
+        f"about 10^{space.log10_size():.0f} subsets of edges, "
+        f"widths {space.widths()[0]} to {space.widths()[-1]} in steps of {space.width_step}\n"
     )
-    for name, values in costs.items():
-        parts = [
-            f"{label} {format_quantity(label, value)}"
-            for label, quantity in (("flops", "flops"), ("mac", "mac"), ("params", "params"),
-                                    ("memory", "memory_bytes"))
-            if (value := values[quantity]) is not None
-        ]  # fmt: skip
-        click.echo(f"{name + ':':19} {', '.join(parts)}")
+    shown = [name for name, quantity in COLUMNS.items() if costs["complete supernet"][quantity] is not None]
+    click.echo(f"{'':17}" + "".join(f"{name:>12}" for name in shown))
+    for network, values in costs.items():
+        cells = [format_quantity(name, values[COLUMNS[name]] or 0.0) for name in shown]
+        click.echo(f"{network:17}" + "".join(f"{cell:>12}" for cell in cells))
+    where = f"{config.target.device}, {config.target.precision}, batch {config.target.batch_size}"
+    if target.latency_model is None:
+        click.echo(f"\nlatency: unknown, {where} has no profile yet (dsonas-hw run makes it)")
+    else:
+        click.echo(f"\nlatency: predicted for {where}, from {target.source} kernels")
+    for budget in config.budgets:
+        value = costs["complete supernet"].get(budget.quantity)
+        if value is not None:
+            click.echo(f"budget {budget}: {budget.limit / value:.1%} of the complete supernet")

@@ -27,7 +27,9 @@ Examples:
     show_default=True,
     help="tensorrt also builds an engine on the GPU that is here.",
 )
-@click.option("--batch-size", type=click.IntRange(1), help="Fixed batch (default: the run's target's).")
+@click.option(
+    "--batch-size", type=click.IntRange(1), metavar="N", help="Fixed batch (default: the run's target's)."
+)
 @click.option("--dynamic-batch", is_flag=True, help="Leave the batch open in the ONNX file.")
 @click.option(
     "--precision",

@@ -33,24 +33,30 @@ _PLACES = {
 }
 
 _OPTIONS = [
-    click.option("--preset", help="Start from this preset (default: the dataset's own).  [digits, "
-                 "fashion-mnist, cifar10, cifar10-small, imagenet, …]"),
+    click.option("--preset", metavar="NAME",
+                 help="Start from this preset (default: the dataset's own): digits, fashion-mnist, cifar10, "
+                      "cifar10-small, imagenet, …"),
     click.option("--config", "config_file", type=click.Path(path_type=Path, dir_okay=False),
                  help="YAML file laid over the preset; unknown keys are refused."),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
                  help="Any field of the configuration, e.g. --set search.epochs=60 --set space.share=false."),
-    click.option("--dataset", help="digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."),
-    click.option("--data-dir", type=click.Path(path_type=Path), help="Where the dataset's files are."),
+    click.option("--dataset", metavar="NAME",
+                 help="digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."),
+    click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR",
+                 help="Where the dataset's files are, or go with --download."),
     click.option("--budget", "budget", multiple=True, metavar="LIMITS",
                  help="mac=12M, flops=600M, params=3M, latency=5ms, memory=8MB, energy=20mJ; repeat it or "
                       "give a comma list; all must hold."),
-    click.option("--device", help="Target whose costs count: local, 1080ti, … (see: dsonas-hw devices)."),
-    click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager."),
+    click.option("--device", metavar="NAME",
+                 help="Target whose costs count: local, 1080ti, … (see: dsonas-hw devices)."),
+    click.option("--runtime", metavar="NAME", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager."),
     click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the deployed network."),
-    click.option("--batch-size", type=click.IntRange(1), help="Images per inference on the target."),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads of the inference."),
-    click.option("--train-on", help="Where training runs: cpu, cuda, cuda:1 (default: CUDA if there)."),
-    click.option("--seed", type=click.IntRange(0), help="Same seed, same machine: same result."),
+    click.option("--batch-size", type=click.IntRange(1), metavar="N",
+                 help="Images per inference on the target."),
+    click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of the inference."),
+    click.option("--train-on", metavar="WHERE",
+                 help="Where training runs: cpu, cuda, cuda:1 (default: CUDA if there)."),
+    click.option("--seed", type=click.IntRange(0), metavar="N", help="Same seed, same machine: same result."),
 ]  # fmt: skip
 
 
@@ -66,6 +72,7 @@ def profiles_option(function: F) -> F:
     return click.option(
         "--profiles",
         "profiles_directory",
+        metavar="DIR",
         type=click.Path(path_type=Path, file_okay=False),
         help="Lookup tables (default: the user's data directory; see DSONAS_HW_HOME).",
     )(function)
@@ -77,14 +84,16 @@ def config_from_options(
     config_file: Path | None,
     settings: tuple[str, ...],
     budget: tuple[str, ...],
+    base: dict[str, Any] | None = None,
     **options: Any,
 ) -> Any:
     """The checked configuration (`dsonas_hw.config.RunConfig`).
 
+    base: what the options are laid over, instead of a preset.
+
     Raises:
         UserError: an unknown preset or key, or a bad value.
     """
-    from dsonas_hw.budget import parse_budgets
     from dsonas_hw.config import build_config, load_config_file, load_preset, overlay
 
     changes: dict[str, Any] = load_config_file(config_file) if config_file else {}
@@ -95,12 +104,15 @@ def config_from_options(
     changes = overlay(changes, parse_settings(settings))
     if budget:
         changes["budget"] = [part.strip() for text in budget for part in text.split(",") if part.strip()]
-    parse_budgets(changes.get("budget") or ())
-    dataset = (changes.get("data") or {}).get("dataset") if isinstance(changes.get("data"), dict) else None
-    name = preset or changes.get("preset") or _default_preset(dataset)
-    changes["preset"] = name
+    if preset:
+        changes["preset"] = preset
+    if base is None:
+        data = changes.get("data")
+        dataset = data.get("dataset") if isinstance(data, dict) else None
+        changes["preset"] = changes.get("preset") or _default_preset(dataset)
+        base = load_preset(str(changes["preset"]))
     origin = str(config_file) if config_file and not settings else "configuration"
-    return build_config(overlay(load_preset(str(name)), changes), origin=origin)
+    return build_config(overlay(base, changes), origin=origin)
 
 
 def _default_preset(dataset: object) -> str:
@@ -159,7 +171,7 @@ def open_run(
     run = RunDirectory(resume)
     config = run.load_config()
     if any(value not in (None, ()) for value in options.values()):
-        run.create(config_from_options(**options), resume=True)
+        run.create(config_from_options(base=config.model_dump(mode="json"), **options), resume=True)
     return run, config, True
 
 

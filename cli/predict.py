@@ -23,8 +23,10 @@ Examples:
 @click.option("--device", default="local", show_default=True, help="Device to predict for (see: devices).")
 @click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", default=1, show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="CPU threads."
+)
 @profiles_option
 @json_option
 def command(
@@ -65,16 +67,19 @@ def command(
     if error and not as_json:
         say(error)
     if "estimated" in sources:
-        say(f"{device} is not here and was not measured: these are estimates")
+        say(f"{device} was not measured: these are estimates")
         leave(EXIT_ESTIMATED)
 
 
 def _show(values: dict[str, Any]) -> None:
-    low, high = values["latency_ms_low"], values["latency_ms_high"]
+    from dsonas_hw.budget import format_quantity
+
+    low, high = (format_quantity("latency", values[f"latency_ms_{end}"]) for end in ("low", "high"))
+    counts = (f"{name} {format_quantity(name, values[name])}" for name in ("flops", "mac", "params"))
     click.echo(
-        f"{values['model']}: {values['latency_ms']:.4g} ms ({low:.4g} to {high:.4g}, {values['source']}) on "
-        f"{values['device']}, {values['runtime']}, {values['precision']}, batch {values['batch_size']}; "
-        + ", ".join(f"{values[name] / 1e6:.4g} M {name}" for name in ("flops", "mac", "params"))
+        f"{values['model']}: {format_quantity('latency', values['latency_ms'])} ({low} to {high}), "
+        f"{', '.join(counts)}; predicted from {values['source']} kernels of {values['device']}, "
+        f"{values['runtime']}, {values['precision']}, batch {values['batch_size']}"
     )
     for name in values["unknown_kernels"]:
         say(f"  unknown, not in the latency: {name}")

@@ -28,23 +28,60 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
 
 @click.command(epilog=EXAMPLES)
 @click.option("--device", default="local", show_default=True, help="local, or a GPU (see: devices).")
-@click.option("--mode", type=click.Choice(["auto", "measure", "estimate"]), default="auto", show_default=True,
-              help="auto measures what is here and estimates what is not.")
-@click.option("--preset", "presets", multiple=True,
-              help=f"Search spaces to measure networks of; may be repeated.  [default: {', '.join(PRESETS)}]")
-@click.option("--width", "widths", multiple=True, type=click.IntRange(1),
-              help="First-stage channels of the grid; may be repeated (default: a grid over the space).")
-@click.option("--resolution", "resolutions", multiple=True, type=click.IntRange(4, 1024),
-              help="Image sizes of the grid; may be repeated (default: the preset's).")
-@click.option("--networks", "num_networks", type=click.IntRange(4), help="To fit on, for each preset.")
-@click.option("--check", "num_checked", type=click.IntRange(1), metavar="N",
-              help="Do not measure: check the table again, on N networks it has not seen.")
+@click.option(
+    "--mode",
+    type=click.Choice(["auto", "measure", "estimate"]),
+    default="auto",
+    show_default=True,
+    help="auto measures what is here and estimates what is not.",
+)
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    help=f"Search spaces to measure networks of; may be repeated.  [default: {', '.join(PRESETS)}]",
+)
+@click.option(
+    "--width",
+    "widths",
+    multiple=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="First-stage channels of the grid; may be repeated (default: a grid over the space).",
+)
+@click.option(
+    "--resolution",
+    "resolutions",
+    multiple=True,
+    type=click.IntRange(4, 1024),
+    metavar="N",
+    help="Image sizes of the grid; may be repeated (default: the preset's).",
+)
+@click.option(
+    "--networks", "num_networks", type=click.IntRange(4), metavar="N", help="To fit on, for each preset."
+)
+@click.option(
+    "--check",
+    "num_checked",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Do not measure: check the table again, on N networks it has not seen.",
+)
 @click.option("--no-check", is_flag=True, help="Leave the check at the end away.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the networks checked.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    metavar="N",
+    default=0,
+    show_default=True,
+    help="Of the networks checked.",
+)
 @click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
+@click.option("--batch-size", type=click.IntRange(1), metavar="N", default=1, show_default=True)
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="CPU threads."
+)
 @profiles_option
 @json_option
 def command(

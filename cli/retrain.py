@@ -22,7 +22,12 @@ Examples:
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on from the newest good checkpoint.")
 @click.option("--restart", is_flag=True, help="Drop an earlier retraining of this run and start over.")
-@click.option("--epochs", type=click.IntRange(1), help="Instead of the preset's; its schedule is stretched.")
+@click.option(
+    "--epochs",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Instead of the preset's; its schedule is stretched.",
+)
 @click.option("--train-on", help="cpu, cuda, cuda:1 (default: the run's own, else CUDA if there).")
 @click.option("--download", is_flag=True, help="Fetch the dataset if it is not there.")
 @json_option

@@ -48,10 +48,12 @@ def command(
     if dry_run:
         from dsonas_hw.cli.dry_run import show_dry_run
 
-        show_dry_run(config_from_options(**options), as_json=as_json)
+        show_dry_run(config_from_options(**options), profiles_directory=profiles_directory, as_json=as_json)
         return
     run, config, resuming = open_run(out, resume, options)
     run.check_usable(config, resume=resuming)
+    if not config.budget:
+        say("no --budget: the search prunes with its fixed γ, and the network that is left is taken as it is")
     from dsonas_hw.cli.validate import describe_validation, exit_code
     from dsonas_hw.run import run_all
 

@@ -22,7 +22,10 @@ Examples:
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
 @configuration_options
 @click.option(
-    "--block", type=click.IntRange(1), help="Which block, counted from the stem, where the blocks differ."
+    "--block",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Which block, counted from the stem, where the blocks differ.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="New run (default: runs/<dataset>-<n>).")
 @profiles_option

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.spec import LOCAL
-from dsonas_hw.errors import ProfileError
+from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.profile.measured import MeasuredLatency, profile_command
 from dsonas_hw.profile.rows import TableHeader
 from dsonas_hw.profile.runtimes import RUNTIMES, check_runtime
@@ -45,7 +45,7 @@ def open_latency_model(
     )
     if path is not None and (model := open_table(path)) is not None:
         return model
-    if name == LOCAL or wanted == "ort-cpu":
+    if name == LOCAL:
         header = TableHeader(
             device=name, fingerprint="", runtime=wanted, precision=precision, batch_size=batch_size,
             threads=threads, source="measured", created="",
@@ -115,6 +115,8 @@ def resolve(device: str, runtime: str | None) -> tuple[str, str]:
     from dsonas_hw.device.spec import load_device
 
     found = load_device(device)
+    if runtime == "ort-cpu":
+        raise DeviceError(f"ort-cpu runs on the device local, {found.name} is a GPU; leave --runtime away")
     if runtime is not None:
         return found.name, runtime
     supported = [name for name in RUNTIMES if name in found.runtimes]

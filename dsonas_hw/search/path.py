@@ -95,7 +95,7 @@ def load_path(run: RunDirectory, space_json: Mapping[str, Any]) -> list[PathPoin
     path = run.log_path("path.jsonl")
     rows = read_json_lines(path)
     if not rows:
-        raise RunError(f"{run.path} holds no search yet; run: dsonas-hw search")
+        raise RunError(f"{run.path} holds no search yet; run: dsonas-hw search --resume {run.path}")
     return [path_point_from_json(r, space_json, origin=f"{path}, line {i}") for i, r in enumerate(rows, 1)]
 
 
