@@ -125,6 +125,8 @@ class RetrainConfig(_Section):
     amp: bool = False
     width: int | None = Field(default=None, ge=1)
     """Deployment width the budget is steered for (first-stage channels); None = the search's channels."""
+    test_every: int = Field(default=1, ge=1)
+    """Epochs between tests; the last epoch is always tested."""
     checkpoint_every: int = Field(default=1, ge=1)
 
 

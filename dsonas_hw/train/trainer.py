@@ -83,7 +83,8 @@ class Trainer:
         self.epoch, self.step = 0, 0
         self.meter = EpochMeter(device)
         self.test_accuracy: float | None = None
-        """After the last whole epoch; with the averaged weights if there is an average."""
+        """After the last whole epoch, None if it was not tested; with the averaged weights if there is an
+        average."""
         self._seconds, self._started_s = 0.0, time.monotonic()
 
     @property
@@ -98,7 +99,7 @@ class Trainer:
     # -- going forward -------------------------------------------------------------------------------------
 
     def run_epoch(self, stop: StopSignal, after_steps: Callable[[], None]) -> dict[str, Any]:
-        """The rest of the present epoch and its test; returns its line for the log.
+        """The rest of the present epoch and its test, if one is due; returns its line for the log.
 
         after_steps: called every few steps.
 
@@ -116,7 +117,8 @@ class Trainer:
             if stop.requested:
                 raise StoppedError
         self.check()
-        self.test_accuracy = self.test(stop)
+        is_due = (self.epoch + 1) % self.recipe.test_every == 0 or self.epoch + 1 == self.recipe.epochs
+        self.test_accuracy = self.test(stop) if is_due else None
         row = {
             "stage": "retrain",
             "epoch": self.epoch + 1,

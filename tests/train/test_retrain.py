@@ -108,6 +108,16 @@ def test_result_and_log_tell_the_same(
     assert result.num_params > 0
 
 
+def test_tests_every_few_epochs_and_in_the_end(tmp_path: Path, architecture: Architecture) -> None:
+    config = config_with(epochs=5, test_every=2)
+    run = new_run(tmp_path / "run", config)
+    dataset = load_dataset("digits", subset=100, subset_test=50)
+    result = retrain(run, config, architecture, dataset, device=CPU)
+    accuracies = [row["test_accuracy"] for row in logged(run)[1:]]
+    assert [accuracy is not None for accuracy in accuracies] == [False, True, False, True, True]
+    assert result.test_accuracy == accuracies[-1]
+
+
 def test_training_learns(tmp_path: Path, architecture: Architecture) -> None:
     config = config_with(
         epochs=6, dropout=0.0, drop_path=0.0, cutout=0, ema=0.0, label_smoothing=0.0, aux_weight=0.0,
