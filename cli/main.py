@@ -77,7 +77,8 @@ def main(args: Sequence[str] | None = None) -> None:
     # many times slower. Must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        cli.main(args=list(args) if args is not None else None, prog_name="dsonas-hw", standalone_mode=False)
+        arguments = None if args is None else list(args)
+        code = cli.main(args=arguments, prog_name="dsonas-hw", standalone_mode=False)
     except UserError as error:
         prefix = "error: " if error.exit_code == 2 else ""
         click.echo(prefix + " ".join(str(error).split()), err=True)
@@ -89,11 +90,11 @@ def main(args: Sequence[str] | None = None) -> None:
         hint = f" (see: {error.ctx.command_path} --help)" if getattr(error, "ctx", None) else ""
         click.echo(f"error: {error.format_message()}{hint}", err=True)
         sys.exit(2)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    if code:  # of click's Exit
+        sys.exit(code)

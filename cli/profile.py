@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
 from dsonas_hw.cli.options import profiles_option
 from dsonas_hw.cli.progress import progress_bar
 
@@ -111,7 +111,11 @@ def command(
         device=name, runtime=wanted, precision=precision, batch_size=batch_size, threads=threads
     )
     if name == "local" and mode != "estimate":
-        results = _profile_local(presets or PRESETS, conditions, num_checked, profiles_directory, options)
+        try:
+            results = _profile_local(presets or PRESETS, conditions, num_checked, profiles_directory, options)
+        except KeyboardInterrupt:
+            say("interrupted; the same command goes on where it stopped")
+            leave(EXIT_INTERRUPTED)
         if as_json:
             checks = [row.to_json() for row, _ in results if row is not None]
             print_json({"device": name, "table": str(results[0][1]), "source": "measured", "checks": checks})

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsonas_hw.cli.common import json_option, leave, print_json, say
-from dsonas_hw.cli.options import config_from_options, configuration_options, open_run, profiles_option
+from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
+from dsonas_hw.cli.options import configuration_options, open_run, profiles_option
 from dsonas_hw.cli.progress import progress_bar
+from dsonas_hw.errors import UserError
+
+if TYPE_CHECKING:
+    from dsonas_hw.run_directory import RunDirectory
 
 EXAMPLES = """\b
 Examples:
@@ -45,24 +49,39 @@ def command(
     Predicted costs choose the network; measurement decides: a network that misses its budget on the device is
     made smaller and measured again, until it holds.
     """
+    run, config, resuming = open_run(out, resume, options)
     if dry_run:
         from dsonas_hw.cli.dry_run import show_dry_run
 
-        show_dry_run(config_from_options(**options), profiles_directory=profiles_directory, as_json=as_json)
+        show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
         return
-    run, config, resuming = open_run(out, resume, options)
     run.check_usable(config, resume=resuming)
     if not config.budget:
         say("no --budget: the search prunes with its fixed γ, and the network that is left is taken as it is")
     from dsonas_hw.cli.validate import describe_validation, exit_code
     from dsonas_hw.run import run_all
 
-    validation = run_all(
-        run, config, resume=resuming, download=download, profiles_directory=profiles_directory, say=say,
-        bar=progress_bar,
-    )  # fmt: skip
+    try:
+        validation = run_all(
+            run, config, resume=resuming, download=download, profiles_directory=profiles_directory, say=say,
+            bar=progress_bar,
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        begun = run.config_path.exists()
+        say(f"interrupted; go on with: {_resume(run) if begun else 'the same command'}")
+        leave(EXIT_INTERRUPTED)
+    except UserError as stop:
+        if stop.exit_code != EXIT_INTERRUPTED:
+            raise
+        what = str(stop).partition(";")[0]  # the rest says how to resume this stage alone
+        say(f"{what}; go on with: {_resume(run)}")
+        leave(EXIT_INTERRUPTED)
     if as_json:
         print_json({"run": str(run.path), **validation.to_json()})
     else:
         describe_validation(validation)
     leave(exit_code(validation))
+
+
+def _resume(run: RunDirectory) -> str:
+    return f"dsonas-hw run --resume {run.path}"

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dsonas_hw.cli.common import json_option, print_json, say
-from dsonas_hw.cli.options import config_from_options, configuration_options, open_run, profiles_option
+from dsonas_hw.cli.options import configuration_options, open_run, profiles_option
 from dsonas_hw.cli.progress import progress_bar
 
 EXAMPLES = """\b
@@ -42,12 +42,12 @@ def command(
     The run directory then holds the path: every architecture the search passed. `derive` serves any budget
     from it.
     """
+    run, config, resuming = open_run(out, resume, options)
     if dry_run:
         from dsonas_hw.cli.dry_run import show_dry_run
 
-        show_dry_run(config_from_options(**options), profiles_directory=profiles_directory, as_json=as_json)
+        show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
         return
-    run, config, resuming = open_run(out, resume, options)
     run.check_usable(config, resume=resuming)
     if not config.budget:
         say("no --budget: the search prunes with its fixed γ, and the network that is left is taken as it is")

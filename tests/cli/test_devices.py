@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from dsonas_hw.cli.main import main
 
 

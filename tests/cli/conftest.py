@@ -1,0 +1,66 @@
+"""The command line, called as a user calls it, with a data directory of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsonas_hw.cli.main import main
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The one object on stdout."""
+        (line,) = self.out.splitlines()
+        return json.loads(line)
+
+    def refused(self) -> str:
+        """The one line on stderr of a command that was refused."""
+        assert (self.code, self.out) == (2, ""), self
+        assert self.err.startswith("error: "), self.err
+        assert self.err.count("\n") == 1, self.err
+        return self.err
+
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def dsonas() -> Call:
+    """Call a command in this process."""
+
+    def call(*args: str | Path) -> Result:
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main([str(arg) for arg in args])
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+        return Result(code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory of a new user, who has no profiles yet."""
+    monkeypatch.setenv("DSONAS_HW_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
