@@ -1,4 +1,4 @@
-"""`dsonas-hw report`: one HTML page about a run."""
+"""`dsonas-hw report`: one HTML page about a run or a study."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from dsonas_hw.cli.options import profiles_option
 EPILOG = """\b
 Examples:
   dsonas-hw report runs/digits                      write runs/digits/report.html
+  dsonas-hw report studies/codesign                 the page of a study, finished or not
   dsonas-hw report runs/digits --figures figures    also every figure and table as files
+  dsonas-hw report runs/digits --tensorboard tb     also its curves, for: tensorboard --logdir tb
   dsonas-hw report runs/digits --json               print the page's path as JSON
 """
 
 
 @click.command("report", epilog=EPILOG)
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("path", metavar="RUN|STUDY", type=click.Path(path_type=Path))
 @click.option(
     "--figures",
     "figures_directory",
@@ -26,27 +28,66 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     help="Also write every figure (SVG, PNG) and what is in it and in every table (CSV, JSON) into DIR.",
 )
+@click.option(
+    "--tensorboard",
+    "tensorboard_directory",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also write what was logged as TensorBoard scalars (pip install 'dsonas-hw[tensorboard]').",
+)
 @profiles_option
 @json_option
 def command(
-    run: Path, figures_directory: Path | None, profiles_directory: Path | None, as_json: bool
+    path: Path,
+    figures_directory: Path | None,
+    tensorboard_directory: Path | None,
+    profiles_directory: Path | None,
+    as_json: bool,
 ) -> None:
-    """Write RUN/report.html: verdict, architecture, path of the search, predicted against measured.
+    """Write report.html: of a run its verdict, architecture, path and training; of a study its tables.
 
-    The page is one file that loads nothing from the network and can be read without a script. A run that is
-    not finished gets a page too; it says what is missing.
+    The page is one file that loads nothing from the network and can be read without a script. What is not
+    finished gets a page too; it says what is missing.
     """
-    from dsonas_hw.report.run_report import write_figures, write_report
-    from dsonas_hw.run_directory import RunDirectory
+    page, files = _write(path, figures_directory, profiles_directory)
+    num_scalars = 0
+    if tensorboard_directory is not None:
+        from dsonas_hw.report.tensorboard import write_tensorboard
 
-    directory = RunDirectory(run)
-    page = write_report(directory, profiles_directory=profiles_directory)
-    files = []
-    if figures_directory is not None:
-        files = write_figures(directory, figures_directory, profiles_directory=profiles_directory)
+        num_scalars = write_tensorboard(path, tensorboard_directory)
     if as_json:
-        print_json({"report": str(page), "figures": [str(path) for path in files]})
+        print_json(
+            {"report": str(page), "figures": [str(file) for file in files], "num_scalars": num_scalars}
+        )
         return
     click.echo(str(page))
     if figures_directory is not None:
         say(f"{len(files)} files in {figures_directory}")
+    if tensorboard_directory is not None:
+        say(f"{num_scalars} scalars; look at them with: tensorboard --logdir {tensorboard_directory}")
+
+
+def _write(path: Path, figures: Path | None, profiles: Path | None) -> tuple[Path, list[Path]]:
+    """The page of whatever this directory holds, and its figures if asked."""
+    from dsonas_hw.errors import RunError
+    from dsonas_hw.study.codesign import SPECIFICATION as CODESIGN
+    from dsonas_hw.study.grid import SPECIFICATION as GRID
+
+    if (path / "config.yaml").exists():
+        from dsonas_hw.report.run_report import write_figures, write_report
+        from dsonas_hw.run_directory import RunDirectory
+
+        run = RunDirectory(path)
+        page = write_report(run, profiles_directory=profiles)
+        return page, write_figures(run, figures, profiles_directory=profiles) if figures else []
+    if (path / CODESIGN).exists():
+        from dsonas_hw.report.codesign_report import write_codesign_figures, write_codesign_report
+
+        page = write_codesign_report(path)
+        return page, write_codesign_figures(path, figures) if figures else []
+    if (path / GRID).exists():
+        from dsonas_hw.report.grid_report import write_grid_figures, write_grid_report
+
+        page = write_grid_report(path)
+        return page, write_grid_figures(path, figures) if figures else []
+    raise RunError(f"{path} is neither a run (it has no config.yaml) nor a study (no {CODESIGN}, no {GRID})")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,22 +14,68 @@ from dsonas_hw.cli.common import EXIT_INTERRUPTED, EXIT_NO, json_option, leave, 
 from dsonas_hw.cli.options import parse_settings
 from dsonas_hw.cli.progress import progress_bar
 
+if TYPE_CHECKING:
+    from dsonas_hw.study.engine import Engine
+    from dsonas_hw.study.scheduler import JobFailure
+    from dsonas_hw.study.spec import Job
+
+CODESIGN = "codesign"
 EXAMPLES = """\b
 Examples:
   dsonas-hw study --list
   dsonas-hw study random-baseline --set data.data_dir=~/cifar
   dsonas-hw study table3 --workers 4 --out studies/table3
   dsonas-hw study my-grid.yaml --dry-run
+  dsonas-hw study codesign --devices 1080ti,2080ti,v100,local --budget latency=0.1ms,0.15ms --dataset digits
+  dsonas-hw study codesign --devices t4,a100 --budget latency=3ms,5ms --dataset imagenet --workers 8 \\
+      --ray-address 10.0.0.1:6379
 """
 
 
 @click.command(epilog=EXAMPLES)
-@click.argument("name", metavar="NAME|FILE.yaml", required=False)
+@click.argument("name", metavar="NAME|FILE.yaml|codesign", required=False)
 @click.option("--list", "show_list", is_flag=True, help="Show the studies that come with the package.")
 @click.option("--out", type=click.Path(path_type=Path), help="Its directory (default: studies/<name>).")
-@click.option("--workers", type=click.IntRange(1), help="Processes (default: one per core).")
+@click.option("--workers", type=click.IntRange(1), help="Jobs at a time (default: one per core).")
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="Run the jobs on a Ray cluster: HOST:PORT of its head, or local for one on this machine "
+    "(pip install 'dsonas-hw[ray]').",
+)
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Laid over the base configuration."
+)
+@click.option(
+    "--devices",
+    multiple=True,
+    metavar="NAMES",
+    help="codesign: comma list of devices; those that are here are measured, others estimated.",
+)
+@click.option(
+    "--budget",
+    multiple=True,
+    metavar="LIMITS",
+    help="codesign: limits to serve on every device, e.g. latency=3ms,5ms,8ms; limits of several "
+    "quantities are combined, each with each.",
+)
+@click.option(
+    "--dataset", help="codesign: digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="codesign: where the dataset's files are.")
+@click.option("--preset", help="codesign: start from this preset (default: the dataset's own).")
+@click.option(
+    "--seeds", metavar="NUMBERS", help="codesign: comma list; all is done once per seed (default: 0)."
+)
+@click.option(
+    "--search-per-budget",
+    is_flag=True,
+    help="codesign: search anew for each budget instead of serving all of a device from one path.",
+)
+@click.option(
+    "--skip-infeasible",
+    is_flag=True,
+    help="codesign: leave out devices × budgets that no network, or every one, of the space serves.",
 )
 @click.option("--dry-run", is_flag=True, help="List the jobs; run nothing.")
 @json_option
@@ -35,24 +84,58 @@ def command(
     show_list: bool,
     out: Path | None,
     workers: int | None,
+    ray_address: str | None,
+    settings: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    **codesign: Any,
+) -> None:
+    """Run a grid of searches and trainings, or a co-design across devices.
+
+    A named study or a .yaml file is a grid: it ends in one table. `codesign` finds the network for each
+    device and budget, and tells what each costs on all the others: it ends in a page (see: dsonas-hw report).
+    A study goes on where it stopped: start it again with the same directory.
+    """
+    if show_list:
+        _show_list()
+        return
+    if name is None:
+        raise click.UsageError("name a study, a .yaml file, or codesign; --list shows what is there")
+    if ray_address is not None:
+        from dsonas_hw.study.ray_engine import check_address
+
+        check_address(ray_address)
+    if name == CODESIGN:
+        _codesign(out, workers, ray_address, settings, dry_run, as_json, codesign)
+        return
+    for option, value in codesign.items():
+        if value not in (None, (), False):
+            raise click.UsageError(
+                f"--{option.replace('_', '-')} is only for `study codesign`, not for {name}"
+            )
+    _grid(name, out, workers, ray_address, settings, dry_run, as_json)
+
+
+def _show_list() -> None:
+    from dsonas_hw.study.spec import load_study, shipped_studies
+
+    for shipped in shipped_studies():
+        study = load_study(shipped, {})
+        click.echo(f"{shipped:18} {len(study.jobs):4} jobs  {study.file.description}")
+    click.echo(f"{CODESIGN:18}            which network for which of --devices under which --budget")
+
+
+def _grid(
+    name: str,
+    out: Path | None,
+    workers: int | None,
+    ray_address: str | None,
     settings: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Run a grid of searches and trainings, and write one table.
-
-    A study goes on where it stopped: start it again with the same directory.
-    """
-    from dsonas_hw.study.spec import load_study, shipped_studies
-
-    if show_list:
-        for shipped in shipped_studies():
-            study = load_study(shipped, {})
-            click.echo(f"{shipped:18} {len(study.jobs):4} jobs  {study.file.description}")
-        return
-    if name is None:
-        raise click.UsageError("name a study or a .yaml file; --list shows what is there")
     from dsonas_hw.study.check import check_study
+    from dsonas_hw.study.spec import load_study
 
     study = load_study(name, parse_settings(settings))
     check_study(study)
@@ -60,27 +143,74 @@ def command(
         for job in study.jobs:
             click.echo(f"{job.name}  ({', '.join(job.budgets)})")
         return
-    from dsonas_hw.study.scheduler import run_jobs
+    from dsonas_hw.report.grid_report import write_grid_report
+    from dsonas_hw.study.grid import save_grid
+    from dsonas_hw.study.scheduler import describe_jobs
     from dsonas_hw.study.table import markdown, save_tables
 
     path = out or Path("studies") / study.file.name
-    num_workers = workers or os.cpu_count() or 1
-    say(f"study directory: {path}; {len(study.jobs)} jobs, {num_workers} at a time")
-    try:
-        with progress_bar("study") as report:
-            failures = run_jobs(path, study.jobs, num_workers=num_workers, report=report)
-    except KeyboardInterrupt:
-        say("interrupted; what is done is kept, and the same command goes on")
-        leave(EXIT_INTERRUPTED)
+    with _workers(path, workers, ray_address) as run_jobs:
+        describe_jobs(path, study.jobs)
+        save_grid(path, study)
+        failures = run_jobs(path, list(study.jobs))
     rows = save_tables(path, study)
+    page = write_grid_report(path)
     if as_json:
         from dataclasses import asdict
 
-        print_json({"study": str(path), "rows": [asdict(r) for r in rows],
+        print_json({"study": str(path), "report": str(page), "rows": [asdict(r) for r in rows],
                     "failed": [asdict(f) for f in failures]})  # fmt: skip
     else:
         click.echo(markdown(rows))
+    say(f"report: {page}")
     for failure in failures:
         say(f"failed: {failure.name}: {failure.reason}")
     if failures:
         leave(EXIT_NO)
+
+
+def _codesign(
+    out: Path | None,
+    workers: int | None,
+    ray_address: str | None,
+    settings: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    options: dict[str, Any],
+) -> None:
+    from dsonas_hw.cli import study_codesign
+
+    study = study_codesign.plan(settings=settings, config_file=None, **options)
+    if dry_run:
+        study_codesign.show_jobs(study)
+        return
+    path = out or Path("studies") / CODESIGN
+    with _workers(path, workers, ray_address) as run_jobs:
+        study_codesign.run(study, path, run_jobs, as_json=as_json)
+
+
+@contextmanager
+def _workers(path: Path, workers: int | None, ray_address: str | None) -> Iterator[Any]:
+    """Yields a function that runs jobs in a study's directory and returns what failed."""
+    from dsonas_hw.study.engine import LocalEngine
+    from dsonas_hw.study.scheduler import run_jobs
+
+    num_workers = workers or os.cpu_count() or 1
+    engine: Engine = LocalEngine()
+    if ray_address is not None:
+        from dsonas_hw.study.ray_engine import RayEngine
+
+        engine = RayEngine(ray_address, num_workers=num_workers)
+
+    def run(path: Path, jobs: list[Job]) -> list[JobFailure]:
+        say(f"study directory: {path}; {len(jobs)} jobs, {num_workers} at a time")
+        with progress_bar("study") as report:
+            return run_jobs(path, jobs, num_workers=num_workers, engine=engine, report=report)
+
+    try:
+        yield run
+    except KeyboardInterrupt:
+        say("interrupted; what is done is kept, and the same command goes on")
+        leave(EXIT_INTERRUPTED)
+    finally:
+        engine.close()

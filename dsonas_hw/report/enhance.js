@@ -1,10 +1,67 @@
-// What a report can do with a script: show any architecture of the path, and print what is folded away.
-// Without it everything else still stands.
+// What a report can do with a script: show the architecture that is pointed at, sort and filter tables, and
+// print what is folded away. Without it everything else still stands.
 (function () {
   "use strict";
   window.addEventListener("beforeprint", () => {
     document.querySelectorAll("details").forEach((details) => { details.open = true; });
   });
+
+  // -- tables: sorted by any column, devices shown or hidden --------------------------------------------
+
+  document.querySelectorAll("table[data-sortable]").forEach((table) => {
+    const heads = Array.from(table.tHead.rows[0].cells);
+    heads.forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => sortBy(table, heads, column));
+    });
+  });
+
+  function valueOf(row, column) {
+    const cell = row.cells[column];
+    return cell.dataset.value ?? cell.textContent;
+  }
+
+  function sortBy(table, heads, column) {
+    const down = heads[column].getAttribute("aria-sort") === "ascending";
+    heads.forEach((head) => head.removeAttribute("aria-sort"));
+    heads[column].setAttribute("aria-sort", down ? "descending" : "ascending");
+    const body = table.tBodies[0];
+    Array.from(body.rows)
+      .map((row) => ({ row, value: valueOf(row, column) }))
+      .sort((a, b) => {
+        if (a.value === "" || b.value === "") return (a.value === "") - (b.value === ""); // not known: last
+        const [x, y] = [Number(a.value), Number(b.value)];
+        const order = Number.isNaN(x - y) ? a.value.localeCompare(b.value) : x - y;
+        return down ? -order : order;
+      })
+      .forEach(({ row }) => body.append(row));
+  }
+
+  document.querySelectorAll("[data-filter]").forEach((filter) => {
+    const boxes = Array.from(filter.querySelectorAll("input"));
+    filter.hidden = false;
+    filter.addEventListener("change", () => {
+      const shown = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
+      document.querySelectorAll("[data-device]").forEach((part) => { part.hidden = !shown.has(part.dataset.device); });
+      document.querySelectorAll("[data-devices]").forEach((row) => {
+        row.hidden = !row.dataset.devices.split(" ").some((device) => shown.has(device));
+      });
+    });
+  });
+
+  // A link to something folded away unfolds it.
+  const unfold = () => {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target instanceof HTMLDetailsElement) { target.open = true; target.scrollIntoView(); }
+  };
+  window.addEventListener("hashchange", unfold);
+  unfold();
+
+  // -- architectures ------------------------------------------------------------------------------------
+
   const source = document.getElementById("path-data");
   const explorer = document.querySelector("[data-explorer]");
   if (!source || !explorer) return;
@@ -40,6 +97,9 @@
     output.textContent = point.text;
     drawings.forEach((svg, block) => draw(svg, point.blocks[block]));
     charts.forEach((svg) => highlight(svg, point.id));
+    document.querySelectorAll("[data-select]").forEach((row) => {
+      row.classList.toggle("selected", Number(row.dataset.select) === point.id);
+    });
   }
 
   function highlight(svg, id) {
@@ -92,6 +152,11 @@
     svg.addEventListener("pointerdown", toDot);
   }
 
+  document.querySelectorAll("[data-select]").forEach((row) => {
+    const show = () => select(positionOf.get(Number(row.dataset.select)));
+    row.addEventListener("pointerenter", show);
+    row.addEventListener("focusin", show);
+  });
   charts.forEach(enhanceChart);
   slider.max = String(data.points.length - 1);
   slider.addEventListener("input", () => select(Number(slider.value)));

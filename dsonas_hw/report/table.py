@@ -52,24 +52,30 @@ class Table:
             writer.writerow(["" if cell is None else cell for cell in row])
         return buffer.getvalue()
 
-    def to_html(self) -> str:
-        """A `<table>` with caption and header cells, everything escaped."""
+    def to_html(self, *, sortable: bool = False) -> str:
+        """A `<table>` with caption and header cells, everything escaped.
+
+        sortable: by every column, once the page's script is there.
+        """
         head = "".join(
             f'<th scope="col"{_numeric(column)}>{escape(column.heading)}</th>' for column in self.columns
         )
-        body = "".join(f"<tr>{self._row_html(row)}</tr>" for row in self.rows)
+        body = "".join(f"<tr>{self._row_html(row, with_values=sortable)}</tr>" for row in self.rows)
         return (
-            f'<div class="scroll"><table><caption>{escape(self.caption)}</caption>'
+            f'<div class="scroll"><table{" data-sortable" if sortable else ""}>'
+            f"<caption>{escape(self.caption)}</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
-    def _row_html(self, row: tuple[Cell, ...]) -> str:
+    def _row_html(self, row: tuple[Cell, ...], *, with_values: bool) -> str:
         cells = []
         for position, (column, cell) in enumerate(zip(self.columns, row, strict=True)):
             text = (column.text or _as_it_is)(cell)
             is_heading = position == 0 and self.row_headings
             tag, scope = ("th", ' scope="row"') if is_heading else ("td", "")
-            cells.append(f"<{tag}{scope}{_numeric(column)}>{escape(text)}</{tag}>")
+            number = "" if cell is None else escape(str(cell))
+            value = f' data-value="{number}"' if with_values and column.numeric else ""
+            cells.append(f"<{tag}{scope}{_numeric(column)}{value}>{escape(text)}</{tag}>")
         return "".join(cells)
 
     def to_pandas(self) -> Any:
@@ -80,7 +86,7 @@ class Table:
         """
         from dsonas_hw.errors import require
 
-        return require("pandas", extra="dev", purpose="to_pandas()").DataFrame(self.to_records())
+        return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame(self.to_records())
 
 
 def _as_it_is(cell: Cell) -> str:

@@ -23,7 +23,7 @@ from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.path import Derived, PathPoint, derive_architecture, load_path
 from dsonas_hw.stages import save_architecture, search_path
-from dsonas_hw.study.codesign_job import KINDS, open_run
+from dsonas_hw.study.codesign_work import KINDS, open_run
 from dsonas_hw.task import Task, load_data, prepare_task, space_of_config
 
 RESULT = "result.json"

@@ -43,9 +43,7 @@ class RayEngine:
             UserError: nothing answers at the address; Ray itself fails.
             MissingDependencyError: Ray is not installed.
         """
-        self.ray: Any = require("ray", extra="ray", purpose="--ray-address")
-        if address != LOCAL:
-            check_address(address)
+        self.ray: Any = check_address(address)
         options: dict[str, Any] = {"num_cpus": num_workers, "include_dashboard": False}
         try:
             self.ray.init(
@@ -118,12 +116,16 @@ def _run_process(folder: str, command: list[str]) -> int:
         raise
 
 
-def check_address(address: str) -> None:
-    """Fail at once if nothing listens there; Ray itself would try for a minute.
+def check_address(address: str) -> Any:
+    """Fail at once if nothing listens there; Ray itself would try for a minute. Returns the Ray module.
 
     Raises:
         UserError: not an address, or nothing answers.
+        MissingDependencyError: Ray is not installed.
     """
+    ray = require("ray", extra="ray", purpose="--ray-address")
+    if address == LOCAL:
+        return ray
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise UserError(f"--ray-address {address!r} is neither 'local' nor HOST:PORT, e.g. 10.0.0.1:6379")
@@ -134,3 +136,4 @@ def check_address(address: str) -> None:
             f"no Ray cluster answers at {address} ({error.strerror or error}); start one with "
             f"`ray start --head --port={port}` there, or use --ray-address local"
         ) from None
+    return ray

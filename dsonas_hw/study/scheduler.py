@@ -70,7 +70,7 @@ def run_jobs(
         RunError: a job of that name exists with another configuration; another process runs this study.
         KeyboardInterrupt: stopped by a signal; called again, it goes on.
     """
-    _describe(study, jobs)
+    describe_jobs(study, jobs)
     with _only_process(study), _interrupted_by_sigterm():
         return _Scheduler(
             study, jobs, num_workers, report or (lambda *_: None), engine or LocalEngine(), command
@@ -140,12 +140,16 @@ class _Scheduler:
         else:
             words = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
             if code in (0, 1, 2):
-                words = _last_line(job_directory(self.study, job.name) / LOG) or words
+                words = last_line(job_directory(self.study, job.name) / LOG) or words
             self.failed[job.name] = JobFailure(name=job.name, reason=words)
 
 
-def _describe(study: Path, jobs: Sequence[Job]) -> None:
-    """Write what each job is to do, or check that it is the same as before; all or nothing."""
+def describe_jobs(study: Path, jobs: Sequence[Job]) -> None:
+    """Write what each job is to do, or check that it is the same as before; all or nothing.
+
+    Raises:
+        RunError: a job of that name exists with another configuration; the directory cannot be written.
+    """
     new = []
     for job in jobs:
         path = job_directory(study, job.name) / DESCRIPTION
@@ -159,7 +163,7 @@ def _describe(study: Path, jobs: Sequence[Job]) -> None:
         write_json(path, job.to_json())
 
 
-def _last_line(path: Path) -> str:
+def last_line(path: Path) -> str:
     lines = path.read_text("utf-8", errors="replace").strip().splitlines() if path.exists() else []
     return lines[-1][:500] if lines else ""
 

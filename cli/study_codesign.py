@@ -1,0 +1,130 @@
+"""`dsonas-hw study codesign`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from dsonas_hw.cli.common import EXIT_NO, leave, print_json, say
+from dsonas_hw.cli.options import config_from_options
+from dsonas_hw.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from dsonas_hw.study.codesign import Codesign
+    from dsonas_hw.study.codesign_result import CodesignResult
+    from dsonas_hw.study.scheduler import JobFailure
+    from dsonas_hw.study.spec import Job
+
+RunJobs = Callable[[Path, "list[Job]"], "list[JobFailure]"]
+
+
+def plan(
+    *,
+    devices: tuple[str, ...],
+    budget: tuple[str, ...],
+    seeds: str | None,
+    search_per_budget: bool,
+    skip_infeasible: bool,
+    **options: Any,
+) -> Codesign:
+    """The checked study of these options.
+
+    Raises:
+        UserError: whatever is wrong with them.
+    """
+    from dsonas_hw.run import ensure_profile
+    from dsonas_hw.study.codesign import budget_levels
+    from dsonas_hw.study.codesign_plan import plan_codesign
+    from dsonas_hw.task import space_of_config
+
+    names = [name.strip() for text in devices for name in text.split(",") if name.strip()]
+    if not names:
+        raise click.UsageError("study codesign needs --devices, e.g. --devices 1080ti,v100,local")
+    levels = budget_levels(budget)
+    # Unless told otherwise, γ follows latency: what each device is slow at is what its search avoids.
+    options["settings"] = ("search.adaptive_cost=latency", *options["settings"])
+    config = config_from_options(budget=(), **options)
+    if "local" in names:
+        ensure_profile(config, space_of_config(config), profiles_directory=None, say=say, bar=progress_bar)
+    return plan_codesign(
+        names, levels, config.model_dump(mode="json"), seeds=_numbers(seeds),
+        search_per_budget=search_per_budget, skip_infeasible=skip_infeasible,
+    )  # fmt: skip
+
+
+def _numbers(text: str | None) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(part) for part in (text or "0").split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not a list of whole numbers, e.g. 0,1,2", param_hint="--seeds"
+        ) from None
+    if min(numbers) < 0 or len(set(numbers)) != len(numbers):
+        raise click.BadParameter("seeds are different numbers from 0 on", param_hint="--seeds")
+    return numbers
+
+
+def show_jobs(study: Codesign) -> None:
+    """What would run."""
+    from dsonas_hw.study.codesign_jobs import search_jobs
+
+    for job in search_jobs(study):
+        click.echo(f"{job.name}  ({', '.join(job.budgets) or 'shared by all searches'})")
+    here = [device.name for device in study.devices if device.is_here]
+    click.echo(
+        "then: each distinct network trained once" + (f", measured on {', '.join(here)}" if here else "")
+    )
+
+
+def run(study: Codesign, path: Path, run_jobs: RunJobs, *, as_json: bool) -> None:
+    """Do what is not done yet, write the page and its table, print the table."""
+    from dsonas_hw.report.codesign_report import write_codesign_report
+    from dsonas_hw.report.codesign_tables import cross_table
+    from dsonas_hw.study.codesign import save_codesign
+    from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
+    from dsonas_hw.study.codesign_result import load_result
+    from dsonas_hw.study.scheduler import describe_jobs
+
+    searches = search_jobs(study)
+    describe_jobs(path, searches)
+    save_codesign(path, study)
+    failures = run_jobs(path, searches)
+    networks = network_jobs(study, finished_derivations(path, searches))
+    failures += run_jobs(path, networks)
+    result = load_result(path)
+    page = write_codesign_report(path)
+    if as_json:
+        print_json({"study": str(path), "report": str(page), "networks": cross_table(result).to_records(),
+                    "failed": [asdict(failure) for failure in failures]})  # fmt: skip
+    else:
+        click.echo(_table_for_terminal(result))
+    say(f"report: {page}")
+    for failure in failures:
+        say(f"failed: {failure.name}: {failure.reason}")
+    if failures:
+        leave(EXIT_NO)
+
+
+def _table_for_terminal(result: CodesignResult) -> str:
+    """The cross table as Markdown: a star marks what a network was found for, ~ what is not measured."""
+    names = [device.name for device in result.devices]
+    lines = [
+        "| network | accuracy | mac | flops | " + " | ".join(f"{name} ms" for name in names) + " |",
+        "|---|---:|---:|---:|" + "---:|" * len(names),
+    ]
+    for network in result.networks:
+        cells = []
+        for name in names:
+            cell = result.cell(network.name, name)
+            text = "" if cell is None else f"{'' if cell.is_measured else '~'}{cell.latency_ms:.4g}"
+            cells.append(text + (" *" if network.is_for(name) else ""))
+        accuracy = "" if network.accuracy is None else f"{100 * network.accuracy:.2f} %"
+        lines.append(
+            f"| {network.name} | {accuracy} | {network.mac / 1e3:.0f}k | {network.flops / 1e6:.2f}M | "
+            + " | ".join(cells) + " |"
+        )  # fmt: skip
+    return "\n".join([*lines, "", "* found for this device    ~ predicted or estimated, not measured"])

@@ -1,0 +1,217 @@
+"""The tables of a co-design page that hold more than text: cross table, choice, carried, operations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from dsonas_hw.architecture.draw import operation_colour
+from dsonas_hw.report.numbers import NONE, THIN, cost_text, percent, plain
+from dsonas_hw.space.operations import get_operation
+from dsonas_hw.study.codesign import Pair
+from dsonas_hw.study.codesign_analysis import Carried, carried, pareto_front, preferences
+from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network
+
+_COSTS = (("mac", "mac"), ("flops", "flops"), ("params", "params"), ("memory_bytes", "memory"))
+NO_PENALTY = 0.005
+"""Relative latency and accuracy that differ by less are called equal."""
+
+
+def device_filter(result: CodesignResult) -> str:
+    """Boxes that hide devices; hidden itself until the script makes it work."""
+    boxes = "".join(
+        f'<label><input type="checkbox" value="{escape(d.name)}" checked> {escape(d.name)}</label>'
+        for d in result.devices
+    )
+    return f'<fieldset class="filter" data-filter hidden><legend>Show devices</legend>{boxes}</fieldset>'
+
+
+def cross_html(result: CodesignResult) -> str:
+    """Rows are networks, columns devices; sortable by every column once the script is there."""
+    has_energy = any(cell.energy_mj is not None for cell in result.cells)
+    fronts = {device.name: pareto_front(result, device.name) for device in result.devices}
+    head = (
+        '<th scope="col">Network</th><th scope="col">Found for</th><th scope="col" class="num">Accuracy</th>'
+        + "".join(
+            f'<th scope="col" class="num" data-device="{escape(d.name)}">{escape(d.name)}, ms</th>'
+            for d in result.devices
+        )
+        + "".join(f'<th scope="col" class="num">{label}</th>' for _, label in _COSTS)
+    )
+    body = "".join(_cross_row(result, number, fronts, has_energy) for number in range(len(result.networks)))
+    return (
+        '<div class="scroll"><table class="cross" data-sortable><caption>Every network on every device: '
+        "latency, below it its interval and where it comes from. Bold: found for this device. "
+        "● on this device’s front.</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _cross_row(result: CodesignResult, number: int, fronts: dict[str, list[str]], has_energy: bool) -> str:
+    network = result.networks[number]
+    devices = dict.fromkeys(origin.device for origin in network.origins)
+    accuracy = "" if network.accuracy is None else f"{network.accuracy:.6f}"
+    cells = [
+        f'<th scope="row" data-value="{number}"><a href="#network-{escape(network.name)}">'
+        f"{escape(network.name)}</a></th>",
+        f'<td class="origins">{_origins(network)}</td>',
+        f'<td class="num" data-value="{accuracy}">{_accuracy(network)}</td>',
+    ]
+    for device in result.devices:
+        cell = result.cell(network.name, device.name)
+        on_front = network.name in fronts[device.name]
+        cells.append(_latency_cell(cell, device.name, network.is_for(device.name), on_front, has_energy))
+    cells += [
+        f'<td class="num" data-value="{value}">{cost_text(name, value)}</td>'
+        for name, value in ((name, getattr(network, name)) for name, _ in _COSTS)
+    ]
+    names = escape(" ".join(devices))
+    return f'<tr data-devices="{names}" data-select="{number}">{"".join(cells)}</tr>'
+
+
+def _origins(network: Network) -> str:
+    budgets: dict[str, list[str]] = {}
+    for origin in network.origins:
+        budgets.setdefault(origin.device, []).append(origin.budget)
+    return "<br>".join(
+        f"{escape(device)} <small>{escape(', '.join(dict.fromkeys(texts)))}</small>"
+        for device, texts in budgets.items()
+    )
+
+
+def _accuracy(network: Network) -> str:
+    if network.accuracy is None:
+        return NONE
+    spread = max(network.accuracies) - min(network.accuracies)
+    several = f"<small>± {percent(spread / 2)}</small>" if len(network.accuracies) > 1 else ""
+    return percent(network.accuracy) + several
+
+
+def _latency_cell(cell: Cell | None, device: str, is_own: bool, on_front: bool, has_energy: bool) -> str:
+    opening = f'<td class="num{" own" if is_own else ""}" data-device="{escape(device)}"'
+    if cell is None:
+        return f'{opening} data-value="">{NONE}</td>'
+    loud = "" if cell.is_measured else ' class="unsure"'
+    energy = f"<small>{cost_text('energy_mj', cell.energy_mj)}</small>" if has_energy else ""
+    mark = '<span class="front" title="on this device’s front">●</span> ' if on_front else ""
+    return (
+        f'{opening} data-value="{cell.latency_ms!r}">{mark}{plain(cell.latency_ms, 3)}'
+        f"<small>{plain(cell.latency_ms_low, 3)}–{plain(cell.latency_ms_high, 3)}</small>"
+        f"<small{loud}>{escape(cell.source)}</small>{energy}</td>"
+    )
+
+
+def choice_html(result: CodesignResult) -> str:
+    """Rows are budgets, columns devices: the network found."""
+    head = '<th scope="col">Budget</th>' + "".join(
+        f'<th scope="col" data-device="{escape(d.name)}">{escape(d.name)}</th>' for d in result.devices
+    )
+    rows = []
+    for budget in result.study.budgets:
+        cells = "".join(
+            f'<td data-device="{escape(d.name)}">{_choice(result, d.name, budget)}</td>'
+            for d in result.devices
+        )
+        rows.append(f'<tr><th scope="row">{escape(budget)}</th>{cells}</tr>')
+    return (
+        '<div class="scroll"><table><caption>The network found for each device and budget, its accuracy and '
+        f"its latency there</caption><thead><tr>{head}</tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
+    )
+
+
+def _choice(result: CodesignResult, device: str, budget: str) -> str:
+    if Pair(device=device, budget=budget) in result.study.skipped:
+        return '<span class="quiet">left out: no network, or every one, serves it</span>'
+    parts = []
+    for network in result.found_for(device, budget):
+        cell = result.cell(network.name, device)
+        latency = cost_text("latency_ms", cell.latency_ms) if cell else NONE
+        parts.append(
+            f'<a href="#network-{escape(network.name)}">{escape(network.name)}</a> '
+            f"{percent(network.accuracy)}<small>{latency}</small>"
+        )
+    return "".join(parts) or '<span class="miss">missing</span>'
+
+
+def carried_html(result: CodesignResult) -> str:
+    """One table per budget: rows are where a network comes from, columns where it runs."""
+    rows = carried(result)
+    return "".join(_carried_table(result, budget, rows) for budget in result.study.budgets)
+
+
+def _carried_table(result: CodesignResult, budget: str, rows: Sequence[Carried]) -> str:
+    found = {(r.source, r.target): r for r in rows if r.budget == budget}
+    names = [device.name for device in result.devices]
+    head = '<th scope="col">Found for</th>' + "".join(
+        f'<th scope="col" class="num" data-device="{escape(name)}">on {escape(name)}</th>' for name in names
+    )
+    body = ""
+    for source in names:
+        has_networks = bool(result.found_for(source, budget))
+        cells = "".join(_carried_cell(found[source, target], has_networks) for target in names)
+        body += f'<tr data-devices="{escape(source)}"><th scope="row">{escape(source)}</th>{cells}</tr>'
+    return (
+        f'<div class="scroll"><table class="carried"><caption>{escape(budget)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _carried_cell(carried: Carried, has_networks: bool) -> str:
+    opening = f'<td class="num" data-device="{escape(carried.target)}"'
+    if carried.source == carried.target:
+        return f'{opening}><span class="quiet">own</span></td>'
+    if not has_networks:
+        return f"{opening}>{NONE}</td>"
+    worse = max(0.0, (carried.relative_latency or 1.0) - 1.0)
+    heat = f' style="--heat:{min(60, round(100 * worse))}%"' if worse > NO_PENALTY else ""
+    relative, loss = _relative(carried.relative_latency), _loss(carried.accuracy_loss)
+    return f"{opening}{heat}>{relative}<small>{loss}</small></td>"
+
+
+def _relative(ratio: float | None) -> str:
+    return "none as accurate" if ratio is None else f"{ratio:.2f}{THIN}×"
+
+
+def _loss(loss: float | None) -> str:
+    if loss is None:
+        return "none holds it"
+    if abs(loss) < NO_PENALTY / 10:
+        return "same accuracy"
+    return f"accuracy {'−' if loss > 0 else '+'}{abs(100 * loss):.1f}{THIN}pt"
+
+
+def operations_html(result: CodesignResult) -> str:
+    """Rows are operations, columns devices: a bar for the share of nodes."""
+    rows = preferences(result)
+    devices = [d.name for d in result.devices if any(r.device == d.name for r in rows)]
+    operations = list(dict.fromkeys(r.operation for r in rows))
+    if not rows:
+        return ""
+    share = {(r.device, r.operation): r for r in rows}
+    head = '<th scope="col">Operation</th>' + "".join(
+        f'<th scope="col" data-device="{escape(name)}">{escape(name)}</th>' for name in devices
+    )
+    body = ""
+    for name in operations:
+        operation = get_operation(name)
+        colour = operation_colour(operation)
+        cells = "".join(
+            f'<td data-device="{escape(row.device)}">{_bar(row.share_of_nodes, colour)}'
+            f"{percent(row.share_of_nodes, 0)}<small>{percent(row.share_of_edges, 0)} of edges</small></td>"
+            for row in (share[device, name] for device in devices)
+        )
+        body += f'<tr><th scope="row">{escape(operation.label)}</th>{cells}</tr>'
+    return (
+        '<div class="scroll"><table class="operations"><caption>Share of each operation among all that are '
+        "left in the networks found for a device; below it, its share of the edges</caption>"
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _bar(share: float, colour: str) -> str:
+    return (
+        '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect width="100" height="8" rx="1" fill="currentColor" opacity=".08"/>'
+        f'<rect width="{100 * share:.1f}" height="8" rx="1" fill="{colour}"/></svg>'
+    )

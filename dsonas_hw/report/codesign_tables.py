@@ -1,0 +1,146 @@
+"""The tables of a co-design study as plain data; what files and notebooks get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from dsonas_hw.report.numbers import cost_text, percent, plain
+from dsonas_hw.report.table import Column, Table
+from dsonas_hw.study.codesign_analysis import carried, pareto_front, preferences
+from dsonas_hw.study.codesign_result import CodesignResult, Network
+from dsonas_hw.study.missing import Missing
+
+COUNTED = ("flops", "mac", "params", "memory_bytes")
+
+
+def codesign_tables(result: CodesignResult) -> list[Table]:
+    """Every table of a study."""
+    return [
+        cross_table(result),
+        cells_table(result),
+        carried_table(result),
+        preference_table(result),
+        missing_table(result.missing),
+    ]
+
+
+def cross_table(result: CodesignResult) -> Table:
+    """One row per network; latency of every device beside each other."""
+    devices = [device.name for device in result.devices]
+
+    def latency(name: str) -> list[Column]:
+        key = name.replace("-", "_").replace(".", "_")
+        return [
+            Column(key=f"latency_ms_{key}", heading=f"{name}, ms", text=plain),
+            Column(key=f"source_{key}", heading="Source", numeric=False),
+        ]
+
+    rows = []
+    for network in result.networks:
+        cells = [result.cell(network.name, name) for name in devices]
+        rows.append(
+            (
+                network.name,
+                found_for(network),
+                network.accuracy,
+                *(getattr(network, name) for name in COUNTED),
+                *(value for c in cells for value in ((c.latency_ms, c.source) if c else (None, None))),
+            )
+        )
+    return Table(
+        name="cross-table",
+        caption="Every network on every device",
+        columns=(
+            Column(key="network", heading="Network", numeric=False),
+            Column(key="found_for", heading="Found for", numeric=False),
+            Column(key="accuracy", heading="Accuracy", text=percent),
+            *(Column(key=name, heading=name, text=cost_column_text(name)) for name in COUNTED),
+            *(column for name in devices for column in latency(name)),
+        ),
+        rows=tuple(rows),
+    )
+
+
+def cost_column_text(quantity: str) -> Callable[[Any], str]:
+    """How a cost is written in a column of its own."""
+    return lambda value: cost_text(quantity, value)
+
+
+def found_for(network: Network) -> str:
+    """Devices and budgets, e.g. `1080ti latency=3ms; v100 latency=5ms`."""
+    return "; ".join(dict.fromkeys(f"{o.device} {o.budget}" for o in network.origins))
+
+
+def cells_table(result: CodesignResult) -> Table:
+    """One row per network and device, with everything that is known."""
+    fronts = {device.name: pareto_front(result, device.name) for device in result.devices}
+    return Table(
+        name="cells",
+        caption="Every network on every device, one row each",
+        columns=(
+            Column(key="network", heading="Network", numeric=False),
+            Column(key="device", heading="Device", numeric=False),
+            *(
+                Column(key=key, heading=key, text=plain)
+                for key in ("latency_ms", "latency_ms_low", "latency_ms_high")
+            ),
+            Column(key="source", heading="Source", numeric=False),
+            Column(key="predicted_ms", heading="predicted_ms", text=plain),
+            Column(key="energy_mj", heading="energy_mj", text=plain),
+            Column(key="on_front", heading="On the device's front", numeric=False),
+        ),
+        rows=tuple(
+            (
+                c.network, c.device, c.latency_ms, c.latency_ms_low, c.latency_ms_high, c.source,
+                c.predicted_ms, c.energy_mj, c.network in fronts[c.device],
+            )
+            for c in result.cells
+        ),
+    )  # fmt: skip
+
+
+def carried_table(result: CodesignResult) -> Table:
+    """What it costs to run one device's networks on another."""
+    return Table(
+        name="carried",
+        caption="Networks of one device (from) on another (to)",
+        columns=(
+            Column(key="budget", heading="Budget", numeric=False),
+            Column(key="source", heading="From", numeric=False),
+            Column(key="target", heading="To", numeric=False),
+            Column(key="relative_latency", heading="Latency / own at equal accuracy", text=plain),
+            Column(key="accuracy_loss", heading="Accuracy lost at equal budget", text=percent),
+        ),
+        rows=tuple(
+            (c.budget, c.source, c.target, c.relative_latency, c.accuracy_loss) for c in carried(result)
+        ),
+    )
+
+
+def preference_table(result: CodesignResult) -> Table:
+    """Which operations the networks of each device are made of."""
+    return Table(
+        name="operations",
+        caption="Share of each operation in the networks found for each device",
+        columns=(
+            Column(key="device", heading="Device", numeric=False),
+            Column(key="operation", heading="Operation", numeric=False),
+            Column(key="share_of_nodes", heading="Of operations", text=percent),
+            Column(key="share_of_edges", heading="Of edges", text=percent),
+        ),
+        rows=tuple((p.device, p.operation, p.share_of_nodes, p.share_of_edges) for p in preferences(result)),
+    )
+
+
+def missing_table(missing: tuple[Missing, ...]) -> Table:
+    """What is not done."""
+    return Table(
+        name="missing",
+        caption="Not done yet",
+        columns=(
+            Column(key="job", heading="Job", numeric=False),
+            Column(key="reason", heading="Why", numeric=False),
+        ),
+        rows=tuple((m.job, m.reason) for m in missing),
+    )

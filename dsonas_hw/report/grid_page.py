@@ -1,0 +1,185 @@
+"""The page of a grid study: the table it was made for, then every network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from dsonas_hw.budget import parse_budgets
+from dsonas_hw.report.chart import Axis, Chart, Series, spans
+from dsonas_hw.report.chart_svg import chart_svg
+from dsonas_hw.report.codesign_tables import cost_column_text, missing_table
+from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, finite, percent, plain
+from dsonas_hw.report.page import facts, figure, notes, page, pairs, paragraph
+from dsonas_hw.report.table import Column, Table
+from dsonas_hw.study.grid import GridResult
+from dsonas_hw.study.spec import RANDOM
+
+_COLOURS = ("accent", "orange", "green", "pink", "yellow", "sky")
+MAX_NOTES = 12
+
+
+def grid_page(result: GridResult, *, name: str) -> str:
+    """The HTML document. name: of the study's directory."""
+    file = result.study.file
+    sections = [
+        ("summary", "Summary", _summary(result)),
+        ("costs", "Cost against accuracy", _charts(result)),
+        ("networks", "Networks", network_table(result).to_html(sortable=True)),
+        ("setting", "How this was made", _setting(result)),
+    ]
+    header = (
+        f"<p>Study “{escape(name)}”</p><h1>{escape(file.name)}</h1>"
+        f"<p>{escape(file.description or 'a grid of searches and trainings')}</p>"
+    )
+    return page(title=f"Study {file.name} – {name}", header=header, sections=sections)
+
+
+def _summary(result: GridResult) -> str:
+    jobs = len(result.study.jobs)
+    parts = [
+        facts(
+            [
+                ("networks trained", str(len(result.results))),
+                ("variants", str(len({row.variant for row in result.rows}))),
+                (
+                    "lowest test error",
+                    percent(min((r.test_error_mean for r in result.rows), default=None), 2),
+                ),
+                ("jobs done", f"{jobs - len(result.missing)} of {jobs}"),
+            ]
+        ),
+        row_table(result).to_html(sortable=True),
+    ]
+    if result.missing:
+        lines = [f"{m.job}: {m.reason}" for m in result.missing[:MAX_NOTES]]
+        if len(result.missing) > MAX_NOTES:
+            lines.append(f"and {len(result.missing) - MAX_NOTES} more")
+        parts.append(
+            notes(lines, heading="This study is not complete; start it again to go on. Not done yet:")
+        )
+    return f'<div class="verdict">{"".join(parts)}</div>'
+
+
+def row_table(result: GridResult) -> Table:
+    """Means and deviations, a row per budget and variant."""
+    deviation = Column(key="test_error_std", heading="± std", text=lambda value: percent(value, 2))
+    return Table(
+        name="table",
+        caption="Means over seeds; the deviation is the sample’s standard deviation",
+        columns=(
+            Column(key="budget", heading="Budget", numeric=False),
+            Column(key="variant", heading="Variant", numeric=False),
+            Column(key="num", heading="Networks"),
+            Column(key="test_error_mean", heading="Test error", text=lambda value: percent(value, 2)),
+            deviation,
+            *(
+                Column(key=key, heading=key, text=cost_column_text(key))
+                for key in ("mac", "flops", "params")
+            ),
+            Column(key="latency_ms", heading="Predicted, ms", text=plain),
+            Column(key="latency_measured_ms", heading="Measured, ms", text=plain),
+            Column(key="beats_random_by_std", heading="Better than random, σ", text=lambda v: plain(v, 2)),
+        ),
+        rows=tuple(
+            (
+                r.budget, r.variant, r.num, r.test_error_mean, r.test_error_std, r.mac, r.flops, r.params,
+                r.latency_ms, r.latency_measured_ms, r.beats_random_by_std,
+            )
+            for r in result.rows
+        ),
+    )  # fmt: skip
+
+
+def network_table(result: GridResult) -> Table:
+    """Every network that is trained."""
+    costs = ("mac", "flops", "params", "latency_ms")
+    return Table(
+        name="networks",
+        caption="Every network that is trained",
+        columns=(
+            Column(key="job", heading="Job", numeric=False),
+            Column(key="variant", heading="Variant", numeric=False),
+            Column(key="budget", heading="Budget", numeric=False),
+            Column(key="seed", heading="Seed"),
+            Column(key="test_error", heading="Test error", text=lambda value: percent(value, 2)),
+            *(
+                Column(key=key, heading=key, text=cost_column_text(key))
+                for key in costs
+            ),
+            Column(key="latency_measured_ms", heading="Measured, ms", text=plain),
+            Column(key="width", heading="Channels"),
+        ),
+        rows=tuple(
+            (
+                r["job"], r["variant"], r["budget"], r["seed"], finite(r.get("test_error")),
+                *(finite(r["costs"].get(key)) for key in costs), finite(r.get("latency_measured_ms")),
+                r.get("width"),
+            )
+            for r in result.results
+        ),
+    )  # fmt: skip
+
+
+def grid_figures(result: GridResult) -> list[Chart]:
+    """Cost against accuracy of every network, one chart per budgeted cost."""
+    quantities = {b.quantity for text in result.study.file.budgets for b in parse_budgets([text])}
+    return [c for q in COST_LABELS if q in quantities and (c := _figure(result.results, q)) is not None]
+
+
+def _figure(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
+    points: dict[str, list[tuple[float, float]]] = {}
+    for result in results:
+        cost, error = finite(result["costs"].get(quantity)), finite(result.get("test_error"))
+        if cost is not None and error is not None:
+            points.setdefault(str(result["variant"]), []).append((cost, 1 - error))
+    if not points:
+        return None
+    named = [name for name in points if name != RANDOM]
+    colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(named)} | {RANDOM: "muted"}
+    order = [RANDOM, *named] if RANDOM in points else named
+    costs = [cost for found in points.values() for cost, _ in found]
+    return Chart(
+        name=f"accuracy-{quantity.replace('_', '-')}",
+        title=f"{COST_LABELS[quantity]} against accuracy".capitalize(),
+        caption="Every network that is trained.",
+        x=Axis(label=f"{COST_LABELS[quantity]}, {COST_UNITS[quantity]}", log=spans(costs, 12)),
+        y=Axis(label="test accuracy", percent=True),
+        series=tuple(
+            Series(
+                name=name, x=tuple(x for x, _ in points[name]), y=tuple(y for _, y in points[name]),
+                kind="points", colour=colours[name], size=4.5,
+                opacity=0.6 if name == RANDOM else 1.0,
+                hints=tuple(f"{name}: {cost_text(quantity, x)}, {percent(y, 2)}" for x, y in points[name]),
+            )
+            for name in order
+        ),
+        legend=tuple((name, colours[name]) for name in order),
+    )  # fmt: skip
+
+
+def _charts(result: GridResult) -> str:
+    charts = grid_figures(result)
+    if not charts:
+        return paragraph("No network has been trained yet.")
+    figures = "".join(figure(chart_svg(c), c.caption, title=c.title) for c in charts)
+    return f'<div class="figures">{figures}</div>'
+
+
+def _setting(result: GridResult) -> str:
+    file = result.study.file
+    items = [
+        ("preset", str(file.base.get("preset", "digits"))),
+        ("budgets", "; ".join(file.budgets)),
+        ("seeds", ", ".join(map(str, file.seeds))),
+        ("random networks per budget and seed", str(file.random)),
+        ("searches", "one per budget" if file.search_per_budget else "one serves every budget"),
+    ]
+    missing = missing_table(result.missing)
+    rest = (
+        f"<details><summary>All that is missing</summary>{missing.to_html()}</details>"
+        if result.missing
+        else ""
+    )
+    return pairs(items) + rest

@@ -1,0 +1,157 @@
+"""What the cross table of a co-design study says: fronts, what carrying a network costs, preferences.
+
+Notation: lat(n, B) the latency of network n on device B, acc(n) its test accuracy, N(A, b) the networks found
+for device A under budget b, N(A) those for any budget.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dsonas_hw.architecture.architecture import Block
+from dsonas_hw.budget import Budget, parse_budgets
+from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.study.codesign_result import CodesignResult, Network
+
+
+def pareto_front(result: CodesignResult, device: str) -> list[str]:
+    """Names of the networks that no other beats on this device in latency and accuracy, by rising latency."""
+    points = [
+        (cell.latency_ms, -network.accuracy, network.name)
+        for network in result.networks
+        if network.accuracy is not None and (cell := result.cell(network.name, device)) is not None
+    ]
+    front, best = [], 0.0
+    for _, negative, name in sorted(points):
+        if negative < best:
+            best = negative
+            front.append(name)
+    return front
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """The networks found for `source` under `budget`, run on `target`."""
+
+    source: str
+    target: str
+    budget: str
+    relative_latency: float | None
+    """Mean over n in N(A, b) of lat(n, B) / min {lat(m, B): m in N(B), acc(m) ≥ acc(n)}: what n takes on B,
+    over the fastest of B's own networks that is as accurate. None: none of B's own is as accurate."""
+    accuracy_loss: float | None
+    """max {acc(m): m in N(B), m holds b on B} − max {acc(n): n in N(A), n holds b on B}: what is lost under
+    the same budget if only A's networks were there. None: none of them, or of B's own, holds b on B."""
+
+
+def carried(result: CodesignResult) -> list[Carried]:
+    """Every ordered pair of devices and every budget; source = target too, where the loss is zero."""
+    names = [device.name for device in result.devices]
+    return [
+        Carried(
+            source=source,
+            target=target,
+            budget=budget,
+            relative_latency=_relative_latency(result, source, target, budget),
+            accuracy_loss=_accuracy_loss(result, source, target, budget),
+        )
+        for budget in result.study.budgets
+        for source in names
+        for target in names
+    ]
+
+
+def _relative_latency(result: CodesignResult, source: str, target: str, budget: str) -> float | None:
+    ratios = []
+    for network in result.found_for(source, budget):
+        latency = _latency_ms(result, network, target)
+        own = [
+            own_ms
+            for other in result.networks
+            if other.is_for(target)
+            and other.accuracy is not None
+            and network.accuracy is not None
+            and other.accuracy >= network.accuracy
+            and (own_ms := _latency_ms(result, other, target)) is not None
+        ]
+        if latency is not None and own:
+            ratios.append(latency / min(own))
+    return sum(ratios) / len(ratios) if ratios else None
+
+
+def _accuracy_loss(result: CodesignResult, source: str, target: str, budget: str) -> float | None:
+    own = _best_accuracy(result, target, on=target, budget=budget)
+    foreign = _best_accuracy(result, source, on=target, budget=budget)
+    return None if own is None or foreign is None else own - foreign
+
+
+def _best_accuracy(result: CodesignResult, found_for: str, *, on: str, budget: str) -> float | None:
+    """Of the networks found for one device, under a budget on another."""
+    budgets = parse_budgets([budget])
+    accuracies = [
+        n.accuracy
+        for n in result.networks
+        if n.is_for(found_for) and n.accuracy is not None and holds(result, n, on, budgets)
+    ]
+    return max(accuracies, default=None)
+
+
+def holds(result: CodesignResult, network: Network, device: str, budgets: Iterable[Budget]) -> bool:
+    """Whether a network holds every budget on a device, as far as is known; not if a cost is not."""
+    cell = result.cell(network.name, device)
+    if cell is None:
+        return False
+    costs: dict[str, float | None] = {
+        "latency_ms": cell.latency_ms, "energy_mj": cell.energy_mj, "mac": network.mac,
+        "flops": network.flops, "params": network.params, "memory_bytes": network.memory_bytes,
+    }  # fmt: skip
+    return all((cost := costs[b.quantity]) is not None and cost <= b.limit for b in budgets)
+
+
+def _latency_ms(result: CodesignResult, network: Network, device: str) -> float | None:
+    cell = result.cell(network.name, device)
+    return cell.latency_ms if cell else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preference:
+    """How much of the networks found for a device is one operation."""
+
+    device: str
+    operation: str
+    share_of_nodes: float
+    """Of all operations that are alive, over the blocks of all its networks; 1/N if none were preferred."""
+    share_of_edges: float
+    """Of all edges: those into the operation, and from it into the block's output."""
+
+
+def preferences(result: CodesignResult) -> list[Preference]:
+    """Every device and operation; nothing for a device without networks."""
+    rows = []
+    for device in result.devices:
+        nodes: Counter[str] = Counter()
+        edges: Counter[str] = Counter()
+        networks = [n for n in result.networks if n.is_for(device.name)]
+        for network in networks:
+            for block in network.architecture.blocks:
+                _count(network.architecture.space, block, nodes, edges)
+        if networks and nodes:
+            rows += [
+                Preference(
+                    device=device.name,
+                    operation=operation.name,
+                    share_of_nodes=nodes[operation.name] / nodes.total(),
+                    share_of_edges=edges[operation.name] / edges.total(),
+                )
+                for operation in networks[0].architecture.space.operation_list
+            ]
+    return rows
+
+
+def _count(space: SearchSpace, block: Block, nodes: Counter[str], edges: Counter[str]) -> None:
+    for node in block.nodes:
+        name = space.operation_of(node).name
+        nodes[name] += 1
+        edges[name] += len(block.inputs[node - 1]) + (node in block.output)

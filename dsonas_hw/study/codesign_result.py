@@ -1,0 +1,261 @@
+"""What a co-design study found: networks, and what each costs on each device. Read from the study's files.
+
+>>> result = load_result(Path("studies/codesign"))
+>>> result.networks[0].architecture                          # a notebook draws it
+>>> result.cell("A", "1080ti").latency_ms
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
+from dsonas_hw.errors import UserError
+from dsonas_hw.files import read_json
+from dsonas_hw.study.codesign import Codesign, StudyDevice, load_codesign
+from dsonas_hw.study.codesign_jobs import (
+    Derivation,
+    derive_name,
+    finished_derivations,
+    network_jobs,
+    search_jobs,
+)
+from dsonas_hw.study.job import RESULT
+from dsonas_hw.study.missing import Missing, missing_jobs
+from dsonas_hw.study.scheduler import is_done, job_directory
+from dsonas_hw.study.spec import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a network was found for."""
+
+    device: str
+    budget: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A distinct network of the study: a row of the cross table."""
+
+    name: str
+    """A, B, …: in the order of budgets and devices."""
+    identity: str
+    """Hash of the architecture, as in the names of the jobs."""
+    architecture: Architecture = field(repr=False)
+    origins: tuple[Origin, ...]
+    flops: int
+    mac: int
+    params: int
+    memory_bytes: int
+    accuracies: tuple[float, ...]
+    """Test accuracy of each training that is done: one per seed that found it."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Mean test accuracy; None: not trained yet."""
+        return sum(self.accuracies) / len(self.accuracies) if self.accuracies else None
+
+    def is_for(self, device: str) -> bool:
+        """Whether it was found for this device."""
+        return any(origin.device == device for origin in self.origins)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A network on a device."""
+
+    network: str
+    device: str
+    latency_ms: float
+    latency_ms_low: float
+    latency_ms_high: float
+    """Measured: between these lie 90 % of the samples. Else the interval of the prediction."""
+    source: str
+    """measured; predicted from measured kernels; or calibrated, imported, estimated."""
+    is_measured: bool
+    """This very network, as a whole; False: predicted."""
+    predicted_ms: float
+    energy_mj: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodesignResult:
+    """Everything that is known so far."""
+
+    study: Codesign = field(repr=False)
+    networks: tuple[Network, ...]
+    cells: tuple[Cell, ...] = field(repr=False)
+    missing: tuple[Missing, ...]
+    num_jobs: int
+
+    @property
+    def devices(self) -> tuple[StudyDevice, ...]:
+        return self.study.devices
+
+    def network(self, name: str) -> Network:
+        """The network of a name (A, B, …)."""
+        return next(n for n in self.networks if n.name == name)
+
+    def cell(self, network: str, device: str) -> Cell | None:
+        """A network's cost on a device; None: not derived yet."""
+        return next((c for c in self.cells if c.network == network and c.device == device), None)
+
+    def found_for(self, device: str, budget: str) -> tuple[Network, ...]:
+        """The networks found for a device and a budget, one per seed at most."""
+        return tuple(
+            n for n in self.networks if any(o.device == device and o.budget == budget for o in n.origins)
+        )
+
+    def to_pandas(self) -> Any:
+        """The cells as a data frame, one row per network and device.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        from dataclasses import asdict
+
+        from dsonas_hw.errors import require
+
+        rows = []
+        for cell in self.cells:
+            network = self.network(cell.network)
+            rows.append(
+                {
+                    **asdict(cell), "accuracy": network.accuracy, "flops": network.flops, "mac": network.mac,
+                    "params": network.params, "memory_bytes": network.memory_bytes,
+                    "found_for_this_device": network.is_for(cell.device),
+                }
+            )  # fmt: skip
+        return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame(rows)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it: the cross table."""
+        from dsonas_hw.report.codesign_tables import cross_table
+
+        return cross_table(self).to_html()
+
+
+def load_result(path: Path) -> CodesignResult:
+    """Read a study's directory, finished or not.
+
+    Raises:
+        UserError: not a co-design study, or damaged.
+    """
+    study = load_codesign(path)
+    searches = search_jobs(study)
+    derivations = finished_derivations(path, searches)
+    later = network_jobs(study, derivations)
+    results = {job.name: _read(path, job) for job in later if is_done(path, job.name)}
+    networks = _networks(study, derivations, later, results)
+    jobs = [*searches, *later]
+    return CodesignResult(
+        study=study,
+        networks=networks,
+        cells=_cells(study, networks, derivations, results),
+        missing=missing_jobs(path, jobs),
+        num_jobs=len(jobs),
+    )
+
+
+def _read(path: Path, job: Job) -> dict[str, Any]:
+    raw = read_json(job_directory(path, job.name) / RESULT)
+    if not isinstance(raw, dict):
+        raise UserError(f"the result of {job.name} is damaged; remove its directory")
+    return raw
+
+
+def _networks(
+    study: Codesign,
+    derivations: Sequence[Derivation],
+    later: Sequence[Job],
+    results: Mapping[str, dict[str, Any]],
+) -> tuple[Network, ...]:
+    by_name = {d.job.name: d for d in derivations}
+    origins: dict[str, list[Origin]] = {}
+    for seed in study.seeds:
+        for budget in study.budgets:
+            for device in study.devices:
+                found = by_name.get(derive_name(device.name, budget, seed))
+                if found is not None:
+                    origin = Origin(device=device.name, budget=budget, seed=seed)
+                    origins.setdefault(found.network, []).append(origin)
+    raw = {d.network: d.result for d in reversed(derivations)}
+    networks = []
+    for number, (identity, places) in enumerate(origins.items()):
+        trained = [j.name for j in later if j.kind == "train" and j.variant == identity and j.name in results]
+        try:
+            costs = raw[identity]["costs"]
+            network = Network(
+                name=network_name(number),
+                identity=identity,
+                architecture=architecture_from_json(raw[identity]["architecture"], origin=identity),
+                origins=tuple(places),
+                **{name: int(costs[name]) for name in ("flops", "mac", "params", "memory_bytes")},
+                accuracies=tuple(float(results[name]["test_accuracy"]) for name in trained),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"a result of network {identity} is damaged: {type(error).__name__} {error}"
+            ) from None
+        networks.append(network)
+    return tuple(networks)
+
+
+def network_name(number: int) -> str:
+    """A, B, …, Z, AA, AB, …"""
+    letters = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
+
+
+def _cells(
+    study: Codesign,
+    networks: Sequence[Network],
+    derivations: Sequence[Derivation],
+    results: Mapping[str, dict[str, Any]],
+) -> tuple[Cell, ...]:
+    predicted = {d.network: d.result.get("predicted", {}) for d in derivations}
+    cells = []
+    for network in networks:
+        for device in study.devices:
+            guess = predicted[network.identity].get(device.name)
+            if guess is None:
+                continue
+            measured = results.get(f"measure-{device.name}-{network.identity}")
+            values = measured or guess
+            try:
+                cells.append(
+                    Cell(
+                        network=network.name,
+                        device=device.name,
+                        latency_ms=float(values["latency_ms"]),
+                        latency_ms_low=float(values["latency_ms_low"]),
+                        latency_ms_high=float(values["latency_ms_high"]),
+                        source="measured" if measured else _source(guess),
+                        is_measured=measured is not None,
+                        predicted_ms=float(guess["latency_ms"]),
+                        energy_mj=_number(measured.get("energy_mj")) if measured else None,
+                    )
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise UserError(
+                    f"the latency of {network.identity} on {device.name} is damaged: {error}"
+                ) from None
+    return tuple(cells)
+
+
+def _source(guess: Mapping[str, Any]) -> str:
+    source = str(guess["source"])
+    return "predicted" if source == "measured" else source
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None

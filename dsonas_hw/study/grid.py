@@ -1,0 +1,71 @@
+"""A grid study on disk: what it is, and how far it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from dsonas_hw.errors import UserError
+from dsonas_hw.files import read_json, write_json
+from dsonas_hw.study.missing import Missing, missing_jobs
+from dsonas_hw.study.spec import Study, StudyFile, expand
+from dsonas_hw.study.table import StudyRow, collect_results, tabulate
+
+SPECIFICATION = "study.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridResult:
+    """Everything that is known so far of a grid study."""
+
+    study: Study = field(repr=False)
+    rows: tuple[StudyRow, ...]
+    results: tuple[dict[str, Any], ...] = field(repr=False)
+    """One per network that is trained: `job`, `variant`, `budget`, `seed`, `test_error`, `costs`, …"""
+    missing: tuple[Missing, ...]
+
+    def to_pandas(self) -> Any:
+        """The rows as a data frame.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+        """
+        from dataclasses import asdict
+
+        from dsonas_hw.errors import require
+
+        return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame([asdict(r) for r in self.rows])
+
+
+def save_grid(path: Path, study: Study) -> None:
+    """Write study.json: the study file, as it was understood.
+
+    Raises:
+        RunError: the directory cannot be written.
+    """
+    write_json(path / SPECIFICATION, study.file.model_dump(mode="json"))
+
+
+def load_grid(path: Path) -> GridResult:
+    """Read a study's directory, finished or not.
+
+    Raises:
+        UserError: not a grid study, or damaged.
+    """
+    try:
+        study = expand(StudyFile.model_validate(read_json(path / SPECIFICATION)))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path / SPECIFICATION} is damaged: {where}: {first['msg']}") from None
+    results = collect_results(path, study)
+    try:
+        rows = tabulate(results)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"a result in {path / 'jobs'} is damaged: {type(error).__name__} {error}") from None
+    return GridResult(
+        study=study, rows=tuple(rows), results=tuple(results), missing=missing_jobs(path, study.jobs)
+    )
