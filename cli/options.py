@@ -12,13 +12,8 @@ from dsonas_hw.errors import DataError, RunError, UserError, closest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PRESET_OF_DATASET = {
-    "digits": "digits",
-    "fashion-mnist": "fashion-mnist",
-    "cifar10": "cifar10",
-    "cifar100": "cifar10",
-    "imagenet": "imagenet",
-}
+#: Datasets that take the preset of another; the rest have one of their own name.
+_PRESET_OF_DATASET = {"cifar100": "cifar10"}
 #: option → place in the configuration
 _PLACES = {
     "dataset": ("data", "dataset"),
@@ -116,16 +111,20 @@ def config_from_options(
 
 
 def _default_preset(dataset: object) -> str:
+    from dsonas_hw.config import preset_names
+    from dsonas_hw.task import KNOWN_SHAPES
+
     if dataset is None:
         return "digits"
     if str(dataset).startswith("folder:"):
         return "cifar10"
-    if dataset in _PRESET_OF_DATASET:
-        return _PRESET_OF_DATASET[str(dataset)]
-
-    raise DataError(
-        f"unknown dataset {dataset!r}. {closest(str(dataset), [*_PRESET_OF_DATASET, 'folder:PATH'])}"
-    )
+    if dataset not in KNOWN_SHAPES:
+        known = [*KNOWN_SHAPES, "folder:PATH"]
+        raise DataError(f"unknown dataset {dataset!r}. {closest(str(dataset), known)}")
+    preset = _PRESET_OF_DATASET.get(str(dataset), str(dataset))
+    if preset not in preset_names():
+        raise DataError(f"dataset {dataset} has no preset of its name; give one with --preset")
+    return preset
 
 
 def _nest(place: tuple[str, ...], value: Any) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from dsonas_hw.train.data_images import (
 )
 from dsonas_hw.train.data_split import choose_subset, split_by_class
 
-DATASET_NAMES = ("digits", "fashion-mnist", "cifar10", "cifar100", "imagenet")
 FOLDER_PREFIX = "folder:"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -100,7 +99,7 @@ def _load_sides(name: str, data_dir: Path | None, download: bool) -> tuple[_Side
     if name in _LOADERS:
         load, augmentation = _LOADERS[name]
         return load(data_dir, download), augmentation
-    raise DataError(f"unknown dataset {name!r}. {closest(name, [*DATASET_NAMES, 'folder:PATH'])}")
+    raise DataError(f"unknown dataset {name!r}. {closest(name, [*_LOADERS, 'folder:PATH'])}")
 
 
 def default_data_dir() -> Path:
@@ -237,6 +236,7 @@ def _download(title: str, directory: Path) -> None:
         ) from error
 
 
+#: Name → loader of (data_dir, download), and the augmentation that suits the images.
 _LOADERS: dict[str, tuple[Callable[[Path | None, bool], _Sides], Augmentation]] = {
     "digits": (_load_digits, Augmentation()),
     "fashion-mnist": (_load_fashion_mnist, Augmentation(flip=True)),

@@ -205,3 +205,12 @@ def test_wrong_tensors_are_refused():
         MemoryImages(
             images=torch.zeros(2, 1, 4, 4, dtype=torch.uint8), labels=torch.zeros(3, dtype=torch.int64)
         )
+
+
+def test_every_named_dataset_has_its_shape_known_without_the_images():
+    from dsonas_hw.task import KNOWN_SHAPES
+    from dsonas_hw.train.data import _LOADERS
+
+    assert set(KNOWN_SHAPES) == set(_LOADERS)
+    digits = load_dataset("digits")
+    assert KNOWN_SHAPES["digits"] == (digits.input_shape, digits.num_classes)
