@@ -40,6 +40,9 @@ if "bug" in name:
     raise RuntimeError("a bug")
 if "killed-always" in name or ("killed-once" in name and num_starts == 1):
     os.kill(os.getpid(), signal.SIGKILL)
+if "orphaned-once" in name and num_starts == 1:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)
 while "slow" in name and not (folder / "checkpoint").exists():
     time.sleep(0.02)
 (folder / "result.json").write_text(json.dumps({"name": name}))

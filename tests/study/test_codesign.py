@@ -1,0 +1,305 @@
+"""A co-design study: planned, run in this process on tiny data, stopped half-way, and read back."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.budget import parse_budgets
+from dsonas_hw.config import build_config, load_preset, overlay
+from dsonas_hw.errors import BudgetError, DeviceError, UserError
+from dsonas_hw.files import read_json, read_json_lines
+from dsonas_hw.study.codesign import Codesign, budget_levels, load_codesign, save_codesign
+from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
+from dsonas_hw.study.codesign_plan import plan_codesign
+from dsonas_hw.study.codesign_result import load_result, network_name
+from dsonas_hw.study.job import run_job
+from dsonas_hw.study.scheduler import job_directory, run_jobs
+from dsonas_hw.study.spec import Job, slug
+from dsonas_hw.task import space_of_config, target_costs
+
+TINY = overlay(
+    load_preset("digits"),
+    {
+        "preset": "digits",
+        "train_on": "cpu",
+        "data": {"subset": 160, "test_subset": 40},
+        "space": {"levels": 2, "stages": [1], "channels": 8},
+        "search": {
+            "pretrain_epochs": 1, "epochs": 8, "batch_size": 16, "path_images": 16, "path_interval": 1,
+            "adaptive_cost": "latency", "gamma": 0.05, "lam_lr": 0.2, "checkpoint_every": 8,
+        },
+        "retrain": {"epochs": 1},
+    },
+)  # fmt: skip
+DEVICES = ("1080ti", "v100")
+
+
+def _complete_ms(device: str) -> float:
+    """Latency of the complete network."""
+    config = build_config(overlay(TINY, {"target": {"device": device}}))
+    latency = target_costs(config.target).cost(complete_architecture(space_of_config(config)), "latency_ms")
+    assert latency is not None
+    return latency
+
+
+_LARGEST_MS = min(map(_complete_ms, DEVICES))
+BUDGETS = (f"latency={0.9 * _LARGEST_MS:.4f}ms", f"latency={0.75 * _LARGEST_MS:.4f}ms")
+
+
+@pytest.fixture(autouse=True)
+def _no_profiles(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSONAS_HW_HOME", str(tmp_path_factory.mktemp("home")))
+
+
+class Done:
+    """A job that has run in this process."""
+
+    def poll(self) -> int:
+        return 0
+
+    def terminate(self) -> None: ...
+
+    def wait(self) -> int:
+        return 0
+
+
+class HereEngine:
+    """Runs jobs in this process, and remembers which."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+
+    def start(self, job: Job, folder: Path, command: Sequence[str]) -> Done:
+        self.started.append(job.name)
+        run_job(folder)
+        return Done()
+
+    def close(self) -> None: ...
+
+
+def run_study(path: Path, study: Codesign) -> list[str]:
+    """Run what is not done; returns the names of what ran."""
+    engine = HereEngine()
+    save_codesign(path, study)
+    searches = search_jobs(study)
+    assert run_jobs(path, searches, num_workers=2, engine=engine) == []
+    networks = network_jobs(study, finished_derivations(path, searches))
+    assert run_jobs(path, networks, num_workers=2, engine=engine) == []
+    return engine.started
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    path = tmp_path_factory.mktemp("study")
+    return path, run_study(path, plan_codesign(DEVICES, BUDGETS, TINY))
+
+
+# -- planning ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "levels"),
+    [
+        (["latency=3ms,5ms,8ms"], ("latency=3ms", "latency=5ms", "latency=8ms")),
+        (["latency=3ms", "latency=5ms"], ("latency=3ms", "latency=5ms")),
+        (["latency=3ms,5ms", "mac=2M"], ("latency=3ms,mac=2M", "latency=5ms,mac=2M")),
+        (["latency=3000us,mac=2M,3M"], ("latency=3ms,mac=2M", "latency=3ms,mac=3M")),
+    ],
+)
+def test_a_list_of_limits_is_a_list_of_budgets(options: list[str], levels: tuple[str, ...]) -> None:
+    assert budget_levels(options) == levels
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "needs budgets"),
+        ([","], "needs budgets"),
+        (["3ms"], "no limit"),
+        (["latency=3"], "no unit"),
+        (["latency=3ms,3000us"], "given twice"),
+        (["macs=3M"], "ambiguous"),
+    ],
+)
+def test_bad_limits_are_refused(options: list[str], words: str) -> None:
+    with pytest.raises(BudgetError, match=words):
+        budget_levels(options)
+
+
+def test_an_unknown_device_names_the_close_ones() -> None:
+    with pytest.raises(DeviceError, match=r"unknown device '2080tii'\. Did you mean 2080ti"):
+        plan_codesign(["1080ti", "2080tii", "v100"], BUDGETS, TINY)
+
+
+def test_a_device_under_two_names_is_refused() -> None:
+    with pytest.raises(DeviceError, match="1080ti is listed twice"):
+        plan_codesign(["1080ti", "GTX 1080 Ti"], BUDGETS, TINY)
+
+
+def test_budgets_that_fit_no_network_are_refused_or_left_out() -> None:
+    budgets = (BUDGETS[1], "latency=9ms")
+    with pytest.raises(
+        BudgetError, match=r"v100: budget latency=9ms is above .* feasible: .*--skip-infeasible"
+    ):
+        plan_codesign(DEVICES, budgets, TINY)
+    study = plan_codesign(DEVICES, budgets, TINY, skip_infeasible=True)
+    assert [(p.device, p.budget) for p in study.skipped] == [(d, "latency=9ms") for d in DEVICES]
+    assert [job.name for job in search_jobs(study) if job.kind == "derive"] == [
+        f"derive-{device}-{slug(BUDGETS[1])}-s0" for device in DEVICES
+    ]
+    with pytest.raises(BudgetError, match="no budget fits any device"):
+        plan_codesign(DEVICES, ("latency=9ms",), TINY, skip_infeasible=True)
+
+
+def test_one_pretraining_and_one_search_per_device() -> None:
+    jobs = search_jobs(plan_codesign(DEVICES, BUDGETS, TINY, seeds=(0, 1)))
+    kinds = [job.kind for job in jobs]
+    assert {kind: kinds.count(kind) for kind in kinds} == {"pretrain": 2, "search": 4, "derive": 8}
+    assert {job.needs for job in jobs if job.kind == "search"} == {"pretrain-s0", "pretrain-s1"}
+    each = search_jobs(plan_codesign(DEVICES, BUDGETS, TINY, search_per_budget=True))
+    assert [job.kind for job in each].count("search") == 4
+
+
+# -- running ----------------------------------------------------------------------------------------------
+
+
+def test_a_study_from_end_to_end(finished: tuple[Path, list[str]]) -> None:
+    path, started = finished
+    result = load_result(path)
+    assert result.missing == ()
+    assert result.num_jobs == len(started)
+    # Every device and budget has a network that holds it, by what is predicted of it.
+    for device in DEVICES:
+        for budget in BUDGETS:
+            (network,) = result.found_for(device, budget)
+            cell = result.cell(network.name, device)
+            assert cell is not None
+            assert cell.latency_ms <= parse_budgets([budget])[0].limit
+            assert cell.latency_ms_low < cell.latency_ms < cell.latency_ms_high
+            assert (cell.source, cell.is_measured, cell.energy_mj) == ("estimated", False, None)
+    # Each distinct network is trained once, and is a row with a cell for every device.
+    assert sum(name.startswith("train-") for name in started) == len(result.networks)
+    assert len({network.identity for network in result.networks}) == len(result.networks)
+    assert len(result.cells) == len(result.networks) * len(DEVICES)
+    assert all(network.accuracy is not None for network in result.networks)
+
+
+def test_searches_share_the_pretraining(finished: tuple[Path, list[str]]) -> None:
+    path, started = finished
+    assert started.count("pretrain-s0") == 1
+    (pretrained,) = read_json_lines(path / "jobs/pretrain-s0/run/metrics.jsonl")
+    for device in DEVICES:
+        rows = read_json_lines(path / f"jobs/search-{device}-s0/run/metrics.jsonl")
+        assert [row["stage"] for row in rows] == ["pretrain", *["search"] * 8]
+        assert rows[0] == pretrained
+
+
+def test_what_is_done_is_not_done_again(finished: tuple[Path, list[str]], tmp_path: Path) -> None:
+    path = shutil.copytree(finished[0], tmp_path / "study")
+    assert run_study(path, load_codesign(path)) == []
+    before = load_result(path)
+    gone = f"train-{before.networks[0].identity}-s0"
+    (job_directory(path, gone) / "result.json").unlink()
+    half = load_result(path)
+    assert [missing.job for missing in half.missing] == [gone]
+    assert half.networks[0].accuracy is None
+    assert run_study(path, load_codesign(path)) == [gone]
+    assert load_result(path) == before
+
+
+def test_an_unfinished_study_says_what_is_missing(finished: tuple[Path, list[str]], tmp_path: Path) -> None:
+    path = shutil.copytree(finished[0], tmp_path / "study")
+    for job in path.glob("jobs/*v100*"):
+        shutil.rmtree(job)
+    reasons = {missing.job: missing.reason for missing in load_result(path).missing}
+    assert reasons["search-v100-s0"] == "not started"
+    assert reasons[f"derive-v100-{slug(BUDGETS[1])}-s0"] == "waits for search-v100-s0"
+    (path / "jobs/search-v100-s0").mkdir()
+    (path / "jobs/search-v100-s0/log.txt").write_text("out of memory\n")
+    reasons = {missing.job: missing.reason for missing in load_result(path).missing}
+    assert reasons["search-v100-s0"] == "out of memory"
+
+
+def test_a_device_that_is_here_is_measured(
+    finished: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dsonas_hw.deploy import measure
+    from dsonas_hw.profile.measurement import LatencyMeasurement
+
+    path = shutil.copytree(finished[0], tmp_path / "study")
+    study = load_codesign(path)
+    here = study.devices[0].model_copy(update={"is_here": True})
+    study = study.model_copy(update={"devices": (here, *study.devices[1:])})
+    samples = tuple(0.05 + 0.0001 * i for i in range(101))
+    measured = measure.TargetMeasurement(
+        latency=LatencyMeasurement(samples_ms=samples, settled=True), energy=None, runtime="fake",
+        versions={}, device_title="",
+    )  # fmt: skip
+    monkeypatch.setattr(measure, "measure_on_target", lambda model, target: measured)
+    # What was derived before the device was here stays; its networks are measured now.
+    derivations = finished_derivations(path, search_jobs(study))
+    jobs = network_jobs(study, derivations)
+    assert all(job.exclusive for job in jobs if job.kind == "measure")
+    save_codesign(path, study)
+    assert run_jobs(path, jobs, num_workers=2, engine=HereEngine()) == []
+    result = load_result(path)
+    for network in result.networks:
+        cell = result.cell(network.name, here.name)
+        assert cell is not None
+        assert cell.is_measured
+        assert cell.source == "measured"
+        values = (cell.latency_ms_low, cell.latency_ms, cell.latency_ms_high)
+        assert values == pytest.approx((0.0505, 0.0505, 0.0595))
+        other = result.cell(network.name, "v100")
+        assert other is not None
+        assert not other.is_measured
+
+
+def test_results_are_tables(finished: tuple[Path, list[str]]) -> None:
+    pandas = pytest.importorskip("pandas")
+    result = load_result(finished[0])
+    frame = result.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert len(frame) == len(result.cells)
+    assert {"network", "device", "latency_ms", "source", "accuracy", "mac"} <= set(frame.columns)
+    assert "<table" in result._repr_html_()
+    assert "<svg" in result.networks[0].architecture._repr_svg_()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data.pop("devices"), "devices"),
+        (lambda data: data.update(unknown=1), "unknown"),
+        (lambda data: data["devices"][0].update(name="../../etc"), "devices.0.name"),
+        (lambda data: data.update(schema_version=99), "schema_version"),
+    ],
+)
+def test_a_damaged_study_is_refused(
+    finished: tuple[Path, list[str]], tmp_path: Path, change: Any, words: str
+) -> None:
+    from dsonas_hw.files import write_json
+
+    data = read_json(finished[0] / "codesign.json")
+    change(data)
+    write_json(tmp_path / "codesign.json", data)
+    with pytest.raises(UserError, match=words):
+        load_codesign(tmp_path)
+
+
+def test_networks_have_names_of_letters() -> None:
+    assert [network_name(n) for n in (0, 25, 26, 51, 52, 701, 702)] == [
+        "A",
+        "Z",
+        "AA",
+        "AZ",
+        "BA",
+        "ZZ",
+        "AAA",
+    ]
