@@ -13,8 +13,9 @@ from dsonas_hw.study.codesign_analysis import Carried, carried, pareto_front, pr
 from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network
 
 _COSTS = (("mac", "mac"), ("flops", "flops"), ("params", "params"), ("memory_bytes", "memory"))
-NO_PENALTY = 0.005
-"""Relative latency and accuracy that differ by less are called equal."""
+HEAT = (1.01, 1.1, 1.3)
+"""Relative latencies above which a cell is coloured more."""
+SAME_ACCURACY = 0.0005
 
 
 def device_filter(result: CodesignResult) -> str:
@@ -163,10 +164,10 @@ def _carried_cell(carried: Carried, has_networks: bool) -> str:
         return f'{opening}><span class="quiet">own</span></td>'
     if not has_networks:
         return f"{opening}>{NONE}</td>"
-    worse = max(0.0, (carried.relative_latency or 1.0) - 1.0)
-    heat = f' style="--heat:{min(60, round(100 * worse))}%"' if worse > NO_PENALTY else ""
+    heat = sum((carried.relative_latency or 1.0) > limit for limit in HEAT)
+    opening = opening.replace('"num"', f'"num heat-{heat}"') if heat else opening
     relative, loss = _relative(carried.relative_latency), _loss(carried.accuracy_loss)
-    return f"{opening}{heat}>{relative}<small>{loss}</small></td>"
+    return f"{opening}>{relative}<small>{loss}</small></td>"
 
 
 def _relative(ratio: float | None) -> str:
@@ -176,7 +177,7 @@ def _relative(ratio: float | None) -> str:
 def _loss(loss: float | None) -> str:
     if loss is None:
         return "none holds it"
-    if abs(loss) < NO_PENALTY / 10:
+    if abs(loss) < SAME_ACCURACY:
         return "same accuracy"
     return f"accuracy {'−' if loss > 0 else '+'}{abs(100 * loss):.1f}{THIN}pt"
 

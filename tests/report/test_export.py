@@ -101,7 +101,7 @@ def test_command_prints_where_the_page_is(tmp_path: Path) -> None:
 def test_command_refuses_what_is_not_a_run(tmp_path: Path) -> None:
     result = report(str(tmp_path / "nowhere"))
     assert isinstance(result.exception, UserError)
-    assert "not a run directory" in str(result.exception)
+    assert "neither a run" in str(result.exception)
 
 
 def test_help_has_examples() -> None:

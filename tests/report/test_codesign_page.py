@@ -1,0 +1,154 @@
+"""The page of a co-design study, its tables and its files, from a study made by arithmetic."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from synthetic_study import BUDGETS, DEVICES, make_study
+
+from dsonas_hw.errors import UserError
+from dsonas_hw.files import read_json, write_json
+from dsonas_hw.report.codesign_figures import codesign_figures
+from dsonas_hw.report.codesign_report import (
+    codesign_matplotlib_figures,
+    write_codesign_figures,
+    write_codesign_report,
+)
+from dsonas_hw.report.codesign_tables import cells_table, cross_table
+from dsonas_hw.study.codesign_analysis import pareto_front
+from dsonas_hw.study.codesign_result import load_result
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_study(tmp_path_factory.mktemp("studies") / "study")
+
+
+@pytest.fixture(scope="module")
+def html(study: Path) -> str:
+    return write_codesign_report(study).read_text()
+
+
+class Cells(HTMLParser):
+    """Texts of the cells of the first table of a class, row by row."""
+
+    def __init__(self, of_class: str) -> None:
+        super().__init__()
+        self.of_class, self.rows, self.is_inside = of_class, list[list[str]](), False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "table" and not self.rows:
+            self.is_inside = dict(attrs).get("class") == self.of_class
+        elif self.is_inside and tag == "tr":
+            self.rows.append([])
+        elif self.is_inside and tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self.is_inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.is_inside and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += f"{data} "
+
+
+def test_the_cross_table_has_every_network_on_every_device(study: Path, html: str) -> None:
+    result, cells = load_result(study), Cells("cross")
+    cells.feed(html)
+    head, *rows = cells.rows
+    assert [text.strip() for text in head[3:6]] == [f"{name}, ms" for name in DEVICES]
+    assert len(rows) == len(result.networks) == len(DEVICES) * len(BUDGETS)
+    for row, network in zip(rows, result.networks, strict=True):
+        assert row[0].strip() == network.name
+        for text, device in zip(row[3:6], DEVICES, strict=True):
+            cell = result.cell(network.name, device)
+            assert cell is not None
+            assert f"{cell.latency_ms:.3g}" in text
+            assert f"{cell.latency_ms_low:.3g}–{cell.latency_ms_high:.3g}" in text
+            assert ("measured" if device == "local" else "estimated") in text
+            assert ("●" in text) == (network.name in pareto_front(result, device))
+
+
+def test_what_is_estimated_is_said_first(html: str) -> None:
+    assert html.index("ESTIMATED, NOT MEASURED") < html.index("<table")
+    assert "1080ti, v100: not on this machine" in html
+
+
+def test_every_device_has_its_front(study: Path, html: str) -> None:
+    charts = codesign_figures(load_result(study))
+    assert [chart.name for chart in charts] == [f"front-{name}" for name in DEVICES]
+    for chart in charts:
+        assert chart.caption in html
+        assert {i for series in chart.series for i in series.ids} == set(range(6))
+
+
+def test_every_network_is_drawn_without_a_script(html: str) -> None:
+    for name in "ABCDEF":
+        assert f'<details id="network-{name}">' in html
+        assert f'href="#network-{name}"' in html
+
+
+def test_all_is_escaped(study: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(study, tmp_path / "study")
+    plan = read_json(path / "codesign.json")
+    plan["devices"][0]["title"] = "<script>alert(1)</script>"
+    plan["config"]["data"]["dataset"] = "<img src=x>"
+    write_json(path / "codesign.json", plan)
+    text = write_codesign_report(path).read_text()
+    assert "<script>alert" not in text
+    assert "<img" not in text
+
+
+@pytest.mark.parametrize("until", ["plan", "derive", "train"])
+def test_an_unfinished_study_has_a_page_too(tmp_path: Path, until: str) -> None:
+    text = write_codesign_report(make_study(tmp_path / "study", until=until)).read_text()
+    assert "This study is not complete" in text
+    missing = {"plan": "pretrain-s0: not started", "derive": "train-", "train": "measure-local-"}[until]
+    assert missing in text
+    assert ("missing</span>" in text) == (until == "plan")
+
+
+def test_a_damaged_result_is_one_line(study: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(study, tmp_path / "study")
+    job = next(path.glob("jobs/derive-*"))
+    (job / "result.json").write_text("[1, 2]")
+    with pytest.raises(UserError, match=f"the result of {re.escape(job.name)} is damaged"):
+        write_codesign_report(path)
+
+
+def test_tables_agree(study: Path) -> None:
+    result = load_result(study)
+    wide, long = cross_table(result).to_records(), cells_table(result).to_records()
+    assert len(wide) * len(DEVICES) == len(long)
+    for row in wide:
+        for device in DEVICES:
+            (cell,) = (r for r in long if r["network"] == row["network"] and r["device"] == device)
+            assert row[f"latency_ms_{device}"] == cell["latency_ms"]
+
+
+def test_everything_is_there_as_files(study: Path, tmp_path: Path) -> None:
+    files = {path.name for path in write_codesign_figures(study, tmp_path)}
+    tables = ("cross-table", "cells", "carried", "operations", "missing")
+    assert {f"{name}.{kind}" for name in tables for kind in ("csv", "json")} <= files
+    assert {f"front-{name}.{kind}" for name in DEVICES for kind in ("svg", "png", "csv", "json")} <= files
+    assert {f"network-{name}.svg" for name in "ABCDEF"} <= files
+    with (tmp_path / "cells.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["latency_ms"]) for row in rows] == [
+        cell["latency_ms"] for cell in json.loads((tmp_path / "cells.json").read_text())
+    ]
+
+
+def test_figures_are_matplotlib_objects(study: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figures = codesign_matplotlib_figures(load_result(study))
+    assert set(figures) == {f"front-{name}" for name in DEVICES}
+    assert all(isinstance(figure, Figure) for figure in figures.values())
