@@ -19,6 +19,8 @@ from dsonas_hw.space.space import SearchSpace
 COMPLETE_OVER_BUDGET = (1.5, 6.0)
 """Cost of the complete network / limit within which a search has something to prune and something to keep."""
 IDEAL_COMPLETE_OVER_BUDGET = 2.5
+MOST_FIXED_OVER_BUDGET = 0.7
+"""Cost of the network without any operation / limit above which too little is left to choose."""
 LOOK_AHEAD = 4
 """Widths beyond the first that misses a budget that are tried all the same."""
 
@@ -84,11 +86,19 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
 
     The search's own width, unless the complete network is there so cheap that nothing would be pruned, or so
     dear that hardly anything would be left: then the width at which the budget is nearest to 40 % of it
-    (the paper's networks keep about a third).
+    (the paper's networks keep about a third). Narrower, where stem, reductions and head, which no search
+    prunes, would use up the budget.
     """
     low, high = COMPLETE_OVER_BUDGET
     complete = complete_architecture(space)
-    if not budgets or low <= budget_ratio(complete, budgets, target) <= high:
+
+    def leaves_a_choice(width: int) -> bool:
+        fixed = budget_ratio(identity_architecture(space, width=width), budgets, target)
+        return fixed <= MOST_FIXED_OVER_BUDGET
+
+    if not budgets:
+        return space.channels
+    if low <= budget_ratio(complete, budgets, target) <= high and leaves_a_choice(space.channels):
         return space.channels
     widths, first, last = space.widths(), 0, len(space.widths()) - 1
     while first < last:
@@ -97,6 +107,8 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
             first = middle + 1
         else:
             last = middle
+    while first > 0 and not leaves_a_choice(widths[first]):
+        first -= 1
     return widths[first]
 
 

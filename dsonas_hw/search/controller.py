@@ -6,7 +6,8 @@
 A λ step is tried with the present γ. Behind the target, γ grows; ahead of it, γ shrinks, and what is alive
 is spared it. A step that would fall far below the target is taken with a smaller γ (bisection: fewer λ reach
 zero), then without momentum, and else not at all. So cost falls along the target on any schedule, and no
-burst of edges that die together overshoots the budget.
+burst of edges that die together overshoots the budget. Where a single death is a jump across the target (few
+edges, each dear), it waits for a finer step, then for the target to come nearer to the other side.
 
 Only what is alive is ever spared: a λ at zero keeps the whole γ (`BudgetController.gamma`), or every edge
 with a useful gradient would come back whenever γ rests, and the cost would swing between r₀ and the target.
@@ -20,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 NUM_BISECTIONS = 10
-PATIENCE = 25
-"""Refused steps after which a jump across the budget is taken if it ends nearer to it."""
+MAX_PATIENCE = 25
+"""Refused steps in a row (of a long schedule) after which a jump is taken if it ends nearer to the target."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class BudgetController:
         self.start_ratio = start_ratio
         self.num_landing = max(1, round(landing * num_steps))
         self.tolerance = tolerance
+        self.patience = min(MAX_PATIENCE, num_steps // 30)
         self.growth = math.log(10.0) / max(1.0, 0.15 * num_steps)
         """γ grows tenfold in 15 % of the schedule while behind."""
         self.gamma = gamma
@@ -82,28 +84,31 @@ class BudgetController:
         gamma = self.gamma if behind else 0.0
         lowest = min(target, ratio) * math.exp(-self.tolerance)
 
+        def nearer(after: float | None) -> bool:
+            return after is not None and abs(math.log(after / target)) < abs(math.log(ratio / target))
+
         def acceptable(after: float | None) -> bool:
             return after is not None and (after >= lowest or after >= ratio)
 
-        after = ratio_after(gamma, behind)
-        if acceptable(after):
-            self.num_refused = 0
-            return Decision(gamma=gamma, keep_momentum=behind, take=True)
-        nearer = after is not None and abs(math.log(after)) < abs(math.log(ratio))
-        if nearer and self.num_refused >= PATIENCE:
+        if acceptable(ratio_after(gamma, behind)):
             self.num_refused = 0
             return Decision(gamma=gamma, keep_momentum=behind, take=True)
         self.gamma = before  # it is large enough, or would grow for as long as steps are refused
-        low, high = 0.0, gamma
-        if high > 0 and acceptable(ratio_after(0.0, False)):
+        low, high = None, 0.0  # the largest γ found that does not go too far, and the smallest that does
+        if gamma > 0 and acceptable(ratio_after(0.0, False)):
+            low, high = 0.0, gamma
             for _ in range(NUM_BISECTIONS):
                 middle = (low + high) / 2
                 low, high = (middle, high) if acceptable(ratio_after(middle, False)) else (low, middle)
-            took = ratio_after(low, False)
-            self.num_refused = 0 if took is not None and took < ratio else self.num_refused + 1
-            return Decision(gamma=low, keep_momentum=False, take=True)
-        self.num_refused += 1
-        return Decision(gamma=0.0, keep_momentum=False, take=False)
+        if self.num_refused >= self.patience and nearer(ratio_after(high, False)):
+            self.num_refused = 0
+            return Decision(gamma=high, keep_momentum=False, take=True)
+        if low is None:
+            self.num_refused += 1
+            return Decision(gamma=0.0, keep_momentum=False, take=False)
+        took = ratio_after(low, False)
+        self.num_refused = 0 if took is not None and took < ratio else self.num_refused + 1
+        return Decision(gamma=low, keep_momentum=False, take=True)
 
     def state_dict(self) -> dict[str, Any]:
         return {"gamma": self.gamma, "num_refused": self.num_refused}

@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsonas_hw.architecture.architecture import Architecture, Block, close_block
+from dsonas_hw.architecture.architecture import Architecture, Block, close_block, identity_architecture
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio, choose_width
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import RunConfig
-from dsonas_hw.errors import UserError
+from dsonas_hw.errors import BudgetError, UserError
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.adaptive import relative_gamma
 from dsonas_hw.search.apg_nag import APGNAG
@@ -37,6 +37,7 @@ from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import Batches
 from dsonas_hw.train.data_split import split_for_search
 from dsonas_hw.train.loop import (
+    DivergedError,
     EpochMeter,
     Interrupted,
     Progress,
@@ -87,6 +88,7 @@ class Search:
         self.progress = progress or (lambda done, total, text: None)
         self.device = resolve_train_device(config.train_on)
         self.width = config.retrain.width or choose_width(space, budgets, target)
+        self._check_width()
         seed_everything(config.seed)
         cfg = config.search
         self.supernet = Supernet(space, free_bn_scale=cfg.free_bn_scale).to(self.device)
@@ -121,6 +123,16 @@ class Search:
 
     # -- set-up ----------------------------------------------------------------------------------------------
 
+    def _check_width(self) -> None:
+        """Refuse a deployment width at which no pruning can meet the budgets."""
+        smallest = identity_architecture(self.space, width=self.width)
+        ratio = budget_ratio(smallest, self.budgets, self.target)
+        if ratio > 1.0:
+            raise BudgetError(
+                f"at the deployment width of {self.width} channels (retrain.width) stem, reductions and head "
+                f"alone cost {ratio:.2f} times the budget; give a smaller width, or leave it out"
+            )
+
     def _batches(self, dataset: Dataset) -> tuple[Batches, Batches, list[Batch]]:
         """Batches for W, for λ, and the fixed ones (not augmented, of the λ part) that score the path."""
         data, cfg = self.config.data, self.config.search
@@ -131,6 +143,12 @@ class Search:
             raise UserError(
                 f"{dataset.name}: the smaller part of the W:λ split has {smaller} images, fewer than one "
                 f"batch of {cfg.batch_size}; give a smaller search.batch_size or more images"
+            )
+
+        if (num_batches := len(w_images) // cfg.batch_size) < cfg.w_steps:
+            raise UserError(
+                f"{dataset.name}: an epoch has {num_batches} batches for W, fewer than search.w_steps="
+                f"{cfg.w_steps}; give fewer steps, a smaller search.batch_size or more images"
             )
 
         def train(images: Any, seed: int) -> Batches:
@@ -253,15 +271,24 @@ class Search:
         return f"{kind} epoch {self.epoch + 1}/{self.num_epochs}, {edges} edges{cost}"
 
     def _check_finite(self) -> None:
-        self.meter.check(
-            f"the search, epoch {self.epoch + 1}",
-            f"lower search.lr, then go on from the last checkpoint with --resume {self.run_directory.path}",
-        )
+        self.meter.check(f"the search, epoch {self.epoch + 1}", self._advice())
+
+    def _advice(self) -> str:
+        """What to do about a loss that is no number."""
+        checkpoints = self.run_directory.list_checkpoints("search")
+        kept = f"; the last good checkpoint is {checkpoints[-1].name}" if checkpoints else ""
+        return f"lower search.lr (or search.lam_lr) and search again with another --out{kept}"
 
     # -- λ ---------------------------------------------------------------------------------------------------
 
     def _lambda_step(self, batch: Batch) -> None:
-        lambda_gradient(self.supernet, batch, self.config.search)
+        gradient = lambda_gradient(self.supernet, batch, self.config.search)
+        if not bool(torch.isfinite(gradient).all()):
+            self._check_finite()
+            raise DivergedError(
+                f"the gradient of λ became NaN or infinite in the search, epoch {self.epoch + 1}, step "
+                f"{self.iteration + 1}; {self._advice()}"
+            )
         decision = self._decide()
         optimizer, lam = self.lam_optimizer, self.supernet.lam
         if not decision.keep_momentum:
@@ -394,13 +421,14 @@ class Search:
     def _restore(self) -> None:
         state, warnings = self.run_directory.load_checkpoint("search")
         for warning in warnings:
-            self.progress(0, 1, warning)
+            self.progress(0, 1, f"warning: {warning}")
         if state is None:
             self.run_directory.truncate_logs({})
             return
         self._load_checked(state, self.run_directory)
-        self.run_directory.truncate_logs(state["log_sizes"])
-        if self.run_directory.log_path("path.jsonl").exists():
+        if self.epoch < self.num_epochs:  # else what follows was logged by later stages
+            self.run_directory.truncate_logs(state["log_sizes"])
+        if self.run_directory.log_sizes()["path.jsonl"]:
             space_json = self.supernet.architecture(self.blocks, width=self.width).to_json()["space"]
             sets = self.space.num_lambda_sets
             self.seen = {p.architecture.blocks[:sets] for p in load_path(self.run_directory, space_json)}
@@ -414,7 +442,7 @@ class Search:
     def _load_checked(self, state: dict[str, Any], origin: RunDirectory) -> None:
         try:
             self._load_state(state)
-        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise UserError(
                 f"the checkpoint in {origin.checkpoints} is of another search "
                 f"({type(error).__name__}); start again with another --out"
