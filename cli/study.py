@@ -63,6 +63,12 @@ Examples:
     "--dataset", help="codesign: digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."
 )
 @click.option("--data-dir", type=click.Path(path_type=Path), help="codesign: where the dataset's files are.")
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="codesign: YAML file laid over the preset; unknown keys are refused.",
+)
 @click.option("--preset", help="codesign: start from this preset (default: the dataset's own).")
 @click.option(
     "--seeds", metavar="NUMBERS", help="codesign: comma list; all is done once per seed (default: 0)."
@@ -180,7 +186,7 @@ def _codesign(
 ) -> None:
     from dsonas_hw.cli import study_codesign
 
-    study = study_codesign.plan(settings=settings, config_file=None, **options)
+    study = study_codesign.plan(settings=settings, **options)
     if dry_run:
         study_codesign.show_jobs(study)
         return
