@@ -96,5 +96,5 @@ def describe_derived(derived: Derived, task: Task) -> None:
             continue
         limits = [b.limit for b in task.budgets if b.name == name]
         of_limit = f"  of {format_quantity(name, limits[0])} ({value / limits[0]:.1%})" if limits else ""
-        source = f"  [{task.target.source}]" if name == "latency" else ""
+        source = f"  predicted from {task.target.source} kernels" if name == "latency" else ""
         click.echo(f"  {name:8} {format_quantity(name, value):>10}{of_limit}{source}")

@@ -56,8 +56,6 @@ def command(
         show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
         return
     run.check_usable(config, resume=resuming)
-    if not config.budget:
-        say("no --budget: the search prunes with its fixed γ, and the network that is left is taken as it is")
     from dsonas_hw.cli.validate import describe_validation, exit_code
     from dsonas_hw.run import run_all
 

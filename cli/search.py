@@ -49,8 +49,6 @@ def command(
         show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
         return
     run.check_usable(config, resume=resuming)
-    if not config.budget:
-        say("no --budget: the search prunes with its fixed γ, and the network that is left is taken as it is")
     from dsonas_hw.task import load_data, prepare_task, space_of_config
 
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
@@ -60,6 +58,8 @@ def command(
         from dsonas_hw.stages import derive, save_architecture, search_path
 
         say(f"run directory: {run.path}")
+        if not config.budget:
+            say("no --budget: γ stays fixed, and the network that is left in the end is taken as it is")
         with progress_bar("search") as report:
             result = search_path(run, task, dataset, resume=resuming, progress=report)
         derived = derive(run, task, task.budgets)

@@ -103,7 +103,7 @@ def parse_budgets(texts: Iterable[str]) -> tuple[Budget, ...]:
 def format_quantity(name: str, value: float) -> str:
     """A limit or cost with its unit, to four significant digits: `1.234M`, `5ms`, `8MB`."""
     if name == "latency":
-        return f"{value:.4g}ms"
+        return f"{value:.4g}ms" if value < 1e4 else f"{value / 1e3:.4g}s"
     if name == "energy":
         return f"{value:.4g}mJ"
     suffix = "B" if name == "memory" else ""

@@ -60,6 +60,8 @@ def run_all(
     task = prepare_task(config, space, profiles_directory=profiles_directory)
     run.create(config, resume=resume)
     say(f"run directory: {run.path}")
+    if not config.budget:
+        say("no --budget: γ stays fixed, and the network that is left in the end is taken as it is")
     with run.lock():
         if not run.architecture_path.exists():
             with bar("search") as report:

@@ -137,10 +137,11 @@ def derive_architecture(
             )
             best = (key, derived)
     if best is None:
-        wanted = ", ".join(map(str, budgets))
+        wanted, narrowest = ", ".join(map(str, budgets)), usable[-1].architecture.space.widths()[0]
+        nearest = min(budget_ratio(p.architecture.with_width(narrowest), limits, target) for p in usable)
         raise BudgetError(
-            f"no architecture of this path meets {wanted}, even {usable[-1].architecture.space.widths()[0]} "
-            "channels wide; search again with this budget"
+            f"no architecture of this path meets {wanted}, even {narrowest} channels wide: the nearest takes "
+            f"{nearest:.1%}; search with this budget, or longer (--set search.epochs=…)"
         )
     derived = best[1]
     return Derived(
