@@ -202,8 +202,10 @@ def load_config_file(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise UserError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; this is not a configuration")
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the configuration {path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"cannot read the configuration {path}: it is not text in UTF-8") from None
     return parse_yaml(text, origin=str(path))
 
 
