@@ -117,7 +117,7 @@ def command(
     for option, value in codesign.items():
         if value not in (None, (), False):
             raise click.UsageError(
-                f"--{option.replace('_', '-')} is only for `study codesign`, not for {name}"
+                f"--{option.removesuffix('_file').replace('_', '-')} is only for `study codesign`, not for {name}"
             )
     _grid(name, out, workers, ray_address, settings, dry_run, as_json)
 
