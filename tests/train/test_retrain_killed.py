@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -52,9 +53,9 @@ def kill_somewhere(run: RunDirectory, arguments: list[str], rng: random.Random) 
     while process.poll() is None and num_rows(run) < before + 1:
         time.sleep(0.01)
     time.sleep(rng.uniform(0.0, 0.5))
-    assert process.poll() is None, "it ended before it could be killed: give it more epochs"
     process.kill()
-    process.communicate()
+    _, stderr = process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"it ended before it could be killed: {stderr.decode()}"
 
 
 @pytest.mark.slow
