@@ -116,9 +116,8 @@ def command(
         return
     for option, value in codesign.items():
         if value not in (None, (), False):
-            raise click.UsageError(
-                f"--{option.removesuffix('_file').replace('_', '-')} is only for `study codesign`, not for {name}"
-            )
+            given = option.removesuffix("_file").replace("_", "-")
+            raise click.UsageError(f"--{given} is only for `study codesign`, not for {name}")
     _grid(name, out, workers, ray_address, settings, dry_run, as_json)
 
 

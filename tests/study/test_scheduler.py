@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -66,6 +67,17 @@ def test_no_more_workers_than_asked_for(tmp_path: Path) -> None:
 
     run(tmp_path, [job(f"j{i}") for i in range(6)], num_workers=3, report=report)
     assert most == 3
+
+
+def test_what_measures_this_machine_runs_alone_and_last(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    alone = [dataclasses.replace(job(f"alone-{i}"), exclusive=True) for i in range(2)]
+    jobs = [alone[0], job("a"), job("b"), alone[1], job("c", needs="a")]
+    run(tmp_path, jobs, num_workers=3, report=lambda done, total, words: seen.append(words.split(", ")))
+    assert all(is_done(tmp_path, j.name) for j in jobs)
+    assert all(len(names) == 1 for names in seen if any("alone" in name for name in names))
+    order = [names for names in seen if names != [""]]
+    assert "alone" not in order[0][0]
 
 
 def test_a_killed_job_is_tried_again(tmp_path: Path) -> None:
