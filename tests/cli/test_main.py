@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import click
 import pytest
+from command_lines import examples, get_command, parse
 
 from dsonas_hw import __version__
 from dsonas_hw.cli import main as entry
@@ -20,25 +19,6 @@ from dsonas_hw.errors import BudgetError, UserError
 
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "sklearn", "scipy", "matplotlib", "ray", "pydantic")
 """What takes long to import, and what no help text needs."""
-
-
-def get_command(name: str) -> click.Command:
-    command = cli.get_command(click.Context(cli), name)
-    assert command is not None
-    return command
-
-
-def examples(text: str) -> list[list[str]]:
-    """The arguments of every command line in a text: pipes and remarks (two spaces before) are cut off."""
-    joined = re.sub(r"\\\n\s*", "", text)
-    lines = re.findall(r"^ *(?:\$ )?dsonas-hw (\S.*?)(?: {2,}.*| *\|.*)?$", joined, re.MULTILINE)
-    return [shlex.split(line) for line in lines]
-
-
-def parse(args: list[str]) -> None:
-    """Let click check the arguments of a command line, without running it."""
-    name, *rest = args
-    get_command(name).make_context(name, list(rest), parent=click.Context(cli))
 
 
 @pytest.mark.parametrize("name", COMMANDS)
