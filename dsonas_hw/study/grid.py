@@ -37,7 +37,9 @@ class GridResult:
 
         from dsonas_hw.errors import require
 
-        return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame([asdict(r) for r in self.rows])
+        return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame(
+            [asdict(r) for r in self.rows]
+        )
 
 
 def save_grid(path: Path, study: Study) -> None:
