@@ -20,7 +20,20 @@ TINY = {
     "train_on": "cpu",
     "data": {"subset": 128, "test_subset": 32},
     "space": {"levels": 2, "stages": [1], "channels": 4},
-    "search": {"pretrain_epochs": 2, "epochs": 2, "batch_size": 32, "path_images": 16, "path_interval": 1},
+    # Nothing that pretraining depends on is at its default.
+    "search": {
+        "pretrain_epochs": 2,
+        "epochs": 2,
+        "batch_size": 32,
+        "path_images": 16,
+        "path_interval": 1,
+        "lr": 0.04,
+        "pretrain_lr": 0.03,
+        "momentum": 0.8,
+        "weight_decay": 0.01,
+        "grad_clip": 0.05,
+        "free_bn_scale": True,
+    },
 }
 
 

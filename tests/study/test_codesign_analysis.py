@@ -9,6 +9,8 @@ D    0.96     4.0    2.0    b, 2 ms
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from dsonas_hw.architecture.architecture import Architecture, close_block
@@ -61,6 +63,14 @@ def test_the_front_is_what_no_other_beats(result: CodesignResult) -> None:
     assert pareto_front(result, "b") == ["C", "D"]
 
 
+def test_of_two_equally_accurate_ones_the_faster_is_on_the_front(result: CodesignResult) -> None:
+    cells = tuple(
+        dataclasses.replace(c, latency_ms=1.5) if (c.network, c.device) == ("C", "a") else c
+        for c in result.cells
+    )
+    assert pareto_front(dataclasses.replace(result, cells=cells), "a") == ["A", "B", "D"]
+
+
 def test_what_carrying_a_network_costs(result: CodesignResult) -> None:
     found = {(c.source, c.target, c.budget[8:]): c for c in carried(result)}
     # A on b takes 4; the fastest of b's own that reaches 0.90 is C, with 1. So 4 times.
@@ -83,10 +93,10 @@ def test_at_home_nothing_is_lost(result: CodesignResult) -> None:
 def test_accuracy_lost_at_an_equal_budget(result: CodesignResult) -> None:
     # Were C fast on a, and A on b: within 1 ms on a, b's networks would reach C's 0.90, as A does.
     cells = tuple(
-        Cell(**{**c.__dict__, "latency_ms": 0.5}) if (c.network, c.device) in {("C", "a"), ("A", "b")} else c
+        dataclasses.replace(c, latency_ms=0.5) if (c.network, c.device) in {("C", "a"), ("A", "b")} else c
         for c in result.cells
     )
-    fast = CodesignResult(**{**result.__dict__, "cells": cells})
+    fast = dataclasses.replace(result, cells=cells)
     found = {(c.source, c.target, c.budget[8:]): c for c in carried(fast)}
     assert found["b", "a", "1ms"].accuracy_loss == pytest.approx(0.0)
     assert found["b", "a", "2ms"].accuracy_loss == pytest.approx(0.05)  # B's 0.95 − C's 0.90
