@@ -192,3 +192,20 @@ def test_ctrl_c_leaves_a_search_that_goes_on(home: Path, tmp_path: Path, dsonas:
     assert result.code == 0, result.err
     assert (run / "metrics.jsonl").read_bytes().startswith(before)
     assert os.path.exists(run / "architecture.json")
+
+
+@pytest.mark.parametrize("command", ["profile", "run"])
+def test_ctrl_c_while_measuring_says_how_to_go_on(
+    command: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch, dsonas: Any
+) -> None:
+    from dsonas_hw.architecture import profiling
+
+    def stop(*_: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(profiling, "profile_space", stop)
+    result = dsonas(command)
+    assert (result.code, result.out) == (130, "")
+    assert result.err.startswith("interrupted; ")
+    assert "the same command" in result.err
+    assert not (empty_folder / "runs").exists()
