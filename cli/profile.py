@@ -140,7 +140,6 @@ def _profile_local(
     """(check, table) of each preset."""
     from dsonas_hw.architecture.profiling import (
         NUM_CHECKED,
-        NUM_NETWORKS,
         check_space,
         path_of,
         profile_space,
@@ -177,7 +176,7 @@ def _profile_local(
                     conditions,
                     name=preset,
                     profiles_directory=profiles_directory,
-                    num_networks=options["num_networks"] or NUM_NETWORKS,
+                    num_networks=options["num_networks"],
                     num_checked=0 if options["no_check"] else NUM_CHECKED,
                     with_isolated=True,
                     progress=report,
@@ -192,6 +191,9 @@ def show_check(row: CheckRow) -> None:
     click.echo(f"{row.space}: {row.num_networks} networks that the table had not seen, {row.created}")
     click.echo(f"  {'':32} {'MAPE':>8} {'in ±10 %':>9} {'Kendall τ':>10}")
     click.echo(f"  {'this table':32} {_figures(row.error)}")
+    if row.raw_error is not None and row.relative_speed is not None:
+        drift = f"the same, machine at {row.relative_speed:.0%} speed"
+        click.echo(f"  {drift:32} {_figures(row.raw_error)}")
     for name, error in row.baselines.items():
         click.echo(f"  {name:32} {_figures(error)}")
     if row.interval_coverage is not None:

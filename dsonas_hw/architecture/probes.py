@@ -102,8 +102,9 @@ def probe_networks(
 ) -> Iterator[Probe]:
     """Random networks of a space.
 
-    For fitting they have one or two blocks a stage (deeper ones repeat the same kernels); held-out ones have
-    the space's own depth, any likely deployment width (interpolated ones too) and another seed.
+    For fitting they have one or two blocks a stage (deeper ones repeat the same kernels), one in four up to
+    the space's depth. Held-out ones have that depth, any likely deployment width (interpolated ones too) and
+    another seed.
 
     resolutions: heights (= widths) of input images; the space's own by default.
     fuse: False gives the kernels that an eager framework runs.
@@ -118,8 +119,9 @@ def probe_networks(
         rng = random.Random(f"{kind}-{seed}-{index}")
         drawn = replace(space, share=rng.random() < 0.5)
         if not held_out:
+            deepest = max(space.stages) if index % 4 == 3 else MAX_PROBE_BLOCKS
             drawn = replace(
-                drawn, stages=tuple(min(count, rng.randint(1, MAX_PROBE_BLOCKS)) for count in space.stages)
+                drawn, stages=tuple(min(count, rng.randint(1, deepest)) for count in space.stages)
             )
         if resolutions:
             side = rng.choice(list(resolutions))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.probes import probe_networks, space_id
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import ProfileError
@@ -17,8 +19,11 @@ from dsonas_hw.profile.rows import CheckRow
 from dsonas_hw.profile.table import LatencyTable, TableWriter, load_table, table_path
 from dsonas_hw.space.space import SearchSpace
 
-NUM_NETWORKS = 40
-NUM_CHECKED = 16
+NUM_NETWORKS = 48
+NUM_SMALL_NETWORKS = 96
+"""Of a space whose complete network has at most `SMALL_FLOPS`: they take a fraction of a millisecond."""
+SMALL_FLOPS = 20_000_000
+NUM_CHECKED = 24
 
 Progress = Callable[[int, int, str], None]
 
@@ -30,6 +35,12 @@ class SpaceProfile:
     path: Path
     check: CheckRow | None
     networks: tuple[CheckedNetwork, ...] = ()
+
+
+def default_num_networks(space: SearchSpace) -> int:
+    """How many networks a profile of a space is fitted on."""
+    flops = sum(kernel.flops for kernel in lower(complete_architecture(space)))
+    return NUM_SMALL_NETWORKS if flops <= SMALL_FLOPS else NUM_NETWORKS
 
 
 def is_profiled(
@@ -60,7 +71,7 @@ def profile_space(
     *,
     name: str = "",
     profiles_directory: Path | None = None,
-    num_networks: int = NUM_NETWORKS,
+    num_networks: int | None = None,
     num_checked: int = NUM_CHECKED,
     widths: Sequence[int] | None = None,
     resolutions: Sequence[int] | None = None,
@@ -85,7 +96,7 @@ def profile_space(
     probes = list(
         probe_networks(
             space,
-            num_networks=num_networks,
+            num_networks=num_networks or default_num_networks(space),
             widths=widths,
             resolutions=resolutions,
             batch_size=conditions.batch_size,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -16,8 +17,9 @@ from dsonas_hw.cost.model import LatencyPrediction
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.measured import MeasuredLatency
-from dsonas_hw.profile.measurement import measure_latency, measure_together
+from dsonas_hw.profile.measurement import LatencyMeasurement, cpu_clock, measure_latency, measure_together
 from dsonas_hw.profile.probe import Probe
+from dsonas_hw.profile.profiler import open_like, open_yardstick
 from dsonas_hw.profile.rows import CheckRow, ErrorSummary, NetworkRow
 from dsonas_hw.profile.runtimes import open_session
 from dsonas_hw.profile.single_kernel import build_kernel_model
@@ -38,6 +40,11 @@ class CheckedNetwork:
     name: str
     flops: int
     measured_ms: float
+    """At the speed that the machine had while it was profiled."""
+    raw_ms: float
+    """As it was measured."""
+    relative_speed: float
+    """Of the machine at that moment; 1 = as in the profile."""
     settled: bool
     prediction: LatencyPrediction
     baselines_ms: dict[str, float]
@@ -59,29 +66,27 @@ def check_networks(
     with_isolated: also time every kernel alone, for the baseline.
     """
     header = model.table.header
-    measured: list[tuple[float, bool]] = []
+    usual_ms = (model.table.correction.values if model.table.correction else {}).get("yardstick_ms", 0.0)
+    timings: list[LatencyMeasurement] = []
     for start in range(0, len(probes), NETWORKS_AT_ONCE):
         progress(start, len(probes), "checking")
         with contextlib.ExitStack() as stack:
             sessions = [
-                stack.enter_context(
-                    open_session(
-                        probe.build(),
-                        runtime=header.runtime,
-                        precision=header.precision,
-                        batch_size=header.batch_size,
-                        threads=header.threads,
-                    )
-                )
+                stack.enter_context(open_like(header, probe.build()))
                 for probe in probes[start : start + NETWORKS_AT_ONCE]
             ]
-            runs = [session.run for session in sessions]
-            timings = measure_together(runs, sessions[0].synchronize, num_rounds=NUM_ROUNDS)
-            measured.extend((timing.latency_ms, timing.settled) for timing in timings)
+            yardstick = stack.enter_context(open_yardstick(header))
+            timings += measure_together(
+                [session.run for session in sessions],
+                yardstick.synchronize,
+                num_rounds=NUM_ROUNDS,
+                yardstick=yardstick.run,
+                cpu_clock_s=cpu_clock(header.runtime, header.threads),
+            )
     line = fit_flops_line(model.table.networks)
     alone: dict[Kernel, float | None] = {}
     checked = []
-    for index, (probe, (latency_ms, settled)) in enumerate(zip(probes, measured, strict=True)):
+    for index, (probe, timing) in enumerate(zip(probes, timings, strict=True)):
         baselines = {BASELINE_FLOPS: line(probe.flops)} if line else {}
         if with_isolated:
             progress(index, len(probes), "timing the baseline")
@@ -92,14 +97,21 @@ def check_networks(
             CheckedNetwork(
                 name=probe.name,
                 flops=probe.flops,
-                measured_ms=latency_ms,
-                settled=settled,
+                measured_ms=timing.latency_at(usual_ms) if usual_ms else timing.latency_ms,
+                raw_ms=timing.latency_ms,
+                relative_speed=_relative_speed(timing, usual_ms),
+                settled=timing.settled,
                 prediction=model.predict_schedule(probe.schedule),
                 baselines_ms=baselines,
             )
         )
     progress(len(probes), len(probes), "checked")
     return checked
+
+
+def _relative_speed(timing: LatencyMeasurement, usual_ms: float) -> float:
+    seen = [turn.yardstick_ms for turn in timing.turns if turn.yardstick_ms]
+    return usual_ms / median(seen) if seen and usual_ms else 1.0
 
 
 def summarise_check(space: str, networks: Sequence[CheckedNetwork]) -> CheckRow:
@@ -125,6 +137,10 @@ def summarise_check(space: str, networks: Sequence[CheckedNetwork]) -> CheckRow:
             name: summarise_errors([network.baselines_ms[name] for network in networks], measured)
             for name in names
         },
+        relative_speed=median(network.relative_speed for network in networks),
+        raw_error=summarise_errors(
+            [network.prediction.latency_ms for network in networks], [network.raw_ms for network in networks]
+        ),
         created=now_utc(),
     )
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel, Shape
+from dsonas_hw.profile.measurement import Turn
 from dsonas_hw.profile.ort import open_ort_session
 from dsonas_hw.profile.ort_layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, VIEW
 
@@ -61,7 +62,7 @@ VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NodeTiming:
-    """One node of the optimised graph: what it is, and how long it took (mean over the quiet runs)."""
+    """One node of the optimised graph: what it is, and how long it took."""
 
     kernel: Kernel
     latency_ms: float
@@ -72,8 +73,6 @@ class NetworkTiming:
     """All nodes of one network in the order they ran."""
 
     nodes: tuple[NodeTiming, ...]
-    num_runs: int
-    """Runs the means are over."""
 
 
 class ProfiledSession:
@@ -101,11 +100,11 @@ class ProfiledSession:
     def run(self) -> object:
         return self._session.run()
 
-    def finish(self) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], yardstick_ms: float | None = None) -> NetworkTiming:
         """Close the session and read the profiler's output.
 
-        The quiet runs are averaged; the profiler counts whole microseconds, so a mean says more than a
-        minimum.
+        turns: the runs there were, as `measure_together` counted them.
+        yardstick_ms: state the timings at the speed at which the yardstick takes this long.
 
         Raises:
             ProfileError: the profiler's output is not understood (another version of ONNX Runtime).
@@ -113,7 +112,9 @@ class ProfiledSession:
         try:
             trace = Path(self._session.session.end_profiling())
             self._session.close()
-            return _summarise(json.loads(trace.read_text()), _read_nodes(self._optimised))
+            return _summarise(
+                json.loads(trace.read_text()), _read_nodes(self._optimised), turns, yardstick_ms
+            )
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise ProfileError(
                 f"ONNX Runtime's profiler wrote something that is not understood ({error!r}); "
@@ -153,8 +154,17 @@ def native_block_size() -> int:
     return max(int(tensor.dims[0]) for tensor in optimised.initializer if len(tensor.dims) == 4)
 
 
-def _summarise(events: Sequence[Mapping[str, Any]], nodes: Mapping[str, Any]) -> NetworkTiming:
-    """Mean of each node over the quiet runs: the fifth of the runs with the lowest totals."""
+def _summarise(
+    events: Sequence[Mapping[str, Any]],
+    nodes: Mapping[str, Any],
+    turns: Sequence[Turn],
+    yardstick_ms: float | None,
+) -> NetworkTiming:
+    """Of every node: in each turn the mean of its quicker runs, of the turns the middle.
+
+    The profiler counts whole microseconds, so a mean says more than a minimum; and a long network is never
+    undisturbed as a whole on a machine that others use, while each of its nodes is, now and then.
+    """
     runs: list[list[Mapping[str, Any]]] = []
     current: list[Mapping[str, Any]] = []
     for event in events:
@@ -164,17 +174,23 @@ def _summarise(events: Sequence[Mapping[str, Any]], nodes: Mapping[str, Any]) ->
         elif name == "model_run":
             runs.append(sorted(current, key=lambda e: e["ts"]))
             current = []
-    totals_us = [sum(event["dur"] for event in run) for run in runs]
-    order = sorted(range(len(runs)), key=totals_us.__getitem__)
-    quiet = order[: max(1, len(order) // 5)]
+    durations_us = np.array([[event["dur"] for event in run] for run in runs], dtype=np.float64)
+    rounds = []
+    position = 0
+    for turn in turns:
+        position += turn.num_warmup
+        taken = np.sort(durations_us[position : position + turn.num_samples], axis=0)
+        position += turn.num_samples
+        speed = yardstick_ms / turn.yardstick_ms if yardstick_ms and turn.yardstick_ms else 1.0
+        rounds.append(taken[: (len(taken) + 1) // 2].mean(axis=0) * speed)
+    if position != len(runs):
+        raise ValueError(f"{len(runs)} runs in the profile, {position} were made")
     timings: list[NodeTiming] = []
-    for position, event in enumerate(runs[quiet[0]]):
-        name = event["name"].removesuffix("_kernel_time")
-        total_us = sum(runs[i][position]["dur"] for i in quiet)
-        kernels = _describe(event["args"], nodes.get(name))
-        share_ms = total_us / len(quiet) / len(kernels) / 1e3
+    for event, duration_us in zip(runs[0], np.median(rounds, axis=0), strict=True):
+        kernels = _describe(event["args"], nodes.get(event["name"].removesuffix("_kernel_time")))
+        share_ms = float(duration_us) / len(kernels) / 1e3
         timings.extend(NodeTiming(kernel=kernel, latency_ms=share_ms) for kernel in kernels)
-    return NetworkTiming(nodes=tuple(timings), num_runs=len(quiet))
+    return NetworkTiming(nodes=tuple(timings))
 
 
 def _read_nodes(path: Path) -> dict[str, Any]:

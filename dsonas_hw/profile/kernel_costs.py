@@ -37,6 +37,8 @@ UNITS = {
 REACH = (0.25, 0.25, 0.4, 0.3)
 MAX_SAMPLES = 20
 """A row is not trusted beyond this: its timings share a place in the network."""
+REACH_OF_FIT = 4.0
+"""A kernel that is so many times larger than all of its sort is not known."""
 PRIOR_SAMPLES = 1.5
 """Weight of the fit against a row, in samples."""
 
@@ -100,11 +102,20 @@ class KernelCosts:
             if sort in self.coefficients:
                 grouped.setdefault(sort, []).append(row)
         self._grouped = grouped
+        self._largest = {
+            sort: tuple(
+                REACH_OF_FIT * size for size in np.max([_sizes(row.kernel) for row in members], axis=0)
+            )
+            for sort, members in grouped.items()
+        }
         self._local: dict[str, tuple[Array, Array, Array]] = {}
 
     def knows(self, kernel: Kernel) -> bool:
-        """Whether any kernel of its sort was measured."""
-        return sort_of(kernel) in self.coefficients
+        """Whether kernels of its sort were measured, and not only ones that are much smaller."""
+        largest = self._largest.get(sort_of(kernel))
+        if largest is None:
+            return False
+        return all(size <= limit for size, limit in zip(_sizes(kernel), largest, strict=True))
 
     def latency_ms(self, kernel: Kernel) -> float:
         """Cost of a kernel.
@@ -139,6 +150,12 @@ class KernelCosts:
         distance = np.square(places - np.array(place(kernel))).sum(axis=1)
         weights = samples * np.exp(-0.5 * distance)
         return float(weights @ residuals / (weights.sum() + PRIOR_SAMPLES))
+
+
+def _sizes(kernel: Kernel) -> tuple[int, int, int]:
+    """Elements moved, weights, flops."""
+    moved = sum(prod(shape) for shape in kernel.inputs) + prod(kernel.output)
+    return moved, kernel.num_weights, kernel.flops
 
 
 def fit_coefficients(rows: Iterable[KernelRow]) -> dict[str, tuple[float, ...]]:

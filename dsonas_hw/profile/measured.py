@@ -1,24 +1,21 @@
 """The latency of networks from a measured table: a `cost.model.LatencyModel`.
 
-    latency = constant + Σ over the kernels that run (scale · cost + per_kernel)
-
-The kernels that run are what the runtime makes of the network (`ort_layout`), not what the file says. The
-three numbers were fitted on whole networks (`fit.py`); the interval is what 90 % of those networks lay in.
+The kernels that run are what the runtime makes of the network (`ort_layout`), not what the file says; what
+they cost together is `network_costs`. The interval is what 90 % of the networks of the fit lay in when they
+were left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dsonas_hw.cost.model import LatencyPrediction, Source
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.kernel_costs import FEATURES, KernelCosts
+from dsonas_hw.profile.network_costs import NetworkCosts, Part
 from dsonas_hw.profile.ort_layout import deployed_kernels
 from dsonas_hw.profile.table import LatencyTable, TableHeader
-
-SORT_PREFIX = "sort:"
 
 
 class MeasuredLatency:
@@ -37,21 +34,18 @@ class MeasuredLatency:
         self.batch_size = header.batch_size
         self.source: Source = header.source
         self.fuse = header.runtime != "eager"
+        self.block_size = int(header.settings.get("block_size") or 0)
         if table.correction is None:
             raise ProfileError(
                 f"the table {table.path} is not finished (its profile was interrupted); "
                 f"go on with: {profile_command(header)}"
             )
-        values = table.correction.values
-        self.block_size = int(header.settings.get("block_size") or 0)
-        self.costs = KernelCosts(_coefficients(values), table.kernels.values())
         try:
-            self.scale, self.per_kernel_ms = values["scale"], values["per_kernel_ms"]
-            self.constant_ms = values["constant_ms"]
-            self._low, self._high = values["interval_low"], values["interval_high"]
+            self._costs = NetworkCosts(table.correction.values, table.kernels.values())
         except KeyError as error:
             raise ProfileError(
-                f"the correction in {table.path} lacks {error}; profile the device again"
+                f"the correction in {table.path} lacks {error}; it was made by another version of dsonas-hw: "
+                f"delete it and run: {profile_command(header)}"
             ) from error
         self._alone: dict[Kernel, float] = {}
 
@@ -73,37 +67,48 @@ class MeasuredLatency:
         Raises:
             ProfileError: a kernel of a sort that was never measured.
         """
-        return self.predict_deployed(self.deploy(schedule))
+        return self.predict_part(self.part(self.deploy(schedule)))
 
-    def predict_deployed(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
-        """Latency of a network, given as what the runtime makes of it (see `deploy`).
+    def predict_part(self, part: Part) -> LatencyPrediction:
+        """Latency of the network that consists of this part."""
+        latency_ms = self._costs.latency_ms(part)
+        low, high = self._costs.interval
+        return LatencyPrediction(
+            latency_ms=latency_ms,
+            latency_ms_low=latency_ms * low,
+            latency_ms_high=latency_ms * high,
+            source=self.source,
+        )
+
+    def part_of(self, schedule: Schedule, *, is_first: bool = False) -> Part:
+        """What a part of a network contributes, read and left in the runtime's own layout.
+
+        is_first: it reads the network's input, which is not in that layout.
 
         Raises:
             ProfileError: a kernel of a sort that was never measured.
         """
-        return self.around(self.constant_ms + self._deployed_ms(kernels))
+        return self.part(self.deploy(schedule, blocked_inputs=not is_first, is_part=True))
 
-    def around(self, latency_ms: float) -> LatencyPrediction:
-        """A prediction with its interval."""
-        latency_ms = max(latency_ms, 1e-6)
-        return LatencyPrediction(
-            latency_ms=latency_ms,
-            latency_ms_low=latency_ms * self._low,
-            latency_ms_high=latency_ms * self._high,
-            source=self.source,
-        )
+    def part(self, kernels: Sequence[Kernel]) -> Part:
+        """The sums over kernels as the runtime runs them (see `deploy`).
 
-    def part_ms(self, schedule: Schedule, *, is_first: bool = False) -> float:
-        """What a part of a network adds, read and left in the runtime's own layout.
-
-        is_first: it reads the network's input, which is not in that layout.
+        Raises:
+            ProfileError: a kernel of a sort that was never measured.
         """
-        return self._deployed_ms(self.deploy(schedule, blocked_inputs=not is_first, is_part=True))
+        try:
+            return self._costs.part(kernels)
+        except KeyError:
+            missing = list(dict.fromkeys(kernel.key for kernel in kernels if not self.knows(kernel)))
+            raise ProfileError(
+                f"{len(missing)} kernels were never measured on {self.device} with {self.runtime}: "
+                f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}. "
+                f"Measure them with: {profile_command(self.table.header)} --model FILE.onnx"
+            ) from None
 
-    def unknown(self, schedule: Schedule) -> tuple[str, ...]:
-        """Keys of the kernels of a network whose sort was never measured, each once."""
-        missing = (kernel.key for kernel in self.deploy(schedule) if not self.costs.knows(kernel))
-        return tuple(dict.fromkeys(missing))
+    def knows(self, kernel: Kernel) -> bool:
+        """Whether a kernel, as the runtime runs it, is of a sort that was measured, and near what was."""
+        return self._costs.kernels.knows(kernel)
 
     def kernel_latency_ms(self, kernel: Kernel) -> float:
         """The share of a network's latency that this kernel adds, its inputs in the runtime's own layout.
@@ -120,7 +125,7 @@ class MeasuredLatency:
                 outputs=frozenset(),
             )
             image = len(kernel.inputs[0]) == 4 and kernel.inputs[0][1] < 4
-            found = self._alone[kernel] = self.part_ms(alone, is_first=image)
+            found = self._alone[kernel] = self._costs.share_ms(self.part_of(alone, is_first=image))
         return found
 
     def deploy(
@@ -132,19 +137,6 @@ class MeasuredLatency:
                 schedule, block_size=self.block_size, blocked_inputs=blocked_inputs, is_part=is_part
             )
         return tuple(step.kernel for step in schedule.kernels)
-
-    def _deployed_ms(self, kernels: Sequence[Kernel]) -> float:
-        latency_ms = self.costs.latency_ms
-        try:
-            total = sum(latency_ms(kernel) for kernel in kernels)
-        except KeyError:
-            missing = list(dict.fromkeys(k.key for k in kernels if not self.costs.knows(k)))
-            raise ProfileError(
-                f"{len(missing)} kernels were never measured on {self.device} with {self.runtime}: "
-                f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}. "
-                f"Measure them with: {profile_command(self.table.header)} --model FILE.onnx"
-            ) from None
-        return self.scale * total + self.per_kernel_ms * len(kernels)
 
 
 def profile_command(header: TableHeader) -> str:
@@ -196,14 +188,3 @@ def _volume(shape: tuple[int, ...]) -> int:
     for size in shape:
         product *= size
     return product
-
-
-def _coefficients(values: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
-    """Sort → coefficients from the flat names of a correction row."""
-    found: dict[str, list[float]] = {}
-    for name, value in values.items():
-        if name.startswith(SORT_PREFIX):
-            sort, _, feature = name.removeprefix(SORT_PREFIX).rpartition("/")
-            if feature in FEATURES:
-                found.setdefault(sort, [0.0] * len(FEATURES))[FEATURES.index(feature)] = value
-    return {sort: tuple(coefficients) for sort, coefficients in found.items()}

@@ -1,10 +1,19 @@
 """Timing one thing rightly.
 
+`measure_latency`: one network, until it has settled
+
     warm-up → window → window → window → …   until the last three windows agree, or time is up
               └ samples: synchronize, clock, run, synchronize, clock
 
+`measure_together`: several networks in turns
+
+    round 1: [yardstick] network 1 [yardstick] network 2 [yardstick] …   round 2: … again
+
 On a shared machine the mean and the median move by half while the low end stays within 1 %: `latency_ms`
-is a low quantile, and the raw samples are kept for anyone who wants another.
+is a low quantile, and the raw samples are kept for anyone who wants another. Where the work is done by the
+calling thread, its CPU time is sampled too: a sample in which another program had the core does not count.
+And because the machine itself is faster in one minute than in the next, a yardstick, a small network that
+never changes, can be timed around every turn: `latency_at` states a latency at a given speed of the machine.
 """
 
 from __future__ import annotations
@@ -14,11 +23,29 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 LOW_QUANTILE = 0.05
 """Which quantile of the samples is called the latency."""
 NOISY_VARIATION = 0.025
 """Coefficient of variation above which clocks should be locked (as in trtexec)."""
+MIN_QUIET_SAMPLES = 4
+QUIET_SHARE = 0.985
+"""Share of a sample's time that the thread must have had its core for."""
+YARDSTICK_RUNS = 4
+"""Runs of the yardstick before and after every turn; the first only warms up."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """One network's part of one round."""
+
+    num_warmup: int
+    num_samples: int
+    low_ms: float
+    """The shortest sample (by CPU time, where that is known)."""
+    yardstick_ms: float | None = None
+    """The shortest run of the yardstick around this turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +54,39 @@ class LatencyMeasurement:
 
     samples_ms: tuple[float, ...]
     settled: bool
-    """Whether the last windows agreed before the time was up."""
+    """Whether the last windows (or the best rounds) agreed before the time was up."""
     remarks: tuple[str, ...] = ()
     """What else makes the numbers doubtful: throttling, dropped clocks."""
+    cpu_samples_ms: tuple[float, ...] = ()
+    """CPU time of the thread in each sample, where it does the work itself; empty: not known."""
+    turns: tuple[Turn, ...] = ()
+    """One per round, if it was timed in rounds."""
 
     @property
     def latency_ms(self) -> float:
         """A low quantile of the samples: what the device needs when nothing disturbs it."""
-        return quantile(self.samples_ms, LOW_QUANTILE)
+        return quantile(self.quiet_samples_ms, LOW_QUANTILE)
+
+    def latency_at(self, yardstick_ms: float) -> float:
+        """The latency at the speed at which the yardstick takes this long.
+
+        The middle of the rounds' ratios; without a yardstick it is `latency_ms`.
+        """
+        ratios = [turn.low_ms / turn.yardstick_ms for turn in self.turns if turn.yardstick_ms]
+        return median(ratios) * yardstick_ms if ratios else self.latency_ms
+
+    @property
+    def quiet_samples_ms(self) -> tuple[float, ...]:
+        """The samples in which the thread had its core to itself; its CPU times if there are too few."""
+        if not self.cpu_samples_ms:
+            return self.samples_ms
+        quiet = quiet_samples(self.samples_ms, self.cpu_samples_ms)
+        return quiet if len(quiet) >= MIN_QUIET_SAMPLES else self.cpu_samples_ms
+
+    @property
+    def was_crowded(self) -> bool:
+        """Whether other programs had the core in nearly every sample, so that CPU time had to count."""
+        return bool(self.cpu_samples_ms) and self.quiet_samples_ms is self.cpu_samples_ms
 
     @property
     def minimum_ms(self) -> float:
@@ -59,6 +111,8 @@ class LatencyMeasurement:
     def warnings(self) -> tuple[str, ...]:
         """Everything that a reader of the number should know; empty when it is clean."""
         found = list(self.remarks)
+        if self.was_crowded:
+            found.append("other programs shared the core in nearly every sample: CPU time was counted")
         if not self.settled:
             found.append("the timing had not settled when its time was up")
         if self.coefficient_of_variation > NOISY_VARIATION:
@@ -86,9 +140,7 @@ def measure_latency(
     window: samples of one window; windows agree when the low quantiles of the last three lie within
     `agreement` of each other. Garbage collection is off meanwhile.
     """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
+    with _GarbageCollectionOff():
         for _ in range(num_warmup):
             run()
         synchronize()
@@ -112,9 +164,6 @@ def measure_latency(
             settled = len(lows_ms) >= min_windows and _agree(last, agreement)
             if clock_s() > deadline_s:
                 break
-    finally:
-        if was_enabled:
-            gc.enable()
     return LatencyMeasurement(samples_ms=tuple(samples_ms), settled=settled)
 
 
@@ -127,44 +176,131 @@ def measure_together(
     min_samples: int = 5,
     max_samples: int = 40,
     round_seconds: float = 0.03,
+    max_extra_rounds: int = 6,
+    yardstick: Callable[[], object] | None = None,
     clock_s: Callable[[], float] = time.perf_counter,
+    cpu_clock_s: Callable[[], float] | None = None,
 ) -> list[LatencyMeasurement]:
     """Time several networks in turns, so that a slow minute of the machine hits all of them alike.
 
     Every round times every network for about `round_seconds`. A shared machine changes its speed by 5 to
     10 % from second to second; the best of 4 rounds repeats to 1.7 %, of 6 rounds to 0.9 % (24 networks of
     0.1 to 5 ms), where one block of samples of the same number repeats to 5 %. A result is settled when its
-    two best rounds agree within 3 %.
+    two best rounds agree within 3 %; networks that are not get further rounds.
+
+    yardstick: run around every turn (see the module's text).
+    cpu_clock_s: `time.thread_time` where `run` does its work in this thread (see `LatencyMeasurement`).
     """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    samples_ms: list[list[float]] = [[] for _ in runs]
-    lows_ms: list[list[float]] = [[] for _ in runs]
-    try:
-        for _ in range(num_rounds):
-            for index, run in enumerate(runs):
+    clocks = _Clocks(clock_s, cpu_clock_s, synchronize)
+    takes = [_Take() for _ in runs]
+    with _GarbageCollectionOff():
+        for number in range(num_rounds + max_extra_rounds):
+            for run, take in zip(runs, takes, strict=True):
+                if number >= num_rounds and take.settled:
+                    continue
+                before_ms = clocks.shortest_ms(yardstick)
                 for _ in range(num_warmup):
                     run()
                 synchronize()
-                taken: list[float] = []
+                first = len(take.samples_ms)
                 end_s = start_s = clock_s()
-                while len(taken) < min_samples or (
-                    end_s - start_s < round_seconds and len(taken) < max_samples
+                while len(take.samples_ms) - first < min_samples or (
+                    end_s - start_s < round_seconds and len(take.samples_ms) - first < max_samples
                 ):
-                    begin_s = clock_s()
-                    run()
-                    synchronize()
-                    end_s = clock_s()
-                    taken.append(1e3 * (end_s - begin_s))
-                samples_ms[index].extend(taken)
-                lows_ms[index].append(quantile(taken, LOW_QUANTILE))
-    finally:
-        if was_enabled:
+                    wall_ms, cpu_ms, end_s = clocks.time_ms(run)
+                    take.samples_ms.append(wall_ms)
+                    if cpu_clock_s is not None:
+                        take.cpu_samples_ms.append(cpu_ms)
+                after_ms = clocks.shortest_ms(yardstick)
+                take.end_turn(first, num_warmup, min(before_ms, after_ms) if yardstick else None)
+    return [take.measurement() for take in takes]
+
+
+def cpu_clock(runtime: str, threads: int) -> Callable[[], float] | None:
+    """The CPU clock of the thread that does the work, where that is the calling one."""
+    return time.thread_time if runtime == "ort-cpu" and threads == 1 else None
+
+
+class _Clocks:
+    """Times single runs by the wall, and by the CPU if it can."""
+
+    def __init__(
+        self,
+        clock_s: Callable[[], float],
+        cpu_clock_s: Callable[[], float] | None,
+        synchronize: Callable[[], None],
+    ) -> None:
+        self._clock_s = clock_s
+        self._cpu_clock_s = cpu_clock_s
+        self._synchronize = synchronize
+
+    def time_ms(self, run: Callable[[], object]) -> tuple[float, float, float]:
+        """(wall ms, CPU ms, time of the wall clock at the end in s); the CPU's is the wall's if unknown."""
+        cpu_s = self._cpu_clock_s() if self._cpu_clock_s else 0.0
+        begin_s = self._clock_s()
+        run()
+        self._synchronize()
+        end_s = self._clock_s()
+        wall_ms = 1e3 * (end_s - begin_s)
+        return wall_ms, 1e3 * (self._cpu_clock_s() - cpu_s) if self._cpu_clock_s else wall_ms, end_s
+
+    def shortest_ms(self, yardstick: Callable[[], object] | None) -> float:
+        """The yardstick, by the CPU's clock if there is one; infinite without a yardstick."""
+        if yardstick is None:
+            return math.inf
+        yardstick()
+        return min(self.time_ms(yardstick)[1] for _ in range(YARDSTICK_RUNS - 1))
+
+
+class _Take:
+    """What has been timed of one network so far."""
+
+    def __init__(self) -> None:
+        self.samples_ms: list[float] = []
+        self.cpu_samples_ms: list[float] = []
+        self.turns: list[Turn] = []
+
+    def end_turn(self, first: int, num_warmup: int, yardstick_ms: float | None) -> None:
+        """Note the turn that began with sample `first`."""
+        samples = self.samples_ms[first:]
+        self.turns.append(
+            Turn(
+                num_warmup=num_warmup,
+                num_samples=len(samples),
+                low_ms=min(self.cpu_samples_ms[first:] or samples),
+                yardstick_ms=yardstick_ms,
+            )
+        )
+
+    @property
+    def settled(self) -> bool:
+        return len(self.turns) > 1 and _agree(sorted(turn.low_ms for turn in self.turns)[:2], 0.03)
+
+    def measurement(self) -> LatencyMeasurement:
+        return LatencyMeasurement(
+            samples_ms=tuple(self.samples_ms),
+            settled=self.settled,
+            cpu_samples_ms=tuple(self.cpu_samples_ms),
+            turns=tuple(self.turns),
+        )
+
+
+class _GarbageCollectionOff:
+    """Collections would land in single samples."""
+
+    def __enter__(self) -> None:
+        self._was_enabled = gc.isenabled()
+        gc.disable()
+
+    def __exit__(self, *error: object) -> None:
+        if self._was_enabled:
             gc.enable()
-    return [
-        LatencyMeasurement(samples_ms=tuple(samples), settled=_agree(sorted(lows)[:2], 0.03))
-        for samples, lows in zip(samples_ms, lows_ms, strict=True)
-    ]
+
+
+def quiet_samples(samples_ms: Sequence[float], cpu_samples_ms: Sequence[float]) -> tuple[float, ...]:
+    """The samples in which the thread had its core nearly all the time."""
+    pairs = zip(samples_ms, cpu_samples_ms, strict=True)
+    return tuple(sample for sample, cpu in pairs if cpu >= QUIET_SHARE * sample)
 
 
 def _agree(values: Sequence[float], tolerance: float) -> bool:

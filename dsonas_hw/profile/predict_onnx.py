@@ -89,12 +89,13 @@ def _predict(model: LatencyModel, schedule: Schedule, name: str) -> tuple[Latenc
     if not isinstance(model, MeasuredLatency):
         return model.predict([step.kernel for step in schedule.kernels]), ()
     deployed = model.deploy(schedule)
-    known = [kernel for kernel in deployed if model.costs.knows(kernel)]
-    missing = tuple(dict.fromkeys(k.key for k in deployed if not model.costs.knows(k)))
-    if 2 * len(known) < len(deployed):
+    known = [kernel for kernel in deployed if model.knows(kernel)]
+    missing = tuple(dict.fromkeys(k.key for k in deployed if not model.knows(k)))
+    num_flops = sum(kernel.flops for kernel in deployed)
+    if 2 * len(known) < len(deployed) or 2 * sum(kernel.flops for kernel in known) < num_flops:
         raise ProfileError(
             f"{len(deployed) - len(known)} of {len(deployed)} kernels of {name} were never measured on "
             f"{model.device} with {model.runtime}, e.g. {missing[0]}; "
             f"measure them with: {profile_command(model.table.header)} --model {name}"
         )
-    return model.predict_deployed(known), missing
+    return model.predict_part(model.part(known)), missing

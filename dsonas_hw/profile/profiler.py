@@ -16,16 +16,20 @@ from itertools import islice
 from pathlib import Path
 
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.context import context_factor_of_sum, largest_tensor_mb
 from dsonas_hw.profile.fit import TimedNetwork, fit_correction
 from dsonas_hw.profile.in_situ import NetworkTiming, ProfiledSession, native_block_size
-from dsonas_hw.profile.measurement import LatencyMeasurement, measure_together
+from dsonas_hw.profile.measurement import LatencyMeasurement, cpu_clock, measure_together, quantile
 from dsonas_hw.profile.probe import Probe
-from dsonas_hw.profile.rows import KernelRow, NetworkRow, Row, TableHeader
-from dsonas_hw.profile.runtimes import open_session
+from dsonas_hw.profile.rows import CorrectionRow, KernelRow, NetworkRow, Row, TableHeader
+from dsonas_hw.profile.runtimes import Session, open_session
 from dsonas_hw.profile.table import LatencyTable, TableWriter, load_table, now_utc
+from dsonas_hw.profile.yardstick import build_yardstick
 
 NETWORKS_PER_BATCH = 8
-NUM_ROUNDS = 6
+NUM_ROUNDS = 7
+REFERENCE_SPEED = 0.25
+"""Quantile of the yardstick's timings that predictions are stated at: the machine when it is quick."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -57,7 +61,7 @@ def local_header(conditions: MeasuringConditions) -> TableHeader:
         source="measured",
         created=now_utc(),
         versions={"onnxruntime": str(import_onnxruntime().__version__)},
-        clocks={"maximum_mhz": _maximum_mhz()},
+        clocks={"maximum_mhz": _maximum_mhz(), "yardstick_ms": round(_measure_yardstick(conditions), 6)},
         settings={
             "device_title": cpu.title,
             "block_size": native_block_size(),
@@ -65,6 +69,24 @@ def local_header(conditions: MeasuringConditions) -> TableHeader:
             "num_rounds": NUM_ROUNDS,
         },
     )
+
+
+def open_yardstick(conditions: MeasuringConditions | TableHeader) -> Session:
+    """The yardstick, ready to run under the same conditions as what it is compared with."""
+    return open_session(
+        build_yardstick(),
+        runtime=conditions.runtime,
+        precision=conditions.precision,
+        threads=conditions.threads,
+    )
+
+
+def _measure_yardstick(conditions: MeasuringConditions) -> float:
+    with open_yardstick(conditions) as session:
+        (timing,) = measure_together(
+            [session.run], session.synchronize, cpu_clock_s=cpu_clock(conditions.runtime, conditions.threads)
+        )
+    return timing.latency_ms
 
 
 def profile_networks(
@@ -101,49 +123,74 @@ def finish_table(writer: TableWriter) -> LatencyTable:
     table = load_table(writer.path)
     timed = [
         TimedNetwork(
-            kernels=[
-                table.kernels[key].kernel for key, count in network.kernels.items() for _ in range(count)
-            ],
-            latency_ms=network.latency_ms,
+            kernels=kernels_of(network, table), latency_ms=network.latency_ms, in_situ_ms=network.in_situ_ms
         )
         for network in table.networks
         if all(key in table.kernels for key in network.kernels)
     ]
-    correction = fit_correction(list(table.kernels.values()), timed)
+    unit_ms = float(table.header.clocks.get("yardstick_ms") or 0)
+    yardsticks_ms = [network.yardstick_ms for network in table.networks if network.yardstick_ms]
+    usual_ms = quantile(yardsticks_ms, REFERENCE_SPEED) if yardsticks_ms and unit_ms else 0.0
+    speed = usual_ms / unit_ms if usual_ms else 1.0
+    correction = fit_correction(list(table.kernels.values()), timed, speed=speed)
+    correction = CorrectionRow(values={**correction.values, "yardstick_ms": usual_ms or unit_ms})
     rows: list[Row] = [*table.kernels.values(), *table.networks, correction, *table.checks.values()]
     writer.rewrite(rows)
     return load_table(writer.path)
+
+
+def kernels_of(network: NetworkRow, table: LatencyTable) -> list[Kernel]:
+    """The kernels that ran in a network of a table."""
+    return [table.kernels[key].kernel for key, count in network.kernels.items() for _ in range(count)]
 
 
 def _measure_batch(batch: Sequence[Probe], header: TableHeader) -> Iterator[Row]:
     """Rows of the networks of a batch, each network's kernels before the network itself."""
     models = [probe.build() for probe in batch]
     with contextlib.ExitStack() as stack:
-        plain = [
-            stack.enter_context(
-                open_session(
-                    model,
-                    runtime=header.runtime,
-                    precision=header.precision,
-                    batch_size=header.batch_size,
-                    threads=header.threads,
-                )
-            )
-            for model in models
-        ]
+        plain = [stack.enter_context(open_like(header, model)) for model in models]
+        yardstick = stack.enter_context(open_yardstick(header))
         profiled = [
             ProfiledSession(model, threads=header.threads, batch_size=header.batch_size) for model in models
         ]
-        runs = [*(session.run for session in plain), *(session.run for session in profiled)]
-        timings = measure_together(runs, plain[0].synchronize, num_rounds=NUM_ROUNDS)
-        for probe, session, latency in zip(batch, profiled, timings, strict=False):
-            yield from _rows(probe, session.finish(), latency)
+        timings = measure_together(
+            [*(session.run for session in plain), *(session.run for session in profiled)],
+            yardstick.synchronize,
+            num_rounds=NUM_ROUNDS,
+            max_samples=20,
+            min_samples=4,
+            num_warmup=2,
+            yardstick=yardstick.run,
+            cpu_clock_s=cpu_clock(header.runtime, header.threads),
+        )
+        unit_ms = float(header.clocks.get("yardstick_ms") or 0) or None
+        for probe, session, latency, turns in zip(
+            batch, profiled, timings, timings[len(batch) :], strict=False
+        ):
+            yield from _rows(probe, session.finish(turns.turns, unit_ms), latency, unit_ms)
 
 
-def _rows(probe: Probe, timing: NetworkTiming, latency: LatencyMeasurement) -> Iterator[Row]:
+def open_like(header: TableHeader, model: bytes) -> Session:
+    """A session under a table's conditions."""
+    return open_session(
+        model,
+        runtime=header.runtime,
+        precision=header.precision,
+        batch_size=header.batch_size,
+        threads=header.threads,
+    )
+
+
+def _rows(
+    probe: Probe, timing: NetworkTiming, latency: LatencyMeasurement, unit_ms: float | None
+) -> Iterator[Row]:
+    """Kernels and network at the unit of speed, the kernels in the context of a small network."""
+    in_situ_ms = sum(node.latency_ms for node in timing.nodes)
+    largest_mb = largest_tensor_mb([node.kernel for node in timing.nodes])
+    factor = context_factor_of_sum(in_situ_ms, largest_mb)
     found: dict[Kernel, list[float]] = {}
     for node in timing.nodes:
-        found.setdefault(node.kernel, []).append(node.latency_ms)
+        found.setdefault(node.kernel, []).append(node.latency_ms / factor)
     for kernel, values in found.items():
         mean = max(sum(values) / len(values), 1e-6)
         spread = (sum((value - mean) ** 2 for value in values) / len(values)) ** 0.5
@@ -152,14 +199,16 @@ def _rows(probe: Probe, timing: NetworkTiming, latency: LatencyMeasurement) -> I
             latency_ms=mean,
             source="measured",
             num_samples=len(values),
-            statistic="mean of quiet runs, in situ",
+            statistic="middle of the rounds, in situ",
             latency_ms_std=spread,
         )
     yield NetworkRow(
         name=probe.name,
-        latency_ms=latency.latency_ms,
+        latency_ms=latency.latency_at(unit_ms) if unit_ms else latency.latency_ms,
         flops=probe.flops,
         relative_noise=latency.coefficient_of_variation,
+        in_situ_ms=in_situ_ms,
+        yardstick_ms=min((turn.yardstick_ms for turn in latency.turns if turn.yardstick_ms), default=None),
         kernels=dict(Counter(node.kernel.key for node in timing.nodes)),
     )
 

@@ -109,6 +109,10 @@ class NetworkRow:
     flops: int = 0
     relative_noise: float | None = None
     """Coefficient of variation of the timing."""
+    in_situ_ms: float | None = None
+    """Sum of its kernels under the profiler."""
+    yardstick_ms: float | None = None
+    """The yardstick's shortest run beside it: how fast the machine was."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -117,6 +121,8 @@ class NetworkRow:
             "latency_ms": self.latency_ms,
             "flops": self.flops,
             "relative_noise": self.relative_noise,
+            "in_situ_ms": self.in_situ_ms,
+            "yardstick_ms": self.yardstick_ms,
             "kernels": dict(self.kernels),
         }
 
@@ -156,6 +162,10 @@ class CheckRow:
     interval_coverage: float | None = None
     """Share of networks whose measurement lay in the predicted interval (90 % is aimed at)."""
     baselines: Mapping[str, ErrorSummary] = field(default_factory=dict)
+    relative_speed: float | None = None
+    """Speed of the machine during the check, 1 = as in the profile; measurements are stated at 1."""
+    raw_error: ErrorSummary | None = None
+    """The error against the measurements as they were, the machine's change of speed included."""
     created: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -166,6 +176,8 @@ class CheckRow:
             **self.error.to_json(),
             "interval_coverage": self.interval_coverage,
             "baselines": {name: error.to_json() for name, error in self.baselines.items()},
+            "relative_speed": self.relative_speed,
+            "raw_error": self.raw_error.to_json() if self.raw_error is not None else None,
             "created": self.created,
         }
 
@@ -229,6 +241,8 @@ def row_from_json(values: Any) -> Row:
                 latency_ms=_positive(values, "latency_ms"),
                 flops=_count(values, "flops", default=0),
                 relative_noise=_optional(values, "relative_noise", minimum=0.0),
+                in_situ_ms=_optional(values, "in_situ_ms", minimum=0.0),
+                yardstick_ms=_optional(values, "yardstick_ms", minimum=0.0),
                 kernels={_short(key, "kernels"): _count(counts, key, minimum=1) for key in counts},
             )
         case "correction":
@@ -236,6 +250,7 @@ def row_from_json(values: Any) -> Row:
             return CorrectionRow(values={_short(name, "values"): _number(numbers, name) for name in numbers})
         case "check":
             baselines = _mapping(values, "baselines")
+            raw = values.get("raw_error") is not None
             return CheckRow(
                 space=_text(values, "space"),
                 num_networks=_count(values, "num_networks", minimum=1),
@@ -244,6 +259,8 @@ def row_from_json(values: Any) -> Row:
                 baselines={
                     _short(name, "baselines"): _error_summary(_mapping(baselines, name)) for name in baselines
                 },
+                relative_speed=_optional(values, "relative_speed", minimum=0.0),
+                raw_error=_error_summary(_mapping(values, "raw_error")) if raw else None,
                 created=_text(values, "created"),
             )
         case other:
