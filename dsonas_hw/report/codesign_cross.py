@@ -12,7 +12,7 @@ from dsonas_hw.study.codesign import Pair
 from dsonas_hw.study.codesign_analysis import Carried, carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network
 
-_COSTS = (("mac", "mac"), ("flops", "flops"), ("params", "params"), ("memory_bytes", "memory"))
+_COSTS = ("mac", "flops", "params")
 HEAT = (1.01, 1.1, 1.3)
 """Relative latencies above which a cell is coloured more."""
 SAME_ACCURACY = 0.0005
@@ -37,13 +37,13 @@ def cross_html(result: CodesignResult) -> str:
             f'<th scope="col" class="num" data-device="{escape(d.name)}">{escape(d.name)}, ms</th>'
             for d in result.devices
         )
-        + "".join(f'<th scope="col" class="num">{label}</th>' for _, label in _COSTS)
+        + "".join(f'<th scope="col" class="num">{label}</th>' for label in _COSTS)
     )
     body = "".join(_cross_row(result, number, fronts, has_energy) for number in range(len(result.networks)))
     return (
-        '<div class="scroll"><table class="cross" data-sortable><caption>Every network on every device: '
-        "latency, below it its interval and where it comes from. Bold: found for this device. "
-        "● on this device’s front.</caption>"
+        "<p>Latency of every network on every device; below it, its interval and where it comes from. Bold: "
+        'found for this device. <span class="front">●</span> Nothing is both faster and more accurate there.'
+        '</p><div class="scroll"><table class="cross" data-sortable>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -64,7 +64,7 @@ def _cross_row(result: CodesignResult, number: int, fronts: dict[str, list[str]]
         cells.append(_latency_cell(cell, device.name, network.is_for(device.name), on_front, has_energy))
     cells += [
         f'<td class="num" data-value="{value}">{cost_text(name, value)}</td>'
-        for name, value in ((name, getattr(network, name)) for name, _ in _COSTS)
+        for name, value in ((name, getattr(network, name)) for name in _COSTS)
     ]
     names = escape(" ".join(devices))
     return f'<tr data-devices="{names}" data-select="{number}">{"".join(cells)}</tr>'

@@ -154,16 +154,14 @@ def _words(result: CodesignResult, network: Network) -> str:
 def _carried(result: CodesignResult) -> str:
     if len(result.devices) < 2:
         return paragraph("There is one device only.")
-    return (
-        paragraph(
-            "Large: what a network found for the device of the row takes on the device of the column, over "
-            "the fastest of the column’s own networks that is at least as accurate; 1 is no loss. Small: how "
-            "the best accuracy under the same budget changes, in points, if only the row’s networks were "
-            "there. “None as accurate”: none of the column’s own networks is. “None holds it”: none of the "
-            "row’s networks, or of the column’s own, holds the budget there."
-        )
-        + f'<div class="figures">{carried_html(result)}</div>'
-    )
+    return paragraph(
+        "Large: what a network found for the device of the row takes on the device of the column, over "
+        "the fastest of the column’s own networks that is as accurate (to half a point); 1 is no loss. "
+        "Small: how "
+        "the best accuracy under the same budget changes, in points, if only the row’s networks were "
+        "there. “None as accurate”: none of the column’s own networks is. “None holds it”: none of the "
+        "row’s networks, or of the column’s own, holds the budget there."
+    ) + carried_html(result)
 
 
 def _operations(result: CodesignResult) -> str:

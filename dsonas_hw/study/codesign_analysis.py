@@ -1,7 +1,8 @@
 """What the cross table of a co-design study says: fronts, what carrying a network costs, preferences.
 
 Notation: lat(n, B) the latency of network n on device B, acc(n) its test accuracy, N(A, b) the networks found
-for device A under budget b, N(A) those for any budget.
+for device A under budget b, N(A) those for any budget. Accuracies within half a point are called equal: ε =
+`EQUAL_ACCURACY`; less would be decided by the noise of training.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dsonas_hw.architecture.architecture import Block
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.study.codesign_result import CodesignResult, Network
+
+EQUAL_ACCURACY = 0.005
 
 
 def pareto_front(result: CodesignResult, device: str) -> list[str]:
@@ -39,8 +42,8 @@ class Carried:
     target: str
     budget: str
     relative_latency: float | None
-    """Mean over n in N(A, b) of lat(n, B) / min {lat(m, B): m in N(B), acc(m) ≥ acc(n)}: what n takes on B,
-    over the fastest of B's own networks that is as accurate. None: none of B's own is as accurate."""
+    """Mean over n in N(A, b) of lat(n, B) / min {lat(m, B): m in N(B), acc(m) ≥ acc(n) − ε}: what n takes on
+    B, over the fastest of its own networks that is as accurate. None: none of B's own is as accurate."""
     accuracy_loss: float | None
     """max {acc(m): m in N(B), m holds b on B} − max {acc(n): n in N(A), n holds b on B}: what is lost under
     the same budget if only A's networks were there. None: none of them, or of B's own, holds b on B."""
@@ -73,7 +76,7 @@ def _relative_latency(result: CodesignResult, source: str, target: str, budget: 
             if other.is_for(target)
             and other.accuracy is not None
             and network.accuracy is not None
-            and other.accuracy >= network.accuracy
+            and other.accuracy >= network.accuracy - EQUAL_ACCURACY
             and (own_ms := _latency_ms(result, other, target)) is not None
         ]
         if latency is not None and own:
