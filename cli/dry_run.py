@@ -60,11 +60,15 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
             }
         )
     else:
-        _print(config, space, costs, target)
+        _print(config, space, costs, target, profiles_directory)
 
 
 def _print(
-    config: Any, space: SearchSpace, costs: dict[str, dict[str, float | None]], target: TargetCosts
+    config: Any,
+    space: SearchSpace,
+    costs: dict[str, dict[str, float | None]],
+    target: TargetCosts,
+    profiles_directory: Path | None,
 ) -> None:
     import yaml
 
@@ -82,12 +86,24 @@ def _print(
     for network, values in costs.items():
         cells = [format_quantity(name, values[COLUMNS[name]] or 0.0) for name in shown]
         click.echo(f"{network:17}" + "".join(f"{cell:>12}" for cell in cells))
-    where = f"{config.target.device}, {config.target.precision}, batch {config.target.batch_size}"
     if target.latency_model is None:
-        click.echo(f"\nlatency: unknown, {where} has no profile yet (dsonas-hw run makes it)")
+        click.echo(f"\nlatency: unknown; {_why_unknown(config, profiles_directory)}")
     else:
+        where = f"{config.target.device}, {config.target.precision}, batch {config.target.batch_size}"
         click.echo(f"\nlatency: predicted for {where}, from {target.source} kernels")
     for budget in config.budgets:
         value = costs["complete supernet"].get(budget.quantity)
         if value is not None:
             click.echo(f"budget {budget}: {budget.limit / value:.1%} of the complete supernet")
+
+
+def _why_unknown(config: Any, profiles_directory: Path | None) -> str:
+    """What stands in the way of a latency: no table, or one that cannot be used."""
+    from dsonas_hw.errors import ProfileError
+    from dsonas_hw.task import target_costs
+
+    try:
+        target_costs(config.target, profiles_directory=profiles_directory, needs_latency=True)
+    except ProfileError as error:
+        return str(error)
+    return "the target has no profile"
