@@ -160,10 +160,11 @@ def _summarise(
     turns: Sequence[Turn],
     yardstick_ms: float | None,
 ) -> NetworkTiming:
-    """Of every node: in each turn the mean of its quicker runs, of the turns the middle.
+    """Of every node: in each turn the mean of its runs, of the turns the middle.
 
-    The profiler counts whole microseconds, so a mean says more than a minimum; and a long network is never
-    undisturbed as a whole on a machine that others use, while each of its nodes is, now and then.
+    The profiler counts whole microseconds, so a mean says more than a median or a minimum. Runs in which the
+    node took far longer than usual are left out, node by node: a long network is never undisturbed as a whole
+    on a machine that others use, while each of its nodes mostly is.
     """
     runs: list[list[Mapping[str, Any]]] = []
     current: list[Mapping[str, Any]] = []
@@ -179,10 +180,11 @@ def _summarise(
     position = 0
     for turn in turns:
         position += turn.num_warmup
-        taken = np.sort(durations_us[position : position + turn.num_samples], axis=0)
+        taken = durations_us[position : position + turn.num_samples]
         position += turn.num_samples
         speed = yardstick_ms / turn.yardstick_ms if yardstick_ms and turn.yardstick_ms else 1.0
-        rounds.append(taken[: (len(taken) + 1) // 2].mean(axis=0) * speed)
+        limit = 1.25 * np.median(taken, axis=0) + 1
+        rounds.append(np.nanmean(np.where(taken <= limit, taken, np.nan), axis=0) * speed)
     if position != len(runs):
         raise ValueError(f"{len(runs)} runs in the profile, {position} were made")
     timings: list[NodeTiming] = []
