@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.config import DeviceConfig
+from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.profile.measurement import LatencyMeasurement, measure_latency, measure_together
@@ -62,6 +63,7 @@ def measure_on_target(
 ) -> TargetMeasurement | None:
     """Latency and, where the device tells, energy of an ONNX model; None: the target is not here.
 
+    Waits until no one else measures on the device.
     engine_path: for the runtime tensorrt, an engine of this model that is timed instead of building one.
 
     Raises:
@@ -72,7 +74,7 @@ def measure_on_target(
     if found is None:
         return None
     device, runtime = found
-    with _open(model, runtime, target, device, engine_path) as session:
+    with exclusive_device(device.name), _open(model, runtime, target, device, engine_path) as session:
         if device.name == LOCAL:
             latency, energy = measure_rounds(session), None
         else:

@@ -34,7 +34,6 @@ def pretrain(path: Path, job: dict[str, Any]) -> dict[str, Any]:
 def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     """The network of a device and a budget; on a device that is here it is measured until it fits."""
     from dsonas_hw.architecture.architecture import complete_architecture
-    from dsonas_hw.device.lock import exclusive_device
     from dsonas_hw.run import derive_measured
     from dsonas_hw.stages import save_architecture
     from dsonas_hw.train.weights import architecture_hash
@@ -42,8 +41,7 @@ def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     config = build_config({**job["config"], "budget": job["budgets"]})
     task = prepare_task(config, space_of_config(config))
     search = RunDirectory(path.parent / job["needs"] / "run")
-    with exclusive_device(config.target.device):
-        derived = derive_measured(search, task, say=print)
+    derived = derive_measured(search, task, say=print)
     run, _ = open_run(path, config)
     save_architecture(run, derived, task.budgets)
     complete = complete_architecture(task.space, width=derived.architecture.width)
@@ -93,13 +91,11 @@ def measure(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     """One network on one device that is here: latency, and energy if the device tells."""
     from dsonas_hw.architecture.onnx import build_onnx
     from dsonas_hw.deploy.measure import measure_on_target
-    from dsonas_hw.device.lock import exclusive_device
     from dsonas_hw.profile.measurement import quantile
 
     config = build_config(job["config"])
     model = build_onnx(needed_architecture(path, job), batch_size=config.target.batch_size)
-    with exclusive_device(config.target.device):
-        found = measure_on_target(model.SerializeToString(), config.target)
+    found = measure_on_target(model.SerializeToString(), config.target)
     if found is None:
         raise UserError(f"{config.target.device} is no longer here: its latency cannot be measured")
     samples: Sequence[float] = found.latency.quiet_samples_ms

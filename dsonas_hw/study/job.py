@@ -96,7 +96,7 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
             points = _random_points(task, seed=job["seed"], index=job["index"])
         derived = derive_architecture(points, task.budgets, task.target)
         save_architecture(run, derived, task.budgets)
-        measured_ms = _measure(path, config, derived) if job["measure"] else None
+        measured_ms = _measure(config, derived) if job["measure"] else None
         dataset = load_data(config)
         trained = retrain(
             run, config, derived.architecture, dataset, device=resolve_train_device(config.train_on),
@@ -143,14 +143,11 @@ def _random_points(task: Task, *, seed: int, index: int) -> list[PathPoint]:
     )
 
 
-def _measure(path: Path, config: RunConfig, derived: Derived) -> float:
-    """Latency on the target, one job of the study at a time."""
-    from filelock import FileLock
-
+def _measure(config: RunConfig, derived: Derived) -> float:
+    """Latency on the target."""
     from dsonas_hw.deploy.fit_measured import measure_architecture
 
-    with FileLock(str(path.parent / ".device.lock")):
-        measured = measure_architecture(config.target)(derived.architecture)["latency_ms"]
+    measured = measure_architecture(config.target)(derived.architecture)["latency_ms"]
     if measured is None:
         raise UserError(f"{config.target.device} is not here: its latency cannot be measured (measure: true)")
     return measured
