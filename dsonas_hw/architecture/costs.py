@@ -9,7 +9,8 @@ from typing import Literal
 
 from dsonas_hw.architecture.architecture import Architecture, Block
 from dsonas_hw.architecture.graph import INPUT, BlockSegment, Node, Segment, build_graph, list_segments
-from dsonas_hw.architecture.lower import lower, lower_node, lower_segment
+from dsonas_hw.architecture.latency import ArchitectureLatency
+from dsonas_hw.architecture.lower import lower_node, lower_segment
 from dsonas_hw.cost.model import LatencyModel, Source
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel, peak_activation_elements
 from dsonas_hw.kernel.spec import Kernel
@@ -41,6 +42,7 @@ class TargetCosts:
         self, latency_model: LatencyModel | None = None, *, batch_size: int = 1, precision: str = "fp32"
     ) -> None:
         self.latency_model = latency_model
+        self._latency = ArchitectureLatency(latency_model) if latency_model is not None else None
         self.batch_size = batch_size
         self.precision = precision
         self._block_costs: dict[tuple[BlockSegment, CostName], float] = {}
@@ -74,9 +76,7 @@ class TargetCosts:
         return sum(_segment_count(segment, name) for _, segment in list_segments(architecture))
 
     def _latency_ms(self, architecture: Architecture) -> float | None:
-        if (model := self.latency_model) is None:
-            return None
-        return model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse)).latency_ms
+        return self._latency.predict(architecture).latency_ms if self._latency is not None else None
 
     def block_cost(self, segment: BlockSegment, name: CostName) -> float:
         """Cost of one block: its operations, sums, concat and merge (Eq. 9)."""

@@ -48,7 +48,7 @@ class _Buffer:
     reordered: bool = False
     """The other layout has been made, too."""
     maker: int = -1
-    """Index of the kernel that wrote it."""
+    """Index of the kernel that wrote it; -1: it was there before."""
 
 
 class _Deployment:
@@ -263,6 +263,8 @@ class _Deployment:
             return False
         for name in step.reads:
             buffer = self.buffers[name]
+            if buffer.maker < 0:
+                continue
             maker = self.kernels[buffer.maker]
             if (
                 maker.op == "conv"
