@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from dsonas_hw.device.paths import data_directory
 
 if TYPE_CHECKING:
     from dsonas_hw.study.spec import Job
@@ -48,16 +50,33 @@ class Engine(Protocol):
         ...
 
 
-def start_process(folder: Path, command: Sequence[str]) -> subprocess.Popen[bytes]:
+def start_process(
+    folder: Path,
+    command: Sequence[str],
+    *,
+    cwd: str | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
     """A job in a process of its own, in a session of its own: the terminal's Ctrl-C does not reach it, and
-    the scheduler passes it on as one SIGTERM."""
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    the scheduler passes it on as one SIGTERM.
+
+    cwd, variables: where it runs, and what is added to its environment; see `surroundings`.
+    """
     with open(folder / LOG, "ab") as log:
         return subprocess.Popen(
             [*command, str(folder)],
-            stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment,
+            stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, cwd=cwd,
+            env={**os.environ, **(surroundings() if variables is None else variables)},
             start_new_session=True,
         )  # fmt: skip
+
+
+def surroundings() -> dict[str, str]:
+    """What of the environment decides a job's result or speed, wherever it runs."""
+    return {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "DSONAS_HW_HOME": str(data_directory().absolute()),
+    }
 
 
 class LocalEngine:

@@ -2,13 +2,14 @@
 
     scheduler ──▶ Ray task on some node ──▶ the same process as a local worker, in the same directory
 
-The study's directory must lie where every node sees it under the same path. Ray decides only where a job
-runs; retries, order and results are the scheduler's, so they are the same without Ray. What measures this
-machine stays on this machine.
+The study's directory, where it is started and the user's profiles must lie where every node sees them under
+the same paths. Ray decides only where a job runs; retries, order and results are the scheduler's, so they are
+the same without Ray. What measures this machine stays on this machine.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.errors import UserError, require
-from dsonas_hw.study.engine import GONE, LocalEngine, Worker, start_process
+from dsonas_hw.study.engine import GONE, LocalEngine, Worker, start_process, surroundings
 
 if TYPE_CHECKING:
     from dsonas_hw.study.spec import Job
@@ -29,7 +30,7 @@ POLL_S = 0.1
 TRAINING = ("pretrain", "search", "train", "searched", "random")
 """Kinds of jobs that use a GPU if there is one."""
 _NO_FOLDER = 97
-"""Exit code of a task whose node does not see the study's directory."""
+"""Exit code of a task whose node does not see the study's files."""
 
 
 class RayEngine:
@@ -61,13 +62,18 @@ class RayEngine:
     def start(self, job: Job, folder: Path, command: Sequence[str]) -> Worker:
         if job.exclusive:
             return self.here.start(job, folder, command)
-        trains_on = job.config.get("train_on")
-        uses_gpu = self.num_gpus and job.kind in TRAINING and (trains_on is None or trains_on == "cuda")
-        task = self.run.options(num_cpus=1, num_gpus=1 if uses_gpu else 0)
-        return _RayWorker(self.ray, task.remote(str(folder.absolute()), list(command)))
+        task = self.run.options(num_cpus=1, num_gpus=gpus_of(job, available=self.num_gpus))
+        reference = task.remote(str(folder.absolute()), list(command), os.getcwd(), surroundings())
+        return _RayWorker(self.ray, reference)
 
     def close(self) -> None:
         self.ray.shutdown()
+
+
+def gpus_of(job: Job, *, available: int) -> int:
+    """How many GPUs a job takes: one if it trains, may train on a GPU, and the cluster has any."""
+    trains_on = job.config.get("train_on")
+    return int(available > 0 and job.kind in TRAINING and trains_on in (None, "cuda"))
 
 
 class _RayWorker:
@@ -94,18 +100,19 @@ class _RayWorker:
             return GONE  # the worker, or its node, died
         if code == _NO_FOLDER:
             raise UserError(
-                "a Ray node does not see the study's directory; put it (--out) where all nodes share it"
+                "a Ray node does not see the study's directory, or the profiles in DSONAS_HW_HOME; put both, "
+                "and start the study, where all nodes share it"
             )
         return code
 
 
-def _run_process(folder: str, command: list[str]) -> int:
+def _run_process(folder: str, command: list[str], cwd: str, variables: dict[str, str]) -> int:
     """In the Ray worker: the job as a process of its own. Dies the worker, the job's stdin closes."""
-    if not Path(folder).is_dir():
+    if not Path(folder).is_dir() or not Path(cwd).is_dir():
         return _NO_FOLDER
     if not Path(command[0]).exists():
         command = [sys.executable, *command[1:]]
-    process = start_process(Path(folder), command)
+    process = start_process(Path(folder), command, cwd=cwd, variables=variables)
     try:
         while (code := process.poll()) is None:
             time.sleep(POLL_S)  # a cancelled task is interrupted between two steps, never inside a wait

@@ -28,6 +28,7 @@ signal.signal(signal.SIGINT, lambda number, frame: (folder / "interrupted").touc
 threading.Thread(target=watch, daemon=True).start()
 with open(folder / "starts", "a") as file:
     file.write(f"{os.getpid()}\n")
+(folder / "place").write_text(f"{os.getcwd()} {os.environ['DSONAS_HW_HOME']} {os.environ['OMP_NUM_THREADS']}")
 num_starts = len((folder / "starts").read_text().splitlines())
 needs = json.loads((folder / "job.json").read_text())["needs"]
 if needs and not (folder.parent / needs / "result.json").exists():

@@ -13,7 +13,7 @@ import pytest
 
 from dsonas_hw.errors import UserError
 from dsonas_hw.study.engine import LocalEngine
-from dsonas_hw.study.ray_engine import RayEngine, check_address
+from dsonas_hw.study.ray_engine import RayEngine, check_address, gpus_of
 from dsonas_hw.study.scheduler import MAX_TRIES, is_done, job_directory, run_jobs
 from dsonas_hw.study.spec import Job
 
@@ -48,7 +48,8 @@ def test_outcomes_are_those_of_local_processes(engine: RayEngine, tmp_path: Path
         path = tmp_path / name
         failures = run_jobs(path, jobs, num_workers=2, engine=chosen, command=WORKER)
         starts = {j.name: num_starts(path, j.name) for j in jobs}
-        outcomes.append((sorted((f.name, f.reason) for f in failures), starts))
+        places = {(job_directory(path, j.name) / "place").read_text() for j in jobs if starts[j.name]}
+        outcomes.append((sorted((f.name, f.reason) for f in failures), starts, places))
     assert outcomes[0] == outcomes[1]
     assert outcomes[0][1]["killed-once"] == 2
     assert outcomes[0][1]["killed-always"] == MAX_TRIES
@@ -77,6 +78,14 @@ def test_a_node_that_does_not_see_the_directory(engine: RayEngine, tmp_path: Pat
     worker = engine.start(job("lost"), tmp_path / "not-there", WORKER)
     with pytest.raises(UserError, match="does not see the study's directory"):
         worker.wait()
+
+
+def test_what_trains_takes_a_gpu_where_there_are_any() -> None:
+    assert gpus_of(job("a", kind="search"), available=4) == 1
+    assert gpus_of(job("a", kind="train", config={"train_on": "cuda"}), available=1) == 1
+    assert gpus_of(job("a", kind="train"), available=0) == 0
+    assert gpus_of(job("a", kind="train", config={"train_on": "cpu"}), available=4) == 0
+    assert gpus_of(job("a", kind="derive"), available=4) == 0
 
 
 def test_a_dead_address_fails_fast() -> None:
