@@ -24,8 +24,8 @@ from dsonas_hw.profile.context import (
     context_factor,
     largest_tensor_mb,
 )
-from dsonas_hw.profile.kernel_costs import FEATURES, Array, KernelCosts, fit_coefficients
-from dsonas_hw.profile.network_costs import GROUPS, SORT_PREFIX, group_of
+from dsonas_hw.profile.kernel_costs import Array, KernelCosts, fit_coefficients
+from dsonas_hw.profile.network_costs import GROUPS, correction_values, group_of
 from dsonas_hw.profile.rows import CorrectionRow, KernelRow
 
 INTERVAL_SHARE = 0.9
@@ -67,24 +67,16 @@ def fit_correction(
     matrix = np.array([_design(costs, network, exponents) for network in networks])
     measured = np.array([network.latency_ms for network in networks]) * speed
     solution = _solve_groups(matrix, measured)
-    low, high = _interval(matrix, measured)
-    num_groups = len(GROUPS)
-    values = {
-        "constant_ms": float(solution[-1]),
-        "tensor_exponent": exponents[0],
-        "total_exponent": exponents[1],
-        "interval_low": low,
-        "interval_high": high,
-        "num_networks": float(len(networks)),
-    }
-    for index, group in enumerate(GROUPS):
-        values[f"scale:{group}"] = float(solution[index])
-        values[f"per_kernel_ms:{group}"] = float(solution[num_groups + index])
-    for sort, numbers in sorted(coefficients.items()):
-        for feature, value in zip(FEATURES, numbers, strict=True):
-            if value:
-                values[f"{SORT_PREFIX}{sort}/{feature}"] = value
-    return CorrectionRow(values=values)
+    values = correction_values(
+        coefficients,
+        scales=dict(zip(GROUPS, map(float, solution), strict=False)),
+        per_kernel_ms=dict(zip(GROUPS, map(float, solution[len(GROUPS) :]), strict=False)),
+        constant_ms=float(solution[-1]),
+        tensor_exponent=exponents[0],
+        total_exponent=exponents[1],
+        interval=_interval(matrix, measured),
+    )
+    return CorrectionRow(values={**values, "num_networks": float(len(networks))})
 
 
 def _fit_context(costs: KernelCosts, networks: Sequence[TimedNetwork]) -> tuple[float, float]:

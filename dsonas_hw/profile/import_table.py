@@ -22,8 +22,8 @@ import numpy as np
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.kernel_costs import FEATURES, KernelCosts, fit_coefficients
-from dsonas_hw.profile.measured import SORT_PREFIX
+from dsonas_hw.profile.kernel_costs import KernelCosts, fit_coefficients
+from dsonas_hw.profile.network_costs import correction_values
 from dsonas_hw.profile.rows import CorrectionRow, KernelRow, TableHeader
 from dsonas_hw.profile.table import now_utc, save_table, table_path
 
@@ -114,18 +114,9 @@ def cross_validate(rows: list[KernelRow]) -> np.ndarray[tuple[int], np.dtype[np.
 
 
 def _correction(rows: list[KernelRow], errors: np.ndarray[tuple[int], np.dtype[np.float64]]) -> CorrectionRow:
-    values = {
-        "scale": 1.0,
-        "per_kernel_ms": 0.0,
-        "constant_ms": 0.0,
-        "interval_low": float(np.exp(min(np.quantile(errors, 0.05), -0.01))),
-        "interval_high": float(np.exp(max(np.quantile(errors, 0.95), 0.01))),
-    }
-    for sort, numbers in sorted(fit_coefficients(rows).items()):
-        for feature, value in zip(FEATURES, numbers, strict=True):
-            if value:
-                values[f"{SORT_PREFIX}{sort}/{feature}"] = value
-    return CorrectionRow(values=values)
+    low = float(np.exp(min(np.quantile(errors, 0.05), -0.01)))
+    high = float(np.exp(max(np.quantile(errors, 0.95), 0.01)))
+    return CorrectionRow(values=correction_values(fit_coefficients(rows), interval=(low, high)))
 
 
 def _read(source: Path, precision: str, batch_size: int) -> Iterator[KernelRow | None]:

@@ -111,6 +111,38 @@ class NetworkCosts:
         return max(part.scaled_ms + part.fixed_ms, 0.1 * part.scaled_ms)
 
 
+def correction_values(
+    coefficients: Mapping[str, Sequence[float]],
+    *,
+    scales: Mapping[str, float] | None = None,
+    per_kernel_ms: Mapping[str, float] | None = None,
+    constant_ms: float = 0.0,
+    tensor_exponent: float = 0.0,
+    total_exponent: float = 0.0,
+    interval: tuple[float, float],
+) -> dict[str, float]:
+    """The numbers of a table's correction row; by default costs add up as they are.
+
+    coefficients: per sort of kernel, in the order of `FEATURES`.
+    interval: factors on a prediction between which 90 % of the measurements are expected.
+    """
+    values = {
+        "constant_ms": constant_ms,
+        "tensor_exponent": tensor_exponent,
+        "total_exponent": total_exponent,
+        "interval_low": interval[0],
+        "interval_high": interval[1],
+    }
+    for group in GROUPS:
+        values[f"scale:{group}"] = (scales or {}).get(group, 1.0)
+        values[f"per_kernel_ms:{group}"] = (per_kernel_ms or {}).get(group, 0.0)
+    for sort, numbers in sorted(coefficients.items()):
+        for feature, value in zip(FEATURES, numbers, strict=True):
+            if value:
+                values[f"{SORT_PREFIX}{sort}/{feature}"] = value
+    return values
+
+
 def _coefficients(values: Mapping[str, float]) -> dict[str, tuple[float, ...]]:
     """Sort → coefficients from the flat names of a correction row."""
     found: dict[str, list[float]] = {}
