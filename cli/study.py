@@ -185,7 +185,7 @@ def _codesign(
 ) -> None:
     from dsonas_hw.cli import study_codesign
 
-    study = study_codesign.plan(settings=settings, **options)
+    study = study_codesign.plan(settings=settings, dry_run=dry_run, **options)
     if dry_run:
         study_codesign.show_jobs(study)
         return

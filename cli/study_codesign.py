@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,10 @@ import click
 from dsonas_hw.cli.common import EXIT_NO, leave, print_json, say
 from dsonas_hw.cli.options import config_from_options
 from dsonas_hw.cli.progress import progress_bar
+from dsonas_hw.device.spec import LOCAL
 
 if TYPE_CHECKING:
+    from dsonas_hw.config import RunConfig
     from dsonas_hw.study.codesign import Codesign
     from dsonas_hw.study.codesign_result import CodesignResult
     from dsonas_hw.study.scheduler import JobFailure
@@ -29,31 +31,44 @@ def plan(
     seeds: str | None,
     search_per_budget: bool,
     skip_infeasible: bool,
+    dry_run: bool,
     **options: Any,
 ) -> Codesign:
-    """The checked study of these options.
+    """The checked study of these options; this machine is measured first if it is one of the devices.
 
     Raises:
         UserError: whatever is wrong with them.
     """
-    from dsonas_hw.run import ensure_profile
     from dsonas_hw.study.codesign import budget_levels
-    from dsonas_hw.study.codesign_plan import plan_codesign
-    from dsonas_hw.task import space_of_config
+    from dsonas_hw.study.codesign_plan import device_names, plan_codesign
+    from dsonas_hw.task import load_data
 
-    names = [name.strip() for text in devices for name in text.split(",") if name.strip()]
-    if not names:
+    given = [name.strip() for text in devices for name in text.split(",") if name.strip()]
+    if not given:
         raise click.UsageError("study codesign needs --devices, e.g. --devices 1080ti,v100,local")
+    names = device_names(given)
     levels = budget_levels(budget)
     # Unless told otherwise, γ follows latency: what each device is slow at is what its search avoids.
     options["settings"] = ("search.adaptive_cost=latency", *options["settings"])
-    config = config_from_options(budget=(), **options)
-    if "local" in names:
-        ensure_profile(config, space_of_config(config), profiles_directory=None, say=say, bar=progress_bar)
+    config = config_from_options(budget=(), device=LOCAL, **options)
+    load_data(config)  # what is missing is said now, not by the first job
+    if LOCAL in names and not dry_run:
+        _measure_this_machine(config, () if skip_infeasible else levels)
     return plan_codesign(
         names, levels, config.model_dump(mode="json"), seeds=_numbers(seeds),
         search_per_budget=search_per_budget, skip_infeasible=skip_infeasible,
     )  # fmt: skip
+
+
+def _measure_this_machine(config: RunConfig, budgets: Sequence[str]) -> None:
+    """Unless it has a profile already, or a counted budget would be refused anyway."""
+    from dsonas_hw.run import check_counted_budgets, ensure_profile
+    from dsonas_hw.task import space_of_config
+
+    space = space_of_config(config)
+    for budget in budgets:
+        check_counted_budgets(config.model_copy(update={"budget": (budget,)}), space)
+    ensure_profile(config, space, profiles_directory=None, say=say, bar=progress_bar)
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:

@@ -59,17 +59,28 @@ def plan_codesign(
     )  # fmt: skip
 
 
+def device_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The devices' own names, for any of their names.
+
+    Raises:
+        DeviceError: an unknown device (names the close ones), or one named twice.
+    """
+    from dsonas_hw.profile.open import resolve
+
+    found = [resolve(name, None)[0] for name in names]
+    if twice := [name for name in found if found.count(name) > 1]:
+        raise DeviceError(f"device {twice[0]} is listed twice in --devices")
+    return tuple(found)
+
+
 def _look_up(names: Sequence[str], config: dict[str, Any]) -> tuple[StudyDevice, ...]:
     from dsonas_hw.config import DeviceConfig
     from dsonas_hw.device.cpu import local_cpu
     from dsonas_hw.device.spec import LOCAL, load_device
-    from dsonas_hw.profile.open import open_latency_model, resolve
+    from dsonas_hw.profile.open import open_latency_model
 
-    devices: dict[str, StudyDevice] = {}
-    for text in names:
-        name, _ = resolve(text, None)
-        if name in devices:
-            raise DeviceError(f"device {name} is listed twice in --devices")
+    devices = []
+    for name in device_names(names):
         target = DeviceConfig(**{**config.get("target", {}), "device": name})
         model = open_latency_model(
             name, runtime=target.runtime, precision=target.precision, batch_size=target.batch_size,
@@ -77,15 +88,17 @@ def _look_up(names: Sequence[str], config: dict[str, Any]) -> tuple[StudyDevice,
         )  # fmt: skip
         table = getattr(model, "table", None)
         errors = [check.error.mape for check in table.checks.values()] if table is not None else []
-        devices[name] = StudyDevice(
-            name=name,
-            title=local_cpu().title if name == LOCAL else load_device(name).title,
-            runtime=model.runtime,
-            source=model.source,
-            is_here=_is_here(target),
-            mean_error=sum(errors) / len(errors) if errors else None,
+        devices.append(
+            StudyDevice(
+                name=name,
+                title=local_cpu().title if name == LOCAL else load_device(name).title,
+                runtime=model.runtime,
+                source=model.source,
+                is_here=_is_here(target),
+                mean_error=sum(errors) / len(errors) if errors else None,
+            )
         )
-    return tuple(devices.values())
+    return tuple(devices)
 
 
 def _is_here(target: Any) -> bool:
