@@ -156,33 +156,36 @@ def _profile_local(
     if conditions.runtime != "ort-cpu":
         raise DeviceError(f"local is profiled with ort-cpu, not {conditions.runtime}; name a GPU")
     grid = {"widths": options["widths"] or None, "resolutions": options["resolutions"] or None}
-    results: list[tuple[CheckRow | None, Path]] = []
-    for preset in presets:
-        space = space_of_config(build_config(load_preset(preset)))
-        with progress_bar(f"profile {preset}") as report:
-            if num_checked is not None:
-                done = check_space(
-                    space,
-                    load_table(path_of(conditions, profiles_directory)),
-                    name=preset,
-                    num_checked=num_checked,
-                    seed=options["seed"],
-                    progress=report,
-                    **grid,
-                )
-            else:
-                done = profile_space(
+    spaces = {preset: space_of_config(build_config(load_preset(preset))) for preset in presets}
+    path = path_of(conditions, profiles_directory)
+    if num_checked is None:
+        for preset, space in spaces.items():
+            with progress_bar(f"profile {preset}") as report:
+                profile_space(
                     space,
                     conditions,
                     name=preset,
                     profiles_directory=profiles_directory,
                     num_networks=options["num_networks"],
-                    num_checked=0 if options["no_check"] else NUM_CHECKED,
-                    with_isolated=True,
+                    num_checked=0,
                     progress=report,
                     **grid,
                 )
-        results.append((done.check, done.path))
+        if options["no_check"]:
+            return [(None, path)]
+    results: list[tuple[CheckRow | None, Path]] = []
+    for preset, space in spaces.items():
+        with progress_bar(f"check {preset}") as report:
+            done = check_space(
+                space,
+                load_table(path),
+                name=preset,
+                num_checked=num_checked or NUM_CHECKED,
+                seed=options["seed"],
+                progress=report,
+                **grid,
+            )
+        results.append((done.check, path))
     return results
 
 

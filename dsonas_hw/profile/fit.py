@@ -1,12 +1,12 @@
 """From the rows of a table to the numbers that predictions need, written back as its correction row.
 
-    latency = constant + Σ_groups (scale · cost · context + per_kernel · number of kernels)
+    latency = constant + Σ_groups ((scale · cost + small · smallness) · context + per_kernel · kernels)
 
 Kernel costs come from in-situ timings (`kernel_costs`), stated for a small network; `context` puts them into
 theirs. The profiler's own work is in those timings and the session's is not, to a different degree for
-different groups of kernels: a scale and a cost per kernel of each group, and one constant, fitted on whole
-networks that ran without the profiler. The groups are drawn towards common values, as far as the networks do
-not tell them apart.
+different groups of kernels, small and large ones: three numbers of each group, and one constant, are fitted
+on whole networks that ran without the profiler. The groups are drawn towards common values, as far as the
+networks do not tell them apart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from dsonas_hw.profile.context import (
     largest_tensor_mb,
 )
 from dsonas_hw.profile.kernel_costs import Array, KernelCosts, fit_coefficients
-from dsonas_hw.profile.network_costs import GROUPS, correction_values, group_of
+from dsonas_hw.profile.network_costs import GROUPS, correction_values, group_of, smallness_ms
 from dsonas_hw.profile.rows import CorrectionRow, KernelRow
 
 INTERVAL_SHARE = 0.9
@@ -33,9 +33,10 @@ INTERVAL_SHARE = 0.9
 MIN_INTERVAL = 0.02
 MIN_NETWORKS = 4
 NUM_FOLDS = 8
-GROUP_SPREADS = (0.3, 0.002, 0.02)
-"""How far a group's scale, its cost per kernel (ms) and the constant (ms) may lie from the common ones."""
-RIDGE = 1e-3
+GROUP_SPREADS = (0.3, 1.0, 0.002, 0.02)
+"""How far a group's scale, its `small`, its cost per kernel (ms) and the constant (ms) may lie from the
+common ones (for `small`: from none)."""
+RIDGE = 1e-4
 """Weight of those spreads against the networks' relative errors."""
 
 
@@ -70,7 +71,8 @@ def fit_correction(
     values = correction_values(
         coefficients,
         scales=dict(zip(GROUPS, map(float, solution), strict=False)),
-        per_kernel_ms=dict(zip(GROUPS, map(float, solution[len(GROUPS) :]), strict=False)),
+        small=dict(zip(GROUPS, map(float, solution[len(GROUPS) :]), strict=False)),
+        per_kernel_ms=dict(zip(GROUPS, map(float, solution[2 * len(GROUPS) :]), strict=False)),
         constant_ms=float(solution[-1]),
         tensor_exponent=exponents[0],
         total_exponent=exponents[1],
@@ -97,11 +99,13 @@ def _fit_context(costs: KernelCosts, networks: Sequence[TimedNetwork]) -> tuple[
 
 
 def _design(costs: KernelCosts, network: TimedNetwork, exponents: tuple[float, float]) -> list[float]:
-    """Costs per group in context, numbers of kernels per group, one."""
-    sums, counts = [0.0] * len(GROUPS), [0.0] * len(GROUPS)
+    """Costs and smallness per group in context, numbers of kernels per group, one."""
+    sums, small, counts = ([0.0] * len(GROUPS) for _ in range(3))
     for kernel in network.kernels:
         index = GROUPS.index(group_of(kernel))
-        sums[index] += costs.latency_ms(kernel)
+        cost_ms = costs.latency_ms(kernel)
+        sums[index] += cost_ms
+        small[index] += smallness_ms(cost_ms)
         counts[index] += 1
     factor = context_factor(
         largest_tensor_mb(network.kernels),
@@ -109,18 +113,22 @@ def _design(costs: KernelCosts, network: TimedNetwork, exponents: tuple[float, f
         tensor_exponent=exponents[0],
         total_exponent=exponents[1],
     )
-    return [*(value * factor for value in sums), *counts, 1.0]
+    return [*(value * factor for value in (*sums, *small)), *counts, 1.0]
 
 
 def _solve_groups(matrix: Array, measured: Array) -> Array:
     """Common scale, cost per kernel and constant; then how each group differs, ridge against the spreads."""
     num_groups = len(GROUPS)
     common = np.column_stack(
-        [matrix[:, :num_groups].sum(axis=1), matrix[:, num_groups:-1].sum(axis=1), matrix[:, -1]]
+        [
+            matrix[:, :num_groups].sum(axis=1),
+            matrix[:, 2 * num_groups : -1].sum(axis=1),
+            matrix[:, -1],
+        ]
     )
     scale, per_kernel, constant = _solve_relative(common, measured)
-    base = np.array([scale] * num_groups + [per_kernel] * num_groups + [constant])
-    spreads = np.array([GROUP_SPREADS[0]] * num_groups + [GROUP_SPREADS[1]] * num_groups + [GROUP_SPREADS[2]])
+    base = np.repeat([scale, 0.0, per_kernel, constant], [num_groups, num_groups, num_groups, 1])
+    spreads = np.repeat(GROUP_SPREADS, [num_groups, num_groups, num_groups, 1])
     relative = matrix * spreads / measured[:, None]
     errors = 1 - matrix @ base / measured
     weights = np.ones(len(measured))

@@ -6,6 +6,7 @@ same blocks again and again pays for each once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from dsonas_hw.profile.kernel_costs import FEATURES, KernelCosts
 from dsonas_hw.profile.rows import KernelRow
 
 SORT_PREFIX = "sort:"
+SMALL_MS = 0.01
 GROUPS = ("pointwise", "conv", "depthwise", "scale", "pool", "sum", "concat", "copy", "elementwise", "other")
 
 
@@ -33,6 +35,11 @@ def group_of(kernel: Kernel) -> str:
     return "other"
 
 
+def smallness_ms(cost_ms: float) -> float:
+    """The cost of a small kernel, fading out for large ones: those two are not corrected alike."""
+    return cost_ms * math.exp(-cost_ms / SMALL_MS)
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """What some kernels contribute to a network; parts add up."""
@@ -40,7 +47,7 @@ class Part:
     cost_ms: float = 0.0
     """Costs as in the table."""
     scaled_ms: float = 0.0
-    """The same with the scale of each kernel's group."""
+    """The same as corrected by each kernel's group."""
     fixed_ms: float = 0.0
     """Costs per kernel."""
     largest_mb: float = 0.0
@@ -67,6 +74,7 @@ class NetworkCosts:
         self._tensor_exponent = values["tensor_exponent"]
         self._total_exponent = values["total_exponent"]
         self._scales = {group: values[f"scale:{group}"] for group in GROUPS}
+        self._small = {group: values[f"small:{group}"] for group in GROUPS}
         self._per_kernel_ms = {group: values[f"per_kernel_ms:{group}"] for group in GROUPS}
         self.interval = values["interval_low"], values["interval_high"]
         self._known: dict[Kernel, Part] = {}
@@ -93,7 +101,10 @@ class NetworkCosts:
         group = group_of(kernel)
         cost_ms = self.kernels.latency_ms(kernel)
         return Part(
-            cost_ms, cost_ms * self._scales[group], self._per_kernel_ms[group], largest_tensor_mb([kernel])
+            cost_ms,
+            cost_ms * self._scales[group] + smallness_ms(cost_ms) * self._small[group],
+            self._per_kernel_ms[group],
+            largest_tensor_mb([kernel]),
         )
 
     def latency_ms(self, part: Part) -> float:
@@ -115,6 +126,7 @@ def correction_values(
     coefficients: Mapping[str, Sequence[float]],
     *,
     scales: Mapping[str, float] | None = None,
+    small: Mapping[str, float] | None = None,
     per_kernel_ms: Mapping[str, float] | None = None,
     constant_ms: float = 0.0,
     tensor_exponent: float = 0.0,
@@ -135,6 +147,7 @@ def correction_values(
     }
     for group in GROUPS:
         values[f"scale:{group}"] = (scales or {}).get(group, 1.0)
+        values[f"small:{group}"] = (small or {}).get(group, 0.0)
         values[f"per_kernel_ms:{group}"] = (per_kernel_ms or {}).get(group, 0.0)
     for sort, numbers in sorted(coefficients.items()):
         for feature, value in zip(FEATURES, numbers, strict=True):
