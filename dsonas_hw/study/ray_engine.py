@@ -45,6 +45,7 @@ class RayEngine:
             MissingDependencyError: Ray is not installed.
         """
         self.ray: Any = check_address(address)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers about this cluster
         options: dict[str, Any] = {"num_cpus": num_workers, "include_dashboard": False}
         try:
             self.ray.init(
@@ -54,7 +55,11 @@ class RayEngine:
             )
         except Exception as error:  # Ray raises whatever its transport raises
             words = " ".join(str(error).split())[:200]
-            raise UserError(f"cannot use Ray at {address}: {type(error).__name__}: {words}") from None
+            raise UserError(
+                f"cannot use Ray at {address}: {type(error).__name__}: {words} (this is Ray "
+                f"{self.ray.__version__}; the cluster must be of the same version, and its token, if it has "
+                "one, in RAY_AUTH_TOKEN)"
+            ) from None
         self.num_gpus = int(self.ray.cluster_resources().get("GPU", 0))
         self.here = LocalEngine()
         self.run = self.ray.remote(max_retries=0)(_run_process)
