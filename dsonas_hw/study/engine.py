@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from dsonas_hw.device.paths import data_directory
+from dsonas_hw.errors import DeviceError, MissingDependencyError
 
 if TYPE_CHECKING:
     from dsonas_hw.study.spec import Job
 
 LOG = "log.txt"
 WORKER = (sys.executable, "-m", "dsonas_hw.study.job")
+TRAINING = ("pretrain", "search", "train", "searched", "random")
+"""Kinds of jobs that use a GPU if there is one."""
 GONE = -9
 """Exit code of a job whose worker is gone, as if it had been killed."""
 
@@ -80,10 +83,42 @@ def surroundings() -> dict[str, str]:
 
 
 class LocalEngine:
-    """Processes of this machine."""
+    """Processes of this machine; each that trains is given the GPU that fewest others use."""
+
+    def __init__(self, gpus: Sequence[str] | None = None) -> None:
+        """gpus: as in CUDA_VISIBLE_DEVICES; None = those of this machine."""
+        self.gpus = visible_gpus() if gpus is None else list(gpus)
+        self.users: list[tuple[str, Worker]] = []
 
     def start(self, job: Job, folder: Path, command: Sequence[str]) -> Worker:
-        return start_process(folder, command)
+        if not num_gpus(job, available=len(self.gpus)):
+            return start_process(folder, command)
+        self.users = [(gpu, worker) for gpu, worker in self.users if worker.poll() is None]
+        busy = [gpu for gpu, _ in self.users]
+        gpu = min(self.gpus, key=busy.count)
+        worker = start_process(folder, command, variables={**surroundings(), "CUDA_VISIBLE_DEVICES": gpu})
+        self.users.append((gpu, worker))
+        return worker
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def num_gpus(job: Job, *, available: int) -> int:
+    """How many GPUs a job takes: one if it trains, may train on any GPU, and there are some."""
+    trains_on = job.config.get("train_on")
+    return int(available > 0 and job.kind in TRAINING and trains_on in (None, "cuda"))
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that may be used: CUDA_VISIBLE_DEVICES if it is set, else all; none without a driver."""
+    from dsonas_hw.device.nvml import open_nvml
+
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return [part.strip() for part in chosen.split(",") if part.strip()]
+    try:
+        with open_nvml() as nvml:
+            return [str(gpu.index) for gpu in nvml.gpus()]
+    except (DeviceError, MissingDependencyError):
+        return []

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.errors import UserError, require
-from dsonas_hw.study.engine import GONE, LocalEngine, Worker, start_process, surroundings
+from dsonas_hw.study.engine import GONE, LocalEngine, Worker, num_gpus, start_process, surroundings
 
 if TYPE_CHECKING:
     from dsonas_hw.study.spec import Job
@@ -27,8 +27,6 @@ LOCAL = "local"
 """`--ray-address local`: a cluster on this machine, for this study alone."""
 CONNECT_S = 5.0
 POLL_S = 0.1
-TRAINING = ("pretrain", "search", "train", "searched", "random")
-"""Kinds of jobs that use a GPU if there is one."""
 _NO_FOLDER = 97
 """Exit code of a task whose node does not see the study's files."""
 
@@ -67,18 +65,12 @@ class RayEngine:
     def start(self, job: Job, folder: Path, command: Sequence[str]) -> Worker:
         if job.exclusive:
             return self.here.start(job, folder, command)
-        task = self.run.options(num_cpus=1, num_gpus=gpus_of(job, available=self.num_gpus))
+        task = self.run.options(num_cpus=1, num_gpus=num_gpus(job, available=self.num_gpus))
         reference = task.remote(str(folder.absolute()), list(command), os.getcwd(), surroundings())
         return _RayWorker(self.ray, reference)
 
     def close(self) -> None:
         self.ray.shutdown()
-
-
-def gpus_of(job: Job, *, available: int) -> int:
-    """How many GPUs a job takes: one if it trains, may train on a GPU, and the cluster has any."""
-    trains_on = job.config.get("train_on")
-    return int(available > 0 and job.kind in TRAINING and trains_on in (None, "cuda"))
 
 
 class _RayWorker:

@@ -13,7 +13,7 @@ import pytest
 
 from dsonas_hw.errors import UserError
 from dsonas_hw.study.engine import LocalEngine
-from dsonas_hw.study.ray_engine import RayEngine, check_address, gpus_of
+from dsonas_hw.study.ray_engine import RayEngine, check_address
 from dsonas_hw.study.scheduler import MAX_TRIES, is_done, job_directory, run_jobs
 from dsonas_hw.study.spec import Job
 
@@ -78,14 +78,6 @@ def test_a_node_that_does_not_see_the_directory(engine: RayEngine, tmp_path: Pat
     worker = engine.start(job("lost"), tmp_path / "not-there", WORKER)
     with pytest.raises(UserError, match="does not see the study's directory"):
         worker.wait()
-
-
-def test_what_trains_takes_a_gpu_where_there_are_any() -> None:
-    assert gpus_of(job("a", kind="search"), available=4) == 1
-    assert gpus_of(job("a", kind="train", config={"train_on": "cuda"}), available=1) == 1
-    assert gpus_of(job("a", kind="train"), available=0) == 0
-    assert gpus_of(job("a", kind="train", config={"train_on": "cpu"}), available=4) == 0
-    assert gpus_of(job("a", kind="derive"), available=4) == 0
 
 
 def test_a_dead_address_fails_fast() -> None:
