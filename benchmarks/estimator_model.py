@@ -16,6 +16,18 @@ import numpy as np
 from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
+from benchmarks.estimator_priors import (
+    FIXED,
+    HOST_SORTS,
+    HOST_US,
+    PER_ERA,
+    PER_GENERATION,
+    PER_RUNTIME,
+    SHARED,
+    SHARPNESS,
+    SOURCE_WEIGHT,
+    generation_factors,
+)
 from benchmarks.measurements import Observation
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
@@ -24,97 +36,6 @@ from dsonas_hw.profile.estimate_constants import NEAREST_GENERATION, EstimateCon
 from dsonas_hw.profile.kernel_correction import Trees, corrected_times_ms
 from dsonas_hw.profile.kernel_features import kernel_rows
 from dsonas_hw.profile.machine import machine_of
-
-#: constant → (starting value, spread of its logarithm).
-SHARED: dict[str, tuple[float, float]] = {
-    "launch_us": (3.0, 0.2),
-    "overlap": (3.0, 0.3),
-    "tensor_overlap": (4.0, 0.5),
-    "choice": (6.0, 0.3),
-    "l2_share": (0.5, 0.3),
-    "l2_cost": (0.5, 0.3),
-    "split_depth": (200.0, 0.4),
-    "idle": (5.0, 0.4),
-    "implicit_gemm": (0.7, 0.2),
-    "gemm": (0.7, 0.2),
-    "tensor": (0.6, 0.2),
-    "few_channels": (0.8, 0.2),
-    "thin": (0.05, 0.4),
-    "pointwise": (1.0, 0.3),
-    "strided": (0.9, 0.2),
-    "unaligned": (0.8, 0.2),
-    "tensor_unaligned": (0.5, 0.3),
-    "startup_depth": (40.0, 0.4),
-    "tensor_startup_depth": (100.0, 0.4),
-    "tile_gain": (0.2, 0.25),
-    "tensor_tile_gain": (0.3, 0.4),
-    "winograd": (0.6, 0.15),
-    "winograd_startup_channels": (16.0, 0.4),
-    "winograd_gemm": (0.7, 0.2),
-    "winograd_launch_us": (10.0, 0.4),
-    "bandwidth_winograd": (0.7, 0.2),
-    "bandwidth_matrix": (0.7, 0.2),
-    "bandwidth_layout": (1.5, 0.4),
-    "bandwidth_elementwise": (0.85, 0.1),
-    "bandwidth_norm": (0.85, 0.1),
-    "bandwidth_move": (0.7, 0.2),
-    "bandwidth_reduce": (0.6, 0.2),
-    "bandwidth_softmax": (0.6, 0.2),
-    "bandwidth_depthwise": (0.7, 0.2),
-    "bandwidth_pool": (0.7, 0.2),
-    "bandwidth_grouped": (0.6, 0.2),
-    "grouped": (0.6, 0.4),
-    "depthwise_base": (80.0, 0.4),
-    "depthwise_per_tap": (10.0, 0.4),
-    "pool_base": (80.0, 0.3),
-    "pool_per_tap": (20.0, 0.3),
-    "power_exponent": (0.33, 0.15),
-}
-#: Not fitted: no measurement tells them apart from others, or none exists.
-FIXED = {"bandwidth": 1.0, "integer": 1.0, "network_us": 1.0}
-#: Integer arithmetic of Maxwell and Pascal: an address computation takes about twice the instructions.
-FIXED_BY_GENERATION = {"Maxwell": {"integer": 0.5}, "Pascal": {"integer": 0.5}}
-
-#: constant → spread of the logarithm of a generation's factor.
-PER_GENERATION: dict[str, float] = {
-    "implicit_gemm": 0.12,
-    "gemm": 0.15,
-    "tensor": 0.15,
-    "winograd": 0.12,
-    "winograd_gemm": 0.12,
-    "idle": 0.2,
-    "thin": 1.0,
-    "tile_gain": 0.12,
-    "bandwidth": 0.08,
-    "bandwidth_matrix": 0.1,
-    "bandwidth_layout": 0.2,
-    "depthwise_base": 0.25,
-    "bandwidth_depthwise": 0.12,
-}
-#: constant → spread of the logarithm of TensorRT's factor, per precision.
-PER_RUNTIME: dict[str, float] = {
-    name: 0.4
-    for name in (
-        "implicit_gemm", "tensor", "winograd", "winograd_gemm", "idle", "bandwidth_matrix",
-        "depthwise_base", "depthwise_per_tap", "bandwidth_depthwise", "tile_gain", "tensor_tile_gain",
-        "split_depth", "few_channels", "strided", "startup_depth", "tensor_startup_depth", "thin",
-    )
-} | {"network_us": 3.0}  # fmt: skip
-#: Host time to launch one kernel from eager PyTorch, in µs; hosts differ by a factor, spread 0.4.
-HOST_US = {
-    "conv": 50.0, "norm": 35.0, "elementwise": 18.0, "pool": 20.0, "reduce": 25.0, "gemm": 40.0, "move": 26.0,
-    "softmax": 20.0,
-}  # fmt: skip
-HOST_SORTS = tuple(HOST_US)
-SHARPNESS = 6.0
-SOURCE_WEIGHT = {
-    "nasbench201": 8.0,
-    "fbnet": 2.0,
-    "ofa": 2.5,
-    "torchvision": 2.5,
-    "timm": 2.5,
-    "neusight": 2.0,
-}
 
 Corrections = Mapping[str, Trees]
 
@@ -190,6 +111,8 @@ class Fit:
             generations = sorted({device_of(o.device).architecture for o in observations})
             names += [("", name) for name in SHARED]
             spreads += [spread for _, spread in SHARED.values()]
+            names += [("era", name) for name in PER_ERA]
+            spreads += list(PER_ERA.values())
             for generation in generations:
                 names += [(generation, name) for name in PER_GENERATION]
                 spreads += list(PER_GENERATION.values())
@@ -226,13 +149,13 @@ class Fit:
                 )
 
             return layered
+        factors = generation_factors(groups)
         shared = _scaled({name: start for name, (start, _) in SHARED.items()}, groups[""]) | FIXED
 
         def resolved(generation: str, runtime: str, precision: str) -> dict[str, float]:
-            constants = _scaled(shared, FIXED_BY_GENERATION.get(generation, {}))
-            while generation not in groups and generation in NEAREST_GENERATION:
+            while generation not in factors and generation in NEAREST_GENERATION:
                 generation = NEAREST_GENERATION[generation]
-            return _scaled(constants, groups.get(generation, {}))
+            return _scaled(shared, factors.get(generation, {}))
 
         return resolved
 
@@ -271,7 +194,7 @@ class Fit:
                 moved = gpu
                 if j < self.num_gpu:
                     group = self.names[j][0]
-                    only = group if group and self.base is None else None
+                    only = group if group not in ("", "era") and self.base is None else None
                     moved = self.data.gpu_ms(self.constants_of(step), self.corrections, only)
                     moved = np.where(np.isnan(moved), gpu, moved)
                 columns.append((residuals(step, moved) - here) / 1e-4)
@@ -286,9 +209,10 @@ class Fit:
         """Where to begin when a fit of similar observations is at hand: it only saves steps."""
         x = np.zeros(len(self.spreads))
         for j, (group, name) in enumerate(self.names):
-            known = constants.by_generation.get(group, {}) if group else constants.shared
-            if name in known:
-                x[j] = np.log(known[name] / (1.0 if group else SHARED[name][0]))
+            if group == "":
+                x[j] = np.log(constants.shared[name] / SHARED[name][0]) if name in constants.shared else 0.0
+            elif name in constants.by_generation.get(group, {}) and name not in PER_ERA:
+                x[j] = np.log(constants.by_generation[group][name])
         return x
 
     def host_us(self) -> dict[str, float]:

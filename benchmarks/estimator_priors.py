@@ -1,0 +1,132 @@
+"""What is known before fitting: starting values and spreads of the estimate's constants.
+
+A spread is the standard deviation of a constant's (or factor's) logarithm around its starting value (or 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dsonas_hw.profile.estimate_constants import NEAREST_GENERATION
+
+#: constant → (starting value, spread of its logarithm).
+SHARED: dict[str, tuple[float, float]] = {
+    "launch_us": (3.0, 0.2),
+    "overlap": (3.0, 0.3),
+    "tensor_overlap": (4.0, 0.5),
+    "choice": (6.0, 0.3),
+    "l2_share": (0.5, 0.3),
+    "l2_cost": (0.5, 0.3),
+    "split_depth": (200.0, 0.4),
+    "idle": (5.0, 0.4),
+    "implicit_gemm": (0.7, 0.2),
+    "gemm": (0.7, 0.2),
+    "tensor": (0.6, 0.2),
+    "few_channels": (0.8, 0.2),
+    "thin": (0.05, 0.4),
+    "pointwise": (1.0, 0.3),
+    "strided": (0.9, 0.2),
+    "unaligned": (0.8, 0.2),
+    "tensor_unaligned": (0.5, 0.3),
+    "startup_depth": (40.0, 0.4),
+    "tensor_startup_depth": (100.0, 0.4),
+    "tile_gain": (0.2, 0.25),
+    "tensor_tile_gain": (0.3, 0.4),
+    "winograd": (0.6, 0.15),
+    "winograd_startup_channels": (16.0, 0.4),
+    "winograd_gemm": (0.7, 0.2),
+    "winograd_launch_us": (10.0, 0.4),
+    "bandwidth_winograd": (0.7, 0.2),
+    "bandwidth_matrix": (0.7, 0.2),
+    "bandwidth_layout": (1.5, 0.4),
+    "bandwidth_elementwise": (0.85, 0.1),
+    "bandwidth_norm": (0.85, 0.1),
+    "bandwidth_move": (0.7, 0.2),
+    "bandwidth_reduce": (0.6, 0.2),
+    "bandwidth_softmax": (0.6, 0.2),
+    "bandwidth_depthwise": (0.7, 0.2),
+    "bandwidth_pool": (0.7, 0.2),
+    "bandwidth_grouped": (0.6, 0.2),
+    "grouped": (0.6, 0.4),
+    "depthwise_base": (80.0, 0.4),
+    "depthwise_per_tap": (10.0, 0.4),
+    "pool_base": (80.0, 0.3),
+    "pool_per_tap": (20.0, 0.3),
+    "power_exponent": (0.33, 0.15),
+}
+#: Not fitted: no measurement tells them apart from others, or none exists.
+FIXED = {"bandwidth": 1.0, "integer": 1.0, "network_us": 1.0}
+#: Prior knowledge. Integer arithmetic of Maxwell and Pascal: an address computation takes about twice the
+#: instructions. Bandwidth: what copies reach of the datasheet, relative to Turing's.
+FIXED_BY_GENERATION = {
+    "Maxwell": {"integer": 0.5, "bandwidth": 0.93},
+    "Pascal": {"integer": 0.5, "bandwidth": 0.93},
+    "Volta": {"bandwidth": 1.03},
+    "Ampere": {"bandwidth": 1.05},
+    "Ada": {"bandwidth": 1.05},
+}
+#: Measured with the software of one time (PyTorch around 1.5, cuDNN 7) wherever whole networks were measured:
+#: what those on Turing say about memory and depthwise kernels holds for their neighbours too.
+ERA = ("Maxwell", "Pascal", "Volta", "Turing")
+PER_ERA = {"bandwidth": 0.2, "depthwise_base": 0.3, "bandwidth_depthwise": 0.3}
+
+#: constant → spread of the logarithm of a generation's factor.
+PER_GENERATION: dict[str, float] = {
+    "implicit_gemm": 0.12,
+    "gemm": 0.15,
+    "tensor": 0.15,
+    "winograd": 0.12,
+    "winograd_gemm": 0.12,
+    "idle": 0.2,
+    "thin": 1.0,
+    "tile_gain": 0.12,
+    "bandwidth": 0.04,
+    "bandwidth_matrix": 0.1,
+    "bandwidth_layout": 0.2,
+    "depthwise_base": 0.1,
+    "bandwidth_depthwise": 0.05,
+}
+#: constant → spread of the logarithm of TensorRT's factor, per precision.
+PER_RUNTIME: dict[str, float] = {
+    name: 0.4
+    for name in (
+        "implicit_gemm", "tensor", "winograd", "winograd_gemm", "idle", "bandwidth_matrix",
+        "depthwise_base", "depthwise_per_tap", "bandwidth_depthwise", "tile_gain", "tensor_tile_gain",
+        "split_depth", "few_channels", "strided", "startup_depth", "tensor_startup_depth", "thin",
+    )
+} | {"network_us": 3.0}  # fmt: skip
+#: Host time to launch one kernel from eager PyTorch, in µs; hosts differ by a factor, spread 0.4.
+HOST_US = {
+    "conv": 50.0, "norm": 35.0, "elementwise": 18.0, "pool": 20.0, "reduce": 25.0, "gemm": 40.0, "move": 26.0,
+    "softmax": 20.0,
+}  # fmt: skip
+HOST_SORTS = tuple(HOST_US)
+SHARPNESS = 6.0
+SOURCE_WEIGHT = {
+    "nasbench201": 8.0,
+    "fbnet": 2.0,
+    "ofa": 2.5,
+    "torchvision": 2.5,
+    "timm": 2.5,
+    "neusight": 2.0,
+}
+
+
+def generation_factors(groups: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    """All factors of a generation: prior knowledge, its era's, and its own, or its nearest generation's."""
+    found = {}
+    for generation in (*ERA, "Ampere", "Ada"):
+        own, fitted = generation, True
+        while own not in groups and fitted:
+            own, fitted = NEAREST_GENERATION.get(own, own), own in NEAREST_GENERATION
+        layers = [
+            FIXED_BY_GENERATION.get(generation, {}),
+            groups.get("era", {}) if generation in ERA else {},
+            groups.get(own, {}),
+        ]
+        product: dict[str, float] = {}
+        for layer in layers:
+            for name, factor in layer.items():
+                product[name] = product.get(name, 1.0) * factor
+        found[generation] = product
+    return found
