@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dsonas_hw.cost.gamma import adaptive_gamma_per_block, adaptive_gamma_per_operation
 
-costs = st.floats(0.0, 1e9)
+costs = st.just(0.0) | st.floats(1e-3, 1e9)
 networks = st.lists(st.lists(costs, min_size=3, max_size=3), min_size=1, max_size=5)
 gammas = st.floats(1e-6, 1.0)
 
