@@ -30,11 +30,12 @@ from dsonas_hw.profile.calibrate_check import (
 from dsonas_hw.profile.calibrate_fit import (
     FACTORS,
     NO_ADJUSTMENT,
-    NOISE,
+    NOISES,
     Array,
     Streams,
     combined,
     fit_adjustment,
+    leave_one_out,
 )
 from dsonas_hw.profile.estimate import EstimatedLatency
 from dsonas_hw.profile.kernel_features import sort_of
@@ -112,16 +113,11 @@ def calibrate(model: EstimatedLatency, networks: Sequence[MeasuredNetwork]) -> C
     check_units(networks, before)
     check_repeats(networks)
     groups = [frozenset(Counter(network.kernels).items()) for network in networks]
-    predicted = before.copy()
-    for index, group in enumerate(groups):
-        others = np.array([other != group for other in groups])
-        if others.any():
-            found = fit_adjustment(streams.pick(others), measured[others], model.sharpness)
-            alone = streams.pick(np.arange(len(networks)) == index)
-            predicted[index] = combined(*found.apply(alone), model.sharpness)[0]
-    errors = np.log(measured / predicted)
+    tried = {noise: leave_one_out(streams, measured, groups, model.sharpness, noise) for noise in NOISES}
+    noise = min(NOISES, key=lambda noise: float(np.mean(np.minimum(np.abs(tried[noise]), 0.5))))
+    errors = tried[noise]
     check_consistent(networks, errors)
-    found = fit_adjustment(streams, measured, model.sharpness)
+    found = fit_adjustment(streams, measured, model.sharpness, noise)
     residuals = np.abs(np.log(measured / combined(*found.apply(streams), model.sharpness)))
     limit = max(0.15, 5 * float(np.median(residuals)))
     return Calibration(
@@ -132,7 +128,7 @@ def calibrate(model: EstimatedLatency, networks: Sequence[MeasuredNetwork]) -> C
         gpu_constant_ms=found.gpu_constant,
         host_constant_ms=found.host_constant,
         num_networks=len(networks),
-        mape=float(np.mean(np.abs(predicted / measured - 1))),
+        mape=float(np.mean(np.abs(np.expm1(-errors)))),
         mape_before=float(np.mean(np.abs(before / measured - 1))),
         relative_sd=spread(errors),
         base=model.fingerprint,
@@ -142,4 +138,4 @@ def calibrate(model: EstimatedLatency, networks: Sequence[MeasuredNetwork]) -> C
 
 def spread(errors: Array) -> float:
     """Robust standard deviation around 0: from the 68th percentile of the absolute values."""
-    return max(NOISE, float(np.quantile(np.abs(errors), 0.68)))
+    return max(0.02, float(np.quantile(np.abs(errors), 0.68)))

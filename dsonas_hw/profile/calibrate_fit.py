@@ -11,6 +11,7 @@ outlier moves nothing; normal priors hold what the networks do not tell apart.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,8 +37,8 @@ _CONSTANT_SPREAD = 0.08
 """Of the constants, as a share of the median network's GPU time (per image) and host time."""
 _LEAST = 0.1
 """Constants may be negative, but leave this share of a stream."""
-NOISE = 0.02
-"""Spread of the logarithm of repeated measurements."""
+NOISES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.3)
+"""Spreads of measured around adjusted estimates that are tried; large ones move the factors less."""
 
 
 @dataclass(frozen=True)
@@ -82,24 +83,23 @@ def adjusted(stream_ms: Array | float, constant_ms: Array | float) -> Array:
     return np.maximum(stream_ms + constant_ms, _LEAST * stream_ms)
 
 
-def fit_adjustment(streams: Streams, measured: Array, sharpness: float) -> Adjustment:
+def fit_adjustment(streams: Streams, measured: Array, sharpness: float, noise: float) -> Adjustment:
     """Iterated, robustly weighted least squares with normal priors around "no adjustment".
 
-    measured: shape (networks,), ms.
+    measured: shape (networks,), ms; noise: spread of log(measured / adjusted estimate), where the estimate's
+    own error for each network counts more than the noise of the timing.
     """
     gpu_ms, host_ms = NO_ADJUSTMENT.apply(streams)
     unit_gpu = float(np.median(gpu_ms / streams.batch))
     unit_host = float(np.median(host_ms)) or 1.0
     priors = np.array([*PRIOR_SPREADS.values(), _CONSTANT_SPREAD, _CONSTANT_SPREAD])
     x = np.zeros(len(priors))
-    scale = 0.15
     for _ in range(60):
         now = Adjustment(x[:-2], float(x[-2]) * unit_gpu, float(x[-1]) * unit_host)
         gpu_ms, host_ms = now.apply(streams)
         residuals = np.log(measured / combined(gpu_ms, host_ms, sharpness))
         slopes = _slopes(streams, now, gpu_ms, host_ms, sharpness, unit_gpu, unit_host)
-        scale = max(NOISE, min(scale, 1.5 * float(np.median(np.abs(residuals)))))
-        weights = 1 / (1 + (residuals / (3 * scale)) ** 2) / scale**2
+        weights = 1 / (1 + (residuals / (3 * noise)) ** 2) / noise**2
         normal = (slopes * weights[:, None]).T @ slopes + np.diag(priors**-2)
         step = np.linalg.solve(normal, slopes.T @ (weights * residuals) - x / priors**2)
         step *= min(1.0, 0.5 / max(float(np.max(np.abs(step))), 1e-12))
@@ -107,6 +107,23 @@ def fit_adjustment(streams: Streams, measured: Array, sharpness: float) -> Adjus
         if float(np.max(np.abs(step))) < 1e-6:
             break
     return Adjustment(x[:-2], float(x[-2]) * unit_gpu, float(x[-1]) * unit_host)
+
+
+def leave_one_out(
+    streams: Streams, measured: Array, groups: Sequence[object], sharpness: float, noise: float
+) -> Array:
+    """log(measured / predicted) of every network, predicted without it and without others of its group."""
+    errors = np.empty(len(measured))
+    for index, group in enumerate(groups):
+        others = np.array([other != group for other in groups])
+        found = (
+            fit_adjustment(streams.pick(others), measured[others], sharpness, noise)
+            if others.any()
+            else NO_ADJUSTMENT
+        )
+        alone = streams.pick(np.arange(len(groups)) == index)
+        errors[index] = math.log(measured[index] / combined(*found.apply(alone), sharpness)[0])
+    return errors
 
 
 def combined(gpu_ms: Array, host_ms: Array, sharpness: float) -> Array:

@@ -71,7 +71,7 @@ class CalibratedLatency(EstimatedLatency):
     def _variance(self, gpu_share: float, concentration: float) -> float:
         # What was measured stays uncertain by the cross-validated spread; a network whose time sits in few
         # kernels, unlike those that were measured, keeps part of the uncertainty of a single kernel.
-        known = (self.calibration.relative_sd * (1 + 3 / self.calibration.num_networks)) ** 2
+        known = (self.calibration.relative_sd * (1 + 4 / self.calibration.num_networks)) ** 2
         return known + (0.5 * self._sd["kernel"] * gpu_share) ** 2 * concentration**2
 
 

@@ -177,7 +177,7 @@ def test_fit_agrees_with_finite_differences() -> None:
     streams = streams_of(_model(), _networks(6))
     assert isinstance(streams, Streams)
     measured = combined(*Adjustment(np.full(len(FACTORS), 0.05)).apply(streams), 6.0)
-    found = fit_adjustment(streams, measured * np.exp(rng.normal(0, 0.005, 6)), 6.0)
+    found = fit_adjustment(streams, measured * np.exp(rng.normal(0, 0.005, 6)), 6.0, 0.01)
     predicted = combined(*found.apply(streams), 6.0)
     assert np.max(np.abs(np.log(measured / predicted))) < 0.03
 
