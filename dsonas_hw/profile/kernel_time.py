@@ -158,8 +158,8 @@ def _gemm_s(rows: Array, machine: Machine, c: Constants, rate: Array, tensor: ND
 
 
 def _thin(rows: Array, c: Constants) -> Array:
-    """Share of the efficiency that windowed convolutions keep when they have fewer than 64 channels."""
-    channels = np.minimum(_column(rows, "input_channels"), 64.0) / 64.0
+    """Share of the efficiency that windowed convolutions keep with fewer than 64 channels (or than 16)."""
+    channels = np.clip(_column(rows, "input_channels"), 16.0, 64.0) / 64.0
     thin = np.where(_column(rows, "taps") > 1, c["thin"], 0.0)
     return np.asarray(channels**thin)
 
