@@ -254,13 +254,15 @@ def _describe_one(op_type: str, args: Mapping[str, Any], node: Any | None) -> Ke
             kernel_size=_pair(attributes.get("kernel_shape", (1, 1))),
             stride=_pair(attributes.get("strides", (1, 1))),
         )
-    if op == "gemm":
+    if op == "gemm" or (op == "matmul" and len(shapes) == 1):
+        # The weight is not counted from `shapes`: once it is packed in advance, they leave it out.
+        has_bias = node is not None and len(node.input) > 2
         return Kernel(
             op="gemm",
             inputs=(shapes[0],),
             output=output,
-            num_weights=prod(shapes[1]),
-            num_bias=output[-1] if len(shapes) > 2 else 0,
+            num_weights=shapes[0][-1] * output[-1],
+            num_bias=output[-1] if has_bias else 0,
             epilogue=epilogue,
         )
     if op in ("sum", "mul", "sub", "div", "concat", "matmul"):

@@ -220,11 +220,11 @@ def test_one_writer_at_a_time(path: Path) -> None:
         if expected != "written":
             with TableWriter(path, HEADER):
                 process.start()
-                answer = answers.get(timeout=300)
+                answer = answers.get(timeout=60)
                 process.join()
         else:
             process.start()
-            answer = answers.get(timeout=300)
+            answer = answers.get(timeout=60)
             process.join()
         assert expected in answer
 
