@@ -8,10 +8,19 @@ from functools import lru_cache
 from typing import Literal
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.architecture.graph import INPUT, BlockSegment, Node, Segment, build_graph, list_segments
+from dsonas_hw.architecture.graph import (
+    INPUT,
+    BlockSegment,
+    Node,
+    Segment,
+    build_graph,
+    list_segments,
+    output_branch,
+)
 from dsonas_hw.architecture.latency import ArchitectureLatency
 from dsonas_hw.architecture.lower import lower_node, lower_segment
 from dsonas_hw.cost.model import LatencyModel, Source
+from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel, peak_activation_elements
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.operations import get_operation
@@ -53,7 +62,14 @@ class TargetCosts:
         return self.latency_model.source if self.latency_model else "estimated"
 
     def costs(self, architecture: Architecture) -> Costs:
-        """Every known cost of a network at its width."""
+        """Every known cost of a network at its width; latency None where the profile lacks a kernel of it.
+
+        Only a network whose latency is budgeted needs it: `cost` refuses to tell what was not measured.
+        """
+        try:
+            latency_ms = self._latency_ms(architecture)
+        except ProfileError:
+            latency_ms = None
         return Costs(
             flops=self._count(architecture, "flops"),
             mac=self._count(architecture, "mac"),
@@ -61,11 +77,15 @@ class TargetCosts:
             memory_bytes=peak_memory_bytes(
                 architecture, batch_size=self.batch_size, precision=self.precision
             ),
-            latency_ms=self._latency_ms(architecture),
+            latency_ms=latency_ms,
         )
 
     def cost(self, architecture: Architecture, quantity: str) -> float | None:
-        """One cost without the others: `flops`, `mac`, `params`, `memory_bytes`, `latency_ms`."""
+        """One cost without the others: `flops`, `mac`, `params`, `memory_bytes`, `latency_ms`.
+
+        Raises:
+            ProfileError: latency, and the profile lacks a kernel of the network.
+        """
         if quantity in ("flops", "mac", "params"):
             return self._count(architecture, quantity)
         if quantity == "memory_bytes":
@@ -90,6 +110,11 @@ class TargetCosts:
         operation = segment.operations[(node - 1) % len(segment.operations)].name
         layers = operation_nodes(operation, segment.shape)
         return self._sum(name, lambda b, f: [k for node in layers for k in lower_node(node, b, fuse=f)])
+
+    def branch_cost(self, segment: BlockSegment, name: CostName) -> float:
+        """Cost of one operation's branch of the 1×1 convolution that makes the block's output."""
+        branch = output_branch(segment.shape)
+        return self._sum(name, lambda b, f: lower_node(branch, b, fuse=f))
 
     def _sum(self, name: CostName, lower_at: Callable[[int, bool], Iterable[Kernel]]) -> float:
         if name != "latency":

@@ -171,6 +171,11 @@ def list_segments(architecture: Architecture) -> list[tuple[str, Segment]]:
     return segments
 
 
+def output_branch(shape: Shape) -> Node:
+    """One operation's branch of the 1×1 convolution that makes a block's output, alone."""
+    return _conv("branch", "input", shape, shape[0], 1)
+
+
 def build_graph(architecture: Architecture) -> list[Node]:
     """Every node in the order it runs; the first reads `INPUT`, the last is the classifier."""
     source, nodes = INPUT, []

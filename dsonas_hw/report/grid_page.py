@@ -14,9 +14,11 @@ from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, finite,
 from dsonas_hw.report.page import facts, figure, notes, page, pairs, paragraph
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.study.grid import GridResult
-from dsonas_hw.study.spec import RANDOM
+from dsonas_hw.study.spec import RANDOM, SAME_WIDTH
 
-_COLOURS = ("accent", "orange", "green", "pink", "yellow", "sky")
+_COLOURS = ("accent", "orange", "green", "pink", "yellow")
+BASELINES = {RANDOM: "muted", SAME_WIDTH: "sky"}
+"""Their colours."""
 MAX_NOTES = 12
 
 
@@ -81,11 +83,15 @@ def row_table(result: GridResult) -> Table:
             Column(key="latency_ms", heading="Predicted, ms", text=plain),
             Column(key="latency_measured_ms", heading="Measured, ms", text=plain),
             Column(key="beats_random_by_std", heading="Better than random, σ", text=lambda v: plain(v, 2)),
+            Column(
+                key="beats_same_width_by_std", heading="Than random of its width, σ",
+                text=lambda v: plain(v, 2),
+            ),
         ),
         rows=tuple(
             (
                 r.budget, r.variant, r.num, r.test_error_mean, r.test_error_std, r.mac, r.flops, r.params,
-                r.latency_ms, r.latency_measured_ms, r.beats_random_by_std,
+                r.latency_ms, r.latency_measured_ms, r.beats_random_by_std, r.beats_same_width_by_std,
             )
             for r in result.rows
         ),
@@ -136,9 +142,9 @@ def _figure(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
             points.setdefault(str(result["variant"]), []).append((cost, 1 - error))
     if not points:
         return None
-    named = [name for name in points if name != RANDOM]
-    colours = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(named)} | {RANDOM: "muted"}
-    order = [RANDOM, *named] if RANDOM in points else named
+    named = [name for name in points if name not in BASELINES]
+    colours = BASELINES | {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(named)}
+    order = [*(name for name in BASELINES if name in points), *named]
     costs = [cost for found in points.values() for cost, _ in found]
     return Chart(
         name=f"accuracy-{quantity.replace('_', '-')}",
@@ -150,7 +156,7 @@ def _figure(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
             Series(
                 name=name, x=tuple(x for x, _ in points[name]), y=tuple(y for _, y in points[name]),
                 kind="points", colour=colours[name], size=4.5,
-                opacity=0.6 if name == RANDOM else 1.0,
+                opacity=0.6 if name in BASELINES else 1.0,
                 hints=tuple(f"{name}: {cost_text(quantity, x)}, {percent(y, 2)}" for x, y in points[name]),
             )
             for name in order
@@ -174,6 +180,7 @@ def _setting(result: GridResult) -> str:
         ("budgets", "; ".join(file.budgets)),
         ("seeds", ", ".join(map(str, file.seeds))),
         ("random networks per budget and seed", str(file.random)),
+        ("and of the searched width", str(file.random_same_width)),
         ("searches", "one per budget" if file.search_per_budget else "one serves every budget"),
     ]
     missing = missing_table(result.missing)

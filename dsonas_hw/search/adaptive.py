@@ -21,7 +21,9 @@ def relative_gamma(
     architecture: what is alive now, at the deployment width.
     Returns shape (num_lambda_sets, num_edges), in the order of `SearchSpace.edges`. An operation's γ applies
     to all its incoming edges and to its edge into the output. In the share space, where one λ scales the same
-    edge of every block, the costs of the blocks are added.
+    edge of every block, the costs of the blocks are added. An operation that is free by itself (a pooling has
+    no flops) is charged at its edge into the output with the branch of the 1×1 convolution that it needs
+    there: with γ at zero it could never die, and no budget would be reached.
     """
     space = architecture.space
     shape = (space.num_lambda_sets, len(space.edges))
@@ -42,17 +44,25 @@ def relative_gamma(
             [c[0] for c in now_costs], [c[0] for c in complete_costs], gamma=1.0
         )
         return torch.tensor(per_block)[:, None].expand(shape).clone()
-    per_node = [
+
+    def operation_cost(segment: BlockSegment, node: int) -> float:
+        return target.operation_cost(segment, node, cost)
+
+    def output_edge_cost(segment: BlockSegment, node: int) -> float:
+        return operation_cost(segment, node) or target.branch_cost(segment, cost)
+
+    costs = [
         [
-            target.operation_cost(segment, node, cost) if segment.block.inputs[node - 1] else 0.0
+            cost_of(segment, node) if segment.block.inputs[node - 1] else 0.0
+            for cost_of in (operation_cost, output_edge_cost)
             for node in range(1, space.num_nodes + 1)
         ]
         for segment in blocks
     ]
-    gammas = torch.tensor(adaptive_gamma_per_operation(_per_set(space.share, per_node), gamma=1.0))
+    gammas = torch.tensor(adaptive_gamma_per_operation(_per_set(space.share, costs), gamma=1.0))
     output = space.num_nodes + 1
-    owners = [source if edge_target == output else edge_target for source, edge_target in space.edges]
-    return gammas[:, torch.tensor(owners) - 1]
+    columns = [space.num_nodes + s - 1 if t == output else t - 1 for s, t in space.edges]
+    return gammas[:, torch.tensor(columns)]
 
 
 def _block_segments(architecture: Architecture) -> list[BlockSegment]:

@@ -21,7 +21,7 @@ from dsonas_hw.config import RunConfig, build_config
 from dsonas_hw.errors import BudgetError, UserError
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.search.path import Derived, PathPoint, derive_architecture, load_path
+from dsonas_hw.search.path import WELL_FILLED, Derived, PathPoint, derive_architecture, load_path
 from dsonas_hw.stages import save_architecture, search_path
 from dsonas_hw.study.codesign_work import KINDS, open_run
 from dsonas_hw.task import Task, load_data, prepare_task, space_of_config
@@ -93,7 +93,8 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
             search = RunDirectory(path.parent / job["needs"] / "run")
             points = load_path(search, _space_json(task))
         else:
-            points = _random_points(task, seed=job["seed"], index=job["index"])
+            width = read_json(path.parent / job["needs"] / RESULT)["width"] if job["needs"] else None
+            points = _random_points(task, seed=job["seed"], index=job["index"], width=width)
         derived = derive_architecture(points, task.budgets, task.target)
         save_architecture(run, derived, task.budgets)
         measured_ms = _measure(config, derived) if job["measure"] else None
@@ -122,8 +123,8 @@ def _space_json(task: Task) -> dict[str, Any]:
     return space
 
 
-def _random_points(task: Task, *, seed: int, index: int) -> list[PathPoint]:
-    """The random architecture number `index`: the first draw that fills the budget at some width."""
+def _random_points(task: Task, *, seed: int, index: int, width: int | None) -> list[PathPoint]:
+    """The random architecture number `index`: the first draw that fills the budget, at `width` if given."""
     rng = random.Random(f"{seed}/{index}")
     for _ in range(MAX_DRAWS):
         architecture = random_architecture(task.space, rng)
@@ -135,10 +136,11 @@ def _random_points(task: Task, *, seed: int, index: int) -> list[PathPoint]:
             derived = derive_architecture([point], task.budgets, task.target)
         except BudgetError:
             continue
-        if derived.ratio >= 0.9:
+        if derived.ratio >= WELL_FILLED and width in (None, derived.architecture.width):
             return [point]
+    at = "a width" if width is None else f"the width of {width} channels,"
     raise BudgetError(
-        f"none of {MAX_DRAWS} random architectures fills the budget to 90 % at a width in steps of "
+        f"none of {MAX_DRAWS} random architectures fills the budget to {WELL_FILLED:.0%} at {at} in steps of "
         f"{task.space.width_step}; set space.width_step lower"
     )
 

@@ -2,7 +2,8 @@
 
     base × variants (or grid) × seeds  ─▶  one search each
                      × budgets         ─▶  the searched architecture, trained;
-                                           `random` random ones, trained alike
+                                           `random` random ones, trained alike;
+                                           `random_same_width` of the searched one's width
 
 One search serves every budget: it is steered by the tightest, and the others are served from its path.
 """
@@ -27,6 +28,8 @@ JobKind = Literal["pretrain", "search", "derive", "train", "measure", "searched"
 """`searched` and `random` derive (or draw) and train in one; the others are of a co-design study."""
 RANDOM = "random"
 """Variant of the random architectures."""
+SAME_WIDTH = "random, same width"
+"""Variant of those that are as wide as the searched one."""
 MAX_JOBS = 10_000
 
 
@@ -48,6 +51,9 @@ class StudyFile(BaseModel):
     seeds: list[int] = Field(default=[0], min_length=1)
     random: int = Field(default=0, ge=0, le=1000)
     """Random architectures for each budget and seed, drawn from the first variant's space."""
+    random_same_width: int = Field(default=0, ge=0, le=1000)
+    """So many more of exactly the width that the first variant's searched architecture has: what is left of
+    its lead is due to the edges."""
     search_per_budget: bool = False
     """Search anew for each budget instead of serving all of them from one path."""
     measure: bool = False
@@ -146,7 +152,7 @@ def expand(file: StudyFile) -> Study:
             for text in budgets:
                 jobs.append(
                     Job(
-                        name=f"{slug(variant)}-{slug(text)}-s{seed}-searched", kind="searched",
+                        name=_searched_name(variant, text, seed), kind="searched",
                         budgets=(text,), needs=search, measure=file.measure, **common,
                     )
                 )  # fmt: skip
@@ -160,6 +166,14 @@ def expand(file: StudyFile) -> Study:
                     budgets=(text,), seed=seed, config=config, index=index, measure=file.measure,
                 )
             )  # fmt: skip
+        for text, index in itertools.product(file.budgets, range(file.random_same_width)):
+            jobs.append(
+                Job(
+                    name=f"same-width-{slug(text)}-s{seed}-{index + 1}", kind="random", variant=SAME_WIDTH,
+                    budgets=(text,), seed=seed, config=config, index=file.random + index,
+                    measure=file.measure, needs=_searched_name(first, text, seed),
+                )
+            )  # fmt: skip
     if len(jobs) > MAX_JOBS:
         raise UserError(f"study {file.name} has {len(jobs)} jobs, more than {MAX_JOBS}; make it smaller")
     names = [job.name for job in jobs]
@@ -170,6 +184,10 @@ def expand(file: StudyFile) -> Study:
         )
     order = {"search": 0, "searched": 1, "random": 1}
     return Study(file=file, jobs=tuple(sorted(jobs, key=lambda job: order[job.kind])))
+
+
+def _searched_name(variant: str, budget: str, seed: int) -> str:
+    return f"{slug(variant)}-{slug(budget)}-s{seed}-searched"
 
 
 def _config(file: StudyFile, variant: str, changes: Mapping[str, Any], seed: int) -> dict[str, Any]:
@@ -188,8 +206,9 @@ def _config(file: StudyFile, variant: str, changes: Mapping[str, Any], seed: int
 def _variants(file: StudyFile) -> dict[str, dict[str, Any]]:
     if file.variants and file.grid:
         raise UserError(f"study {file.name}: give variants or a grid, not both")
-    if RANDOM in file.variants:
-        raise UserError(f"study {file.name}: a variant cannot be called {RANDOM}, as the baseline is")
+    for name in (RANDOM, SAME_WIDTH):
+        if name in file.variants:
+            raise UserError(f"study {file.name}: a variant cannot be called {name}, as the baseline is")
     if not file.grid:
         return file.variants or {"searched": {}}
     if empty := [key for key, values in file.grid.items() if not values]:

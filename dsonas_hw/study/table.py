@@ -13,7 +13,7 @@ from typing import Any
 from dsonas_hw.files import read_json, write_json, write_text
 from dsonas_hw.study.job import RESULT
 from dsonas_hw.study.scheduler import is_done, job_directory
-from dsonas_hw.study.spec import Study
+from dsonas_hw.study.spec import RANDOM, SAME_WIDTH, Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,8 @@ class StudyRow:
     ratio_before_fit: float
     beats_random_by_std: float | None = None
     """(mean error of the random networks − this mean) / their standard deviation."""
+    beats_same_width_by_std: float | None = None
+    """The same against the random networks of the searched width."""
 
 
 def collect_results(path: Path, study: Study) -> list[dict[str, Any]]:
@@ -57,10 +59,11 @@ def tabulate(results: Sequence[dict[str, Any]]) -> list[StudyRow]:
     rows = []
     for (budget, variant), members in groups.items():
         errors = [m["test_error"] for m in members]
-        random = [m["test_error"] for m in groups.get((budget, "random"), [])]
-        beats = None
-        if variant != "random" and len(random) > 1 and statistics.stdev(random) > 0:
-            beats = (statistics.mean(random) - statistics.mean(errors)) / statistics.stdev(random)
+
+        def lead(baseline: str, budget: str = budget, own: str = variant) -> float | None:
+            others = groups.get((budget, baseline), []) if own != baseline else []
+            return _lead([m["test_error"] for m in groups[budget, own]], [m["test_error"] for m in others])
+
         rows.append(
             StudyRow(
                 variant=variant, budget=budget, num=len(members),
@@ -73,7 +76,8 @@ def tabulate(results: Sequence[dict[str, Any]]) -> list[StudyRow]:
                 latency_measured_ms=_mean_or_none([m["latency_measured_ms"] for m in members]),
                 budget_used=statistics.mean(m["ratio"] for m in members),
                 ratio_before_fit=statistics.mean(m["ratio_before_fit"] for m in members),
-                beats_random_by_std=beats,
+                beats_random_by_std=lead(RANDOM),
+                beats_same_width_by_std=lead(SAME_WIDTH),
             )
         )  # fmt: skip
     return rows
@@ -97,8 +101,9 @@ def save_tables(path: Path, study: Study) -> list[StudyRow]:
 def markdown(rows: Sequence[StudyRow]) -> str:
     """The rows as a Markdown table, for people."""
     lines = [
-        "| budget | variant | n | error % | mac | flops | params | latency ms | unfitted | vs random |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| budget | variant | n | error % | mac | flops | params | latency ms | unfitted | vs random "
+        "| vs same width |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         std = f" ± {100 * row.test_error_std:.2f}" if row.test_error_std is not None else ""
@@ -107,9 +112,20 @@ def markdown(rows: Sequence[StudyRow]) -> str:
             f"| {row.budget} | {row.variant} | {row.num} | {100 * row.test_error_mean:.2f}{std} "
             f"| {row.mac / 1e3:.0f}k | {row.flops / 1e6:.2f}M | {row.params / 1e3:.1f}k "
             f"| {'' if latency is None else f'{latency:.3f}'} | {row.ratio_before_fit:.2f} "
-            f"| {'' if row.beats_random_by_std is None else f'{row.beats_random_by_std:+.1f} σ'} |"
+            f"| {_sigma(row.beats_random_by_std)} | {_sigma(row.beats_same_width_by_std)} |"
         )
     return "\n".join(lines)
+
+
+def _lead(errors: Sequence[float], others: Sequence[float]) -> float | None:
+    """Standard deviations of the others by which these are better in the mean; None without a deviation."""
+    if len(others) < 2 or (deviation := statistics.stdev(others)) == 0:
+        return None
+    return (statistics.mean(others) - statistics.mean(errors)) / deviation
+
+
+def _sigma(value: float | None) -> str:
+    return "" if value is None else f"{value:+.1f} σ"
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -19,6 +20,7 @@ from dsonas_hw.architecture.graph import BlockSegment, list_segments
 from dsonas_hw.architecture.lower import lower, lower_segment
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.cost.model import LatencyPrediction, Source
+from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.space import SearchSpace
@@ -181,3 +183,21 @@ def test_latency_without_a_model_is_unknown_never_zero() -> None:
     segment = cifar_block(0)
     with pytest.raises(ValueError, match="latency model"):
         target.operation_cost(segment, SEP3, "latency")
+
+
+class LacksThinKernels(KernelTimes):
+    """A profile in which kernels of fewer than 16 channels were never measured."""
+
+    def kernel_latency_ms(self, kernel: Kernel) -> float:
+        if kernel.inputs[0][1] < 16 and kernel.op == "conv":
+            raise ProfileError("1 kernel was never measured")
+        return super().kernel_latency_ms(kernel)
+
+
+def test_a_kernel_that_the_profile_lacks_leaves_only_latency_unknown() -> None:
+    thin = complete_architecture(SMALL, width=8)
+    target = TargetCosts(LacksThinKernels())
+    assert target.costs(thin) == replace(TargetCosts(KernelTimes()).costs(thin), latency_ms=None)
+    with pytest.raises(ProfileError, match="never measured"):
+        target.cost(thin, "latency_ms")
+    assert target.cost(thin, "mac") == target.costs(thin).mac

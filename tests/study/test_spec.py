@@ -67,6 +67,15 @@ def test_variants_seeds_and_budgets_multiply_and_random_takes_the_first_variant(
     assert {job.index for job in study.jobs if job.kind == "random"} == {0, 1, 2, 3}
 
 
+def test_random_ones_of_the_searched_width_wait_for_it() -> None:
+    study = study_of(variants={"a": {}, "b": {}}, random=2, random_same_width=1)
+    baseline = [job for job in study.jobs if job.kind == "random"]
+    assert [(job.variant, job.needs) for job in baseline] == [
+        ("random", None), ("random", None), ("random, same width", "a-mac-100k-s0-searched"),
+    ]  # fmt: skip
+    assert [job.index for job in baseline] == [0, 1, 2]  # none is drawn twice
+
+
 def test_a_grid_is_every_combination() -> None:
     grid = {"search.adaptive": ["none", "operation"], "search.epochs": [2, 4], "preset": ["fashion-mnist"]}
     study = study_of(grid=grid)
@@ -104,7 +113,8 @@ def test_the_shipped_studies_can_be_run(name: str) -> None:
 
 def test_the_promised_studies_are_shipped() -> None:
     assert {"random-baseline", "table3", "fig5", "fig6", "latency"} <= set(shipped_studies())
-    assert load_study("random-baseline", {}).file.random >= 8
+    baseline = load_study("random-baseline", {}).file
+    assert baseline.random * len(baseline.seeds) >= 8
 
 
 # -- what is refused --------------------------------------------------------------------------------------
@@ -124,6 +134,7 @@ def test_the_promised_studies_are_shipped() -> None:
         ({"variants": {"a": {"serch": {}}}}, r"variant a: unknown key 'serch'\. Did you mean search"),
         ({"variants": {"a": {"search": {"lr": -1}}}}, r"variant a: search\.lr"),
         ({"variants": {"random": {}}}, r"a variant cannot be called random"),
+        ({"variants": {"random, same width": {}}}, r"a variant cannot be called random, same width"),
         ({"variants": {"a": {"seed": 3}}}, r"list it under seeds"),
         ({"base": {"budget": ["mac=1M"]}}, r"list it under budgets"),
         ({"grid": {"search.epoch": [1]}}, r"variant epoch=1: unknown key 'search\.epoch'"),

@@ -23,12 +23,13 @@ STUDY: dict[str, Any] = {
     "base": {
         "preset": "digits",
         "data": {"subset": 512, "test_subset": 100},
-        "space": {"levels": 2, "stages": [1], "channels": 8},
+        "space": {"levels": 2, "stages": [1], "channels": 8, "width_step": 1},
         "search": {"pretrain_epochs": 1, "epochs": 2, "batch_size": 32, "gamma": 0.1, "path_images": 16},
         "retrain": {"epochs": 1, "batch_size": 64},
     },
     "budgets": ["mac=60k", "mac=30k"],
     "random": 2,
+    "random_same_width": 1,
 }
 
 
@@ -80,35 +81,43 @@ def test_a_study_from_end_to_end(
     # Killed, it went on from its checkpoint: the first epoch was not done again.
     assert workers.first is not None
     assert workers.first.returncode == -signal.SIGKILL
-    assert workers.num_started == 1 + 7  # 1 search, 2 searched, 2 × 2 random
+    assert workers.num_started == 1 + 9  # 1 search, 2 searched, 2 × 2 random, 2 of the same width
     assert metrics.read_text().startswith(at_kill[0])
     epochs = [(row["stage"], row["epoch"]) for row in map(json.loads, metrics.read_text().splitlines())]
     assert epochs == [("pretrain", 0), ("search", 1), ("search", 2)]
 
     # One row for each budget and variant, and every network holds its budget.
     rows = {(row["budget"], row["variant"]): row for row in answer["rows"]}
-    assert set(rows) == {(b, v) for b in ("mac=60k", "mac=30k") for v in ("searched", "random")}
+    assert set(rows) == {
+        (b, v) for b in ("mac=60k", "mac=30k") for v in ("searched", "random", "random, same width")
+    }
     assert [rows[b, "random"]["num"] for b in STUDY["budgets"]] == [2, 2]
     study = load_study(study_file, {})
+    widths: dict[tuple[str, str], set[int]] = {}
     for entry in json.loads((out / "results.json").read_text()):
         limit = {"mac=60k": 60_000, "mac=30k": 30_000}[entry["budget"]]
         assert entry["costs"]["mac"] <= limit
+        if entry["variant"] != "searched":
+            assert entry["ratio"] >= 0.95
+        widths.setdefault((entry["budget"], entry["variant"]), set()).add(entry["width"])
         assert entry["ratio"] == pytest.approx(entry["costs"]["mac"] / limit)
         assert 0 < entry["test_error"] < 1
         run = out / "jobs" / entry["job"] / "run"
         architecture = architecture_from_json(json.loads((run / "architecture.json").read_text()))
         assert TargetCosts().costs(architecture).mac == entry["costs"]["mac"]
+    for budget in STUDY["budgets"]:
+        assert widths[budget, "random, same width"] == widths[budget, "searched"]
     drawn = {
         json.dumps(json.loads((out / "jobs" / job.name / "result.json").read_text())["architecture"])
         for job in study.jobs
         if job.kind == "random"
     }
-    assert len(drawn) == 4  # other architectures, not the same again
-    assert (out / "table.md").read_text().count("\n") == 2 + 4
+    assert len(drawn) == 6  # other architectures, not the same again
+    assert (out / "table.md").read_text().count("\n") == 2 + 6
 
     # Done is done: another start runs nothing and tells the same.
     main(["study", study_file, "--workers", "1", "--out", str(out), "--json"])
-    assert workers.num_started == 8
+    assert workers.num_started == 10
     assert json.loads(capsys.readouterr().out) == answer
     # Another configuration is another study.
     with pytest.raises(SystemExit) as stop:

@@ -11,7 +11,7 @@ import pytest
 
 from dsonas_hw.files import write_json
 from dsonas_hw.study.scheduler import job_directory
-from dsonas_hw.study.spec import StudyFile, expand
+from dsonas_hw.study.spec import SAME_WIDTH, StudyFile, expand
 from dsonas_hw.study.table import collect_results, markdown, save_tables, tabulate
 
 
@@ -79,13 +79,26 @@ def test_a_variant_is_held_against_the_random_ones_of_its_own_budget() -> None:
     }
 
 
+def test_and_against_those_of_its_own_width() -> None:
+    # random: mean 0.5, s = 0.1414; of the same width: mean 0.3, s = 0.0707.
+    results = [result("searched", 0.2)]
+    results += [result("random", error) for error in (0.4, 0.6)]
+    results += [result(SAME_WIDTH, error) for error in (0.25, 0.35)]
+    searched, random, same_width = tabulate(results)
+    assert searched.beats_random_by_std == pytest.approx(0.3 / (0.1 * 2**0.5))
+    assert searched.beats_same_width_by_std == pytest.approx(0.1 / (0.05 * 2**0.5))
+    assert same_width.beats_random_by_std == pytest.approx(0.2 / (0.1 * 2**0.5))
+    assert same_width.beats_same_width_by_std is None
+    assert random.beats_same_width_by_std == pytest.approx(-0.2 / (0.05 * 2**0.5))
+
+
 def test_what_people_read() -> None:
     results = [result("searched", 0.2), *(result("random", error) for error in (0.3, 0.5))]
     lines = markdown(tabulate(results)).splitlines()
     assert len(lines) == 4
-    assert {line.count("|") for line in lines} == {11}
+    assert {line.count("|") for line in lines} == {12}
     assert lines[2].startswith("| mac=1M | searched | 1 | 20.00 | 900k | 2.00M | 1.0k |")
-    assert lines[2].endswith("| +1.4 σ |")
+    assert lines[2].endswith("| +1.4 σ |  |")  # no random networks of its width
     assert "| 40.00 ± 14.14 |" in lines[3]
     assert markdown([]).count("\n") == 1
 
