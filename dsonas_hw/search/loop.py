@@ -42,6 +42,7 @@ from dsonas_hw.train.loop import (
     Interrupted,
     Progress,
     StopSignal,
+    keep_freed_memory,
     random_state,
     resolve_train_device,
     restore_random_state,
@@ -89,6 +90,7 @@ class Search:
         self.device = resolve_train_device(config.train_on)
         self.width = config.retrain.width or choose_width(space, budgets, target)
         self._check_width()
+        keep_freed_memory()
         seed_everything(config.seed)
         cfg = config.search
         self.supernet = Supernet(space, free_bn_scale=cfg.free_bn_scale).to(self.device)

@@ -18,7 +18,11 @@ def weight_step(
     supernet: Supernet, optimizer: torch.optim.Optimizer, batch: Batch, config: SearchConfig
 ) -> tuple[Tensor, Tensor]:
     """One SGD step on W with λ fixed. Returns the loss and the logits."""
-    loss, logits = _loss(supernet, batch, config)
+    supernet.lam.requires_grad_(False)  # its gradient, which nobody reads here, would be computed
+    try:
+        loss, logits = _loss(supernet, batch, config)
+    finally:
+        supernet.lam.requires_grad_(True)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad(set_to_none=True)
     loss.backward(inputs=weights)  # type: ignore[no-untyped-call]

@@ -1,11 +1,7 @@
 """The supernet: the complete network with a λ on every edge, made for speed.
 
-    x    block input                      h_k  outputs of level k (level 0 is x)
-    λ_k  λ from level k to later levels   a    inputs of the operations still to run
-
-A level's outputs lie stacked, (nodes, B, H, W, C), so that all its weighted contributions to all later
-operations are one product, a ← a + λ_k·h_k (Eq. 3), whatever the number of edges. The block output is
-ReLU(BN(Σ λ·W h)) + x (Eq. 4): λ scales the small 1×1 weights, not the large activations.
+Every weighted sum of a block is one product for the edges of a level (`search.mixing`), so that the λ cost
+little more than plain sums would.
 """
 
 from __future__ import annotations
@@ -17,8 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dsonas_hw.architecture.architecture import Architecture, Block, close_block, complete_block
+from dsonas_hw.search.mixing import Mixing
 from dsonas_hw.space.operations import Layer
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.layers import Conv
 
 BN_EPS = 2e-5
 
@@ -33,7 +31,7 @@ def batch_norm(channels: int, *, free_scale: bool = False) -> nn.BatchNorm2d:
 def conv_bn_relu(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, *, free_scale: bool = False
 ) -> nn.Sequential:
-    conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
+    conv = Conv(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False)
     return nn.Sequential(conv, batch_norm(out_channels, free_scale=free_scale), nn.ReLU(inplace=True))
 
 
@@ -84,46 +82,25 @@ class SupernetBlock(nn.Module):
             [n for n in block.nodes if self.space.level_of(n) == level] for level in range(self.space.levels)
         ]
         self.levels: list[list[int]] = [nodes for nodes in by_level if nodes]
+        nodes = [node for level in self.levels for node in level]
         position = {edge: i for i, edge in enumerate(self.space.edges)}
-        output = self.space.num_nodes + 1
-        later = [node for nodes in self.levels for node in nodes]
-        self.edge_index: list[Tensor] = []
-        """Per source level (the input first): positions of λ, (later operations, operations of the level)."""
-        self.output_index: list[Tensor] = []
-        for sources in [[0], *self.levels]:
-            if sources != [0]:
-                later = later[len(sources) :]
-                self.output_index.append(torch.tensor([position[s, output] for s in sources]))
-            if later:
-                self.edge_index.append(torch.tensor([[position[s, t] for s in sources] for t in later]))
+        none = len(position)
+        self.edge_index = torch.tensor([[position.get((s, t), none) for s in [0, *nodes]] for t in nodes])
+        """Positions of λ, (nodes, input and nodes); past the end where there is no edge."""
+        self.output_index = torch.tensor([position[s, self.space.num_nodes + 1] for s in nodes])
+        """Positions of the λ into the output, (nodes,)."""
 
     def forward(self, x: Tensor, lam: Tensor) -> Tensor:
         """x: (B, C, H, W), channels last; lam: (num_edges,). Returns (B, C, H, W)."""
         shortcut = x if self.shortcut is None else self.shortcut(x)
         if self.is_silent or not self.levels:
             return shortcut
-        batch, channels, height, width = x.shape
-        shape = (batch, height, width, channels)
-        h = x.permute(0, 2, 3, 1).contiguous().view(1, *shape)
-        pending: Tensor | None = None
-        merged: Tensor | None = None
-        for level, nodes in enumerate(self.levels):
-            flat = h.reshape(h.shape[0], -1)
-            weights = lam[self.edge_index[level]].to(flat.dtype)
-            pending = weights @ flat if pending is None else torch.addmm(pending, weights, flat)
-            current, pending = torch.split(pending, [len(nodes), pending.shape[0] - len(nodes)])
-            outputs = [
-                self.operations[str(node)](z.view(shape).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-                for node, z in zip(nodes, current.unbind(0), strict=True)
-            ]
-            h = F.relu(torch.stack(outputs))
-            scale = lam[self.output_index[level]].to(h.dtype)
-            merge = torch.stack([self.merge[str(node)] for node in nodes]).to(h.dtype) * scale[:, None, None]
-            joined = h.permute(1, 2, 3, 0, 4).reshape(-1, len(nodes) * channels)
-            merge = merge.reshape(-1, channels)
-            merged = joined @ merge if merged is None else torch.addmm(merged, joined, merge)
-        assert merged is not None
-        out = self.merge_norm(merged.view(shape).permute(0, 3, 1, 2))
+        mixing = Mixing(x, F.pad(lam, (0, 1))[self.edge_index], len(self.merge))
+        for nodes in self.levels:
+            inputs = mixing.inputs_of(len(nodes))
+            mixing.add([self.operations[str(node)](z) for node, z in zip(nodes, inputs, strict=True)])
+        merge = torch.stack(list(self.merge.values()))
+        out = self.merge_norm(mixing.merge(merge * lam[self.output_index, None, None]))
         return F.relu(out) + shortcut
 
 

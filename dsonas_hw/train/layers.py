@@ -33,6 +33,21 @@ class NodeLayer(nn.Module):
         return F.relu(x, inplace=True) if self.relu else x
 
 
+class Conv(nn.Conv2d):
+    """A convolution without bias; 1×1 of stride 2 on few channels reads every second pixel first.
+
+    oneDNN 3.12 (torch 2.14) writes past its memory in the weight gradient of such a one, channels last.
+    """
+
+    MIN_CHANNELS = 8
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kernel_size == (1, 1) and self.stride != (1, 1) and self.in_channels < self.MIN_CHANNELS:
+            down, right = self.stride
+            return F.conv2d(x[:, :, ::down, ::right], self.weight)
+        return super().forward(x)
+
+
 class Sum(nn.Module):
     """a + b + …, without keeping the partial sums."""
 
@@ -87,7 +102,7 @@ def build_layer(node: Node) -> NodeLayer:
     main: nn.Module
     match node.op:
         case "conv":
-            main = nn.Conv2d(
+            main = Conv(
                 node.input_shape[0], channels, size, stride, padding, node.dilation, node.groups, bias=False
             )
         case "maxpool":

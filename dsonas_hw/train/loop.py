@@ -5,6 +5,7 @@ Shared by the search and by retraining, so that both stop, resume and fail in th
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -71,6 +72,21 @@ def seed_everything(seed: int) -> None:
     # Filling new memory costs time, and nothing reads it here. (setattr: torch does not annotate the flag.)
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010
     torch.backends.cudnn.benchmark = False
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep the memory of freed activations for the next step; elsewhere this does nothing.
+
+    By default it gives every block over 32 MB back to the system at once and gets it again, zeroed page by
+    page: a third of the time of a step on the CPU.
+    """
+    trim_threshold, mmap_max = -1, -4  # names of mallopt's parameters, from malloc.h
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, -1)
+    except (OSError, AttributeError):
+        return
 
 
 def random_state() -> dict[str, Any]:

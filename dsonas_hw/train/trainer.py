@@ -26,6 +26,7 @@ from dsonas_hw.train.loop import (
     StopSignal,
     autocast,
     evaluate_accuracy,
+    keep_freed_memory,
     random_state,
     restore_random_state,
     seed_everything,
@@ -57,6 +58,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.device = recipe, device
         self.learning_rate = LearningRate(recipe)
+        keep_freed_memory()
         seed_everything(seed)
         network = DerivedNetwork(architecture, dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0)
         self.network = network.to(device)

@@ -152,3 +152,14 @@ def test_autocast_steps_are_finite() -> None:
         assert torch.isfinite(loss)
         assert torch.isfinite(lambda_gradient(net, batch_of(seed), config)).all()
     assert all(p.dtype == torch.float32 for p in net.parameters())
+
+
+def test_a_step_on_the_weights_computes_no_gradient_of_lambda() -> None:
+    torch.manual_seed(0)
+    net = Supernet(SearchSpace(levels=2, stages=(1,), channels=8, input_shape=(3, 8, 8))).train()
+    optimizer = torch.optim.SGD(net.weights(), lr=0.1)
+    batch = (torch.randn(2, 3, 8, 8), torch.tensor([0, 1]))
+    weight_step(net, optimizer, batch, SearchConfig())
+    assert net.lam.grad is None
+    assert net.lam.requires_grad
+    assert bool((lambda_gradient(net, batch, SearchConfig()) != 0).any())

@@ -22,6 +22,7 @@ from dsonas_hw.architecture.onnx import build_onnx, random_weights
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.layers import Conv
 from dsonas_hw.train.network import DerivedNetwork
 
 SMALL: dict[str, Any] = {"levels": 2, "stages": (1, 2), "channels": 8, "input_shape": (3, 9, 9)}
@@ -163,3 +164,16 @@ def test_gradients_reach_every_weight() -> None:
     assert auxiliary is not None
     (logits.square().sum() + auxiliary.square().sum()).backward()
     assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("channels", [1, 4, 7, 8])
+def test_a_1x1_convolution_of_stride_2_is_torch_s(channels: int) -> None:
+    # Below 8 channels it goes another way, since oneDNN's weight gradient corrupts memory there.
+    torch.manual_seed(0)
+    conv = Conv(channels, 2 * channels, 1, 2, bias=False)
+    x = torch.randn(2, channels, 5, 6).to(memory_format=torch.channels_last)
+    plain = torch.nn.functional.conv2d(x.contiguous(), conv.weight.contiguous(), stride=2)
+    torch.testing.assert_close(conv(x), plain)
+    (found,) = torch.autograd.grad(conv(x).square().sum(), [conv.weight])
+    expected = torch.einsum("bohw,bihw->oi", 2 * plain, x[:, :, ::2, ::2])
+    torch.testing.assert_close(found[:, :, 0, 0], expected, rtol=1e-4, atol=1e-4)
