@@ -43,7 +43,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
         {"search": {"adaptive": "operation"}, "seed": 1},
         {"space": {"share": True}, "budget": ["flops=250k"]},
         {"space": {"share": True}, "budget": ["params=3k", "mac=30k"], "search": {"gamma": 1e-4}},
-        {"budget": ["mac=12k"], "search": {"w_steps": 4}, "data": {"split_ratio": [4, 1]}},
+        {"budget": ["mac=12k"], "search": {"w_steps": 4, "epochs": 12}, "data": {"split_ratio": [4, 1]}},
         {"space": {"first_level_lambda": False, "stage_shortcut": True}, "data": {"split": False}},
     ],
     ids=["plain", "eq 9", "eq 10", "share flops", "share two budgets", "4:1", "release"],
