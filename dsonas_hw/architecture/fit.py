@@ -16,9 +16,10 @@ from dsonas_hw.budget import Budget, format_quantity
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.space.space import SearchSpace
 
-COMPLETE_OVER_BUDGET = (1.5, 6.0)
+COMPLETE_OVER_BUDGET = (4.0, 10.0)
 """Cost of the complete network / limit within which a search has something to prune and something to keep."""
-IDEAL_COMPLETE_OVER_BUDGET = 2.5
+IDEAL_COMPLETE_OVER_BUDGET = 6.0
+"""Of equal cost, wide networks of few edges were more accurate than narrow ones of many (docs/results.md)."""
 MOST_FIXED_OVER_BUDGET = 0.7
 """Cost of the network without any operation / limit above which too little is left to choose."""
 LOOK_AHEAD = 4
@@ -84,10 +85,9 @@ def fit_width(architecture: Architecture, budgets: Sequence[Budget], target: Tar
 def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> int:
     """The deployment width to steer the search for, where the user has not set one.
 
-    The search's own width, unless the complete network is there so cheap that nothing would be pruned, or so
-    dear that hardly anything would be left: then the width at which the budget is nearest to 40 % of it
-    (the paper's networks keep about a third). Narrower, where stem, reductions and head, which no search
-    prunes, would use up the budget.
+    The search's own width, unless the complete network is there so cheap that too little would be pruned, or
+    so dear that hardly anything would be left: then the narrowest at which the budget is at most a sixth of
+    it. Narrower, where stem, reductions and head, which no search prunes, would use up the budget.
     """
     low, high = COMPLETE_OVER_BUDGET
     complete = complete_architecture(space)
