@@ -16,9 +16,9 @@ from dsonas_hw.budget import Budget, format_quantity
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.space.space import SearchSpace
 
-COMPLETE_OVER_BUDGET = (4.0, 10.0)
+COMPLETE_OVER_BUDGET = (5.0, 12.0)
 """Cost of the complete network / limit within which a search has something to prune and something to keep."""
-IDEAL_COMPLETE_OVER_BUDGET = 6.0
+IDEAL_COMPLETE_OVER_BUDGET = 8.0
 """Of equal cost, wide networks of few edges were more accurate than narrow ones of many (docs/results.md)."""
 MOST_FIXED_OVER_BUDGET = 0.7
 """Cost of the network without any operation / limit above which too little is left to choose."""
@@ -86,7 +86,7 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
     """The deployment width to steer the search for, where the user has not set one.
 
     The search's own width, unless the complete network is there so cheap that too little would be pruned, or
-    so dear that hardly anything would be left: then the narrowest at which the budget is at most a sixth of
+    so dear that hardly anything would be left: then the narrowest at which the budget is at most an eighth of
     it. Narrower, where stem, reductions and head, which no search prunes, would use up the budget.
     """
     low, high = COMPLETE_OVER_BUDGET
