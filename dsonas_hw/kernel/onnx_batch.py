@@ -138,7 +138,9 @@ def check_scaling(old: Graph, new: Graph, *, old_batch: int, new_batch: int) -> 
     for node in new.nodes:
         if all(old.shapes.get(name) == new.shapes.get(name) for name in node.inputs):
             continue
-        for name in node.outputs:
+        # What a file exported for training notes beside its output are statistics over the batch.
+        outputs = node.outputs[:1] if node.op == "BatchNormalization" else node.outputs
+        for name in outputs:
             before, after = old.shapes.get(name), new.shapes.get(name)
             if before is None or after is None or prod(after) * old_batch == prod(before) * new_batch:
                 continue

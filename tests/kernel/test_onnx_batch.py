@@ -145,3 +145,22 @@ def test_a_batch_that_cannot_change_is_refused() -> None:
 def test_a_batch_below_one_is_refused(batch_size: int) -> None:
     with pytest.raises(ModelFileError, match="batch size"):
         kernels_from_onnx(Build(1, 8).model("x"), batch_size=batch_size)
+
+
+def test_a_file_exported_for_training_reads_at_any_batch() -> None:
+    # BatchNormalization then has the running statistics as outputs, which no batch scales.
+    build = Build(2, 8, 6, 6)
+    operands = [build.weight(8) for _ in range(4)]
+    y, *_ = build.add(
+        "BatchNormalization", build.conv("x", 8, 8, 3), *operands, num_outputs=3, training_mode=1
+    )
+    build.result = build.add("Relu", y)  # type: ignore[attr-defined]
+    plain = Build(2, 8, 6, 6)
+    plain.result = plain.add("Relu", plain.batchnorm(plain.conv("x", 8, 8, 3), 8))  # type: ignore[attr-defined]
+    for fuse in (True, False):
+        kernels = [
+            kernels_from_onnx(b.model(b.result), batch_size=16, fuse=fuse).kernels  # type: ignore[attr-defined]
+            for b in (build, plain)
+        ]
+        assert kernels[0] == kernels[1]
+        assert {kernel.batch_size for kernel in kernels[0]} == {16}
