@@ -33,8 +33,9 @@ from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.profile.estimate import host_sort
 from dsonas_hw.profile.estimate_constants import NEAREST_GENERATION, EstimateConstants
-from dsonas_hw.profile.kernel_correction import Trees, corrected_times_ms
+from dsonas_hw.profile.kernel_correction import Trees, correction_factors
 from dsonas_hw.profile.kernel_features import kernel_rows
+from dsonas_hw.profile.kernel_time import Machine, kernel_times_ms
 from dsonas_hw.profile.machine import machine_of
 
 Corrections = Mapping[str, Trees]
@@ -56,6 +57,7 @@ class Data:
         for index, o in enumerate(observations):
             groups.setdefault((o.device, o.runtime, o.precision), []).append(index)
         self.groups = []
+        self._kept: dict[Any, Any] = {}
         self.host_counts = np.zeros((len(observations), len(HOST_SORTS)))
         for key, members in groups.items():
             place: dict[Any, int] = {}
@@ -79,10 +81,21 @@ class Data:
                 continue
             constants = constants_of(device.architecture, runtime, precision)
             machine = machine_of(device, runtime=runtime, precision=precision, constants=constants)
-            trees = corrections.get(f"{runtime}/{precision}", {})
-            ms = corrected_times_ms(rows, machine, constants, trees)
+            factors = self._factors(rows, machine, corrections.get(f"{runtime}/{precision}", {}))
+            ms = kernel_times_ms(rows, machine, constants) * factors
             times[members] = counts @ ms + constants["network_us"] * 1e-3
         return times
+
+    def _factors(self, rows: Any, machine: Machine, trees: Corrections) -> Any:
+        """The learned correction of every row: of all constants only the clock moves it, so it is kept."""
+        if not trees:
+            return 1.0
+        key = (id(rows), id(trees), machine)
+        if key not in self._kept:
+            if len(self._kept) > 200:
+                self._kept.clear()
+            self._kept[key] = correction_factors(rows, machine, trees)
+        return self._kept[key]
 
 
 class Fit:

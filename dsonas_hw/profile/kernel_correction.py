@@ -174,12 +174,17 @@ def corrected_times_ms(
     rows: Array, machine: Machine, constants: Constants, corrections: Mapping[str, Trees]
 ) -> Array:
     """Analytic times of kernels, times the correction of their sort where there is one."""
-    times = kernel_times_ms(rows, machine, constants)
+    return kernel_times_ms(rows, machine, constants) * correction_factors(rows, machine, corrections)
+
+
+def correction_factors(rows: Array, machine: Machine, corrections: Mapping[str, Trees]) -> Array:
+    """The correction of every kernel, 1 where its sort has none; no constant but the clock moves it."""
+    factors = np.ones(len(rows))
     for sort, trees in corrections.items():
         chosen = rows[:, COLUMN["sort"]] == SORTS.index(sort)
         if chosen.any():
-            times[chosen] *= trees.factor(rows[chosen], machine)
-    return times
+            factors[chosen] = trees.factor(rows[chosen], machine)
+    return factors
 
 
 def _depth(tree: Sequence[Sequence[float]]) -> int:
