@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import profiles_option
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def command(
         parse_budgets(budget)
         config = config.model_copy(update={"budget": budget})
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    if task.target.caution:
+        say(task.target.caution)
     derived = derive(run, task, task.budgets)
     target = run
     if out is not None:
@@ -64,7 +66,7 @@ def command(
             "to a new run with --out"
         )
     with target.lock():
-        save_architecture(target, derived, task.budgets)
+        save_architecture(target, derived, task)
     if as_json:
         print_json(
             {

@@ -63,11 +63,9 @@ def command(
             print_json(result.to_json())
         else:
             _show(result.to_json())
-    error = getattr(model, "error_text", "")
-    if error and not as_json:
-        say(error)
+    if model.caution:
+        say(model.caution)
     if "estimated" in sources:
-        say(f"{device} was not measured: these are estimates")
         leave(EXIT_ESTIMATED)
 
 

@@ -53,6 +53,8 @@ def command(
 
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
     dataset = load_data(config, download=download)
+    if task.target.caution:
+        say(task.target.caution)
     run.create(config, resume=resuming)
     with run.lock():
         from dsonas_hw.stages import derive, save_architecture, search_path
@@ -63,7 +65,7 @@ def command(
         with progress_bar("search") as report:
             result = search_path(run, task, dataset, resume=resuming, progress=report)
         derived = derive(run, task, task.budgets)
-        save_architecture(run, derived, task.budgets)
+        save_architecture(run, derived, task)
     summary = {
         "run": str(run.path),
         "width": derived.architecture.width,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import config_from_options, configuration_options, next_run, profiles_option
 
 EXAMPLES = """\b
@@ -55,6 +55,8 @@ def command(
     config = config_from_options(**options)
     config = config.model_copy(update={"space": receiving_space(config.space, architecture.space)})
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    if task.target.caution:
+        say(task.target.caution)
     run = RunDirectory(out or next_run(config.data.dataset))
     derived = transfer(run, task, chosen)
     if as_json:

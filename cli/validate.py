@@ -81,7 +81,7 @@ def describe_validation(validation: Validation) -> None:
         answer = {True: "holds", False: "MISSED", None: "unknown"}[budget.holds]
         value = budget.measured if budget.measured is not None else budget.predicted
         counted = budget.name in ("flops", "mac", "params", "memory")
-        how = "counted" if counted else ("estimated" if budget.measured is None else "measured")
+        how = "counted" if counted else (validation.source if budget.measured is None else "measured")
         text = "?" if value is None else format_quantity(budget.name, value)
         share = "" if value is None else f" ({value / budget.limit:.1%})"
         click.echo(
@@ -94,7 +94,9 @@ def describe_validation(validation: Validation) -> None:
     where = f"{validation.device} ({validation.runtime or 'no runtime'}, {validation.precision}, "
     where += f"batch {validation.batch_size})"
     if not validation.is_measured:
-        click.echo(f"estimated, not validated: {validation.device} is not here")
+        click.echo(f"{validation.source}, not validated: {validation.device} is not here")
+        if validation.caution:
+            click.echo(validation.caution)
     elif validation.holds:
         click.echo(
             f"every budget holds, measured on {where}" if validation.budgets else f"measured on {where}"

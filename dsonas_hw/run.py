@@ -60,6 +60,8 @@ def run_all(
     task = prepare_task(config, space, profiles_directory=profiles_directory)
     run.create(config, resume=resume)
     say(f"run directory: {run.path}")
+    if task.target.caution:
+        say(task.target.caution)
     if not config.budget:
         say("no --budget: γ stays fixed, and the network that is left in the end is taken as it is")
     with run.lock():
@@ -67,7 +69,7 @@ def run_all(
             with bar("search") as report:
                 result = search_path(run, task, dataset, resume=resume, progress=report)
             say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s")
-            save_architecture(run, derive_measured(run, task, say=say), task.budgets)
+            save_architecture(run, derive_measured(run, task, say=say), task)
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
         from dsonas_hw.report.run_report import write_report
 
@@ -154,7 +156,7 @@ def _deploy_until_it_holds(
         worst = max((b.measured or 0.0) / b.limit for b in validation.budgets)
         shrink *= NARROWER / worst
         say(f"the trained network takes {worst:.1%} of its budget; trying a smaller one")
-        save_architecture(run, derive_measured(run, task, say=say, shrink=shrink), task.budgets)
+        save_architecture(run, derive_measured(run, task, say=say, shrink=shrink), task)
         resume = False
     return validation
 

@@ -105,17 +105,19 @@ def transfer(run: RunDirectory, task: Task, block: Block) -> Derived:
     run.create(task.config)
     with run.lock():
         run.log("path.jsonl", point.to_json())
-        save_architecture(run, derived, task.budgets)
+        save_architecture(run, derived, task)
     return derived
 
 
-def save_architecture(run: RunDirectory, derived: Derived, budgets: Sequence[Budget]) -> None:
-    """Write architecture.json: the architecture, its predicted costs, and the budgets it was derived for."""
+def save_architecture(run: RunDirectory, derived: Derived, task: Task) -> None:
+    """Write architecture.json: the architecture, its predicted costs and what predicted them, its budgets."""
     data: dict[str, Any] = derived.architecture.to_json()
     data["derived"] = {
-        "budgets": [str(budget) for budget in budgets],
-        "limits": {budget.name: budget.limit for budget in budgets},
+        "budgets": [str(budget) for budget in task.budgets],
+        "limits": {budget.name: budget.limit for budget in task.budgets},
         "predicted": derived.costs.to_dict(),
+        "source": task.target.source,
+        "caution": task.target.caution,
         "ratio_before_fit": derived.ratio_before_fit,
         "ratio": derived.ratio,
         "step": derived.point.step,

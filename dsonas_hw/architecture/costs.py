@@ -61,6 +61,11 @@ class TargetCosts:
         """Where its latencies come from; counted costs are exact whatever it says."""
         return self.latency_model.source if self.latency_model else "estimated"
 
+    @property
+    def caution(self) -> str:
+        """What to say about its latencies before anything else; empty if they were measured."""
+        return self.latency_model.caution if self.latency_model else ""
+
     def costs(self, architecture: Architecture) -> Costs:
         """Every known cost of a network at its width; latency None where the profile lacks a kernel of it.
 

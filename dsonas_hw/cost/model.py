@@ -37,6 +37,11 @@ class LatencyModel(Protocol):
     fuse: bool
     """Whether it wants the fused kernels (inference runtimes) or the unfused ones (eager frameworks)."""
 
+    @property
+    def caution(self) -> str:
+        """What a reader of its predictions must be told first, in one line; empty if it was measured here."""
+        ...
+
     def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
         """Latency of the network that these kernels make up, in the order they run.
 

@@ -64,6 +64,8 @@ class Validation:
     threads: int
     source: str
     """Of the latency: measured, or what stands in for it (calibrated, imported, estimated)."""
+    caution: str
+    """What to say of a latency that was not measured; empty if it was."""
     costs: Mapping[str, float | None]
     """Every cost of the exported file: flops, mac, params, memory_bytes, latency_ms, energy_mj."""
     latency: Mapping[str, Any] | None
@@ -148,6 +150,7 @@ def validate(
         batch_size=target.batch_size,
         threads=target.threads,
         source=source,
+        caution="" if measured else costs.caution,
         costs={**known, "latency_ms": known["latency_ms"] or predicted["latency_ms"]},
         latency=_latency_statistics(measured, attempts) if measured else None,
         energy=_energy_statistics(measured) if measured else None,

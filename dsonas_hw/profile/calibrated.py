@@ -54,6 +54,15 @@ class CalibratedLatency(EstimatedLatency):
         self.calibration = calibration
         self._factors = calibration.factors
 
+    @property
+    def caution(self) -> str:
+        """Says that the network itself was not measured, and how far off others were."""
+        found = self.calibration
+        return (
+            f"CALIBRATED, NOT MEASURED: latencies of {self.device} come from its datasheet and "
+            f"{found.num_networks} measured networks; each was off by {found.mape:.1%} (mean) when left out"
+        )
+
     def totals(self, kernels: Sequence[Kernel]) -> tuple[float, float, float]:
         """As the estimate's, with the constants that every network has."""
         gpu, host, squares = super().totals(kernels)

@@ -63,6 +63,19 @@ class EstimatedLatency:
         """Of everything that the estimate depends on, learned corrections aside."""
         self._cache: dict[Kernel, tuple[float, float]] = {}
 
+    @property
+    def expected_error(self) -> float:
+        """Half of the 90 % interval of a network whose time is spread over many kernels; 0.3 is 30 %."""
+        return math.expm1(_Z90 * math.sqrt(self._variance(1.0, 0.0)))
+
+    @property
+    def caution(self) -> str:
+        """Says that nothing was measured, and how far off a network may be."""
+        return (
+            f"ESTIMATED, NOT MEASURED: latencies of {self.device} come from its datasheet; a network's may "
+            f"be off by about ±{self.expected_error:.0%} (90 % interval)"
+        )
+
     def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
         """Latency of the network that these kernels make up.
 

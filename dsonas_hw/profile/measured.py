@@ -49,6 +49,14 @@ class MeasuredLatency:
             ) from error
         self._alone: dict[Kernel, float] = {}
 
+    @property
+    def caution(self) -> str:
+        """Empty, unless the table is somebody else's."""
+        if self.source == "measured":
+            return ""
+        what = f"latencies of {self.device} come from {self.table.path.name}"
+        return f"{self.source.upper()}, NOT MEASURED: {what}, a table that somebody else measured"
+
     def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
         """Latency of the network that these kernels make up, in the order they run.
 

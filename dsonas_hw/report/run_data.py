@@ -105,6 +105,8 @@ class Validation:
     runtime: str
     source: str
     """Of latency and energy: measured, or what stands in for it."""
+    caution: str
+    """What to say of a latency that was not measured."""
     costs: Mapping[str, float]
     """Quantity → cost of the exported file."""
     latency: LatencyStatistics | None
@@ -138,6 +140,10 @@ class Derivation:
     """λ steps of the point that it was taken from."""
     predicted: Mapping[str, float]
     """Quantity → cost at the fitted width."""
+    source: str
+    """What predicted latency and energy: measured (kernels), calibrated, imported or estimated."""
+    caution: str
+    """What to say of them if the device itself was not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +188,15 @@ class RunData:
             )
             for b in self.budgets
         )
+
+    def source_of(self, quantity: str) -> str:
+        """Where a cost comes from, in one word; a prediction from measured kernels is `predicted`."""
+        if self.validation is not None:
+            return self.validation.source_of(quantity)
+        if quantity not in TIMED_QUANTITIES:
+            return "counted"
+        source = self.derivation.source if self.derivation else ""
+        return "predicted" if source in ("", "measured") else source
 
     @property
     def test_accuracy(self) -> float | None:

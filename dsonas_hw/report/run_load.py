@@ -82,6 +82,8 @@ def _derivation(path: Path, notes: list[str]) -> Derivation | None:
             budgets=tuple(Budget(name=budget_name(k), limit=required(v)) for k, v in raw["limits"].items()),
             step=None if step is None else int(step),
             predicted=costs(raw["predicted"]),
+            source=text(raw.get("source") or ""),
+            caution=text(raw.get("caution") or ""),
         )
     except _DAMAGE as error:
         notes.append(f"How the architecture was derived cannot be read: {error}.")
@@ -128,6 +130,7 @@ def _validation(path: Path, architecture: Architecture | None, notes: list[str])
             device=text(data.get("device") or ""),
             runtime=text(data.get("runtime") or ""),
             source=text(data.get("source") or "estimated"),
+            caution=text(data.get("caution") or ""),
             costs=costs(data.get("costs") or {}),
             latency=_latency(data.get("latency")),
             warnings=tuple(text(warning) for warning in warnings) if isinstance(warnings, list) else (),

@@ -47,7 +47,7 @@ def budget_table(data: RunData) -> Table | None:
         ),
         rows=tuple(
             (b.name, b.quantity, b.limit, b.predicted, b.measured, b.relative_error, b.holds,
-             data.validation.source if data.validation else "predicted")
+             data.source_of(b.quantity))
             for b in data.budget_results
         ),
     )  # fmt: skip

@@ -7,7 +7,7 @@ from html import escape
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.report.numbers import COST_LABELS, NONE, cost_text, percent
 from dsonas_hw.report.page import facts, notes, paragraph, warning
-from dsonas_hw.report.run_data import TIMED_QUANTITIES, BudgetResult, RunData, Validation
+from dsonas_hw.report.run_data import BudgetResult, RunData, Validation
 
 _SHOWN_COSTS = ("latency_ms", "energy_mj", "mac", "flops", "params")
 
@@ -26,6 +26,9 @@ def verdict(data: RunData) -> str:
     parts = [_headline(data)]
     if validation is not None and not validation.is_measured:
         parts.insert(0, _estimated(validation))
+    elif validation is None and data.derivation is not None and data.derivation.caution:
+        heading, _, text = data.derivation.caution.partition(": ")
+        parts.insert(0, warning(heading, text + "."))
     parts.append(facts(_facts(data)))
     if data.budget_results:
         parts.append(_budget_table(data))
@@ -62,8 +65,15 @@ def _estimated(validation: Validation) -> str:
     return warning(
         "ESTIMATED, NOT VALIDATED",
         f"Not everything was measured on {validation.device or 'the device'}: what is marked below is "
-        f"{_stand_in(validation)}. Run dsonas-hw validate on a machine that has the device.",
+        f"{_stand_in(validation)}. {_sentence(validation.caution)}Run dsonas-hw validate on a machine that "
+        "has the device.",
     )
+
+
+def _sentence(caution: str) -> str:
+    """What a caution says behind its heading."""
+    text = caution.partition(": ")[2]
+    return f"{text[:1].upper()}{text[1:]}. " if text else ""
 
 
 def _stand_in(validation: Validation) -> str:
@@ -85,20 +95,13 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
         budget = answered.get(quantity)
         value = budget.value if budget else counted.get(quantity)
         if value is not None:
-            label = f"{COST_LABELS[quantity]}, {_source(quantity, data.validation)}"
+            label = f"{COST_LABELS[quantity]}, {data.source_of(quantity)}"
             items.append((label, cost_text(quantity, value)))
     return items
 
 
-def _source(quantity: str, validation: Validation | None) -> str:
-    """Where a cost comes from, in one word."""
-    if validation is not None:
-        return validation.source_of(quantity)
-    return "predicted" if quantity in TIMED_QUANTITIES else "counted"
-
-
 def _budget_table(data: RunData) -> str:
-    rows = "".join(_budget_row(budget, data.validation) for budget in data.budget_results)
+    rows = "".join(_budget_row(budget, data.source_of(budget.quantity)) for budget in data.budget_results)
     return (
         '<div class="scroll"><table><caption>Budgets. The bar is the cost, the hollow mark its prediction, '
         'the line the limit.</caption><thead><tr><th scope="col">Budget</th>'
@@ -108,11 +111,10 @@ def _budget_table(data: RunData) -> str:
     )
 
 
-def _budget_row(budget: BudgetResult, validation: Validation | None) -> str:
+def _budget_row(budget: BudgetResult, source: str) -> str:
     quantity = budget.quantity
     holds = {True: "yes", False: "no", None: NONE}[budget.holds]
     miss = ' class="miss"' if budget.holds is False else ""
-    source = _source(quantity, validation)
     loud = "" if source in ("measured", "counted") else ' class="miss"'
     return (
         f'<tr><th scope="row">{escape(budget.name)}</th>'

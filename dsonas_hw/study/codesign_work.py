@@ -43,7 +43,7 @@ def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     search = RunDirectory(path.parent / job["needs"] / "run")
     derived = derive_measured(search, task, say=print)
     run, _ = open_run(path, config)
-    save_architecture(run, derived, task.budgets)
+    save_architecture(run, derived, task)
     complete = complete_architecture(task.space, width=derived.architecture.width)
     return {
         "network": architecture_hash(derived.architecture),

@@ -96,7 +96,7 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
             width = read_json(path.parent / job["needs"] / RESULT)["width"] if job["needs"] else None
             points = _random_points(task, seed=job["seed"], index=job["index"], width=width)
         derived = derive_architecture(points, task.budgets, task.target)
-        save_architecture(run, derived, task.budgets)
+        save_architecture(run, derived, task)
         measured_ms = _measure(config, derived) if job["measure"] else None
         dataset = load_data(config)
         trained = retrain(

@@ -35,6 +35,7 @@ class KernelTimes:
 
     device, runtime, precision = "toy", "toy", "fp32"
     source: Source = "measured"
+    caution = ""
 
     def __init__(self, *, batch_size: int = 1, fuse: bool = True) -> None:
         self.batch_size = batch_size

@@ -31,6 +31,7 @@ class Predicts:
     """A latency model that always says the same."""
 
     device, runtime, precision, batch_size, source, fuse = "h100", "tensorrt", "fp32", 1, "estimated", True
+    caution = "ESTIMATED, NOT MEASURED: latencies of h100 may be off by ±34%"
 
     def __init__(self, latency_ms: float) -> None:
         self.latency_ms = latency_ms
@@ -124,6 +125,7 @@ def test_latency_is_measured_and_the_prediction_kept_beside_it(check: Any) -> No
     (verdict,) = validation.budgets
     assert (verdict.predicted, verdict.measured, verdict.holds) == (1.2, 1.5, True)
     assert (validation.source, validation.runtime) == ("measured", "ort-cpu")
+    assert validation.caution == ""  # the device has answered: the prediction's no longer matters
     assert validation.latency["num_measurements"] == 1
     assert validation.latency["samples_ms"] == [1.5] * 9
 
@@ -156,6 +158,8 @@ def test_an_absent_device_is_estimated_and_says_so(check: Any) -> None:
     assert validation.budgets[0].measured is None
     assert validation.latency is None
     assert validation.costs["latency_ms"] == 1.2
+    assert validation.caution == Predicts.caution
+    assert validation.to_json()["caution"] == Predicts.caution
     assert not check("latency=1ms", target=target, model=Predicts(1.2)).holds
     assert not check("latency=1ms", target=target).holds  # nothing is known
 

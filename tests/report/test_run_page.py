@@ -103,6 +103,34 @@ def test_estimates_are_loud(full_run: RunDirectory) -> None:
     assert any(a.get("class") == "warning" for _, a in page.found)
 
 
+def test_the_expected_error_of_an_estimate_is_told(full_run: RunDirectory) -> None:
+    validation = read_json(full_run.validation_path)
+    caution = "ESTIMATED, NOT MEASURED: latencies of 1080ti may be off by ±34%"
+    try:
+        write_json(full_run.validation_path, validation | {"caution": caution})
+        words = Elements(html_of(full_run)).words
+    finally:
+        write_json(full_run.validation_path, validation)
+    assert "is estimated. Latencies of 1080ti may be off by ±34%. Run dsonas-hw validate" in words
+
+
+def test_a_prediction_from_an_estimate_says_so_before_any_validation(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", stages=(1,), until="derive")
+    assert "ESTIMATED" not in Elements(html_of(run)).words
+    stored = read_json(run.architecture_path)
+    caution = "ESTIMATED, NOT MEASURED: latencies of 1080ti may be off by ±34%"
+    stored["derived"] |= {"source": "estimated", "caution": caution}
+    stored["derived"]["predicted"]["latency_ms"] = 1.5
+    stored["derived"]["limits"]["latency"] = 2.0
+    write_json(run.architecture_path, stored)
+    page = Elements(html_of(run))
+    assert any(a.get("class") == "warning" for _, a in page.found)
+    assert "ESTIMATED, NOT MEASURED" in page.words
+    assert "off by ±34%." in page.words
+    assert "latency, estimated" in page.words
+    assert [b.source for b in [load_run_data(run).derivation] if b] == ["estimated"]
+
+
 def test_a_missed_budget_is_named(tmp_path: Path) -> None:
     words = Elements(html_of(make_run(tmp_path / "run", stages=(1,), holds=False))).words
     assert "The mac budget is missed" in words
