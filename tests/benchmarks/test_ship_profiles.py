@@ -1,0 +1,57 @@
+"""The shipped profiles are what the estimate says today, and say that they are estimates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.ship_profiles import DEVICES, PROFILES, shipped_tables
+from dsonas_hw.profile.open import find_table, open_latency_model, shipped_profiles
+from dsonas_hw.profile.table import load_table, table_path
+
+STALE = "the shipped profiles are stale; write them again with: python -m benchmarks.ship_profiles"
+
+
+def test_the_shipped_profiles_are_not_stale() -> None:
+    wanted = {}
+    for header, rows in shipped_tables():
+        path = table_path(
+            PROFILES, header.device, runtime=header.runtime, precision=header.precision, batch_size=1
+        )
+        wanted[path] = rows
+        assert path.is_file(), STALE
+        found = load_table(path)
+        assert found.header == header, STALE
+        assert list(found.kernels) == [row.kernel.key for row in rows], STALE
+        for row in rows:
+            # Four digits are stored; a logarithm may round otherwise on another processor.
+            stored = found.kernels[row.kernel.key].latency_ms
+            assert stored == pytest.approx(row.latency_ms, rel=1e-3), STALE
+    assert set(PROFILES.glob("*/*")) == set(wanted), STALE
+
+
+def test_every_row_is_marked_and_the_files_are_small() -> None:
+    tables = sorted(PROFILES.glob("*/*.jsonl"))
+    assert len(tables) == len(DEVICES)
+    for path in tables:
+        table = load_table(path)
+        assert table.header.source == "estimated"
+        assert {row.source for row in table.kernels.values()} == {"estimated"}
+        assert "ESTIMATED, NOT MEASURED" in str(table.header.settings["caution"])
+    assert sum(path.stat().st_size for path in tables) < 2_000_000
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_device_with_a_shipped_profile_is_ready_to_search_for(device: str, tmp_path: Path) -> None:
+    model = open_latency_model(device, profiles_directory=tmp_path)
+    path = find_table(
+        device, runtime=model.runtime, precision="fp32", batch_size=1, threads=1, profiles_directory=tmp_path
+    )
+    assert path is not None
+    assert path.is_relative_to(shipped_profiles())
+    table = load_table(path)
+    assert model.source == table.header.source == "estimated"
+    assert model.caution == table.header.settings["caution"]
+    for row in list(table.kernels.values())[::20]:
+        assert model.kernel_latency_ms(row.kernel) == pytest.approx(row.latency_ms, rel=1e-3)
