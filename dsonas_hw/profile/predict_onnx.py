@@ -54,12 +54,17 @@ def predict_onnx(path: Path, model: LatencyModel) -> NetworkPrediction:
 
     Raises:
         ModelFileError: the file is not a network that can be read.
-        ProfileError: more than half of its kernels are unknown to the device's table.
+        ProfileError: more than half of its operations are unknown, or of its kernels to the device's table.
     """
     from dsonas_hw.kernel.from_onnx import schedule_from_onnx
 
     schedule, unknown = schedule_from_onnx(path, batch_size=model.batch_size, fuse=model.fuse)
     kernels = [step.kernel for step in schedule.kernels]
+    if len(unknown) > len(kernels):
+        raise ProfileError(
+            f"{len(unknown)} operations of {path} are unknown, e.g. {unknown[0]}; the latency of the "
+            f"{len(kernels)} that are known would not be the network's"
+        )
     counted = kernels if model.fuse else [s.kernel for s in _fused(path, model.batch_size).kernels]
     prediction, missing = _predict(model, schedule, str(path))
     return NetworkPrediction(
