@@ -45,6 +45,7 @@ class ArchitectureLatency:
         model = self.model
         if not isinstance(model, MeasuredLatency):
             return model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse))
+        num_kernels = 0
         cost = scaled = fixed = largest = 0.0
         shape: Shape = architecture.space.input_shape
         parts = self._parts
@@ -58,9 +59,11 @@ class ArchitectureLatency:
             cost += part.cost_ms
             scaled += part.scaled_ms
             fixed += part.fixed_ms
-            largest = max(largest, part.largest_mb)
+            num_kernels += part.num_kernels
+            if part.largest_mb > largest:
+                largest = part.largest_mb
             shape = _output_shape(segment)
-        return model.predict_part(Part(cost, scaled, fixed, largest))
+        return model.predict_part(Part(cost, scaled, fixed, num_kernels, largest))
 
     def _part(self, model: MeasuredLatency, segment: Segment, shape: Shape) -> Part:
         if isinstance(segment, BlockSegment):
@@ -85,14 +88,16 @@ def _output_shape(segment: Segment) -> Shape:
 
 
 def _add_up(parts: list[Part]) -> Part:
+    num_kernels = 0
     cost = scaled = fixed = largest = 0.0
     for part in parts:
         cost += part.cost_ms
         scaled += part.scaled_ms
         fixed += part.fixed_ms
+        num_kernels += part.num_kernels
         if part.largest_mb > largest:
             largest = part.largest_mb
-    return Part(cost, scaled, fixed, largest)
+    return Part(cost, scaled, fixed, num_kernels, largest)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from dsonas_hw.profile.probe import Probe
 
 MAX_PROBE_BLOCKS = 2
-"""Blocks of a stage in the networks that kernels are timed in: the same kernels at a fraction of the time."""
+"""Blocks of a stage in the shallow ones of the networks that a profile is fitted on."""
+SHALLOW_EVERY = 3
 
 
 def schedule_of(architecture: Architecture, *, batch_size: int = 1, fuse: bool = True) -> Schedule:
@@ -102,9 +104,9 @@ def probe_networks(
 ) -> Iterator[Probe]:
     """Random networks of a space.
 
-    For fitting they have one or two blocks a stage (deeper ones repeat the same kernels), one in four up to
-    the space's depth. Held-out ones have that depth, any likely deployment width (interpolated ones too) and
-    another seed.
+    For fitting, one in three has one or two blocks a stage and any width of the grid: kernels of every size
+    at a fraction of the time. The others, like all held-out ones, are what the space deploys: its own depth,
+    and a likely width. Held-out ones come from another seed and have interpolated widths too.
 
     resolutions: heights (= widths) of input images; the space's own by default.
     fuse: False gives the kernels that an eager framework runs.
@@ -113,21 +115,23 @@ def probe_networks(
 
     kind = "check" if held_out else "fit"
     grid = tuple(widths) if widths else probe_widths(space)
-    if held_out and not widths:
-        grid = deployment_widths(space)
+    likely = deployment_widths(space)
+    deployed = tuple(width for width in grid if width <= likely[-1]) or grid
+    # Every width in turn, so that a short profile covers the grid.
+    in_turn, deployed_in_turn = cycle(grid), cycle(deployed)
     for index in range(num_networks):
         rng = random.Random(f"{kind}-{seed}-{index}")
         drawn = replace(space, share=rng.random() < 0.5)
-        if not held_out:
-            deepest = max(space.stages) if index % 4 == 3 else MAX_PROBE_BLOCKS
-            drawn = replace(
-                drawn, stages=tuple(min(count, rng.randint(1, deepest)) for count in space.stages)
-            )
+        if held_out:
+            width = rng.choice(grid if widths else likely)
+        elif index % SHALLOW_EVERY == 0:
+            stages = tuple(min(count, rng.randint(1, MAX_PROBE_BLOCKS)) for count in space.stages)
+            drawn, width = replace(drawn, stages=stages), next(in_turn)
+        else:
+            width = next(deployed_in_turn)
         if resolutions:
             side = rng.choice(list(resolutions))
             drawn = replace(drawn, input_shape=(space.input_shape[0], side, side))
-        # Every width in turn, so that a short profile covers the grid.
-        width = grid[index % len(grid)] if not held_out else rng.choice(grid)
         architecture = random_architecture(drawn, rng, width=width)
         yield Probe(
             name=f"{kind}-{space_id(space)}-{seed}-{index}",

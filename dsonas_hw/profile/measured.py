@@ -41,7 +41,7 @@ class MeasuredLatency:
                 f"go on with: {profile_command(header)}"
             )
         try:
-            self._costs = NetworkCosts(table.correction.values, table.kernels.values())
+            self._costs = NetworkCosts(table.correction, table.kernels.values())
         except KeyError as error:
             raise ProfileError(
                 f"the correction in {table.path} lacks {error}; it was made by another version of dsonas-hw: "

@@ -127,14 +127,20 @@ class NetworkRow:
         }
 
 
+Anchor = tuple[float, float, float, float]
+"""A network's place (`network_costs.Part.place`) and its weight."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CorrectionRow:
     """Numbers fitted on whole networks that turn kernel latencies into a network's. The last row counts."""
 
     values: Mapping[str, float]
+    anchors: tuple[Anchor, ...] = ()
+    """Networks timed, and what each adds to the residual of those near it."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"row": "correction", "values": dict(self.values)}
+        return {"row": "correction", "values": dict(self.values), "anchors": [list(a) for a in self.anchors]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +253,10 @@ def row_from_json(values: Any) -> Row:
             )
         case "correction":
             numbers = _mapping(values, "values")
-            return CorrectionRow(values={_short(name, "values"): _number(numbers, name) for name in numbers})
+            return CorrectionRow(
+                values={_short(name, "values"): _number(numbers, name) for name in numbers},
+                anchors=_anchors(values),
+            )
         case "check":
             baselines = _mapping(values, "baselines")
             raw = values.get("raw_error") is not None
@@ -388,6 +397,20 @@ def _mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     if not isinstance(value, dict) or len(value) > MAX_ITEMS:
         raise RowError(f"{name} is not a small JSON object")
     return value
+
+
+def _anchors(values: Mapping[str, Any]) -> tuple[Anchor, ...]:
+    found = values.get("anchors", [])
+    if not isinstance(found, list) or len(found) > MAX_ITEMS:
+        raise RowError("anchors is not a short list")
+    anchors = []
+    for entry in found:
+        if not isinstance(entry, list) or len(entry) != 4:
+            raise RowError("an anchor is not four numbers")
+        numbers = dict(zip(("cost", "kernels", "largest", "weight"), entry, strict=True))
+        cost, kernels, largest, weight = (_number(numbers, name) for name in numbers)
+        anchors.append((cost, kernels, largest, weight))
+    return tuple(anchors)
 
 
 def _scalars(values: Mapping[str, Any], name: str) -> dict[str, Scalar]:

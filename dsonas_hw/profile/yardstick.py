@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-CHANNELS, SIDE, NUM_BRANCHES = 48, 28, 6
+CHANNELS, SIDE, NUM_BRANCHES = 48, 32, 8
 
 
 def build_yardstick(batch_size: int = 1) -> bytes:
-    """The yardstick as ONNX: about half a millisecond on one core of a server CPU."""
+    """The yardstick as ONNX: under a millisecond on one core of a server CPU, on 5 MB of tensors."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
