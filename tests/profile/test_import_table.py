@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.import_table import import_table
 from dsonas_hw.profile.open import open_table
@@ -53,6 +55,11 @@ def test_rows_become_an_imported_profile(tmp_path: Path, packed: bool) -> None:
     assert found.latency_ms == pytest.approx(0.241, rel=0.1)
     assert found.latency_ms_low < found.latency_ms < found.latency_ms_high
     assert found.source == "imported"
+    fused = replace(kernel, epilogue=("relu",))  # operators are timed bare: a fused activation is free
+    step = ScheduledKernel(kernel=fused, reads=("x",), writes="y")
+    schedule = Schedule(kernels=(step,), inputs={"x": shape}, outputs=frozenset({"y"}))
+    assert model.predict_schedule(schedule) == found
+    assert "IMPORTED, NOT MEASURED" in model.caution
     with pytest.raises(ProfileError, match="exists"):
         _import(source, tmp_path / "profiles")
 
