@@ -20,6 +20,8 @@ from dsonas_hw.run_directory import RunDirectory
 
 WELL_FILLED = 0.95
 """A fitted network should use at least this share of its budget."""
+UNUSED_WEIGHT = 20.0
+"""What 1 % of the budget less than that counts against a point, as percent that its cost is off the budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +127,7 @@ def derive_architecture(
         if fit is None:
             continue
         before = budget_ratio(point.architecture, limits, target)
-        badness = abs(math.log(before)) + 4.0 * max(0.0, WELL_FILLED - fit.ratio)
+        badness = abs(math.log(before)) + UNUSED_WEIGHT * max(0.0, WELL_FILLED - fit.ratio)
         key = (badness, -(point.accuracy or 0.0))
         if best is None or key < best[0]:
             derived = Derived(

@@ -11,7 +11,7 @@ import pytest
 
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture, identity_architecture
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.architecture.fit import budget_ratio
+from dsonas_hw.architecture.fit import budget_ratio, fit_width
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.config import build_config, load_preset
@@ -129,6 +129,26 @@ def test_of_equally_near_points_the_more_accurate_is_taken() -> None:
     twins = [point(architecture, step, accuracy) for step, accuracy in enumerate([None, 0.4, 0.9, 0.2])]
     limit = Budget(name="mac", limit=twins[0].costs.mac)
     assert derive_architecture(twins, [limit], TARGET).point.step == 2
+
+
+def test_a_point_that_leaves_much_unused_is_passed_over_for_one_a_little_farther_off() -> None:
+    points = falling_path()
+
+    def used(point: PathPoint, limit: float) -> float:
+        fit = fit_width(point.architecture, [Budget(name="mac", limit=limit)], TARGET)
+        return fit.ratio if fit else 0.0
+
+    # A limit just below a point's cost: its next narrower width leaves more than 5 % unused, while another
+    # point within 10 % uses them.
+    limit, wasteful = next(
+        (0.995 * p.costs.mac, p)
+        for p in points
+        if used(p, 0.995 * p.costs.mac) < 0.94
+        and any(0.95 <= used(q, 0.995 * p.costs.mac) and q.costs.mac < 1.09 * p.costs.mac for q in points)
+    )
+    derived = derive_architecture(points, [Budget(name="mac", limit=limit)], TARGET)
+    assert derived.point != wasteful
+    assert derived.ratio >= 0.95
 
 
 def test_shrinking_leaves_room() -> None:
