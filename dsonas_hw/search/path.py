@@ -21,7 +21,7 @@ from dsonas_hw.run_directory import RunDirectory
 WELL_FILLED = 0.95
 """A fitted network should use at least this share of its budget."""
 UNUSED_WEIGHT = 20.0
-"""What 1 % of the budget less than that counts against a point, as percent that its cost is off the budget."""
+"""1 % of the budget less than that counts against a point as so many % that its cost is off the budget."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -132,23 +132,23 @@ def test_of_equally_near_points_the_more_accurate_is_taken() -> None:
 
 
 def test_a_point_that_leaves_much_unused_is_passed_over_for_one_a_little_farther_off() -> None:
-    points = falling_path()
+    points = [point(random_architecture(SPACE, random.Random(seed), width=40)) for seed in range(60)]
 
-    def used(point: PathPoint, limit: float) -> float:
-        fit = fit_width(point.architecture, [Budget(name="mac", limit=limit)], TARGET)
+    def used(p: PathPoint, limit: float) -> float:
+        fit = fit_width(p.architecture, [Budget(name="mac", limit=limit)], TARGET)
         return fit.ratio if fit else 0.0
 
-    # A limit just below a point's cost: its next narrower width leaves more than 5 % unused, while another
-    # point within 10 % uses them.
-    limit, wasteful = next(
-        (0.995 * p.costs.mac, p)
+    # `near` is 1 % above the limit and leaves over 6 % unused at the next narrower width; `farther` is 3 to 9 %
+    # above it and leaves less than 5 %.
+    limit, near, farther = next(
+        (p.costs.mac / 1.01, p, q)
         for p in points
-        if used(p, 0.995 * p.costs.mac) < 0.94
-        and any(0.95 <= used(q, 0.995 * p.costs.mac) and q.costs.mac < 1.09 * p.costs.mac for q in points)
+        if used(p, p.costs.mac / 1.01) < 0.94
+        for q in points
+        if 1.03 < q.costs.mac / (p.costs.mac / 1.01) < 1.09 and used(q, p.costs.mac / 1.01) >= 0.95
     )
-    derived = derive_architecture(points, [Budget(name="mac", limit=limit)], TARGET)
-    assert derived.point != wasteful
-    assert derived.ratio >= 0.95
+    derived = derive_architecture([near, farther], [Budget(name="mac", limit=limit)], TARGET)
+    assert derived.point is farther
 
 
 def test_shrinking_leaves_room() -> None:
