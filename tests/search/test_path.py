@@ -138,8 +138,8 @@ def test_a_point_that_leaves_much_unused_is_passed_over_for_one_a_little_farther
         fit = fit_width(p.architecture, [Budget(name="mac", limit=limit)], TARGET)
         return fit.ratio if fit else 0.0
 
-    # `near` is 1 % above the limit and leaves over 6 % unused at the next narrower width; `farther` is 3 to 9 %
-    # above it and leaves less than 5 %.
+    # `near` is 1 % above the limit and leaves over 6 % unused at the next narrower width; `farther` is 3 to
+    # 9 % above it and leaves less than 5 %.
     limit, near, farther = next(
         (p.costs.mac / 1.01, p, q)
         for p in points
