@@ -2,10 +2,10 @@
 
     python -m benchmarks.ship_profiles
 
-One table a device: what the estimate says of every kernel of the complete networks of the paper's two presets,
-at the width of the search, fp32, batch 1, in the runtime that `--device` stands for. Every row is marked `estimated`. Run it
-after anything that the estimate depends on has changed: its constants, its formulas, a device file, a preset;
-tests/benchmarks/test_ship_profiles.py fails until then.
+One table a device: what the estimate says of every kernel of the complete networks of the paper's two
+presets, at the width of the search, fp32, batch 1, in the runtime that `--device` stands for. Every row is
+marked `estimated`. Run it after anything that the estimate depends on has changed: its constants, its
+formulas, a device file, a preset; tests/benchmarks/test_ship_profiles.py fails until then.
 """
 
 from __future__ import annotations
