@@ -79,7 +79,7 @@ def estimate_gpu(
     path = path_of(conditions, profiles_directory)
     save_table(path, header, rows)
     return GpuProfile(
-        path=path, source="estimated", expected_error=_half_interval(model, probes), num_kernels=len(rows)
+        path=path, source="estimated", expected_error=model.expected_error, num_kernels=len(rows)
     )
 
 
@@ -250,15 +250,6 @@ def _kernel_rows(model: LatencyModel, probes: Iterable[Probe], source: Source) -
         )
         for kernel in kernels
     ]
-
-
-def _half_interval(model: LatencyModel, probes: Sequence[Probe]) -> float:
-    """Typical half width of the 90 % interval of a network."""
-    widths = []
-    for probe in probes:
-        prediction = model.predict([step.kernel for step in probe.schedule.kernels])
-        widths.append(prediction.latency_ms_high / prediction.latency_ms - 1)
-    return sorted(widths)[len(widths) // 2]
 
 
 def _counts(probe: Probe) -> dict[str, int]:
