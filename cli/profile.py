@@ -20,6 +20,7 @@ Examples:
   dsonas-hw profile --device local --preset digits
   dsonas-hw profile --device local --preset cifar10 --width 24 --width 36 --resolution 32
   dsonas-hw profile --device local --check 40 --preset cifar10
+  dsonas-hw profile --device local --model mobilenet_v2.onnx
   dsonas-hw profile --device 1080ti
 """
 PRESETS = ("digits", "fashion-mnist", "cifar10")
@@ -40,6 +41,14 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
     "presets",
     multiple=True,
     help=f"Search spaces to measure networks of; may be repeated.  [default: {', '.join(PRESETS)}]",
+)
+@click.option(
+    "--model",
+    "models",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Add the kernels of this ONNX network to the table of local; may be repeated.",
 )
 @click.option(
     "--width",
@@ -88,6 +97,7 @@ def command(
     device: str,
     mode: str,
     presets: tuple[str, ...],
+    models: tuple[Path, ...],
     num_checked: int | None,
     profiles_directory: Path | None,
     as_json: bool,
@@ -110,9 +120,14 @@ def command(
     conditions = MeasuringConditions(
         device=name, runtime=wanted, precision=precision, batch_size=batch_size, threads=threads
     )
+    if models and (name != "local" or mode == "estimate" or num_checked is not None):
+        raise click.UsageError("--model is measured, on local; it goes with neither --check nor an estimate")
     if name == "local" and mode != "estimate":
+        presets = presets or (() if models else PRESETS)
         try:
-            results = _profile_local(presets or PRESETS, conditions, num_checked, profiles_directory, options)
+            results = _profile_local(presets, conditions, num_checked, profiles_directory, options)
+            if models:
+                results.append((None, _profile_models(models, conditions, profiles_directory)))
         except KeyboardInterrupt:
             say("interrupted; the same command goes on where it stopped")
             leave(EXIT_INTERRUPTED)
@@ -187,6 +202,19 @@ def _profile_local(
             )
         results.append((done.check, path))
     return results
+
+
+def _profile_models(models: tuple[Path, ...], conditions: Any, profiles_directory: Path | None) -> Path:
+    """Measure networks of files."""
+    from dsonas_hw.architecture.profiling import path_of
+    from dsonas_hw.profile.model_probes import model_probe
+    from dsonas_hw.profile.profiler import local_header, profile_networks
+
+    probes = [model_probe(path, batch_size=conditions.batch_size) for path in models]
+    path = path_of(conditions, profiles_directory)
+    with progress_bar("profile models") as report:
+        profile_networks(path, local_header(conditions), probes, progress=report)
+    return path
 
 
 def show_check(row: CheckRow) -> None:

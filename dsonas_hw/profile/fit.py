@@ -63,7 +63,9 @@ def fit_correction(
         ProfileError: too few networks were timed.
     """
     if len(networks) < MIN_NETWORKS:
-        raise ProfileError(f"{len(networks)} networks were timed; a fit needs at least {MIN_NETWORKS}")
+        raise ProfileError(
+            f"{len(networks)} networks were timed; a fit needs {MIN_NETWORKS}: profile a preset too"
+        )
     coefficients = fit_coefficients(rows)
     costs = KernelCosts(coefficients, rows)
     matrix = np.array([_design(costs, network) for network in networks])
@@ -125,7 +127,8 @@ def _solve_groups(matrix: Array, measured: Array) -> Array:
 
 
 def _solve_residual(places: Array, logs: Array) -> Array:
-    """Weights of a Gaussian process through the residuals."""
+    """Weights of a Gaussian process through the residuals; what no neighbours could share is not believed."""
+    logs = np.clip(logs, -3 * RESIDUAL_SPREAD, 3 * RESIDUAL_SPREAD)
     covariance = RESIDUAL_SPREAD**2 * similarity(places, places)
     weights = np.linalg.solve(covariance + RESIDUAL_NOISE**2 * np.eye(len(places)), logs)
     return np.asarray(RESIDUAL_SPREAD**2 * weights)

@@ -70,13 +70,10 @@ class LatencyMeasurement:
     def latency_at(self, yardstick_ms: float) -> float:
         """The latency at the speed at which the yardstick takes this long.
 
-        The middle of the rounds, against the middle of the yardstick's; without one it is `latency_ms`.
+        The middle of the rounds' ratios; without a yardstick it is `latency_ms`.
         """
-        seen = [turn for turn in self.turns if turn.yardstick_ms]
-        if not seen:
-            return self.latency_ms
-        unit_ms = median(turn.yardstick_ms or 0.0 for turn in seen)
-        return median(turn.low_ms for turn in seen) / unit_ms * yardstick_ms
+        ratios = [turn.low_ms / turn.yardstick_ms for turn in self.turns if turn.yardstick_ms]
+        return median(ratios) * yardstick_ms if ratios else self.latency_ms
 
     @property
     def quiet_samples_ms(self) -> tuple[float, ...]:
