@@ -100,6 +100,13 @@ def _add_up(parts: list[Part]) -> Part:
     return Part(cost, scaled, fixed, num_kernels, largest)
 
 
+Numbers = tuple[float, float, float, int, float]
+
+
+def _numbers(part: Part) -> Numbers:
+    return part.cost_ms, part.scaled_ms, part.fixed_ms, part.num_kernels, part.largest_mb
+
+
 @dataclass(frozen=True, slots=True)
 class _Atom:
     """An operation of a block, given its input in the layout it wants."""
@@ -139,6 +146,10 @@ class _BlockBuilder:
             [Kernel(op="copy", function=FROM_BLOCKED, inputs=(blocked,), output=shape)]
         )
         self._atoms = [self._atom(operation) for operation in segment.operations]
+        self._atom_numbers = [
+            (None if atom.pool is None else _numbers(atom.pool), _numbers(atom.rest)) for atom in self._atoms
+        ]
+        self._sum_numbers: dict[int, Numbers] = {}
         self._sums: dict[tuple[int, bool], Part] = {}
         self._outputs: dict[int, Part] = {}
         self._merge_wants_blocked = channels >= model.block_size
@@ -147,73 +158,91 @@ class _BlockBuilder:
     def part(self, block: Block) -> Part:
         """The kernels of a block, its layout changes included."""
         if self._aligned:
-            return _add_up(self._aligned_parts(block))
+            return self._aligned_part(block)
         parts: list[Part] = []
+        add = parts.append
         blocked = {0: True}
         copied: set[int] = set()
-        number_of_operations = len(self._atoms)
+        atoms, sums = self._atoms, self._sums
+        num_atoms = len(atoms)
         seen_sums: dict[tuple[int, ...], int] = {}
         seen_pools: set[tuple[int, int]] = set()
 
         def want(buffer: int, in_blocks: bool) -> None:
             if blocked[buffer] != in_blocks and buffer not in copied:
                 copied.add(buffer)
-                parts.append(self._to_blocked if in_blocks else self._from_blocked)
+                add(self._to_blocked if in_blocks else self._from_blocked)
 
-        for node in block.nodes:
-            sources = block.inputs[node - 1]
+        for number, sources in enumerate(block.inputs):
+            if not sources:
+                continue
             source = sources[0]
             if len(sources) > 1:
                 found = seen_sums.get(sources)
                 if found is None:
                     found = seen_sums[sources] = -1 - len(seen_sums)
-                    all_blocked = all(blocked[s] for s in sources)
+                    all_blocked = True
+                    for buffer in sources:
+                        if not blocked[buffer]:
+                            all_blocked = False
+                            break
                     if not all_blocked:
                         for buffer in sources:
-                            want(buffer, False)
-                    parts.append(self._sum(len(sources), all_blocked))
+                            if blocked[buffer]:
+                                want(buffer, False)
+                    add(sums.get((len(sources), all_blocked)) or self._sum(len(sources), all_blocked))
                     blocked[found] = all_blocked
                 source = found
-            index = (node - 1) % number_of_operations
-            atom = self._atoms[index]
+            index = number % num_atoms
+            atom = atoms[index]
             if atom.pool is None:
-                want(source, atom.wants_blocked)
+                if blocked[source] != atom.wants_blocked:
+                    want(source, atom.wants_blocked)
             elif (index, source) not in seen_pools:
                 seen_pools.add((index, source))
                 want(source, atom.wants_blocked)
-                parts.append(atom.pool)
-            parts.append(atom.rest)
-            blocked[node] = atom.is_blocked
+                add(atom.pool)
+            add(atom.rest)
+            blocked[number + 1] = atom.is_blocked
         if self._shortcut is not None:
             want(0, self._merge_wants_blocked)
-            parts.append(self._shortcut)
+            add(self._shortcut)
         if block.output:
             self._finish(block.output, want, blocked, parts)
         return _add_up(parts)
 
-    def _aligned_parts(self, block: Block) -> list[Part]:
-        """The same where channels fill their blocks: then every buffer is in blocks, and stays there."""
-        parts: list[Part] = [] if self._shortcut is None else [self._shortcut]
-        atoms, sums = self._atoms, self._sums
+    def _aligned_part(self, block: Block) -> Part:
+        """The same where channels fill their blocks: then every buffer is in blocks, and stays there.
+
+        Searches ask for thousands of these a second, hence the plain tuples.
+        """
+        atoms, sums = self._atom_numbers, self._sum_numbers
         num_atoms = len(atoms)
-        seen: set[object] = set()
+        found = [] if self._shortcut is None else [_numbers(self._shortcut)]
+        add = found.append
+        seen: set[tuple[int, ...]] = set()
+        pooled: set[tuple[int, tuple[int, ...]]] = set()
         for number, sources in enumerate(block.inputs):
             if not sources:
                 continue
-            if len(sources) > 1 and sources not in seen:
+            count = len(sources)
+            if count > 1 and sources not in seen:
                 seen.add(sources)
-                parts.append(sums.get((len(sources), True)) or self._sum(len(sources), True))
+                if count not in sums:
+                    sums[count] = _numbers(self._sum(count, True))
+                add(sums[count])
             index = number % num_atoms
-            atom = atoms[index]
-            if atom.pool is not None:
-                pooled = (index, sources)
-                if pooled not in seen:
-                    seen.add(pooled)
-                    parts.append(atom.pool)
-            parts.append(atom.rest)
+            pool, rest = atoms[index]
+            if pool is not None and (index, sources) not in pooled:
+                pooled.add((index, sources))
+                add(pool)
+            add(rest)
         if block.output:
-            parts.append(self._output(len(block.output)))
-        return parts
+            add(_numbers(self._output(len(block.output))))
+        if not found:
+            return Part()
+        costs, scaled, fixed, counts, largest = zip(*found, strict=True)
+        return Part(sum(costs), sum(scaled), sum(fixed), sum(counts), max(largest))
 
     def _finish(
         self, branches: tuple[int, ...], want: object, blocked: dict[int, bool], parts: list[Part]

@@ -44,6 +44,9 @@ class Operation:
     """For drawings, e.g. "sep 3×3"."""
     layers: tuple[Layer, ...]
 
+    def __hash__(self) -> int:
+        return hash(self.name)  # as operations are told apart; searches hash them by the thousand
+
 
 OPERATIONS: dict[str, Operation] = {}
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 import pytest
 
+from dsonas_hw.architecture.latency import ArchitectureLatency
 from dsonas_hw.architecture.probes import schedule_of
 from dsonas_hw.architecture.profiling import profile_space
 from dsonas_hw.architecture.sample import random_architecture
@@ -15,7 +17,7 @@ from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.table import load_table
 from dsonas_hw.space.space import SearchSpace
 
-SPACE = SearchSpace(levels=2, stages=(1, 1), channels=8, input_shape=(1, 8, 8))
+SPACE = SearchSpace(levels=3, stages=(1, 1), channels=8, input_shape=(1, 8, 8))
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +43,17 @@ def test_every_kernel_of_the_profiled_space_is_known(model: MeasuredLatency) -> 
     for width in (4, 8, 16):
         schedule = schedule_of(random_architecture(SPACE, rng, width=width))
         assert [kernel.key for kernel in model.deploy(schedule) if not model.knows(kernel)] == []
+
+
+@pytest.mark.parametrize("share", [True, False])
+@pytest.mark.parametrize("width", [4, 8, 12, 16])
+def test_the_quick_way_through_parts_agrees_with_the_whole_network(
+    width: int, share: bool, model: MeasuredLatency
+) -> None:
+    """Searches add up blocks; `predict` reads a network kernel by kernel."""
+    rng = random.Random(f"{width} {share}")
+    quick = ArchitectureLatency(model)
+    for _ in range(12):
+        architecture = random_architecture(replace(SPACE, share=share), rng, width=width)
+        whole = model.predict_schedule(schedule_of(architecture))
+        assert quick.predict(architecture).latency_ms == pytest.approx(whole.latency_ms, rel=1e-9)
