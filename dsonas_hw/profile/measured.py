@@ -112,7 +112,7 @@ class MeasuredLatency:
             raise ProfileError(
                 f"{len(missing)} kernels were never measured on {self.device} with {self.runtime}: "
                 f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}. "
-                f"a profile holds kernels of the presets' networks: {profile_command(self.table.header)}"
+                f"measure those of a network with: {profile_command(self.table.header)} --model FILE.onnx"
             ) from None
 
     def knows(self, kernel: Kernel) -> bool:

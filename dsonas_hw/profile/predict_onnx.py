@@ -101,6 +101,6 @@ def _predict(model: LatencyModel, schedule: Schedule, name: str) -> tuple[Latenc
         raise ProfileError(
             f"{len(deployed) - len(known)} of {len(deployed)} kernels of {name} were never measured on "
             f"{model.device} with {model.runtime}, e.g. {missing[0]}; "
-            f"a profile holds kernels of the presets' networks: {profile_command(model.table.header)}"
+            f"measure them with: {profile_command(model.table.header)} --model {name}"
         )
     return model.predict_part(model.part(known)), missing
