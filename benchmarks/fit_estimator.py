@@ -54,7 +54,7 @@ def read_eager(
     observations += read_help(directory, "fbnet", num_help)
     observations += read_help(directory, "ofa", num_help)
     observations += read_torchvision(directory)
-    return observations + list(read_timm(directory, num_timm))
+    return observations + (list(read_timm(directory, num_timm)) if num_timm else [])
 
 
 def fit_eager(
