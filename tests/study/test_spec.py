@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from dsonas_hw.cli.main import main
+from dsonas_hw.config import load_preset
 from dsonas_hw.errors import UserError
 from dsonas_hw.study.check import check_study
 from dsonas_hw.study.spec import MAX_JOBS, Study, StudyFile, expand, load_study, shipped_studies
@@ -87,7 +88,9 @@ def test_a_grid_is_every_combination() -> None:
     ]
     assert [job.config["search"]["epochs"] for job in searches] == [2, 4, 2, 4]
     assert {job.config["data"]["dataset"] for job in searches} == {"fashion-mnist"}
-    assert not any("lam_lr" in job.config["search"] for job in searches)  # nothing of the digits preset
+    own = load_preset("fashion-mnist")["search"]["batch_size"]
+    assert own != load_preset("digits")["search"]["batch_size"]
+    assert {job.config["search"]["batch_size"] for job in searches} == {own}  # nothing of the digits preset
 
 
 def test_changes_are_laid_over_the_base_and_under_the_variants(tmp_path: Path) -> None:
