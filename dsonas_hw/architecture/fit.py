@@ -16,10 +16,13 @@ from dsonas_hw.budget import Budget, format_quantity
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.space.space import SearchSpace
 
-COMPLETE_OVER_BUDGET = (5.0, 12.0)
-"""Cost of the complete network / limit within which a search has something to prune and something to keep."""
 IDEAL_COMPLETE_OVER_BUDGET = 8.0
-"""Of equal cost, wide networks of few edges were more accurate than narrow ones of many (docs/results.md)."""
+"""Cost of the complete network / limit at the width to steer for: of equal cost, wide networks of few edges
+were more accurate than narrow ones of many (docs/results.md)."""
+EDGES_LEFT = 20
+"""Edges with a λ that should be left to choose all the same; of fewer, the death of one is a jump in cost."""
+NEAR_IDEAL = (0.625, 1.5)
+"""Times the ideal: where the search's own width is kept."""
 MOST_FIXED_OVER_BUDGET = 0.7
 """Cost of the network without any operation / limit above which too little is left to choose."""
 LOOK_AHEAD = 4
@@ -87,9 +90,12 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
 
     The search's own width, unless the complete network is there so cheap that too little would be pruned, or
     so dear that hardly anything would be left: then the narrowest at which the budget is at most an eighth of
-    it. Narrower, where stem, reductions and head, which no search prunes, would use up the budget.
+    it, or a larger share in a space of few edges. Narrower, where stem, reductions and head, which no search
+    prunes, would use up the budget.
     """
-    low, high = COMPLETE_OVER_BUDGET
+    num_lambdas = space.num_lambda_sets * len(space.edges)
+    ideal = min(IDEAL_COMPLETE_OVER_BUDGET, max(2.0, num_lambdas / EDGES_LEFT))
+    low, high = (factor * ideal for factor in NEAR_IDEAL)
     complete = complete_architecture(space)
 
     def leaves_a_choice(width: int) -> bool:
@@ -103,7 +109,7 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
     widths, first, last = space.widths(), 0, len(space.widths()) - 1
     while first < last:
         middle = (first + last) // 2
-        if budget_ratio(complete.with_width(widths[middle]), budgets, target) < IDEAL_COMPLETE_OVER_BUDGET:
+        if budget_ratio(complete.with_width(widths[middle]), budgets, target) < ideal:
             first = middle + 1
         else:
             last = middle

@@ -223,3 +223,13 @@ def test_elsewhere_a_width_is_chosen_that_leaves_an_eighth(ratio: float) -> None
     assert ratios[width] > 1.0
     # The narrowest at which the budget is at most an eighth of the complete network.
     assert width == min((w for w in ratios if ratios[w] >= 8.0), default=32)
+
+
+def test_in_a_space_of_few_edges_more_of_them_are_kept() -> None:
+    # 2 levels: 4·(1 + 5) + 8 = 32 edges, shared: not 8 times the budget, but 2 (20 edges would be 1.6).
+    space = SearchSpace(levels=2, stages=(2,), channels=8, input_shape=(3, 8, 8))
+    mac = TARGET.cost(complete_architecture(space), "mac")
+    assert mac is not None
+    budgets = [Budget(name="mac", limit=mac)]
+    ratios = {w: budget_ratio(complete_architecture(space, width=w), budgets, TARGET) for w in space.widths()}
+    assert choose_width(space, budgets, TARGET) == min(w for w in ratios if ratios[w] >= 2.0)
