@@ -45,7 +45,7 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
 @click.option(
     "--model",
     "models",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
     help="Add the kernels of this ONNX network to the table of local; may be repeated.",
