@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dsonas_hw.errors import RunError, UserError
+
+_LEFTOVER = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")
+"""Names that `atomic_write` gives to files while it writes them."""
 
 
 @contextmanager
@@ -23,7 +27,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
@@ -41,6 +45,21 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         if temporary is not None:
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+def find_leftovers(folder: Path, name: str | None = None) -> list[Path]:
+    """Files that `atomic_write` began in a folder and a kill left there; only those of `name` if given."""
+    if not folder.is_dir():
+        return []
+    matches = [(_LEFTOVER.fullmatch(entry.name), entry) for entry in folder.iterdir()]
+    return [entry for match, entry in matches if match and name in (None, match[1])]
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what a killed process left half-written; call it under the lock of those who write there."""
+    for path in find_leftovers(folder, name):
+        with suppress(OSError):
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -8,6 +8,7 @@ model.onnx         validation.json                       report.html
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
@@ -22,12 +23,14 @@ from filelock import FileLock, Timeout
 
 from dsonas_hw.config import RunConfig, build_config, load_config_file
 from dsonas_hw.errors import RunError
-from dsonas_hw.files import append_json_line, atomic_write, write_text
+from dsonas_hw.files import append_json_line, atomic_write, find_leftovers, remove_leftovers, write_text
 
 Stage = Literal["search", "retrain"]
 LOGS = ("metrics.jsonl", "path.jsonl", "lambda.jsonl")
 _VERSIONED = ("dsonas-hw", "torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
 NUM_CHECKPOINTS_KEPT = 2
+
+_log = logging.getLogger(__name__)
 
 
 def versions() -> dict[str, str]:
@@ -44,7 +47,8 @@ def versions() -> dict[str, str]:
 class RunDirectory:
     """Paths, logs and checkpoints of one run; used by one process at a time (`lock`)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, patience_s: float = 0.0) -> None:
+        """patience_s: how long to wait for another process that works there before it is refused."""
         self.path = path
         self.config_path = path / "config.yaml"
         self.architecture_path = path / "architecture.json"
@@ -52,7 +56,7 @@ class RunDirectory:
         self.validation_path = path / "validation.json"
         self.report_path = path / "report.html"
         self.checkpoints = path / "checkpoints"
-        self._lock = FileLock(str(path / ".lock"))
+        self._lock = FileLock(str(path / ".lock"), timeout=patience_s)
 
     def log_path(self, name: str) -> Path:
         """metrics.jsonl, path.jsonl or lambda.jsonl."""
@@ -71,8 +75,9 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"cannot create the run directory {self.path}: {error.strerror}") from None
-        if not self.config_path.exists():
-            self._write_config(config)
+        with self.lock():
+            if not self.config_path.exists():
+                self._write_config(config)
 
     def check_usable(self, config: RunConfig, *, resume: bool = False) -> None:
         """What `create` would refuse, without writing anything.
@@ -84,7 +89,7 @@ class RunDirectory:
         if not _can_write(existing):
             raise RunError(f"the run directory {self.path} cannot be written; choose another with --out")
         if not self.config_path.exists():
-            if self.path.exists() and any(self.path.iterdir()) and not self._only_lock():
+            if self.path.exists() and self._holds_something():
                 raise RunError(f"{self.path} is not empty and is not a run; choose another with --out")
             return
         if not resume:
@@ -99,8 +104,10 @@ class RunDirectory:
                 "resume it with the same options, or choose another --out"
             )
 
-    def _only_lock(self) -> bool:
-        return {entry.name for entry in self.path.iterdir()} <= {".lock"}
+    def _holds_something(self) -> bool:
+        """Whether there is more than a kill leaves before the configuration is written."""
+        ours = {".lock", *(path.name for path in find_leftovers(self.path))}
+        return any(entry.name not in ours for entry in self.path.iterdir())
 
     def _write_config(self, config: RunConfig) -> None:
         import yaml
@@ -126,11 +133,17 @@ class RunDirectory:
     def lock(self) -> AbstractContextManager[object]:
         """Take the directory for this process; a context manager that gives it back.
 
+        What a killed process left half-written there is removed.
+
         Raises:
             RunError: another process has it.
         """
         try:
-            return self._lock.acquire(timeout=0)
+            taken = self._lock.acquire()
+            if self._lock.lock_counter == 1:
+                remove_leftovers(self.path)
+                remove_leftovers(self.checkpoints)
+            return taken
         except Timeout:
             raise RunError(
                 f"another process works in {self.path}; wait for it, or choose another --out"
@@ -181,6 +194,8 @@ class RunDirectory:
     def load_checkpoint(self, stage: Stage) -> tuple[dict[str, Any] | None, list[str]]:
         """The newest checkpoint that can be read (None: there is none yet), and a warning per damaged one.
 
+        The warnings are logged too: who resumes sees them whether or not there is a progress bar.
+
         Raises:
             RunError: there are checkpoints and none can be read.
         """
@@ -191,6 +206,7 @@ class RunDirectory:
                 return load_checkpoint_file(path), warnings
             except RunError as error:
                 warnings.append(f"{error}; falling back to the one before")
+                _log.warning("%s", warnings[-1])
         if paths:
             raise RunError(f"no checkpoint in {self.checkpoints} can be read; start again with another --out")
         return None, warnings
@@ -199,7 +215,7 @@ class RunDirectory:
 def _can_write(folder: Path) -> bool:
     """Whether something can be made in a folder; root's permissions say nothing about /proc."""
     try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".dsonas-"):
+        with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:
         return False

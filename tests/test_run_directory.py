@@ -81,10 +81,10 @@ def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> str:
+    def refuse(*_: object, **__: object) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(tempfile, "mkdtemp", refuse)  # chmod would not stop root
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # chmod would not stop root
     with pytest.raises(RunError, match="cannot be written; choose another with --out"):
         RunDirectory(tmp_path / "run").create(config_with())
 
@@ -129,6 +129,62 @@ def test_the_lock_keeps_other_processes_out(run: RunDirectory) -> None:
     holder.wait()
     with run.lock():  # a killed process leaves no lock behind
         pass
+
+
+def test_who_is_patient_waits_for_the_lock(run: RunDirectory) -> None:
+    entered = threading.Event()
+
+    def wait_for_it() -> None:
+        with RunDirectory(run.path, patience_s=60).lock():
+            entered.set()
+
+    waiting = threading.Thread(target=wait_for_it)
+    with run.lock():
+        waiting.start()
+        assert not entered.wait(0.3)
+    waiting.join()
+    assert entered.is_set()
+
+
+def leave_half_a_file(folder: Path, name: str) -> Path:
+    """What a process leaves that is killed while it writes."""
+    code = (
+        "import os, sys; from pathlib import Path; from dsonas_hw.files import atomic_write\n"
+        "with atomic_write(Path(sys.argv[1])) as file:\n"
+        "    file.write(b'half'); file.flush(); os.kill(os.getpid(), 9)"
+    )
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    subprocess.run([sys.executable, "-c", code, str(folder / name)], check=False)
+    (left,) = set(folder.iterdir()) - before
+    return left
+
+
+def test_what_a_kill_left_half_written_is_removed_under_the_lock(run: RunDirectory) -> None:
+    run.save_checkpoint("retrain", 1, {})
+    left = [
+        leave_half_a_file(run.checkpoints, "retrain-000002.pt"),
+        leave_half_a_file(run.path, "model.onnx"),
+    ]
+    notes = [run.path / ".notes.settings", run.path / "thesis.part", run.checkpoints / ".x.part"]
+    for note in notes:
+        note.write_text("of the user")
+    RunDirectory(run.path)
+    assert all(path.exists() for path in left)
+    with run.lock():
+        assert not any(path.exists() for path in left)
+        left = [leave_half_a_file(run.path, "weights.npz")]
+        with run.lock():  # ours, again: what is being written is not removed
+            assert left[0].exists()
+    assert all(note.exists() for note in notes)
+    assert [path.name for path in run.list_checkpoints("retrain")] == ["retrain-000001.pt"]
+
+
+def test_killed_while_its_configuration_was_written_a_run_starts_again(tmp_path: Path) -> None:
+    left = leave_half_a_file(tmp_path / "run", "config.yaml")
+    run = RunDirectory(tmp_path / "run")
+    run.create(config_with())
+    assert run.load_config() == config_with()
+    assert not left.exists()
 
 
 def test_the_lock_is_given_back_after_an_error(run: RunDirectory) -> None:

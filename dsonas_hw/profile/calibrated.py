@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ from typing import Any
 from dsonas_hw.cost.model import Source
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
-from dsonas_hw.errors import ProfileError
+from dsonas_hw.errors import ProfileError, RunError
+from dsonas_hw.files import write_text
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.calibrate import Calibration, group_of
 from dsonas_hw.profile.calibrate_fit import FACTORS, adjusted
@@ -96,19 +95,10 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
         ProfileError: it cannot be written; what was there before is untouched.
     """
     data = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(calibration)}
-    part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(data, file, indent=1, ensure_ascii=False, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise ProfileError(f"cannot write the calibration {path}: {error.strerror or error}") from error
+        write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    except RunError as error:
+        raise ProfileError(f"cannot write the calibration: {error}") from None
 
 
 def load_calibration(path: Path) -> Calibration:

@@ -21,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dsonas_hw.errors import ProfileError
+from dsonas_hw.errors import ProfileError, RunError
+from dsonas_hw.files import atomic_write, remove_leftovers
 from dsonas_hw.profile.rows import (
     CheckRow,
     CorrectionRow,
@@ -106,19 +107,12 @@ def save_table(path: Path, header: TableHeader, rows: Iterable[Row]) -> None:
     Raises:
         ProfileError: it cannot be written; what was there before is untouched.
     """
-    part = path.with_name(path.name + ".part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with atomic_write(path) as file:
             for row in (header, *rows):
                 file.write(_encode(row))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise ProfileError(f"cannot write the table {path}: {error.strerror or error}") from error
+    except RunError as error:
+        raise ProfileError(f"cannot write the table: {error}") from None
 
 
 class TableWriter:
@@ -205,6 +199,7 @@ class TableWriter:
                 f"another dsonas-hw is writing the table {self.path}; wait until it has finished"
             ) from error
         self._lock = lock
+        remove_leftovers(self.path.parent, self.path.name)
 
     def _open(self) -> None:
         if self.path.exists() and self.path.stat().st_size > 0:

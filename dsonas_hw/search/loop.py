@@ -421,9 +421,7 @@ class Search:
         self.run_directory.save_checkpoint("search", number, state)
 
     def _restore(self) -> None:
-        state, warnings = self.run_directory.load_checkpoint("search")
-        for warning in warnings:
-            self.progress(0, 1, f"warning: {warning}")
+        state, _ = self.run_directory.load_checkpoint("search")
         if state is None:
             self.run_directory.truncate_logs({})
             return

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dsonas_hw.architecture.architecture import Architecture
 
 MEASUREMENT = "measurement.json"
+PATIENCE_S = 120.0
+"""How long a job waits for the worker of a study that was killed, which writes its checkpoint and ends."""
 
 
 def pretrain(path: Path, job: dict[str, Any]) -> dict[str, Any]:
@@ -43,7 +45,8 @@ def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     search = RunDirectory(path.parent / job["needs"] / "run")
     derived = derive_measured(search, task, say=print)
     run, _ = open_run(path, config)
-    save_architecture(run, derived, task)
+    with run.lock():
+        save_architecture(run, derived, task)
     complete = complete_architecture(task.space, width=derived.architecture.width)
     return {
         "network": architecture_hash(derived.architecture),
@@ -78,8 +81,8 @@ def train(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     config = build_config(job["config"])
     run, begun = open_run(path, config)
     architecture = needed_architecture(path, job)
-    write_json(run.architecture_path, architecture.to_json())
     with run.lock():
+        write_json(run.architecture_path, architecture.to_json())
         trained = retrain(
             run, config, architecture, load_data(config), device=resolve_train_device(config.train_on),
             resume=begun,
@@ -121,9 +124,9 @@ def needed_architecture(path: Path, job: dict[str, Any]) -> Architecture:
 
 def open_run(path: Path, config: RunConfig) -> tuple[RunDirectory, bool]:
     """The job's run directory `path/run`, and whether it was begun before."""
-    run = RunDirectory(path / "run")
+    run = RunDirectory(path / "run", patience_s=PATIENCE_S)
     begun = run.config_path.exists()
-    run.create(config, resume=begun)
+    run.create(config, resume=True)
     return run, begun
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dsonas_hw.errors import RunError
-from dsonas_hw.files import read_json, write_json
+from dsonas_hw.files import read_json, remove_leftovers, write_json
 from dsonas_hw.study.engine import LOG, WORKER, Engine, LocalEngine, Worker
 from dsonas_hw.study.job import DESCRIPTION, RESULT
 from dsonas_hw.study.spec import Job
@@ -72,6 +72,8 @@ def run_jobs(
     """
     describe_jobs(study, jobs)
     with _only_process(study), _interrupted_by_sigterm():
+        for folder in (study, *(job_directory(study, job.name) for job in jobs)):
+            remove_leftovers(folder)
         return _Scheduler(
             study, jobs, num_workers, report or (lambda *_: None), engine or LocalEngine(), command
         ).run()

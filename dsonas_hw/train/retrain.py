@@ -68,7 +68,7 @@ def retrain(
         RunError: the checkpoint belongs to another architecture, dataset or recipe.
     """
     _check_fit(architecture, dataset)
-    state, warnings = run.load_checkpoint("retrain") if resume else (None, [])
+    state = run.load_checkpoint("retrain")[0] if resume else None
     if state is not None and epochs is None:
         epochs = _stored_epochs(state)
     recipe = with_epochs(config.retrain, epochs) if epochs else config.retrain
@@ -95,8 +95,6 @@ def retrain(
         save()
     else:
         _load(run, trainer, identity, state)
-    for warning in warnings:
-        report(f"warning: {warning}")
     with StopSignal() as stop:
         while trainer.epoch < recipe.epochs:
             try:
