@@ -8,8 +8,10 @@ killed with SIGKILL at a moment drawn over the time that the uninterrupted run t
 same options (and `--resume`), killed again, …; a run that ends before its kill is compared, and the next one
 starts from nothing. In the end the last one may finish and is compared too:
 
-    search    path, λ and architecture, bit by bit     retrain   weights, bit by bit, and every line of the log
-    study     its table and every result               profile   the networks timed, each once, and their kernels
+    search    path, λ, architecture and log, bit by bit
+    retrain   weights and log, bit by bit
+    study     its table and every result
+    profile   the networks timed, each once, and the kernels of each (times differ, of course)
 
 and nothing half-written may be left. `study` kills in turn the scheduler alone, all of its processes, and one
 worker. Each start is a fork of a process that has imported everything, so that the kills fall on the work and
@@ -47,7 +49,7 @@ HARMLESS = (".lock", ".jsonl.lock")
 """Ends of names of files that stay: locks are files, and are let go when their process ends."""
 
 
-# -- one start of a command ------------------------------------------------------------------------------------
+# -- one start of a command ------------------------------------------------------------------------------
 
 
 def fork_command(arguments: Sequence[str], log: Path) -> int:
@@ -157,7 +159,7 @@ def _kill_one(process: int) -> None:
         os.kill(process, signal.SIGKILL)
 
 
-# -- what is killed, and what must come out --------------------------------------------------------------------
+# -- what is killed, and what must come out --------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +286,7 @@ def half_written(folder: Path) -> list[str]:
     )
 
 
-# -- the test ----------------------------------------------------------------------------------------------
+# -- the test --------------------------------------------------------------------------------------------
 
 
 @dataclass(kw_only=True)
@@ -384,8 +386,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     started = time.monotonic()
     verdict = kill_test(options.command, folder, num_kills=options.kills, seed=options.seed, say=say)
-    say(f"{options.command}: {verdict.num_kills} kills, {verdict.num_compared} runs came to their end and were "
-        f"compared, {verdict.num_leftovers} half-written files on the way, {len(verdict.problems)} problems, "
+    say(f"{options.command}: {verdict.num_kills} kills, {verdict.num_compared} runs came to their end "
+        f"and were compared, {verdict.num_leftovers} half-written files on the way, {len(verdict.problems)} problems, "
         f"{time.monotonic() - started:.0f} s")  # fmt: skip
     for problem in verdict.problems:
         say(f"  {problem}")
