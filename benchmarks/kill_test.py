@@ -387,8 +387,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     verdict = kill_test(options.command, folder, num_kills=options.kills, seed=options.seed, say=say)
     say(f"{options.command}: {verdict.num_kills} kills, {verdict.num_compared} runs came to their end "
-        f"and were compared, {verdict.num_leftovers} half-written files on the way, {len(verdict.problems)} problems, "
-        f"{time.monotonic() - started:.0f} s")  # fmt: skip
+        f"and were compared, {verdict.num_leftovers} half-written files on the way, "
+        f"{len(verdict.problems)} problems, {time.monotonic() - started:.0f} s")  # fmt: skip
     for problem in verdict.problems:
         say(f"  {problem}")
     return 1 if verdict.problems else 0
