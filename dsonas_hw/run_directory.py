@@ -173,12 +173,21 @@ class RunDirectory:
     # -- checkpoints -----------------------------------------------------------------------------------------
 
     def save_checkpoint(self, stage: Stage, number: int, state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint (tensors and plain values only) and drop all but the last two of the stage."""
+        """Write a checkpoint (tensors and plain values only) and drop all but the last two of the stage.
+
+        Raises:
+            RunError: it cannot be written, or the disk is full; those before are as they were.
+        """
         import torch
 
         path = self.checkpoints / f"{stage}-{number:06d}.pt"
         with atomic_write(path) as file:
-            torch.save({**state, "log_sizes": self.log_sizes()}, file)
+            try:
+                torch.save({**state, "log_sizes": self.log_sizes()}, file)
+            except RuntimeError as error:  # torch's own end of file fails after, and hides, a failed write
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         for old in self.list_checkpoints(stage)[:-NUM_CHECKPOINTS_KEPT]:
             old.unlink(missing_ok=True)
         return path

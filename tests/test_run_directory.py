@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import resource
 import subprocess
 import sys
 import tempfile
@@ -288,6 +289,30 @@ def test_code_in_a_checkpoint_is_not_run(run: RunDirectory, tmp_path: Path) -> N
         with pytest.raises(RunError, match="cannot be read"):
             load_checkpoint_file(path)
     assert not marker.exists()
+
+
+def test_a_full_disk_keeps_the_checkpoint_before(run: RunDirectory) -> None:
+    run.save_checkpoint("search", 1, STATE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))  # writing more fails as on a full disk
+    try:
+        with pytest.raises(RunError, match=r"cannot write .*search-000002\.pt: .*; free space"):
+            run.save_checkpoint("search", 2, {"weights": torch.rand(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in run.checkpoints.iterdir()] == ["search-000001.pt"]
+    state, _ = run.load_checkpoint("search")
+    assert state is not None
+    assert same(state["weights"], STATE["weights"])
+
+
+def test_a_clock_that_jumps_back_does_not_change_which_checkpoint_is_newest(run: RunDirectory) -> None:
+    for number in (1, 2, 3):
+        os.utime(run.save_checkpoint("search", number, {"number": number}), (10_000 - number,) * 2)
+    state, _ = run.load_checkpoint("search")
+    assert state is not None
+    assert state["number"] == 3
+    assert [path.name for path in run.list_checkpoints("search")] == ["search-000002.pt", "search-000003.pt"]
 
 
 def test_other_files_are_no_checkpoints(run: RunDirectory) -> None:
