@@ -2,58 +2,59 @@
 
     python -m benchmarks.ship_profiles
 
-One table a device: what the estimate says of every kernel of the complete networks of the paper's two
-presets, at the width of the search, fp32, batch 1, in the runtime that `--device` stands for. Every row is
-marked `estimated`. Run it after anything that the estimate depends on has changed: its constants, its
-formulas, a device file, a preset; tests/benchmarks/test_ship_profiles.py fails until then.
+One table for every GPU of the catalogue: what the estimate says of every kernel of the complete networks of
+all presets, at the width of the search, fp32, batch 1, in the runtime that `--device` stands for. Every row
+is marked `estimated`. Takes seconds. Run it after anything that the estimate depends on has changed: its
+constants, its formulas, a device file, a preset; tests/benchmarks/test_ship_profiles.py fails until then.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.lower import lower
-from dsonas_hw.config import build_config, load_preset
-from dsonas_hw.device.spec import load_device
+from dsonas_hw.config import build_config, load_preset, preset_names
+from dsonas_hw.device.datasheet import Device
+from dsonas_hw.device.datasheet_file import read_device
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.estimate import load_estimate
 from dsonas_hw.profile.estimate_constants import load_constants
 from dsonas_hw.profile.open import resolve
-from dsonas_hw.profile.rows import KernelRow, TableHeader
+from dsonas_hw.profile.rows import ESTIMATE, KernelRow, TableHeader
 from dsonas_hw.profile.table import save_table, table_path
 from dsonas_hw.task import space_of_config
 
 PROFILES = Path(__file__).parent.parent / "profiles"
-
-DEVICES = (
-    "1080ti", "titan-xp", "2080ti", "titan-rtx", "v100", "t4", "a100", "rtx3090", "rtx4090", "rtx5090",
-    "h100", "jetson-orin",
-)  # fmt: skip
-"""One of each sort; tables of the whole catalogue would say nothing that `predict` does not."""
-
-PRESETS = ("cifar10", "imagenet")
+DEVICES = Path(__file__).parent.parent / "devices"
 
 PRECISION, BATCH_SIZE = "fp32", 1
 
 
-def preset_kernels(*, fuse: bool) -> list[Kernel]:
+def catalogue() -> list[Device]:
+    """All GPUs of the catalogue; a user's own device files are not among them."""
+    return [read_device(path) for path in sorted(DEVICES.glob("*.toml"))]
+
+
+@functools.cache
+def preset_kernels(*, fuse: bool) -> tuple[Kernel, ...]:
     """Kernels of the complete network of each of the presets, each once."""
     kernels: dict[Kernel, None] = {}
-    for name in PRESETS:
+    for name in preset_names():
         space = space_of_config(build_config(load_preset(name)))
         kernels.update(dict.fromkeys(lower(complete_architecture(space), batch_size=BATCH_SIZE, fuse=fuse)))
-    return list(kernels)
+    return tuple(kernels)
 
 
 def shipped_tables() -> Iterator[tuple[TableHeader, list[KernelRow]]]:
     """Header and rows of every table."""
+    presets = ", ".join(preset_names())
     date = str(load_constants().provenance["date"])
-    for name in DEVICES:
-        device = load_device(name)
-        _, runtime = resolve(name, None)
+    for device in catalogue():
+        _, runtime = resolve(device.name, None)
         model = load_estimate(device, runtime=runtime, precision=PRECISION, batch_size=BATCH_SIZE)
         header = TableHeader(
             device=device.name,
@@ -67,6 +68,7 @@ def shipped_tables() -> Iterator[tuple[TableHeader, list[KernelRow]]]:
                 "device_title": device.title,
                 "expected_error": round(model.expected_error, 3),
                 "caution": model.caution,
+                "presets": presets,
             },
         )
         rows = [
@@ -74,7 +76,7 @@ def shipped_tables() -> Iterator[tuple[TableHeader, list[KernelRow]]]:
                 kernel=kernel,
                 latency_ms=float(f"{model.kernel_latency_ms(kernel):.4g}"),
                 source="estimated",
-                statistic="share of a network",
+                statistic=ESTIMATE,
             )
             for kernel in preset_kernels(fuse=model.fuse)
         ]
@@ -82,17 +84,20 @@ def shipped_tables() -> Iterator[tuple[TableHeader, list[KernelRow]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", type=Path, default=PROFILES, help="directory of profiles to write to")
-    directory: Path = parser.parse_args().output
+    ).parse_args()
+    written = set()
     for header, rows in shipped_tables():
         path = table_path(
-            directory, header.device, runtime=header.runtime, precision=PRECISION, batch_size=BATCH_SIZE
+            PROFILES, header.device, runtime=header.runtime, precision=PRECISION, batch_size=BATCH_SIZE
         )
         save_table(path, header, rows)
+        written.add(path)
         print(f"{path}: {len(rows)} kernels, estimated")
+    for path in set(PROFILES.glob("*/*.jsonl")) - written:
+        path.unlink()
+        print(f"{path}: removed, no longer in the catalogue")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ gets a table whose every row says `estimated`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from dsonas_hw.profile.measurement import LatencyMeasurement, measure_latency
 from dsonas_hw.profile.open import user_profiles
 from dsonas_hw.profile.probe import Probe
 from dsonas_hw.profile.profiler import MeasuringConditions
-from dsonas_hw.profile.rows import CheckRow, KernelRow, NetworkRow, Row, TableHeader
+from dsonas_hw.profile.rows import ESTIMATE, CheckRow, KernelRow, NetworkRow, Row, Scalar, TableHeader
 from dsonas_hw.profile.runtimes import Session, open_session
 from dsonas_hw.profile.table import TableWriter, now_utc, save_table
 from dsonas_hw.space.space import SearchSpace
@@ -74,7 +74,12 @@ def estimate_gpu(
             space, num_networks=NUM_NETWORKS, batch_size=conditions.batch_size, fuse=model.fuse
         )
     ]
-    header = _header(conditions, device.fingerprint, "estimated", {"device_title": device.title})
+    facts: dict[str, Scalar] = {
+        "device_title": device.title,
+        "expected_error": round(model.expected_error, 3),
+        "caution": model.caution,
+    }
+    header = _header(conditions, device.fingerprint, "estimated", facts)
     rows = _kernel_rows(model, probes, "estimated")
     path = path_of(conditions, profiles_directory)
     save_table(path, header, rows)
@@ -246,7 +251,7 @@ def _kernel_rows(model: LatencyModel, probes: Iterable[Probe], source: Source) -
             kernel=kernel,
             latency_ms=max(model.kernel_latency_ms(kernel), 1e-9),
             source=source,
-            statistic="share of a network",
+            statistic=ESTIMATE,
         )
         for kernel in kernels
     ]
@@ -260,7 +265,7 @@ def _counts(probe: Probe) -> dict[str, int]:
 
 
 def _header(
-    conditions: MeasuringConditions, fingerprint: str, source: Source, settings: dict[str, str]
+    conditions: MeasuringConditions, fingerprint: str, source: Source, settings: Mapping[str, Scalar]
 ) -> TableHeader:
     from dsonas_hw import __version__
 
@@ -274,5 +279,5 @@ def _header(
         source=source,
         created=now_utc(),
         versions={"dsonas-hw": __version__},
-        settings={**settings},
+        settings=dict(settings),
     )

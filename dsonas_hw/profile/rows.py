@@ -20,6 +20,8 @@ MAX_TEXT = 2_000
 MAX_ITEMS = 20_000
 MAX_DIMENSION = 2**31
 SOURCES: tuple[str, ...] = get_args(Source)
+ESTIMATE = "share of a network"
+"""The statistic of every estimated row: what the model says a kernel adds to a network."""
 
 Scalar = str | int | float | bool | None
 
@@ -81,10 +83,10 @@ class KernelRow:
     energy_mj: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        values: dict[str, Any] = {
-            "row": "kernel",
-            "key": self.kernel.key,
-            **kernel_to_json(self.kernel),
+        kernel: dict[str, Any] = {"row": "kernel", "key": self.kernel.key, **kernel_to_json(self.kernel)}
+        if self.source == "estimated":  # nothing was timed: no statistics to keep
+            return kernel | {"latency_ms": self.latency_ms, "source": self.source}
+        return kernel | {
             "flops": self.kernel.flops,
             "mac": self.kernel.mac,
             "params": self.kernel.params,
@@ -95,7 +97,6 @@ class KernelRow:
             "energy_mj": self.energy_mj,
             "source": self.source,
         }
-        return values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,13 +281,18 @@ def _kernel_row(values: Mapping[str, Any]) -> KernelRow:
     kernel = _kernel(values)
     if values.get("key") != kernel.key:
         raise RowError(f"key {str(values.get('key'))[:120]!r} does not belong to the shapes beside it")
+    source = _source(values)
+    if source == "estimated":
+        return KernelRow(
+            kernel=kernel, latency_ms=_positive(values, "latency_ms"), source=source, statistic=ESTIMATE
+        )
     for name in ("flops", "mac", "params"):
         if values.get(name) != getattr(kernel, name):
             raise RowError(f"{name} {values.get(name)!r} does not follow from the shapes beside it")
     return KernelRow(
         kernel=kernel,
         latency_ms=_positive(values, "latency_ms"),
-        source=_source(values),
+        source=source,
         num_samples=_count(values, "num_samples", minimum=1),
         statistic=_text(values, "statistic"),
         latency_ms_std=_optional(values, "latency_ms_std", minimum=0.0),

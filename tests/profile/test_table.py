@@ -12,6 +12,7 @@ import pytest
 
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.rows import ESTIMATE
 from dsonas_hw.profile.table import (
     CheckRow,
     CorrectionRow,
@@ -78,6 +79,14 @@ def test_every_row_comes_back_as_it_was_written(path: Path) -> None:
     assert table.correction == correction
     assert table.checks == {"cifar": check}
     assert table.warnings == ()
+
+
+def test_an_estimated_row_holds_no_statistics_and_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    estimated = KernelRow(kernel=conv(8), latency_ms=0.02, source="estimated", statistic=ESTIMATE)
+    path = tmp_path / "table.jsonl"
+    save_table(path, replace(HEADER, source="estimated"), [estimated])
+    assert load_table(path).kernels == {conv(8).key: estimated}
+    assert not {"num_samples", "statistic", "energy_mj"} & set(json.loads(path.read_text().splitlines()[1]))
 
 
 def test_timings_of_one_kernel_are_averaged_by_their_samples(path: Path) -> None:
