@@ -76,8 +76,15 @@ class RunDirectory:
         except OSError as error:
             raise RunError(f"cannot create the run directory {self.path}: {error.strerror}") from None
         with self.lock():
-            if not self.config_path.exists():
+            self.check_usable(config, resume=resume)  # another process may have begun meanwhile
+            if not self.config_path.exists() or not (resume or self._has_begun()):
                 self._write_config(config)
+
+    def _has_begun(self) -> bool:
+        """Whether there is more than the configuration that a refused or at once interrupted run leaves."""
+        if self._holds_something(besides=self.config_path.name):
+            return True
+        return "versions" not in load_config_file(self.config_path)  # not written by us
 
     def check_usable(self, config: RunConfig, *, resume: bool = False) -> None:
         """What `create` would refuse, without writing anything.
@@ -93,6 +100,8 @@ class RunDirectory:
                 raise RunError(f"{self.path} is not empty and is not a run; choose another with --out")
             return
         if not resume:
+            if not self._has_begun():
+                return
             raise RunError(
                 f"{self.path} holds a run already; continue it with --resume or choose another --out"
             )
@@ -104,9 +113,9 @@ class RunDirectory:
                 "resume it with the same options, or choose another --out"
             )
 
-    def _holds_something(self) -> bool:
-        """Whether there is more than a kill leaves before the configuration is written."""
-        ours = {".lock", *(path.name for path in find_leftovers(self.path))}
+    def _holds_something(self, besides: str = "") -> bool:
+        """Whether there is more than a kill leaves before the configuration is written, and `besides`."""
+        ours = {".lock", besides, *(path.name for path in find_leftovers(self.path))}
         return any(entry.name not in ours for entry in self.path.iterdir())
 
     def _write_config(self, config: RunConfig) -> None:

@@ -44,9 +44,22 @@ def test_the_configuration_comes_back_with_versions_beside_it(run: RunDirectory)
 
 
 def test_a_run_is_not_started_over(run: RunDirectory) -> None:
+    run.log("metrics.jsonl", {"epoch": 1})
     with pytest.raises(RunError, match="holds a run already; continue it with --resume"):
         run.create(config_with())
     run.create(config_with(), resume=True)
+
+
+def test_what_a_refused_run_leaves_does_not_stand_in_the_way_of_the_next_try(run: RunDirectory) -> None:
+    run.create(config_with(seed=3))
+    assert run.load_config() == config_with(seed=3)
+
+
+def test_a_configuration_that_somebody_wrote_is_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("preset: digits\n")
+    with pytest.raises(RunError, match="holds a run already"):
+        RunDirectory(tmp_path).create(config_with())
+    assert (tmp_path / "config.yaml").read_text() == "preset: digits\n"
 
 
 def test_another_configuration_is_refused_naming_the_fields(run: RunDirectory) -> None:

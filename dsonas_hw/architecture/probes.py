@@ -111,6 +111,7 @@ def probe_networks(
     resolutions: heights (= widths) of input images; the space's own by default.
     fuse: False gives the kernels that an eager framework runs.
     """
+    from dsonas_hw.device.fingerprint import short_hash
     from dsonas_hw.profile.probe import Probe
 
     kind = "check" if held_out else "fit"
@@ -133,8 +134,9 @@ def probe_networks(
             side = rng.choice(list(resolutions))
             drawn = replace(drawn, input_shape=(space.input_shape[0], side, side))
         architecture = random_architecture(drawn, rng, width=width)
+        content = short_hash(architecture.to_json())[:8]
         yield Probe(
-            name=f"{kind}-{space_id(space)}-{seed}-{index}",
+            name=f"{kind}-{space_id(space)}-{seed}-{index}-{content}",
             build=lambda a=architecture, i=index: model_bytes(a, batch_size=batch_size, seed=i),  # type: ignore[misc]
             schedule=schedule_of(architecture, batch_size=batch_size, fuse=fuse),
         )
@@ -145,5 +147,11 @@ def space_id(space: SearchSpace) -> str:
     from dsonas_hw.device.fingerprint import short_hash
 
     return short_hash(
-        space.levels, space.operations, space.stages, space.channels, space.stem, space.input_shape
+        space.levels,
+        space.operations,
+        space.stages,
+        space.channels,
+        space.width_step,
+        space.stem,
+        space.input_shape,
     )[:8]

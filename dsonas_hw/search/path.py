@@ -21,7 +21,9 @@ from dsonas_hw.run_directory import RunDirectory
 WELL_FILLED = 0.95
 """A fitted network should use at least this share of its budget."""
 UNUSED_WEIGHT = 20.0
-"""1 % of the budget less than that counts against a point as so many % that its cost is off the budget."""
+"""1 % of the budget less than that counts against a point as so many % that its cost is off the budget …"""
+LARGEST_DETOUR = math.log(1.5)
+"""… up to this: what was searched at one width says little of a network of a quite different one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +129,8 @@ def derive_architecture(
         if fit is None:
             continue
         before = budget_ratio(point.architecture, limits, target)
-        badness = abs(math.log(before)) + UNUSED_WEIGHT * max(0.0, WELL_FILLED - fit.ratio)
+        unused = max(0.0, WELL_FILLED - fit.ratio)
+        badness = abs(math.log(before)) + min(UNUSED_WEIGHT * unused, LARGEST_DETOUR)
         key = (badness, -(point.accuracy or 0.0))
         if best is None or key < best[0]:
             derived = Derived(

@@ -132,7 +132,7 @@ def test_a_transferred_run_trains(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--preset", "digits", "--budget", "mac=12k"], "the network does not meet mac=12k"),
+        (["--preset", "digits", "--budget", "mac=6k"], "the network does not meet mac=6k"),
         (["--preset", "digits", "--budget", "mac=1k"], "below the smallest network"),
         ([], "--preset imagenet, or --dataset"),
         (["--preset", "imagnet"], "Did you mean imagenet"),

@@ -151,6 +151,25 @@ def test_a_point_that_leaves_much_unused_is_passed_over_for_one_a_little_farther
     assert derived.point is farther
 
 
+def test_a_network_of_a_quite_different_width_is_not_taken_to_fill_the_budget() -> None:
+    points = [point(random_architecture(SPACE, random.Random(seed), width=16)) for seed in range(60)]
+
+    def used(p: PathPoint, limit: float) -> float:
+        fit = fit_width(p.architecture, [Budget(name="mac", limit=limit)], TARGET)
+        return fit.ratio if fit else 0.0
+
+    # `near` is 1 % above the limit and leaves over 8 % unused; `dense` takes twice it and fills it, narrow.
+    limit, near, dense = next(
+        (p.costs.mac / 1.01, p, q)
+        for p in points
+        if 0.5 < used(p, p.costs.mac / 1.01) < 0.92
+        for q in points
+        if q.costs.mac > 2 * p.costs.mac and used(q, p.costs.mac / 1.01) >= 0.95
+    )
+    derived = derive_architecture([dense, near], [Budget(name="mac", limit=limit)], TARGET)
+    assert derived.point is near
+
+
 def test_shrinking_leaves_room() -> None:
     points, budgets = falling_path(), [Budget(name="mac", limit=falling_path()[5].costs.mac)]
     for shrink in (1.0, 0.8, 0.5):
