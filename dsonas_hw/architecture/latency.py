@@ -23,9 +23,10 @@ from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.network_costs import Part
 from dsonas_hw.profile.ort_layout import CHANNEL_ALIGNMENT, FROM_BLOCKED, TO_BLOCKED
 from dsonas_hw.space.operations import Operation
+from dsonas_hw.space.space import SearchSpace
 
 MAX_CACHED = 200_000
-"""Distinct segments kept; beyond, the cache starts again."""
+"""Distinct blocks kept; beyond, the cache starts again."""
 
 
 class ArchitectureLatency:
@@ -33,7 +34,8 @@ class ArchitectureLatency:
 
     def __init__(self, model: LatencyModel) -> None:
         self.model = model
-        self._parts: dict[tuple[Segment, Shape], Part] = {}
+        self._frames: dict[tuple[SearchSpace, int], _Frame] = {}
+        self._blocks: dict[tuple[object, ...], Numbers] = {}
         self._builders: dict[tuple[Shape, bool, tuple[str, ...]], _BlockBuilder | None] = {}
 
     def predict(self, architecture: Architecture) -> LatencyPrediction:
@@ -45,39 +47,46 @@ class ArchitectureLatency:
         model = self.model
         if not isinstance(model, MeasuredLatency):
             return model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse))
-        num_kernels = 0
-        cost = scaled = fixed = largest = 0.0
-        shape: Shape = architecture.space.input_shape
-        parts = self._parts
-        for _, segment in list_segments(architecture):
-            key = (segment, shape)
-            part = parts.get(key)
-            if part is None:
-                if len(parts) >= MAX_CACHED:
-                    parts.clear()
-                part = parts[key] = self._part(model, segment, shape)
-            cost += part.cost_ms
-            scaled += part.scaled_ms
-            fixed += part.fixed_ms
-            num_kernels += part.num_kernels
-            if part.largest_mb > largest:
-                largest = part.largest_mb
-            shape = _output_shape(segment)
-        return model.predict_part(Part(cost, scaled, fixed, num_kernels, largest))
+        space, known = architecture.space, self._blocks
+        frame = self._frames.get((space, architecture.width))
+        if frame is None:
+            frame = self._frames[space, architecture.width] = self._frame(model, architecture)
+        found = [frame.numbers]
+        for block, shape, shortcut in zip(architecture.blocks, frame.shapes, frame.shortcuts, strict=True):
+            key = (block.inputs, block.output, shape, shortcut, space.operations)  # tuples are hashed fast
+            numbers = known.get(key)
+            if numbers is None:
+                if len(known) >= MAX_CACHED:
+                    known.clear()
+                segment = BlockSegment(block, space.operation_list, shape, shortcut)
+                numbers = known[key] = self._block(model, segment, space.operations)
+            found.append(numbers)
+        return model.predict_part(Part(*_add_up(found)))
 
-    def _part(self, model: MeasuredLatency, segment: Segment, shape: Shape) -> Part:
-        if isinstance(segment, BlockSegment):
-            if segment.block.is_identity and not segment.shortcut:
-                return Part()
-            names = tuple([operation.name for operation in segment.operations])
-            key = (segment.shape, segment.shortcut, names)
-            builder = self._builders.get(key)
-            if builder is None and key not in self._builders:
-                builder = self._builders[key] = _builder(model, segment)
-            if builder is not None:
-                return builder.part(segment.block)
+    def _frame(self, model: MeasuredLatency, architecture: Architecture) -> _Frame:
+        shape: Shape = architecture.space.input_shape
+        found, shapes, shortcuts = [], [], []
+        for _, segment in list_segments(architecture):
+            if isinstance(segment, BlockSegment):
+                shapes.append(segment.shape)
+                shortcuts.append(segment.shortcut)
+            else:
+                found.append(self._lowered(model, segment, shape))
+            shape = _output_shape(segment)
+        return _Frame(_add_up(found), tuple(shapes), tuple(shortcuts))
+
+    def _block(self, model: MeasuredLatency, segment: BlockSegment, operations: tuple[str, ...]) -> Numbers:
+        if segment.block.is_identity and not segment.shortcut:
+            return NOTHING
+        key = (segment.shape, segment.shortcut, operations)
+        if key not in self._builders:
+            self._builders[key] = _builder(model, segment)
+        builder = self._builders[key]
+        return builder.numbers(segment.block) if builder else self._lowered(model, segment, segment.shape)
+
+    def _lowered(self, model: MeasuredLatency, segment: Segment, shape: Shape) -> Numbers:
         schedule = segment_schedule(segment, shape, model.batch_size, model.fuse)
-        return model.part_of(schedule, is_first=shape[0] <= CHANNEL_ALIGNMENT - 1)
+        return _numbers(model.part_of(schedule, is_first=shape[0] <= CHANNEL_ALIGNMENT - 1))
 
 
 def _output_shape(segment: Segment) -> Shape:
@@ -87,33 +96,41 @@ def _output_shape(segment: Segment) -> Shape:
     return nodes[-1].output_shape if len(nodes[-1].output_shape) == 3 else nodes[0].output_shape
 
 
-def _add_up(parts: list[Part]) -> Part:
-    num_kernels = 0
-    cost = scaled = fixed = largest = 0.0
-    for part in parts:
-        cost += part.cost_ms
-        scaled += part.scaled_ms
-        fixed += part.fixed_ms
-        num_kernels += part.num_kernels
-        if part.largest_mb > largest:
-            largest = part.largest_mb
-    return Part(cost, scaled, fixed, num_kernels, largest)
-
-
+Buffer = int | tuple[int, ...]
 Numbers = tuple[float, float, float, int, float]
+"""The fields of a `Part`; as plain tuples they add up faster, and searches ask for thousands a second."""
+NOTHING: Numbers = (0.0, 0.0, 0.0, 0, 0.0)
 
 
 def _numbers(part: Part) -> Numbers:
     return part.cost_ms, part.scaled_ms, part.fixed_ms, part.num_kernels, part.largest_mb
 
 
+def _add_up(found: list[Numbers]) -> Numbers:
+    if not found:
+        return NOTHING
+    costs, scaled, fixed, counts, largest = zip(*found, strict=True)
+    return sum(costs), sum(scaled), sum(fixed), sum(counts), max(largest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What the networks of a space and width have in common."""
+
+    numbers: Numbers
+    """Of stem, reductions and head."""
+    shapes: tuple[Shape, ...]
+    """What each block reads and writes."""
+    shortcuts: tuple[bool, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class _Atom:
     """An operation of a block, given its input in the layout it wants."""
 
-    pool: Part | None
+    pool: Numbers | None
     """Its pool, which runs once for all operations that pool the same input."""
-    rest: Part
+    rest: Numbers
     wants_blocked: bool
     is_blocked: bool
     """Whether its output is in blocks."""
@@ -139,148 +156,119 @@ class _BlockBuilder:
         padded = -(-channels // model.block_size) * model.block_size
         self._aligned = padded == channels
         shape, blocked = (self._batch, *segment.shape), (self._batch, padded, height, width)
-        self._to_blocked = model.part(
-            [Kernel(op="copy", function=TO_BLOCKED, inputs=(shape,), output=blocked)]
-        )
-        self._from_blocked = model.part(
-            [Kernel(op="copy", function=FROM_BLOCKED, inputs=(blocked,), output=shape)]
-        )
+        to_blocked = Kernel(op="copy", function=TO_BLOCKED, inputs=(shape,), output=blocked)
+        from_blocked = Kernel(op="copy", function=FROM_BLOCKED, inputs=(blocked,), output=shape)
+        self._to_blocked = _numbers(model.part([to_blocked]))
+        self._from_blocked = _numbers(model.part([from_blocked]))
         self._atoms = [self._atom(operation) for operation in segment.operations]
-        self._atom_numbers = [
-            (None if atom.pool is None else _numbers(atom.pool), _numbers(atom.rest)) for atom in self._atoms
-        ]
-        self._sum_numbers: dict[int, Numbers] = {}
-        self._sums: dict[tuple[int, bool], Part] = {}
-        self._outputs: dict[int, Part] = {}
+        self._sums: dict[tuple[int, bool], Numbers] = {}
+        self._blocked_sums: dict[int, Numbers] = {}
+        self._outputs: dict[int, Numbers] = {}
         self._merge_wants_blocked = channels >= model.block_size
-        self._shortcut = self._conv_part(channels) if segment.shortcut else None
+        self._shortcut = _numbers(self._conv_part(channels)) if segment.shortcut else None
 
-    def part(self, block: Block) -> Part:
+    def numbers(self, block: Block) -> Numbers:
         """The kernels of a block, its layout changes included."""
         if self._aligned:
-            return self._aligned_part(block)
-        parts: list[Part] = []
-        add = parts.append
-        blocked = {0: True}
-        copied: set[int] = set()
-        atoms, sums = self._atoms, self._sums
-        num_atoms = len(atoms)
-        seen_sums: dict[tuple[int, ...], int] = {}
-        seen_pools: set[tuple[int, int]] = set()
+            return self._aligned_numbers(block)
+        found: list[Numbers] = []
+        add = found.append
+        num_atoms = len(self._atoms)
+        # A buffer is the block's input (0), an operation's output (1, 2, …) or the sum of several of them.
+        blocked: dict[Buffer, bool] = {0: True}
+        copied: set[Buffer] = set()
+        pooled: set[tuple[int, Buffer]] = set()
 
-        def want(buffer: int, in_blocks: bool) -> None:
-            if blocked[buffer] != in_blocks and buffer not in copied:
-                copied.add(buffer)
-                add(self._to_blocked if in_blocks else self._from_blocked)
+        def copy(buffer: Buffer) -> None:
+            copied.add(buffer)
+            add(self._from_blocked if blocked[buffer] else self._to_blocked)
 
         for number, sources in enumerate(block.inputs):
             if not sources:
                 continue
-            source = sources[0]
+            source: Buffer = sources[0]
             if len(sources) > 1:
-                found = seen_sums.get(sources)
-                if found is None:
-                    found = seen_sums[sources] = -1 - len(seen_sums)
-                    all_blocked = True
-                    for buffer in sources:
-                        if not blocked[buffer]:
-                            all_blocked = False
-                            break
-                    if not all_blocked:
+                source = sources
+                if source not in blocked:
+                    in_blocks = blocked[source] = all([blocked[buffer] for buffer in sources])
+                    if not in_blocks:
                         for buffer in sources:
-                            if blocked[buffer]:
-                                want(buffer, False)
-                    add(sums.get((len(sources), all_blocked)) or self._sum(len(sources), all_blocked))
-                    blocked[found] = all_blocked
-                source = found
+                            if blocked[buffer] and buffer not in copied:
+                                copy(buffer)
+                    add(self._sum_numbers(len(sources), in_blocks))
             index = number % num_atoms
-            atom = atoms[index]
-            if atom.pool is None:
-                if blocked[source] != atom.wants_blocked:
-                    want(source, atom.wants_blocked)
-            elif (index, source) not in seen_pools:
-                seen_pools.add((index, source))
-                want(source, atom.wants_blocked)
-                add(atom.pool)
+            atom = self._atoms[index]
+            if atom.pool is None or (index, source) not in pooled:
+                if blocked[source] != atom.wants_blocked and source not in copied:
+                    copy(source)
+                if atom.pool is not None:
+                    pooled.add((index, source))
+                    add(atom.pool)
             add(atom.rest)
             blocked[number + 1] = atom.is_blocked
         if self._shortcut is not None:
-            want(0, self._merge_wants_blocked)
+            if not self._merge_wants_blocked and 0 not in copied:
+                copy(0)
             add(self._shortcut)
         if block.output:
-            self._finish(block.output, want, blocked, parts)
-        return _add_up(parts)
+            merge_wants_blocked = self._merge_wants_blocked and len(block.output) == 1
+            for branch in block.output:
+                if blocked[branch] != merge_wants_blocked and branch not in copied:
+                    copy(branch)
+            add(self._output_numbers(len(block.output)))
+        return _add_up(found)
 
-    def _aligned_part(self, block: Block) -> Part:
-        """The same where channels fill their blocks: then every buffer is in blocks, and stays there.
-
-        Searches ask for thousands of these a second, hence the plain tuples.
-        """
-        atoms, sums = self._atom_numbers, self._sum_numbers
-        num_atoms = len(atoms)
-        found = [] if self._shortcut is None else [_numbers(self._shortcut)]
-        add = found.append
-        seen: set[tuple[int, ...]] = set()
-        pooled: set[tuple[int, tuple[int, ...]]] = set()
-        for number, sources in enumerate(block.inputs):
-            if not sources:
-                continue
-            count = len(sources)
-            if count > 1 and sources not in seen:
-                seen.add(sources)
-                if count not in sums:
-                    sums[count] = _numbers(self._sum(count, True))
-                add(sums[count])
-            index = number % num_atoms
-            pool, rest = atoms[index]
-            if pool is not None and (index, sources) not in pooled:
-                pooled.add((index, sources))
-                add(pool)
-            add(rest)
+    def _aligned_numbers(self, block: Block) -> Numbers:
+        """The same where channels fill their blocks: then every buffer is in blocks, and stays there."""
+        num_atoms = len(self._atoms)
+        counts = [len(reads) for reads in set(block.inputs) if len(reads) > 1]
+        try:
+            found = [self._blocked_sums[count] for count in counts]
+        except KeyError:
+            self._blocked_sums.update({count: self._sum_numbers(count, True) for count in counts})
+            found = [self._blocked_sums[count] for count in counts]
+        for index, atom in enumerate(self._atoms):
+            reading = [reads for reads in block.inputs[index::num_atoms] if reads]
+            found += [atom.rest] * len(reading)
+            if atom.pool is not None:
+                found += [atom.pool] * len(set(reading))
+        if self._shortcut is not None:
+            found.append(self._shortcut)
         if block.output:
-            add(_numbers(self._output(len(block.output))))
-        if not found:
-            return Part()
-        costs, scaled, fixed, counts, largest = zip(*found, strict=True)
-        return Part(sum(costs), sum(scaled), sum(fixed), sum(counts), max(largest))
+            found.append(self._output_numbers(len(block.output)))
+        return _add_up(found)
 
-    def _finish(
-        self, branches: tuple[int, ...], want: object, blocked: dict[int, bool], parts: list[Part]
-    ) -> None:
-        """Concat, merge and the sum with the block's input."""
-        assert callable(want)
-        if len(branches) == 1:
-            want(branches[0], self._merge_wants_blocked)
-        elif not (self._aligned and all(blocked[branch] for branch in branches)):
-            for branch in branches:
-                want(branch, False)
-        parts.append(self._output(len(branches)))
+    def _sum_numbers(self, count: int, in_blocks: bool) -> Numbers:
+        found = self._sums.get((count, in_blocks))
+        if found is None:
+            found = self._sums[count, in_blocks] = _numbers(self._sum(count, in_blocks))
+        return found
+
+    def _output_numbers(self, count: int) -> Numbers:
+        found = self._outputs.get(count)
+        if found is None:
+            found = self._outputs[count] = _numbers(self._output(count))
+        return found
 
     def _sum(self, count: int, in_blocks: bool) -> Part:
-        key = (count, in_blocks)
-        if key not in self._sums:
-            shape = (self._batch, *self._segment.shape)
-            kernel = Kernel(op="sum", inputs=(shape,) * count, output=shape)
-            self._sums[key] = self._part_of([kernel], in_blocks)
-        return self._sums[key]
+        shape = (self._batch, *self._segment.shape)
+        return self._part_of([Kernel(op="sum", inputs=(shape,) * count, output=shape)], in_blocks)
 
     def _output(self, count: int) -> Part:
         """Concat of `count` branches in the layout it wants, merge, and the sum with the block's input."""
-        if count not in self._outputs:
-            channels, height, width = self._segment.shape
-            part = self._conv_part(count * channels) + self._sum(2, True)
-            if count > 1:
-                shape = (self._batch, *self._segment.shape)
-                joined = (self._batch, count * channels, height, width)
-                concat = Kernel(op="concat", inputs=(shape,) * count, output=joined)
-                part += self._part_of([concat], self._aligned)
-                if not self._aligned and joined[1] >= self._model.block_size:
-                    blocks = -(-joined[1] // self._model.block_size) * self._model.block_size
-                    padded = (self._batch, blocks, height, width)
-                    reorder = Kernel(op="copy", function=TO_BLOCKED, inputs=(joined,), output=padded)
-                    part += self._model.part([reorder])
-            self._outputs[count] = part
-        return self._outputs[count]
+        channels, height, width = self._segment.shape
+        part = self._conv_part(count * channels) + self._sum(2, True)
+        if count > 1:
+            shape = (self._batch, *self._segment.shape)
+            joined = (self._batch, count * channels, height, width)
+            concat = Kernel(op="concat", inputs=(shape,) * count, output=joined)
+            part += self._part_of([concat], self._aligned)
+            if not self._aligned and joined[1] >= self._model.block_size:
+                blocks = -(-joined[1] // self._model.block_size) * self._model.block_size
+                padded = (self._batch, blocks, height, width)
+                reorder = Kernel(op="copy", function=TO_BLOCKED, inputs=(joined,), output=padded)
+                part += self._model.part([reorder])
+        return part
 
     def _conv_part(self, channels_in: int) -> Part:
         """A 1×1 convolution to the block's channels, as merge and shortcut are, its input as it wants it."""
@@ -310,8 +298,8 @@ class _BlockBuilder:
         left = self._model.deploy(schedule, blocked_inputs=wants_blocked, is_part=False)
         is_pool = operation.layers[0].kind in ("avgpool", "maxpool")
         return _Atom(
-            pool=self._model.part(runs[:1]) if is_pool else None,
-            rest=self._model.part(runs[1:] if is_pool else runs),
+            pool=_numbers(self._model.part(runs[:1])) if is_pool else None,
+            rest=_numbers(self._model.part(runs[1:] if is_pool else runs)),
             wants_blocked=wants_blocked,
             is_blocked=len(left) > len(runs),
         )
