@@ -91,6 +91,13 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="CPU threads."
 )
+@click.option(
+    "--lock-clocks",
+    "sm_clock_mhz",
+    type=click.IntRange(100),
+    metavar="MHZ",
+    help="Hold a GPU's SM clock while it is measured, if the driver permits; given back afterwards.",
+)
 @profiles_option
 @json_option
 def command(
@@ -120,6 +127,8 @@ def command(
     conditions = MeasuringConditions(
         device=name, runtime=wanted, precision=precision, batch_size=batch_size, threads=threads
     )
+    if options["sm_clock_mhz"] and (name == "local" or mode == "estimate"):
+        raise click.UsageError("--lock-clocks is for a GPU that is measured")
     if models and (name != "local" or mode == "estimate" or num_checked is not None):
         raise click.UsageError("--model is measured, on local; it goes with neither --check nor an estimate")
     if name == "local" and mode != "estimate":

@@ -58,8 +58,11 @@ def profile_gpu(
                 detected,
                 profiles_directory=profiles_directory,
                 num_networks=options["num_networks"] or NUM_NETWORKS,
+                sm_clock_mhz=options["sm_clock_mhz"],
                 progress=report,
             )
+        for remark in done.remarks:
+            say(f"warning: {remark}")
         say(f"calibrated on measured networks; cross-validated error {done.expected_error:.1%}")
     if as_json:
         print_json(
@@ -69,6 +72,7 @@ def profile_gpu(
                 "source": done.source,
                 "expected_error": done.expected_error,
                 "num_kernels": done.num_kernels,
+                "remarks": list(done.remarks),
             }
         )
     else:

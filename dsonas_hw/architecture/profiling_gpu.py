@@ -8,14 +8,17 @@ gets a table whose every row says `estimated`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.probes import probe_networks
 from dsonas_hw.architecture.profiling import NUM_NETWORKS, Progress, path_of
 from dsonas_hw.cost.model import LatencyModel, Source
+from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import load_device
+from dsonas_hw.device.watch import GpuWatch, watch_gpu
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.check import fit_flops_line, summarise_errors
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from dsonas_hw.profile.calibrate import Calibration
 
 OpenSession = Callable[[bytes, MeasuringConditions], Session]
+Watch = Callable[..., AbstractContextManager[GpuWatch]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,8 @@ class GpuProfile:
     expected_error: float
     """Relative error to expect of a network: half the 90 % interval, or the cross-validated MAPE."""
     num_kernels: int
+    remarks: tuple[str, ...] = ()
+    """What makes the measurements doubtful."""
 
 
 def estimate_gpu(
@@ -95,14 +101,17 @@ def measure_gpu(
     *,
     profiles_directory: Path | None = None,
     num_networks: int = NUM_NETWORKS,
+    sm_clock_mhz: int | None = None,
     open_network: OpenSession | None = None,
+    watch: Watch = watch_gpu,
     progress: Progress = lambda done, total, text: None,
 ) -> GpuProfile:
     """Time networks of some spaces on a GPU that is here, and calibrate its estimate with them.
 
-    Continues a profile that was interrupted.
+    Continues a profile that was interrupted. Waits, network by network, until no one else measures there.
 
-    open_network: a stand-in for tests.
+    sm_clock_mhz: the SM clock to hold meanwhile, if the driver permits.
+    open_network, watch: stand-ins for tests.
 
     Raises:
         DeviceError: the runtime cannot serve the GPU, or the GPU is not in the catalogue.
@@ -127,31 +136,44 @@ def measure_gpu(
     header = _header(conditions, detected.fingerprint, "calibrated", facts)
     path = path_of(conditions, profiles_directory)
     open_network = open_network or _open
-    with TableWriter(path, header) as writer:
-        done = {network.name: network for network in writer.existing.networks}
-        for index, probe in enumerate(probes):
-            progress(index, len(probes), probe.name)
-            if probe.name in done:
-                continue
-            with open_network(probe.build(), conditions) as session:
-                latency = _measure(session)
-            row = NetworkRow(
-                name=probe.name,
-                latency_ms=latency.latency_ms,
-                flops=probe.flops,
-                relative_noise=latency.coefficient_of_variation,
-                kernels=_counts(probe),
-            )
-            writer.append(row)
-            done[probe.name] = row
-        networks = [done[probe.name] for probe in probes]
-        calibration = _calibrate(conditions, probes, networks, profiles_directory or user_profiles())
-        model = _calibrated_model(conditions, calibration)
-        rows = _kernel_rows(model, probes, "calibrated")
-        check = _check_row(calibration, probes, networks)
-        writer.rewrite([*rows, *networks, check])
+    assert detected.index is not None
+    with watch(detected.index, sm_clock_mhz=sm_clock_mhz) as seen:
+        header = replace(header, clocks=dict(seen.clocks))
+        with TableWriter(path, header) as writer:
+            done = {network.name: network for network in writer.existing.networks}
+            for index, probe in enumerate(probes):
+                progress(index, len(probes), probe.name)
+                if probe.name in done:
+                    continue
+                with (
+                    exclusive_device(detected.name),
+                    open_network(probe.build(), conditions) as session,
+                ):
+                    latency = _measure(session)
+                    seen.look()
+                row = NetworkRow(
+                    name=probe.name,
+                    latency_ms=latency.latency_ms,
+                    flops=probe.flops,
+                    relative_noise=latency.coefficient_of_variation,
+                    kernels=_counts(probe),
+                )
+                writer.append(row)
+                done[probe.name] = row
+            networks = [done[probe.name] for probe in probes]
+            calibration = _calibrate(conditions, probes, networks, profiles_directory or user_profiles())
+            model = _calibrated_model(conditions, calibration)
+            rows = _kernel_rows(model, probes, "calibrated")
+            check = _check_row(calibration, probes, networks)
+            writer.rewrite([*rows, *networks, check])
     progress(len(probes), len(probes), "")
-    return GpuProfile(path=path, source="calibrated", expected_error=calibration.mape, num_kernels=len(rows))
+    return GpuProfile(
+        path=path,
+        source="calibrated",
+        expected_error=calibration.mape,
+        num_kernels=len(rows),
+        remarks=seen.remarks,
+    )
 
 
 def _open(model: bytes, conditions: MeasuringConditions) -> Session:

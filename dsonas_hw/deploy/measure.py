@@ -116,17 +116,15 @@ def _measure_on_gpu(
 ) -> tuple[LatencyMeasurement, EnergyMeasurement | None]:
     """Latency with the driver's remarks about clocks and throttling, and energy if the driver counts it."""
     from dsonas_hw.device.energy import measure_energy
-    from dsonas_hw.device.nvml import disturbances, open_nvml
+    from dsonas_hw.device.watch import watch_gpu
 
     assert device.index is not None
-    with open_nvml() as nvml:
-        gpu = nvml.gpus()[device.index]
-        states = [gpu.state()]
+    with watch_gpu(device.index) as watch:
         latency = _measure_latency(session)
-        states.append(gpu.state())
-        remarks = (*latency.remarks, *disturbances(states))
+        watch.look()
+        remarks = (*latency.remarks, *watch.remarks)
         try:
-            energy = measure_energy(session.run, session.synchronize, meter=gpu)
+            energy = measure_energy(session.run, session.synchronize, meter=watch.gpu)
         except DeviceError as error:
             energy, remarks = None, (*remarks, f"energy was not measured: {error}")
     return replace(latency, remarks=remarks), energy

@@ -14,6 +14,7 @@ from statistics import median
 import numpy as np
 
 from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.measured import MeasuredLatency
@@ -71,6 +72,7 @@ def check_networks(
     for start in range(0, len(probes), NETWORKS_AT_ONCE):
         progress(start, len(probes), "checking")
         with contextlib.ExitStack() as stack:
+            stack.enter_context(exclusive_device(header.device))
             sessions = [
                 stack.enter_context(open_like(header, probe.build()))
                 for probe in probes[start : start + NETWORKS_AT_ONCE]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.fit import TimedNetwork, fit_correction
 from dsonas_hw.profile.in_situ import NetworkTiming, ProfiledSession, native_block_size
@@ -147,9 +148,13 @@ def kernels_of(network: NetworkRow, table: LatencyTable) -> list[Kernel]:
 
 
 def _measure_batch(batch: Sequence[Probe], header: TableHeader) -> Iterator[Row]:
-    """Rows of the networks of a batch, each network's kernels before the network itself."""
+    """Rows of the networks of a batch, each network's kernels before the network itself.
+
+    Waits until no one else measures on this machine.
+    """
     models = [probe.build() for probe in batch]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(exclusive_device(header.device))
         plain = [stack.enter_context(open_like(header, model)) for model in models]
         yardstick = stack.enter_context(open_yardstick(header))
         profiled = [

@@ -1,0 +1,162 @@
+"""Profiling a GPU that is here, with stand-ins for its driver and for the networks' sessions.
+
+A network takes 1.3 times what the estimate of a 1080 Ti says, which the calibration has to find.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dsonas_hw.architecture.probes import probe_networks
+from dsonas_hw.architecture.profiling_gpu import measure_gpu
+from dsonas_hw.device.detect import DetectedDevice, RuntimeStatus
+from dsonas_hw.device.nvml import GpuState
+from dsonas_hw.device.spec import load_device
+from dsonas_hw.device.watch import GpuWatch
+from dsonas_hw.profile.estimate import load_estimate
+from dsonas_hw.profile.profiler import MeasuringConditions
+from dsonas_hw.profile.table import load_table
+from dsonas_hw.space.space import SearchSpace
+
+SPACE = SearchSpace(levels=2, stages=(1, 1), channels=16, input_shape=(3, 16, 16), num_classes=10)
+CONDITIONS = MeasuringConditions(device="1080ti", runtime="ort-cuda")
+NUM_NETWORKS = 12
+SLOWER = 1.3
+
+
+def detected(reason: str = "") -> DetectedDevice:
+    device = load_device("1080ti")
+    return DetectedDevice(
+        name="1080ti",
+        title=device.title,
+        fingerprint=device.fingerprint,
+        device=device,
+        index=0,
+        uuid="GPU-0",
+        driver_version="550.54.14",
+        compute_capability=(6, 1),
+        runtimes=(RuntimeStatus(runtime="ort-cuda", usable=not reason, reason=reason),),
+    )
+
+
+class Driver:
+    """A GPU that gets hot."""
+
+    def __init__(self, slowdown: str = "") -> None:
+        self.reasons = (slowdown,) if slowdown else ()
+
+    def state(self) -> GpuState:
+        return GpuState(
+            sm_clock_mhz=1582,
+            memory_clock_mhz=5505,
+            temperature_c=83,
+            power_w=250.0,
+            clock_reasons=self.reasons,
+        )
+
+    @contextmanager
+    def watch(self, index: int, *, sm_clock_mhz: int | None = None) -> Iterator[GpuWatch]:
+        assert index == 0
+        watch = GpuWatch(gpu=self, locked_mhz=sm_clock_mhz)  # type: ignore[arg-type]
+        watch.look()
+        yield watch
+
+
+class Networks:
+    """Sessions that wait as long as the network is to take."""
+
+    def __init__(self) -> None:
+        estimate = load_estimate(load_device("1080ti"), runtime="ort-cuda", precision="fp32", batch_size=1)
+        self.latency_ms = {
+            probe.build(): SLOWER * estimate.predict([s.kernel for s in probe.schedule.kernels]).latency_ms
+            for probe in probe_networks(SPACE, num_networks=NUM_NETWORKS)
+        }
+        self.opened: list[bytes] = []
+        self.fail_at: int | None = None
+
+    def __call__(self, model: bytes, conditions: MeasuringConditions) -> Any:
+        if self.fail_at == len(self.opened):
+            raise KeyboardInterrupt
+        self.opened.append(model)
+        return Waiting(self.latency_ms[model])
+
+
+class Waiting:
+    runtime = "ort-cuda"
+
+    def __init__(self, latency_ms: float) -> None:
+        self.latency_s = latency_ms / 1e3
+
+    def run(self) -> None:
+        end_s = time.perf_counter() + self.latency_s
+        while time.perf_counter() < end_s:
+            pass
+
+    def synchronize(self) -> None:
+        """Nothing runs on by itself."""
+
+    def __enter__(self) -> Waiting:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        """Nothing to give back."""
+
+
+def profile(tmp_path: Path, networks: Networks, driver: Driver | None = None, **options: Any) -> Any:
+    return measure_gpu(
+        [SPACE],
+        CONDITIONS,
+        options.pop("gpu", detected()),
+        profiles_directory=tmp_path,
+        num_networks=NUM_NETWORKS,
+        open_network=networks,
+        watch=(driver or Driver()).watch,
+        **options,
+    )
+
+
+def test_measured_networks_calibrate_the_estimate_and_the_table_says_so(tmp_path: Path) -> None:
+    done = profile(tmp_path, Networks(), sm_clock_mhz=1400)
+    assert done.source == "calibrated"
+    assert done.remarks == ()
+    table = load_table(done.path)
+    assert table.header.clocks == {"sm_mhz": 1582, "memory_mhz": 5505, "locked_sm_mhz": 1400}
+    assert len(table.networks) == NUM_NETWORKS
+    assert {row.source for row in table.kernels.values()} == {"calibrated"}
+    (check,) = table.checks.values()
+    assert check.error.mape == pytest.approx(done.expected_error)
+    # Waiting is never shorter than it should be; a busy machine makes it longer.
+    estimate = load_estimate(load_device("1080ti"), runtime="ort-cuda", precision="fp32", batch_size=1)
+    kernels = sorted(table.kernels.values(), key=lambda row: row.latency_ms)
+    largest = kernels[-1]
+    assert largest.latency_ms > 1.1 * estimate.kernel_latency_ms(largest.kernel)
+
+
+def test_a_profile_that_was_interrupted_goes_on_with_what_is_missing(tmp_path: Path) -> None:
+    networks = Networks()
+    networks.fail_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        profile(tmp_path, networks)
+    networks.fail_at = None
+    profile(tmp_path, networks)
+    assert len(networks.opened) == NUM_NETWORKS == len(set(networks.opened))
+
+
+def test_throttling_meanwhile_is_remarked(tmp_path: Path) -> None:
+    done = profile(tmp_path, Networks(), Driver("hardware thermal limit"))
+    (remark,) = done.remarks
+    assert "slowed down" in remark
+
+
+def test_a_runtime_that_cannot_serve_the_gpu_is_refused_with_its_reason(tmp_path: Path) -> None:
+    from dsonas_hw.errors import DeviceError
+
+    with pytest.raises(DeviceError, match="is here, but ort-cuda cannot run: no CUDA library"):
+        profile(tmp_path, Networks(), gpu=detected("no CUDA library"))
+    assert not list(tmp_path.iterdir())
