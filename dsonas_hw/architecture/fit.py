@@ -91,7 +91,7 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
     The search's own width, unless the complete network is there so cheap that too little would be pruned, or
     so dear that hardly anything would be left: then the narrowest at which the budget is at most an eighth of
     it, or a larger share in a space of few edges. Narrower, where stem, reductions and head, which no search
-    prunes, would use up the budget.
+    prunes, would use up the budget; wider, where a few more channels that fill a vector are no slower.
     """
     num_lambdas = space.num_lambda_sets * len(space.edges)
     ideal = min(IDEAL_COMPLETE_OVER_BUDGET, max(2.0, num_lambdas / EDGES_LEFT))
@@ -105,7 +105,7 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
     if not budgets:
         return space.channels
     if low <= budget_ratio(complete, budgets, target) <= high and leaves_a_choice(space.channels):
-        return space.channels
+        return _widest_as_cheap(space, space.channels, budgets, target)
     widths, first, last = space.widths(), 0, len(space.widths()) - 1
     while first < last:
         middle = (first + last) // 2
@@ -115,7 +115,15 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
             last = middle
     while first > 0 and not leaves_a_choice(widths[first]):
         first -= 1
-    return widths[first]
+    return _widest_as_cheap(space, widths[first], budgets, target)
+
+
+def _widest_as_cheap(space: SearchSpace, width: int, budgets: Sequence[Budget], target: TargetCosts) -> int:
+    """This width, or a little wider one at which the complete network costs no more."""
+    wider = [w for w in space.widths() if w > width][:LOOK_AHEAD]
+    complete = complete_architecture(space)
+    ratios = {w: budget_ratio(complete.with_width(w), budgets, target) for w in (width, *wider)}
+    return max(w for w, ratio in ratios.items() if ratio <= ratios[width])
 
 
 def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> None:

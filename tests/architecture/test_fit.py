@@ -233,3 +233,14 @@ def test_in_a_space_of_few_edges_more_of_them_are_kept() -> None:
     budgets = [Budget(name="mac", limit=mac)]
     ratios = {w: budget_ratio(complete_architecture(space, width=w), budgets, TARGET) for w in space.widths()}
     assert choose_width(space, budgets, TARGET) == min(w for w in ratios if ratios[w] >= 2.0)
+
+
+@pytest.mark.parametrize("limit", [0.03, 0.05, 0.08, 0.12])
+def test_no_width_is_steered_for_where_a_wider_one_is_faster(limit: float) -> None:
+    # In groups of 16, 32 channels are faster than 20: a search for 20 would prune what 32 had room for.
+    target = TargetCosts(StepLatency(penalty=3.0))
+    budgets = [Budget(name="latency", limit=limit)]
+    width = choose_width(DEEP, budgets, target)
+    wider = [w for w in DEEP.widths() if w > width][:LOOK_AHEAD]
+    ratios = [budget_ratio(complete_architecture(DEEP, width=w), budgets, target) for w in [width, *wider]]
+    assert all(ratio > ratios[0] for ratio in ratios[1:])
