@@ -115,7 +115,7 @@ def _measure_on_gpu(
     session: Session, device: DetectedDevice
 ) -> tuple[LatencyMeasurement, EnergyMeasurement | None]:
     """Latency with the driver's remarks about clocks and throttling, and energy if the driver counts it."""
-    from dsonas_hw.device.energy import measure_energy
+    from dsonas_hw.device.energy import NO_ENERGY, measure_energy
     from dsonas_hw.device.watch import watch_gpu
 
     assert device.index is not None
@@ -126,7 +126,7 @@ def _measure_on_gpu(
         try:
             energy = measure_energy(session.run, session.synchronize, meter=watch.gpu)
         except DeviceError as error:
-            energy, remarks = None, (*remarks, f"energy was not measured: {error}")
+            energy, remarks = None, (*remarks, f"{NO_ENERGY}{error}")
     return replace(latency, remarks=remarks), energy
 
 

@@ -20,6 +20,8 @@ from typing import Literal, Protocol
 
 from dsonas_hw.errors import DeviceError
 
+NO_ENERGY = "energy was not measured: "
+"""How the remark of a measurement begins that tells why."""
 POLL_SECONDS = 0.005
 """How often the driver is asked: often against 100 ms, rarely against an inference."""
 PATIENCE_SECONDS = 2.0

@@ -6,10 +6,18 @@ from collections.abc import Sequence
 from html import escape
 
 from dsonas_hw.architecture.draw import operation_colour
+from dsonas_hw.device.energy import NO_ENERGY
 from dsonas_hw.report.numbers import NONE, THIN, cost_text, percent, plain
+from dsonas_hw.report.page import notes
 from dsonas_hw.space.operations import get_operation
 from dsonas_hw.study.codesign import Pair
-from dsonas_hw.study.codesign_analysis import Carried, carried, pareto_front, preferences
+from dsonas_hw.study.codesign_analysis import (
+    Carried,
+    carried,
+    pareto_front,
+    preferences,
+    why_no_energy,
+)
 from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network
 
 _COSTS = ("mac", "flops", "params")
@@ -45,7 +53,29 @@ def cross_html(result: CodesignResult) -> str:
         'found for this device. <span class="front">●</span> Nothing is both faster and more accurate there.'
         '</p><div class="scroll"><table class="cross" data-sortable>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"{_energy_words(result)}{_remarks(result)}"
     )
+
+
+def _energy_words(result: CodesignResult) -> str:
+    """Of which devices no energy is known, and why; devices of one reason together."""
+    devices: dict[str, list[str]] = {}
+    for device in result.devices:
+        if result.cells and (reason := why_no_energy(result, device)) is not None:
+            devices.setdefault(reason, []).append(device.name)
+    reasons = [f"{', '.join(names)}: {reason}" for reason, names in devices.items()]
+    return notes(reasons, heading="Energy is not known on")
+
+
+def _remarks(result: CodesignResult) -> str:
+    """What the measurements had to say, but for energy."""
+    said = [
+        f"{cell.network} on {cell.device}: {remark}"
+        for cell in result.cells
+        for remark in cell.remarks
+        if not remark.startswith(NO_ENERGY)
+    ]
+    return notes(said, heading="Remarks of the measurements")
 
 
 def _cross_row(result: CodesignResult, number: int, fronts: dict[str, list[str]], has_energy: bool) -> str:

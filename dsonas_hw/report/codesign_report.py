@@ -28,13 +28,12 @@ def write_codesign_report(path: Path) -> Path:
 
 
 def write_codesign_figures(path: Path, directory: Path) -> list[Path]:
-    """Write every figure (SVG, PNG, CSV, JSON), table (CSV, JSON) and network (SVG); return the files.
+    """Write every figure (SVG, PNG, CSV, JSON), table (CSV, JSON) and network (as a run's); return the files.
 
     Raises:
         UserError: as `write_codesign_report`.
     """
-    from dsonas_hw.architecture.draw import draw_architecture
-    from dsonas_hw.report.export import write_chart_data, write_figure_file, write_tables
+    from dsonas_hw.report.export import write_chart_data, write_drawings, write_figure_file, write_tables
     from dsonas_hw.report.mpl_chart import chart_figure
 
     result = load_result(path)
@@ -43,9 +42,8 @@ def write_codesign_figures(path: Path, directory: Path) -> list[Path]:
         paths += write_figure_file(directory, chart.name, chart_figure(chart))
         paths += write_chart_data(directory, chart)
     for network in result.networks:
-        drawing = directory / f"network-{network.name}.svg"
-        write_text(drawing, draw_architecture(network.architecture))
-        paths.append(drawing)
+        name = f"network-{network.name}"
+        paths += write_drawings(directory, network.architecture, name=name, block_name=f"{name}-block")
     return paths + write_tables(directory, codesign_tables(result))
 
 

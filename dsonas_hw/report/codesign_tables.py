@@ -17,12 +17,44 @@ COUNTED = ("flops", "mac", "params", "memory_bytes")
 def codesign_tables(result: CodesignResult) -> list[Table]:
     """Every table of a study."""
     return [
+        choice_table(result),
         cross_table(result),
         cells_table(result),
         carried_table(result),
         preference_table(result),
         missing_table(result.missing),
     ]
+
+
+def choice_table(result: CodesignResult) -> Table:
+    """One row per device, budget and network found: what to take."""
+    rows = [
+        (
+            origin.budget, origin.device, origin.seed, network.name, network.accuracy,
+            cell.latency_ms if cell else None, cell.source if cell else None,
+        )
+        for budget in result.study.budgets
+        for device in result.devices
+        for network in result.found_for(device.name, budget)
+        for origin in network.origins
+        if (origin.budget, origin.device) == (budget, device.name)
+        for cell in [result.cell(network.name, device.name)]
+    ]  # fmt: skip
+    return Table(
+        name="choice",
+        caption="The network found for each device and budget",
+        columns=(
+            Column(key="budget", heading="Budget", numeric=False),
+            Column(key="device", heading="Device", numeric=False),
+            Column(key="seed", heading="Seed"),
+            Column(key="network", heading="Network", numeric=False),
+            Column(key="accuracy", heading="Accuracy", text=percent),
+            Column(key="latency_ms", heading="Latency there, ms", text=plain),
+            Column(key="source", heading="Source", numeric=False),
+        ),
+        rows=tuple(rows),
+        row_headings=False,
+    )
 
 
 def cross_table(result: CodesignResult) -> Table:

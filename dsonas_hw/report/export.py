@@ -1,4 +1,4 @@
-"""Figures and tables as files: SVG and PNG of figures, CSV and JSON of what is in them and of tables."""
+"""Figures, drawings and tables as files: SVG and PNG of what is seen, CSV and JSON of what is in it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.architecture.draw import draw_architecture, draw_block
+from dsonas_hw.architecture.draw_network import drawn_blocks
 from dsonas_hw.files import atomic_write, write_json, write_text
 from dsonas_hw.report.chart import Chart
 from dsonas_hw.report.table import Table
@@ -37,6 +40,25 @@ def write_png(path: Path, figure: Figure) -> None:
     """One PNG, sharp enough to print."""
     with atomic_write(path) as file:
         figure.savefig(file, format="png", dpi=PNG_DPI, bbox_inches="tight")
+
+
+def write_drawings(directory: Path, architecture: Architecture, *, name: str, block_name: str) -> list[Path]:
+    """The whole network (SVG; JSON: the architecture itself), and each of its blocks (SVG, PNG).
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    from dsonas_hw.report.mpl_block import block_figure
+
+    paths = [directory / f"{name}.svg", directory / f"{name}.json"]
+    write_text(paths[0], draw_architecture(architecture))
+    write_json(paths[1], architecture.to_json())
+    for number, (_, block, conv) in enumerate(drawn_blocks(architecture), start=1):
+        svg, png = directory / f"{block_name}-{number:02d}.svg", directory / f"{block_name}-{number:02d}.png"
+        write_text(svg, draw_block(architecture.space, block, shortcut_conv=conv))
+        write_png(png, block_figure(architecture.space, block, shortcut_conv=conv))
+        paths += [svg, png]
+    return paths
 
 
 def write_chart_data(directory: Path, chart: Chart) -> list[Path]:

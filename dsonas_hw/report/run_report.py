@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dsonas_hw.architecture.draw import draw_architecture, draw_block
-from dsonas_hw.architecture.draw_network import drawn_blocks
 from dsonas_hw.files import write_text
-from dsonas_hw.report.run_data import RunData
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.run_page import run_page
 from dsonas_hw.report.run_profile import find_profile
@@ -39,7 +36,7 @@ def write_figures(
     Raises:
         UserError: not a run directory, a damaged configuration, or a directory that cannot be written.
     """
-    from dsonas_hw.report.export import write_chart_data, write_figure_file, write_tables
+    from dsonas_hw.report.export import write_chart_data, write_drawings, write_figure_file, write_tables
     from dsonas_hw.report.figures import chart_figure
     from dsonas_hw.report.run_figures import run_figures
 
@@ -48,27 +45,10 @@ def write_figures(
     for chart in run_figures(data):
         paths += write_figure_file(directory, chart.name, chart_figure(chart))
         paths += write_chart_data(directory, chart)
-    paths += _write_drawings(data, directory)
+    if data.architecture is not None:
+        paths += write_drawings(directory, data.architecture, name="architecture", block_name="block")
     tables = run_tables(data)
     table = find_profile(data, profiles_directory=profiles_directory)
     if table is not None and (check := check_table(summarise_profile(table))):
         tables.append(check)
     return paths + write_tables(directory, tables)
-
-
-def _write_drawings(data: RunData, directory: Path) -> list[Path]:
-    """The whole network as SVG, each block as SVG and PNG."""
-    from dsonas_hw.report.export import write_png
-    from dsonas_hw.report.figures import block_figure
-
-    architecture = data.architecture
-    if architecture is None:
-        return []
-    paths = [directory / "architecture.svg"]
-    write_text(paths[0], draw_architecture(architecture))
-    for number, (_, block, conv) in enumerate(drawn_blocks(architecture), start=1):
-        svg, png = directory / f"block-{number:02d}.svg", directory / f"block-{number:02d}.png"
-        write_text(svg, draw_block(architecture.space, block, shortcut_conv=conv))
-        write_png(png, block_figure(architecture.space, block, shortcut_conv=conv))
-        paths += [svg, png]
-    return paths

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Block
 from dsonas_hw.budget import Budget, parse_budgets
+from dsonas_hw.device.energy import NO_ENERGY
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.study.codesign import StudyDevice
 from dsonas_hw.study.codesign_result import CodesignResult, Network
 
 EQUAL_ACCURACY = 0.005
@@ -116,6 +118,19 @@ def holds(result: CodesignResult, network: Network, device: str, budgets: Iterab
 def _latency_ms(result: CodesignResult, network: Network, device: str) -> float | None:
     cell = result.cell(network.name, device)
     return cell.latency_ms if cell else None
+
+
+def why_no_energy(result: CodesignResult, device: StudyDevice) -> str | None:
+    """Why no network's energy is known on a device; None: it is known of one at least."""
+    cells = [cell for cell in result.cells if cell.device == device.name]
+    if any(cell.energy_mj is not None for cell in cells):
+        return None
+    if not device.is_here:
+        return "not on this machine, and energy is measured only, never predicted"
+    if not any(cell.is_measured for cell in cells):
+        return "not measured yet"
+    said = [remark for cell in cells for remark in cell.remarks if remark.startswith(NO_ENERGY)]
+    return said[0].removeprefix(NO_ENERGY) if said else "it has no counter that is read; GPUs have, by NVML"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,9 @@ class Cell:
     """This very network, as a whole; False: predicted."""
     predicted_ms: float
     energy_mj: float | None
+    """None: `codesign_analysis.why_no_energy` tells why."""
+    remarks: tuple[str, ...] = ()
+    """What the measurement had to say: clocks that dropped, energy that could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,6 +246,7 @@ def _cells(
                         is_measured=measured is not None,
                         predicted_ms=float(guess["latency_ms"]),
                         energy_mj=_number(measured.get("energy_mj")) if measured else None,
+                        remarks=tuple(map(str, measured.get("remarks", ()))) if measured else (),
                     )
                 )
             except (KeyError, TypeError, ValueError) as error:

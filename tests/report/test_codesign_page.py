@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from synthetic_study import BUDGETS, DEVICES, make_study
 
+from dsonas_hw.device.energy import NO_ENERGY
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.report.codesign_figures import codesign_figures
@@ -20,7 +21,7 @@ from dsonas_hw.report.codesign_report import (
     write_codesign_figures,
     write_codesign_report,
 )
-from dsonas_hw.report.codesign_tables import cells_table, cross_table
+from dsonas_hw.report.codesign_tables import cells_table, choice_table, cross_table
 from dsonas_hw.study.codesign_analysis import pareto_front
 from dsonas_hw.study.codesign_result import load_result
 
@@ -81,6 +82,27 @@ def test_what_is_estimated_is_said_first(html: str) -> None:
     assert "1080ti, v100: not on this machine" in html
 
 
+def test_why_no_energy_is_known_is_told_per_device(study: Path, tmp_path: Path) -> None:
+    def words(path: Path) -> str:
+        return (
+            write_codesign_report(path)
+            .read_text()
+            .partition("Energy is not known on")[2]
+            .partition("</div>")[0]
+        )
+
+    assert "1080ti, v100: not on this machine" in words(study)
+    assert "local: it has no counter" in words(study)
+    path = shutil.copytree(study, tmp_path / "study")
+    job, *others = sorted(path.glob("jobs/measure-local-*/result.json"))
+    write_json(job, read_json(job) | {"remarks": [f"{NO_ENERGY}no permission", "the clock fell"]})
+    assert "local: no permission" in words(path)
+    assert "on local: the clock fell" in write_codesign_report(path).read_text()
+    write_json(others[0], read_json(others[0]) | {"energy_mj": 1.234})
+    assert "local:" not in words(path)
+    assert "1.234" in write_codesign_report(path).read_text()
+
+
 def test_every_device_has_its_front(study: Path, html: str) -> None:
     charts = codesign_figures(load_result(study))
     assert [chart.name for chart in charts] == [f"front-{name}" for name in DEVICES]
@@ -123,6 +145,15 @@ def test_a_damaged_result_is_one_line(study: Path, tmp_path: Path) -> None:
         write_codesign_report(path)
 
 
+def test_the_choice_is_a_row_per_device_and_budget(study: Path) -> None:
+    result = load_result(study)
+    rows = choice_table(result).to_records()
+    assert [(r["budget"], r["device"]) for r in rows] == [(b, d) for b in BUDGETS for d in DEVICES]
+    for row in rows:
+        (network,) = result.found_for(row["device"], row["budget"])
+        assert (row["network"], row["accuracy"]) == (network.name, network.accuracy)
+
+
 def test_tables_agree(study: Path) -> None:
     result = load_result(study)
     wide, long = cross_table(result).to_records(), cells_table(result).to_records()
@@ -135,10 +166,12 @@ def test_tables_agree(study: Path) -> None:
 
 def test_everything_is_there_as_files(study: Path, tmp_path: Path) -> None:
     files = {path.name for path in write_codesign_figures(study, tmp_path)}
-    tables = ("cross-table", "cells", "carried", "operations", "missing")
+    tables = ("choice", "cross-table", "cells", "carried", "operations", "missing")
     assert {f"{name}.{kind}" for name in tables for kind in ("csv", "json")} <= files
     assert {f"front-{name}.{kind}" for name in DEVICES for kind in ("svg", "png", "csv", "json")} <= files
-    assert {f"network-{name}.svg" for name in "ABCDEF"} <= files
+    blocks = {f"-block-0{number}.{kind}" for number in (1, 2) for kind in ("svg", "png")}
+    assert {f"network-{n}{rest}" for n in "ABCDEF" for rest in {".svg", ".json", *blocks}} <= files
+    assert files == {path.name for path in tmp_path.iterdir()}
     with (tmp_path / "cells.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["latency_ms"]) for row in rows] == [
