@@ -86,7 +86,7 @@ def score_table(
     inside = [p.latency_ms_low <= y <= p.latency_ms_high for p, y in zip(predictions, measured, strict=True)]
     cells = [
         left_out,
-        " ".join(str(part) for part in first.table if part),
+        " ".join(str(part) for part in first.table if part) + _run_of(first),
         str(len(observations)),
         f"**{zero.mape:.1f}**",
         f"{zero.rank:.3f}",
@@ -101,6 +101,12 @@ def score_table(
         score = Scores(measured, baseline(training, observations))
         cells.append(f"{score.mape:.0f}" if not first.is_network else f"{score.mape:.0f} ({score.rank:.2f})")
     return "| " + " | ".join(cells) + " |"
+
+
+def _run_of(observation: Observation) -> str:
+    """Which of several people's runs of the torchvision benchmark a table is."""
+    run = (observation.host or "").rpartition("/")[2].rpartition(":")[2]
+    return f" ({run})" if observation.source == "torchvision" else ""
 
 
 def _calibrated(
@@ -152,10 +158,12 @@ HEADER = (
 
 
 def tables(observations: Iterable[Observation]) -> dict[Any, list[Observation]]:
-    """Observations by table; timm's batch sizes together."""
+    """Observations by table; timm's batch sizes together, torchvision's by who measured them."""
     found: dict[Any, list[Observation]] = {}
     for o in observations:
-        key = o.table[:3] if o.source == "timm" else o.table
+        key: tuple[object, ...] = o.table[:3] if o.source == "timm" else o.table
+        if o.source == "torchvision":
+            key = (*key, o.host)
         found.setdefault(key, []).append(o)
     return dict(sorted(found.items()))
 

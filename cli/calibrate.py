@@ -99,6 +99,8 @@ def command(
     moved = {name: f for name, f in calibration.factors.items() if abs(f - 1) >= 0.03}
     if moved:
         click.echo("  time × " + ", ".join(f"{factor:.2f} {name}" for name, factor in moved.items()))
+    if calibration.mape >= calibration.mape_before:
+        say("these networks do not sharpen the estimate; measure others, or more of them")
     for name in calibration.outliers:
         say(f"  outlier, given little weight: {name}")
     click.echo(f"calibration: {path}")

@@ -42,8 +42,9 @@ def command(
     """Latency, flops, mac and params of ONNX networks on a device, without running them.
 
     A kernel that the device's table does not know is listed, and missing from the latency; when most are
-    unknown there is no prediction (exit 2). Predictions that are estimates exit with 3.
+    unknown there is no prediction (exit 2; other files are still predicted). Estimates exit with 3.
     """
+    from dsonas_hw.errors import UserError
     from dsonas_hw.profile.open import open_latency_model
     from dsonas_hw.profile.predict_onnx import predict_onnx
 
@@ -56,15 +57,26 @@ def command(
         profiles_directory=profiles_directory,
     )
     sources = set()
+    failures: list[UserError] = []
     for path in models:
-        result = predict_onnx(path, model)
+        try:
+            result = predict_onnx(path, model)
+        except UserError as error:
+            failures.append(error)
+            if len(models) > 1:
+                say(f"no prediction of {path}: {' '.join(str(error).split())}")
+            continue
         sources.add(result.source)
         if as_json:
             print_json(result.to_json())
         else:
             _show(result.to_json())
-    if model.caution:
+    if sources and model.caution:
         say(model.caution)
+    if len(models) == 1 and failures:
+        raise failures[0]
+    if failures:
+        raise UserError(f"{len(failures)} of {len(models)} files could not be predicted")
     if "estimated" in sources:
         leave(EXIT_ESTIMATED)
 

@@ -32,20 +32,24 @@ class MeasuredNetwork:
 
 
 def check_units(networks: Sequence[MeasuredNetwork], estimated: Array) -> None:
-    """Refuse seconds or microseconds given for milliseconds: all rows, or one.
+    """Refuse seconds, microseconds or times per image where milliseconds per batch belong; also in one row.
 
     Raises:
         ProfileError: names the unit that the numbers look like.
     """
     ratios = np.log10([n.latency_ms / e for n, e in zip(networks, estimated, strict=True)])
     middle = float(np.median(ratios))
-    for name, power in (("seconds", -3), ("microseconds", 3)):
-        if abs(middle - power) < 1.1:
-            raise ProfileError(
-                f"latency_ms looks like {name}: the median row is {10**middle:.2g} × the estimate "
-                f"({networks[0].name}: {networks[0].latency_ms:g} given, about {estimated[0]:.3g} expected)"
-                f"; convert it to milliseconds"
-            )
+    per_image = -float(np.median(np.log10([network.batch_size for network in networks])))
+    units = [("seconds", -3.0, 1.1), ("microseconds", 3.0, 1.1)]
+    if per_image <= -0.9:  # of eight images and more; below, it cannot be told from an estimate's error
+        units.append(("milliseconds per image", per_image, 0.35))
+    name, power, reach = min(units, key=lambda unit: abs(middle - unit[1]))
+    if abs(middle - power) < reach:
+        raise ProfileError(
+            f"latency_ms looks like {name}: the median row is {10**middle:.2g} × the estimate "
+            f"({networks[0].name}: {networks[0].latency_ms:g} given, about {estimated[0]:.3g} expected)"
+            f"; convert it to milliseconds per batch"
+        )
     if abs(middle) > 1.3:
         raise ProfileError(
             f"the measured latencies are {10**middle:.2g} × the estimate; check the device, the runtime, the "

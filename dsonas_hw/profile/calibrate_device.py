@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from dsonas_hw.device.spec import LOCAL
+from dsonas_hw.errors import DeviceError
 from dsonas_hw.kernel.network import NetworkKernels
 from dsonas_hw.profile.calibrate import Calibration, calibrate
 from dsonas_hw.profile.calibrated import calibration_path, save_calibration
@@ -31,6 +33,8 @@ def calibrate_device(
     from dsonas_hw.kernel.from_onnx import kernels_from_onnx
     from dsonas_hw.profile.open import user_profiles
 
+    if device == LOCAL:
+        raise DeviceError("local is this machine's CPU: it is measured, never estimated; name a GPU")
     rows = read_calibration_rows(measurements)
     model = load_estimate(device, runtime=runtime, precision=precision, batch_size=rows[0].batch_size)
 

@@ -129,3 +129,15 @@ def test_a_network_that_is_mostly_unknown_is_refused(home: Path, tmp_path: Path,
     assert known.json["unknown_kernels"] == ["Fancy (fancy0)"]
     path = _network(tmp_path / "most.onnx", num_unknown=6)
     assert "6 operations" in dsonas("predict", path, "--device", "1080ti", "--json").refused()
+
+
+def test_one_file_that_cannot_be_predicted_does_not_cost_the_others(
+    home: Path, tmp_path: Path, dsonas: Any
+) -> None:
+    good, bad = _network(tmp_path / "good.onnx", num_unknown=0), tmp_path / "bad.onnx"
+    bad.write_text("not a network")
+    result = dsonas("predict", bad, good, bad, "--device", "1080ti", "--json")
+    assert result.code == 2
+    assert json.loads(result.out)["model"] == str(good)
+    assert result.err.count(f"no prediction of {bad}") == 2
+    assert "2 of 3 files" in result.err

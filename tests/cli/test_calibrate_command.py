@@ -85,6 +85,24 @@ def test_seconds_are_refused_in_one_line(measured: Path, capsys: pytest.CaptureF
     assert not list(measured.parent.glob("1080ti/*"))
 
 
+def test_the_cpu_is_not_calibrated(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("calibrate", "--device", "local", str(measured)) == 2
+    assert "measured, never estimated" in capsys.readouterr().err
+
+
+def test_measurements_that_do_not_sharpen_are_told(
+    measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = measured.read_text().splitlines()
+    scattered = (1.25, 0.8, 1.2, 0.85, 1.0)
+    rows = [(*line.split(",")[:2], float(line.split(",")[2]) / 1.3) for line in lines[1:]]
+    measured.write_text(
+        "\n".join([lines[0], *(f"{m},{b},{t * f}" for (m, b, t), f in zip(rows, scattered, strict=True))])
+    )
+    assert _run("calibrate", "--device", "1080ti", str(measured), "--profiles", str(measured.parent)) == 0
+    assert "do not sharpen" in capsys.readouterr().err
+
+
 def test_operators_become_a_profile(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = random.Random(0)
     lines = ["batch,cin,hin,win,cout,k,stride,latency_ms"]

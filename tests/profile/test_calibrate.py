@@ -122,7 +122,13 @@ def test_an_outlier_is_named_and_moves_little() -> None:
 
 
 @pytest.mark.parametrize(
-    ("factor", "unit"), [(1e-3, "seconds"), (1e3, "microseconds"), (50.0, "check the device")]
+    ("factor", "unit"),
+    [
+        (1e-3, "like seconds"),
+        (1e3, "microseconds"),
+        (1 / BATCH, "milliseconds per image"),
+        (50.0, "check the device"),
+    ],
 )
 def test_other_units_are_named(factor: float, unit: str) -> None:
     networks = [dataclasses.replace(n, latency_ms=n.latency_ms * factor) for n in _networks(5)]
