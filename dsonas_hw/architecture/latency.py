@@ -106,6 +106,11 @@ def _numbers(part: Part) -> Numbers:
     return part.cost_ms, part.scaled_ms, part.fixed_ms, part.num_kernels, part.largest_mb
 
 
+def _multiples(numbers: Numbers, up_to: int) -> list[Numbers]:
+    """The numbers of 0, 1, … `up_to` times the same kernels."""
+    return [NOTHING, *(_add_up([numbers] * times) for times in range(1, up_to + 1))]
+
+
 def _add_up(found: list[Numbers]) -> Numbers:
     if not found:
         return NOTHING
@@ -161,6 +166,11 @@ class _BlockBuilder:
         self._to_blocked = _numbers(model.part([to_blocked]))
         self._from_blocked = _numbers(model.part([from_blocked]))
         self._atoms = [self._atom(operation) for operation in segment.operations]
+        num_levels = len(segment.block.inputs) // len(self._atoms)
+        self._multiples = [
+            (atom.pool and _multiples(atom.pool, num_levels), _multiples(atom.rest, num_levels))
+            for atom in self._atoms
+        ]
         self._sums: dict[tuple[int, bool], Numbers] = {}
         self._blocked_sums: dict[int, Numbers] = {}
         self._outputs: dict[int, Numbers] = {}
@@ -227,11 +237,11 @@ class _BlockBuilder:
         except KeyError:
             self._blocked_sums.update({count: self._sum_numbers(count, True) for count in counts})
             found = [self._blocked_sums[count] for count in counts]
-        for index, atom in enumerate(self._atoms):
+        for index, (pools, rests) in enumerate(self._multiples):
             reading = [reads for reads in block.inputs[index::num_atoms] if reads]
-            found += [atom.rest] * len(reading)
-            if atom.pool is not None:
-                found += [atom.pool] * len(set(reading))
+            found.append(rests[len(reading)])
+            if pools:
+                found.append(pools[len(set(reading))])
         if self._shortcut is not None:
             found.append(self._shortcut)
         if block.output:
