@@ -179,8 +179,10 @@ def _carried_table(result: CodesignResult, budget: str, rows: Sequence[Carried])
     )
     body = ""
     for source in names:
-        has_networks = bool(result.found_for(source, budget))
-        cells = "".join(_carried_cell(found[source, target], has_networks) for target in names)
+        cells = "".join(
+            _carried_cell(found[source, target], _is_known(result, source, target, budget))
+            for target in names
+        )
         body += f'<tr data-devices="{escape(source)}"><th scope="row">{escape(source)}</th>{cells}</tr>'
     return (
         f'<div class="scroll"><table class="carried"><caption>{escape(budget)}</caption>'
@@ -188,11 +190,17 @@ def _carried_table(result: CodesignResult, budget: str, rows: Sequence[Carried])
     )
 
 
-def _carried_cell(carried: Carried, has_networks: bool) -> str:
+def _is_known(result: CodesignResult, source: str, target: str, budget: str) -> bool:
+    """Whether there are networks to carry, and all that are compared have been trained."""
+    compared = [n for n in result.networks if n.is_for(source) or n.is_for(target)]
+    return bool(result.found_for(source, budget)) and all(n.accuracy is not None for n in compared)
+
+
+def _carried_cell(carried: Carried, is_known: bool) -> str:
     opening = f'<td class="num" data-device="{escape(carried.target)}"'
     if carried.source == carried.target:
         return f'{opening}><span class="quiet">own</span></td>'
-    if not has_networks:
+    if not is_known:
         return f"{opening}>{NONE}</td>"
     heat = sum((carried.relative_latency or 1.0) > limit for limit in HEAT)
     opening = opening.replace('"num"', f'"num heat-{heat}"') if heat else opening

@@ -17,12 +17,13 @@ from dsonas_hw.report.codesign_cross import (
 from dsonas_hw.report.codesign_figures import front_figure
 from dsonas_hw.report.codesign_tables import missing_table
 from dsonas_hw.report.explorer import Shown, explorer_html, explorer_json
-from dsonas_hw.report.numbers import NONE, cost_text, percent
+from dsonas_hw.report.numbers import cost_text, percent
 from dsonas_hw.report.page import facts, figure, notes, page, pairs, paragraph, warning
 from dsonas_hw.study.codesign_analysis import preferences
 from dsonas_hw.study.codesign_result import CodesignResult, Network
 
 MAX_NOTES = 12
+UNTRAINED = "No network has been trained yet."
 
 
 def codesign_page(result: CodesignResult, *, name: str) -> str:
@@ -110,7 +111,7 @@ def _fronts(result: CodesignResult) -> str:
             drawn = figure(chart_svg(chart, width=420, height=280), chart.caption, title=chart.title)
             figures.append(f'<div data-device="{escape(device.name)}">{drawn}</div>')
     if not figures:
-        return paragraph("No network has been trained yet.")
+        return paragraph(UNTRAINED)
     space = result.networks[0].architecture.space
     explorer = explorer_html(space, _shown(result), label="Walk through the networks")
     return (
@@ -154,6 +155,8 @@ def _words(result: CodesignResult, network: Network) -> str:
 def _carried(result: CodesignResult) -> str:
     if len(result.devices) < 2:
         return paragraph("There is one device only.")
+    if all(network.accuracy is None for network in result.networks):
+        return paragraph(UNTRAINED)
     return paragraph(
         "Large: what a network found for the device of the row takes on the device of the column, over "
         "the fastest of the column’s own networks that is as accurate (to half a point); 1 is no loss. "
@@ -208,11 +211,13 @@ def _setting(result: CodesignResult) -> str:
         ("pretraining", "one supernet per seed, shared by all searches"),
     ]  # fmt: skip
     for device in result.devices:
-        error = NONE if device.mean_error is None else percent(device.mean_error)
-        here = "measured here" if device.is_here else device.source
-        items.append(
-            (device.name, f"{device.title}, {device.runtime}, {here}; mean error of its profile {error}")
+        error = (
+            "not checked against the device"
+            if device.mean_error is None
+            else f"mean error of its profile {percent(device.mean_error)}"
         )
+        here = "measured here" if device.is_here else device.source
+        items.append((device.name, f"{device.title}, {device.runtime}, {here}; {error}"))
     missing = missing_table(result.missing)
     rest = (
         f"<details><summary>All that is missing</summary>{missing.to_html()}</details>"

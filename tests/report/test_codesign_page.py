@@ -137,6 +137,20 @@ def test_an_unfinished_study_has_a_page_too(tmp_path: Path, until: str) -> None:
     assert ("missing</span>" in text) == (until == "plan")
 
 
+def test_carrying_is_judged_once_all_that_are_compared_are_trained(study: Path, tmp_path: Path) -> None:
+    def cells(path: Path) -> set[str]:
+        table = Cells("carried")
+        table.feed(write_codesign_report(path).read_text())
+        return {text.strip() for row in table.rows[1:] for text in row[1:]}
+
+    assert "–" not in cells(study)
+    path = shutil.copytree(study, tmp_path / "study")
+    for job in path.glob("jobs/train-*"):
+        (job / "result.json").unlink()
+        assert "–" in cells(path) or "No network has been trained yet" in (path / "report.html").read_text()
+    assert cells(path) == set()
+
+
 def test_a_damaged_result_is_one_line(study: Path, tmp_path: Path) -> None:
     path = shutil.copytree(study, tmp_path / "study")
     job = next(path.glob("jobs/derive-*"))
