@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.profile.measurement import LatencyMeasurement, measure_latency, measure_together
+from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
 from dsonas_hw.profile.runtimes import Session, open_session
 
 if TYPE_CHECKING:
@@ -76,7 +77,9 @@ def measure_on_target(
     device, runtime = found
     with exclusive_device(device.name), _open(model, runtime, target, device, engine_path) as session:
         if device.name == LOCAL:
-            latency, energy = measure_rounds(session), None
+            conditions = MeasuringConditions(runtime=runtime, threads=target.threads)
+            with open_yardstick(conditions) as yardstick:
+                latency, energy = measure_rounds(session, yardstick=yardstick.run), None
         else:
             latency, energy = _measure_on_gpu(session, device)
         return TargetMeasurement(
@@ -105,9 +108,16 @@ def _open(
     )
 
 
-def measure_rounds(session: Session, *, num_rounds: int = NUM_ROUNDS) -> LatencyMeasurement:
-    """Latency on a machine that others may use: short rounds, of which the quiet ones count."""
-    (measurement,) = measure_together([session.run], session.synchronize, num_rounds=num_rounds)
+def measure_rounds(
+    session: Session, *, num_rounds: int = NUM_ROUNDS, yardstick: Callable[[], object] | None = None
+) -> LatencyMeasurement:
+    """Latency on a machine that others may use: short rounds, of which the quiet ones count.
+
+    yardstick: run between the rounds, and tells how fast the machine was (`LatencyMeasurement.turns`).
+    """
+    (measurement,) = measure_together(
+        [session.run], session.synchronize, num_rounds=num_rounds, yardstick=yardstick
+    )
     return measurement
 
 

@@ -25,6 +25,7 @@ from dsonas_hw.errors import ModelFileError, RunError
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.from_onnx import kernels_from_onnx
+from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.run_directory import versions
 
 SCHEMA = 1
@@ -137,6 +138,7 @@ def validate(
         known["energy_mj"] = measured.energy.energy_mj if measured.energy else None
     verdicts = tuple(judge(budget, predicted[budget.quantity], known[budget.quantity]) for budget in budgets)
     model = costs.latency_model
+    usual_ms = model.yardstick_ms if isinstance(model, MeasuredLatency) else 0.0
     source = (
         "measured" if measured else (model.source if model and model.source != "measured" else "estimated")
     )
@@ -154,7 +156,7 @@ def validate(
         costs={**known, "latency_ms": known["latency_ms"] or predicted["latency_ms"]},
         latency=_latency_statistics(measured, attempts) if measured else None,
         energy=_energy_statistics(measured) if measured else None,
-        warnings=measured.latency.warnings if measured else (),
+        warnings=measured.latency.warnings_at(usual_ms) if measured else (),
         max_abs_output_error=_number(metadata.get("max_abs_output_error")),
         test_accuracy=accuracy,
         test_error=None if accuracy is None else 1 - accuracy,

@@ -67,7 +67,7 @@ def check_networks(
     with_isolated: also time every kernel alone, for the baseline.
     """
     header = model.table.header
-    usual_ms = (model.table.correction.values if model.table.correction else {}).get("yardstick_ms", 0.0)
+    usual_ms = model.yardstick_ms
     timings: list[LatencyMeasurement] = []
     for start in range(0, len(probes), NETWORKS_AT_ONCE):
         progress(start, len(probes), "checking")
@@ -101,7 +101,7 @@ def check_networks(
                 flops=probe.flops,
                 measured_ms=timing.latency_at(usual_ms) if usual_ms else timing.latency_ms,
                 raw_ms=timing.latency_ms,
-                relative_speed=_relative_speed(timing, usual_ms),
+                relative_speed=timing.relative_speed(usual_ms) or 1.0,
                 settled=timing.settled,
                 prediction=model.predict_schedule(probe.schedule),
                 baselines_ms=baselines,
@@ -109,11 +109,6 @@ def check_networks(
         )
     progress(len(probes), len(probes), "checked")
     return checked
-
-
-def _relative_speed(timing: LatencyMeasurement, usual_ms: float) -> float:
-    seen = [turn.yardstick_ms for turn in timing.turns if turn.yardstick_ms]
-    return usual_ms / median(seen) if seen and usual_ms else 1.0
 
 
 def summarise_check(space: str, networks: Sequence[CheckedNetwork]) -> CheckRow:

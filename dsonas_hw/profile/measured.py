@@ -115,6 +115,12 @@ class MeasuredLatency:
                 f"measure those of a network with: {profile_command(self.table.header)} --model FILE.onnx"
             ) from None
 
+    @property
+    def yardstick_ms(self) -> float:
+        """What the yardstick took while this machine was profiled; 0 if it was not run."""
+        correction = self.table.correction
+        return correction.values.get("yardstick_ms", 0.0) if correction else 0.0
+
     def knows(self, kernel: Kernel) -> bool:
         """Whether a kernel, as the runtime runs it, is of a sort that was measured, and near what was."""
         return self._costs.kernels.knows(kernel)

@@ -27,6 +27,8 @@ from statistics import median
 
 LOW_QUANTILE = 0.05
 """Which quantile of the samples is called the latency."""
+USUAL_SPEED = 0.93
+"""Of the machine against its profile; below, a verdict on latency is one on the moment too."""
 NOISY_VARIATION = 0.025
 """Coefficient of variation above which clocks should be locked (as in trtexec)."""
 MIN_QUIET_SAMPLES = 4
@@ -75,6 +77,11 @@ class LatencyMeasurement:
         ratios = [turn.low_ms / turn.yardstick_ms for turn in self.turns if turn.yardstick_ms]
         return median(ratios) * yardstick_ms if ratios else self.latency_ms
 
+    def relative_speed(self, usual_ms: float) -> float | None:
+        """How fast the machine was, 1 where the yardstick took `usual_ms`; None without a yardstick."""
+        seen = [turn.yardstick_ms for turn in self.turns if turn.yardstick_ms]
+        return usual_ms / median(seen) if seen and usual_ms else None
+
     @property
     def quiet_samples_ms(self) -> tuple[float, ...]:
         """The samples in which the thread had its core to itself; its CPU times if there are too few."""
@@ -121,6 +128,17 @@ class LatencyMeasurement:
                 f"(median {self.median_ms:.3g} ms); lock the clocks or leave the machine alone"
             )
         return tuple(found)
+
+    def warnings_at(self, usual_ms: float) -> tuple[str, ...]:
+        """The warnings, and another if the machine was slower than when the yardstick took `usual_ms`."""
+        speed = self.relative_speed(usual_ms)
+        if speed is None or speed >= USUAL_SPEED:
+            return self.warnings
+        slow = (
+            f"slow: the machine ran at {speed:.0%} of the speed at which it was profiled; at that speed this "
+            f"network would take about {self.latency_at(usual_ms):.4g} ms"
+        )
+        return (*self.warnings, slow)
 
 
 def measure_latency(

@@ -166,6 +166,17 @@ def test_without_a_yardstick_the_latency_is_as_measured() -> None:
     assert timing.latency_at(123.0) == timing.latency_ms
 
 
+def test_a_machine_slower_than_when_it_was_profiled_is_named_with_what_the_network_would_take() -> None:
+    turns = tuple(Turn(num_warmup=1, num_samples=2, low_ms=2.0, yardstick_ms=0.5) for _ in range(3))
+    measured = LatencyMeasurement(samples_ms=(2.0, 2.0), settled=True, turns=turns)
+    assert measured.relative_speed(0.4) == pytest.approx(0.8)
+    (warning,) = measured.warnings_at(0.4)
+    assert "at 80% of the speed" in warning
+    assert "about 1.6 ms" in warning
+    assert measured.warnings_at(0.49) == measured.warnings_at(0.6) == ()
+    assert measured.warnings_at(0.0) == (), "a table without a yardstick says nothing"
+
+
 def test_quantiles_are_interpolated() -> None:
     assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
     assert quantile([1.0, 2.0], 0.25) == 1.25
