@@ -19,7 +19,7 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks import estimator_priors as priors
-from benchmarks.evaluate_estimator import CHIPS, GENERATIONS, Scores, expand, model_of, tables
+from benchmarks.evaluate_estimator import CHIPS, GENERATIONS, Scores, expand, model_of
 from benchmarks.fit_estimator import as_constants, fit_eager, read_eager
 from benchmarks.measurements import Observation, read_deepbench, read_help, read_neusight
 from dsonas_hw.device.datasheet import Device
@@ -93,15 +93,19 @@ ABLATIONS: dict[str, Callable[[], AbstractContextManager[object]]] = {
 
 
 def mean_errors(
-    constants_of: Sequence[Observation], singles: Sequence[Observation], tested: Sequence[Observation],
+    observations: Sequence[Observation], singles: Sequence[Observation], tested: Sequence[Observation],
     devices: Sequence[str], rounds: int,
 ) -> dict[str, float]:  # fmt: skip
     """MAPE in % on devices left out, mean over tables: networks, convolutions, matrix products."""
-    kept = [o for o in constants_of if o.device not in devices]
+    kept = [o for o in observations if o.device not in devices]
     fit, trees = fit_eager(kept, [o for o in singles if o.device not in devices], rounds=rounds, max_steps=15)
     constants = as_constants(fit, trees)
+    tables: dict[object, list[Observation]] = {}
+    for o in tested:
+        if o.device in devices:
+            tables.setdefault(o.table, []).append(o)
     errors: dict[str, list[float]] = {}
-    for table in tables(o for o in tested if o.device in devices).values():
+    for table in tables.values():
         model = model_of(table[0], constants)
         predicted = [model.predict(expand(o)).latency_ms for o in table]
         kind = (

@@ -37,24 +37,8 @@ def check_units(networks: Sequence[MeasuredNetwork], estimated: Array) -> None:
     Raises:
         ProfileError: names the unit that the numbers look like.
     """
+    middle = check_unit_of_all(networks, estimated)
     ratios = np.log10([n.latency_ms / e for n, e in zip(networks, estimated, strict=True)])
-    middle = float(np.median(ratios))
-    per_image = -float(np.median(np.log10([network.batch_size for network in networks])))
-    units = [("seconds", -3.0, 1.1), ("microseconds", 3.0, 1.1)]
-    if per_image <= -0.9:  # of eight images and more; below, it cannot be told from an estimate's error
-        units.append(("milliseconds per image", per_image, 0.35))
-    name, power, reach = min(units, key=lambda unit: abs(middle - unit[1]))
-    if abs(middle - power) < reach:
-        raise ProfileError(
-            f"latency_ms looks like {name}: the median row is {10**middle:.2g} × the estimate "
-            f"({networks[0].name}: {networks[0].latency_ms:g} given, about {estimated[0]:.3g} expected)"
-            f"; convert it to milliseconds per batch"
-        )
-    if abs(middle) > 1.3:
-        raise ProfileError(
-            f"the measured latencies are {10**middle:.2g} × the estimate; check the device, the runtime, the "
-            f"batch size and the unit (milliseconds per batch)"
-        )
     for network, ratio in zip(networks, ratios, strict=True):
         if abs(abs(ratio - middle) - 3) < 0.6:
             slip = "seconds" if ratio < middle else "microseconds"
@@ -62,6 +46,32 @@ def check_units(networks: Sequence[MeasuredNetwork], estimated: Array) -> None:
                 f"{network.name}: {network.latency_ms:g} ms is {10 ** abs(ratio - middle):.0f} × "
                 f"{'below' if ratio < middle else 'above'} what the other rows suggest; is it in {slip}?"
             )
+
+
+def check_unit_of_all(rows: Sequence[MeasuredNetwork], estimated: Array) -> float:
+    """Refuse rows that are all in another unit; returns log10 of the median measured over estimated.
+
+    Raises:
+        ProfileError: names the unit that the numbers look like.
+    """
+    middle = float(np.median(np.log10([row.latency_ms / e for row, e in zip(rows, estimated, strict=True)])))
+    per_image = -float(np.median(np.log10([row.batch_size for row in rows])))
+    units = [("seconds", -3.0, 1.1), ("microseconds", 3.0, 1.1)]
+    if per_image <= -0.9:  # of eight images and more; below, it cannot be told from an estimate's error
+        units.append(("milliseconds per image", per_image, 0.35))
+    name, power, reach = min(units, key=lambda unit: abs(middle - unit[1]))
+    if abs(middle - power) < reach:
+        raise ProfileError(
+            f"latency_ms looks like {name}: the median row is {10**middle:.2g} × the estimate "
+            f"({rows[0].name}: {rows[0].latency_ms:g} given, about {estimated[0]:.3g} expected)"
+            f"; convert it to milliseconds per batch"
+        )
+    if abs(middle) > 1.3:
+        raise ProfileError(
+            f"the measured latencies are {10**middle:.2g} × the estimate; check the device, the runtime, the "
+            f"batch size and the unit (milliseconds per batch)"
+        )
+    return middle
 
 
 def check_repeats(networks: Sequence[MeasuredNetwork]) -> None:

@@ -12,16 +12,19 @@ import csv
 import gzip
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO, cast
 
 import numpy as np
 
+from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.calibrate_check import MeasuredNetwork, check_unit_of_all
+from dsonas_hw.profile.estimate import load_estimate
 from dsonas_hw.profile.kernel_costs import KernelCosts, fit_coefficients
 from dsonas_hw.profile.network_costs import correction_values
 from dsonas_hw.profile.rows import CorrectionRow, KernelRow, TableHeader
@@ -57,8 +60,8 @@ def import_table(
 
     Raises:
         DeviceError: no such device.
-        ProfileError: a column is missing, a value makes no sense, too few rows are left, or a measured table
-            is in the way.
+        ProfileError: a column is missing, a value makes no sense, the times are in another unit, too few rows
+            are left, or a measured table is in the way.
     """
     found = load_device(device)
     path = table_path(directory, found.name, runtime=runtime, precision=precision, batch_size=batch_size)
@@ -76,6 +79,7 @@ def import_table(
             f"{source} has {len(rows)} rows of {precision} at batch {batch_size} ({num_passed_over} others); "
             f"an import takes {MIN_ROWS} to {MAX_ROWS}"
         )
+    _check_unit(rows, found, runtime, precision, batch_size)
     header = TableHeader(
         device=found.name,
         fingerprint=found.fingerprint,
@@ -94,6 +98,25 @@ def import_table(
         num_passed_over=num_passed_over,
         mape=float(np.mean(np.abs(np.expm1(-errors)))),
     )
+
+
+def _check_unit(
+    rows: Sequence[KernelRow], device: Device, runtime: str, precision: str, batch_size: int
+) -> None:
+    """Refuse a table in another unit than milliseconds per batch: an estimate is never that far off.
+
+    Raises:
+        ProfileError: names the unit that the numbers look like.
+    """
+    model = load_estimate(device, runtime=runtime, precision=precision, batch_size=batch_size)
+    some = rows[:: max(1, len(rows) // 200)]
+    measured = [
+        MeasuredNetwork(
+            name=row.kernel.key, kernels=[row.kernel], batch_size=batch_size, latency_ms=row.latency_ms
+        )
+        for row in some
+    ]
+    check_unit_of_all(measured, np.array([gpu_ms for gpu_ms, _ in model.times([r.kernel for r in some])]))
 
 
 def cross_validate(rows: list[KernelRow]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

@@ -81,3 +81,16 @@ def test_refusals(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ProfileError, match=message):
         _import(source, tmp_path / "profiles")
     assert not (tmp_path / "profiles").exists()
+
+
+@pytest.mark.parametrize(("factor", "unit"), [(1e-3, "like seconds"), (1e3, "microseconds")])
+def test_times_in_another_unit_are_named(tmp_path: Path, factor: float, unit: str) -> None:
+    lines = []
+    for line in _lines():
+        shape, _, ms = line.rpartition(",")
+        lines.append(f"{shape},{float(ms) * factor}")
+    source = tmp_path / "t.csv"
+    source.write_text("\n".join([COLUMNS, *lines]))
+    with pytest.raises(ProfileError, match=unit):
+        _import(source, tmp_path / "profiles")
+    assert not (tmp_path / "profiles").exists()
