@@ -62,6 +62,26 @@ def read_device(path: Path) -> Device:
     return _Checker(path).device(values)
 
 
+#: First compute capability of every generation; what comes after the last is not known.
+_GENERATIONS = (
+    ((5, 0), "Maxwell"),
+    ((6, 0), "Pascal"),
+    ((7, 0), "Volta"),
+    ((7, 5), "Turing"),
+    ((8, 0), "Ampere"),
+    ((8, 9), "Ada"),
+    ((9, 0), "Hopper"),
+    ((10, 0), "Blackwell"),
+    ((13, 0), None),
+)
+
+
+def generation_of(compute_capability: tuple[int, int]) -> str | None:
+    """Name of the generation with this compute capability; None: older or newer than those known here."""
+    names = [name for first, name in _GENERATIONS if first <= compute_capability]
+    return names[-1] if names else None
+
+
 class _Checker:
     """Turns the values of one file into a `Device`; every complaint names the file and the key."""
 
@@ -195,3 +215,9 @@ class _Checker:
             raise self.fail(f"peak_tflops.{tensor[0]}: tensor cores came with compute capability 7.0")
         if device.l2_bytes >= device.memory_bytes:
             raise self.fail(f"l2_bytes = {device.l2_bytes} is not smaller than memory_bytes")
+        name = generation_of(device.compute_capability)
+        if name is not None and device.architecture != name:
+            raise self.fail(
+                f"architecture = {device.architecture!r} contradicts compute_capability "
+                f"{'.'.join(map(str, device.compute_capability))}, which is {name}"
+            )

@@ -47,6 +47,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def test_a_generation_newer_than_all_that_are_known_may_have_any_name(home: Path) -> None:
+    text = VALID.replace('"Ampere"', '"Next"').replace('"8.6"', '"15.0"')
+    (home / "mycard.toml").write_text(text)
+    assert load_device("mycard").architecture == "Next"
+
+
 @pytest.mark.parametrize("name", REQUIRED)
 def test_required_devices_are_shipped(name: str) -> None:
     assert load_device(name).name == name
@@ -148,6 +154,7 @@ def test_a_name_is_never_a_path(name: str) -> None:
         ("boost_clock_mhz = 1000", "boost_clock_mhz = 1.0", "impossible"),
         ("bandwidth_gb_s = 100", "bandwidth_gb_s = 1e12", "impossible"),
         ("fp32 = 2.56", "fp32 = 25.6", "contradicts 10 SMs"),
+        ('"Ampere"', '"Ampre"', "contradicts compute_capability 8.6, which is Ampere"),
         ("fp32 = 2.56", "", "peak_tflops.fp32 is missing"),
         ("fp32 = 2.56", "fp32 = 2.56\nfp23 = 1", "peak_tflops of 'fp23'.*fp32"),
         ("[peak_tflops]", "[peak]", "unknown key 'peak'.*peak_tflops"),
