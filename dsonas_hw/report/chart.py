@@ -61,6 +61,8 @@ class Series:
     """Write the name beside the last point."""
     ids: tuple[int, ...] = ()
     """One number per point, by which a page finds it again."""
+    names: tuple[str, ...] = ()
+    """One per point, written beside it."""
     hints: tuple[str, ...] = ()
     """One line of text per point, shown on hover."""
 

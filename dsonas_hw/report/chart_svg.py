@@ -6,6 +6,7 @@ import math
 from html import escape
 
 from dsonas_hw.report.chart import PALETTE, Axis, Chart, Mark, Series, axis_ticks
+from dsonas_hw.report.chart_labels import Dot, place_names
 from dsonas_hw.report.numbers import THIN, short
 
 WIDTH, HEIGHT = 480, 290
@@ -31,14 +32,15 @@ class _Plot:
         self.right = width - 10 - max((len(name) * _CHARACTER + 6 for name in labels), default=4)
         self.top = 36.0 + (18.0 * self._legend_rows() if chart.legend else 0.0)
         self.bottom = height - 40.0
-        room = max(2, int((self.right - self.left) // 76))
+        room = max(2, int((self.right - self.left) // 64))
         self.x_ticks = axis_ticks(chart.x, self.x_limits, room)
 
     def svg(self) -> str:
         parts = [self._grid(), self._legend()]
         parts += [self._mark_line(mark) for mark in self.chart.marks]
         parts += [self._series(series) for series in self.chart.series]
-        parts += [self._mark_label(mark) for mark in self.chart.marks]
+        parts += self._mark_labels()
+        parts += self._names()
         parts.append(self._end_labels())
         return (
             f'<svg class="chart" viewBox="0 0 {self.width} {self.height}" role="img" '
@@ -117,17 +119,34 @@ class _Plot:
             ends = (self.left, self.right, y, y)
         return '<line class="mark" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'.format(*ends)
 
-    def _mark_label(self, mark: Mark) -> str:
-        if mark.axis == "x":
-            room = len(mark.label) * _CHARACTER / 2
-            x, y = min(max(self.px(mark.value), self.left + room), self.width - room), self.top - 3
-        else:
-            x, y = self.left + 5, self.py(mark.value) - 5
-        anchor = "middle" if mark.axis == "x" else "start"
-        return (
-            f'<text class="mark-label" x="{x:.1f}" y="{y:.1f}" '
-            f'text-anchor="{anchor}">{escape(mark.label)}</text>'
-        )
+    def _mark_labels(self) -> list[str]:
+        """Above the chart or on its left, moved apart where they would overlap."""
+        upright = sorted((m for m in self.chart.marks if m.axis == "x"), key=lambda m: self.px(m.value))
+        level = sorted((m for m in self.chart.marks if m.axis == "y"), key=lambda m: self.py(m.value))
+        room = max((len(m.label) * _CHARACTER for m in upright), default=0.0)
+        places = [max(self.px(m.value), self.left + room / 2) for m in upright]
+        xs = spread_apart(places, distance=room + 4, limit=self.width - room / 2)
+        ys = spread_apart([self.py(m.value) - 5 for m in level], distance=13.0, limit=self.bottom - 3)
+        return [
+            *(_mark_label(m, x, self.top - 3, "middle") for m, x in zip(upright, xs, strict=True)),
+            *(_mark_label(m, self.left + 5, y, "start") for m, y in zip(level, ys, strict=True)),
+        ]
+
+    def _names(self) -> list[str]:
+        """The names of points, beside them."""
+        dots = [
+            Dot(x=point[0], y=point[1], radius=series.size, name=name)
+            for series in self.chart.series
+            if series.names
+            for point, name in zip(self._points(series), series.names, strict=True)
+            if point is not None
+        ]
+        places = place_names(dots, height=8.0, character=8.0, right=float(self.width))
+        return [
+            f'<text class="point-name" x="{dot.x + place.dx:.1f}" y="{dot.y + place.dy:.1f}" '
+            f'text-anchor="{place.anchor}">{escape(dot.name)}</text>'
+            for dot, place in zip(dots, places, strict=True)
+        ]
 
     def _series(self, series: Series) -> str:
         points = self._points(series)
@@ -190,6 +209,12 @@ def spread_apart(values: list[float], *, distance: float, limit: float) -> list[
         for i in range(len(moved) - 2, -1, -1):
             moved[i] = min(moved[i], moved[i + 1] - distance)
     return moved
+
+
+def _mark_label(mark: Mark, x: float, y: float, anchor: str) -> str:
+    return (
+        f'<text class="mark-label" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(mark.label)}</text>'
+    )
 
 
 def _end_label(series: Series, x: float, y: float, anchor: str) -> str:

@@ -7,7 +7,7 @@ from html import escape
 
 from dsonas_hw.architecture.draw import operation_colour
 from dsonas_hw.device.energy import NO_ENERGY
-from dsonas_hw.report.numbers import NONE, THIN, cost_text, percent, plain
+from dsonas_hw.report.numbers import NONE, THIN, budget_words, cost_text, percent, significant
 from dsonas_hw.report.page import notes
 from dsonas_hw.space.operations import get_operation
 from dsonas_hw.study.codesign import Pair
@@ -105,7 +105,7 @@ def _origins(network: Network) -> str:
     for origin in network.origins:
         budgets.setdefault(origin.device, []).append(origin.budget)
     return "<br>".join(
-        f"{escape(device)} <small>{escape(', '.join(dict.fromkeys(texts)))}</small>"
+        f"{escape(device)} <small>{escape(', '.join(map(budget_words, dict.fromkeys(texts))))}</small>"
         for device, texts in budgets.items()
     )
 
@@ -126,8 +126,8 @@ def _latency_cell(cell: Cell | None, device: str, is_own: bool, on_front: bool, 
     energy = f"<small>{cost_text('energy_mj', cell.energy_mj)}</small>" if has_energy else ""
     mark = '<span class="front" title="on this device’s front">●</span> ' if on_front else ""
     return (
-        f'{opening} data-value="{cell.latency_ms!r}">{mark}{plain(cell.latency_ms, 3)}'
-        f"<small>{plain(cell.latency_ms_low, 3)}–{plain(cell.latency_ms_high, 3)}</small>"
+        f'{opening} data-value="{cell.latency_ms!r}">{mark}{significant(cell.latency_ms)}'
+        f"<small>{significant(cell.latency_ms_low)}–{significant(cell.latency_ms_high)}</small>"
         f"<small{loud}>{escape(cell.source)}</small>{energy}</td>"
     )
 
@@ -143,7 +143,7 @@ def choice_html(result: CodesignResult) -> str:
             f'<td data-device="{escape(d.name)}">{_choice(result, d.name, budget)}</td>'
             for d in result.devices
         )
-        rows.append(f'<tr><th scope="row">{escape(budget)}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{escape(budget_words(budget))}</th>{cells}</tr>')
     return (
         '<div class="scroll"><table><caption>The network found for each device and budget, its accuracy and '
         f"its latency there</caption><thead><tr>{head}</tr></thead>"
@@ -185,7 +185,7 @@ def _carried_table(result: CodesignResult, budget: str, rows: Sequence[Carried])
         )
         body += f'<tr data-devices="{escape(source)}"><th scope="row">{escape(source)}</th>{cells}</tr>'
     return (
-        f'<div class="scroll"><table class="carried"><caption>{escape(budget)}</caption>'
+        f'<div class="scroll"><table class="carried"><caption>{escape(budget_words(budget))}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -209,12 +209,12 @@ def _carried_cell(carried: Carried, is_known: bool) -> str:
 
 
 def _relative(ratio: float | None) -> str:
-    return "none as accurate" if ratio is None else f"{ratio:.2f}{THIN}×"
+    return "no match" if ratio is None else f"{ratio:.2f}{THIN}×"
 
 
 def _loss(loss: float | None) -> str:
     if loss is None:
-        return "none holds it"
+        return "no network holds it"
     if abs(loss) < SAME_ACCURACY:
         return "same accuracy"
     return f"accuracy {'−' if loss > 0 else '+'}{abs(100 * loss):.1f}{THIN}pt"

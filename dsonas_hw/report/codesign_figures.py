@@ -28,12 +28,13 @@ def front_figure(result: CodesignResult, device: StudyDevice) -> Chart | None:
     number = {network.name: i for i, network in enumerate(result.networks)}
     front = [number[name] for name in pareto_front(result, device.name)]
 
-    def series(positions: Sequence[int], **style: object) -> Series:
+    def series(positions: Sequence[int], *, named: bool = True, **style: object) -> Series:
         networks = [result.networks[i] for i in positions]
         return Series(
             x=tuple(latency[n.name] for n in networks),
             y=tuple(n.accuracy for n in networks),
             ids=tuple(positions),
+            names=tuple(n.name for n in networks) if named else (),
             hints=tuple(
                 f"{n.name}: {cost_text('latency_ms', latency[n.name])}, {percent(n.accuracy)}"
                 for n in networks
@@ -56,7 +57,7 @@ def front_figure(result: CodesignResult, device: StudyDevice) -> Chart | None:
         x=Axis(label="latency, ms", log=spans(drawn, 12)),
         y=Axis(label="test accuracy", percent=True),
         series=(
-            series(front, name="front", kind="line", colour="accent", width=1.4),
+            series(front, named=False, name="front", kind="line", colour="accent", width=1.4),
             series(foreign, name="of other devices", kind="points", colour="muted", size=4.0),
             series(own, name="of this device", kind="points", colour="accent", size=5.0),
         ),

@@ -17,12 +17,20 @@ from dsonas_hw.report.codesign_cross import (
 from dsonas_hw.report.codesign_figures import front_figure
 from dsonas_hw.report.codesign_tables import missing_table
 from dsonas_hw.report.explorer import Shown, explorer_html, explorer_json
-from dsonas_hw.report.numbers import cost_text, percent
+from dsonas_hw.report.numbers import budget_words, cost_text, percent
 from dsonas_hw.report.page import facts, figure, notes, page, pairs, paragraph, warning
 from dsonas_hw.study.codesign_analysis import preferences
 from dsonas_hw.study.codesign_result import CodesignResult, Network
 
 MAX_NOTES = 12
+READING = (
+    '<ul class="reading"><li><strong>1.25\u202f×</strong> – it takes 1.25 times as long as the fastest of '
+    "the column’s own networks that is as accurate (to half a point). <strong>no match</strong>: none of "
+    "them is.</li><li><strong>accuracy −2.0\u202fpt</strong> – under the same budget, the best that is left "
+    "is so much less accurate if only the row’s networks are there. <strong>no network holds it</strong>: "
+    "none of the row’s, or none of the column’s own, holds the budget there.</li></ul>"
+)
+"""How to read the tables of what is carried."""
 UNTRAINED = "No network has been trained yet."
 
 
@@ -58,7 +66,7 @@ def _header(result: CodesignResult, name: str) -> str:
     return (
         f"<p>Co-design study “{escape(name)}”</p>"
         f"<h1>Networks for {escape(_dataset(result))}, device by device</h1>"
-        f"<p>{escape(devices)} · {escape(', '.join(result.study.budgets))}</p>"
+        f"<p>{escape(devices)} · {escape('; '.join(map(budget_words, result.study.budgets)))}</p>"
     )
 
 
@@ -157,14 +165,14 @@ def _carried(result: CodesignResult) -> str:
         return paragraph("There is one device only.")
     if all(network.accuracy is None for network in result.networks):
         return paragraph(UNTRAINED)
-    return paragraph(
-        "Large: what a network found for the device of the row takes on the device of the column, over "
-        "the fastest of the column’s own networks that is as accurate (to half a point); 1 is no loss. "
-        "Small: how "
-        "the best accuracy under the same budget changes, in points, if only the row’s networks were "
-        "there. “None as accurate”: none of the column’s own networks is. “None holds it”: none of the "
-        "row’s networks, or of the column’s own, holds the budget there."
-    ) + carried_html(result)
+    return (
+        paragraph(
+            "What is lost when networks are not searched for the device they run on. Rows: whom the networks "
+            "were found for. Columns: where they run."
+        )
+        + READING
+        + carried_html(result)
+    )
 
 
 def _operations(result: CodesignResult) -> str:
@@ -192,7 +200,7 @@ def _network(result: CodesignResult, network: Network) -> str:
         figure(draw_block(architecture.space, block, shortcut_conv=conv), "", title=title)
         for title, block, conv in drawn
     )
-    origins = ", ".join(dict.fromkeys(f"{o.device} {o.budget}" for o in network.origins))
+    origins = "; ".join(dict.fromkeys(f"{o.device}, {budget_words(o.budget)}" for o in network.origins))
     return (
         f'<details id="network-{escape(network.name)}"><summary>{escape(network.name)}: '
         f"{percent(network.accuracy)}, found for {escape(origins)}</summary>"

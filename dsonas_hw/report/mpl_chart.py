@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.report.chart import PALETTE, Axis, Chart, Series, axis_ticks
+from dsonas_hw.report.chart_labels import Dot, place_names
 from dsonas_hw.report.chart_svg import tick_text
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def chart_figure(chart: Chart) -> Figure:
     axes.tick_params(length=0, labelsize=8, colors=_QUIET)
     axes.grid(axis="y", color=_LINE, linewidth=0.8)
     axes.set_axisbelow(True)
+    _name_points(figure, axes, chart)
     return figure
 
 
@@ -66,6 +68,36 @@ def _plot(axes: Axes, series: Series) -> None:
             series.name, known[-1], xytext=(6, 0), textcoords="offset points", color=colour, fontsize=8,
             fontweight="bold", va="center", annotation_clip=False,
             path_effects=[withStroke(linewidth=3, foreground="white")],
+        )  # fmt: skip
+
+
+def _name_points(figure: Figure, axes: Axes, chart: Chart) -> None:
+    """The names of points, beside them; placed once everything else has its place."""
+    named = [s for s in chart.series if s.names]
+    if not named:
+        return
+    from matplotlib.patheffects import withStroke
+
+    figure.draw_without_rendering()
+    per_point = figure.dpi / 72
+    points = [
+        (x, y, name, series.size * 0.75)
+        for series in named
+        for x, y, name in zip(series.x, series.y, series.names, strict=True)
+        if y is not None
+    ]
+    dots = []
+    for x, y, name, radius in points:
+        right, up = axes.transData.transform((x, y)) / per_point
+        dots.append(Dot(x=float(right), y=-float(up), radius=radius, name=name))
+    edge = float(axes.get_window_extent().x1) / per_point + 8
+    places = place_names(dots, height=6.0, character=5.5, right=edge)
+    align = {"start": "left", "middle": "center", "end": "right"}
+    for (x, y, name, _), place in zip(points, places, strict=True):
+        axes.annotate(
+            name, (x, y), xytext=(place.dx, -place.dy), textcoords="offset points", fontsize=7.5,
+            ha=align[place.anchor], va="baseline", color=_INK, annotation_clip=False,
+            path_effects=[withStroke(linewidth=2, foreground="white")],
         )  # fmt: skip
 
 

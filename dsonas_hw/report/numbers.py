@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from dsonas_hw.budget import QUANTITIES, format_quantity
+from dsonas_hw.budget import QUANTITIES, format_quantity, parse_budgets
 
 NONE = "–"
 THIN = "\u202f"
@@ -56,6 +56,16 @@ def signed_percent(share: float | None) -> str:
 def plain(value: float | None, digits: int = 4) -> str:
     """A number to `digits` significant digits."""
     return NONE if value is None else f"{value:.{digits}g}"
+
+
+def significant(value: float | None, digits: int = 3) -> str:
+    """A number to `digits` significant digits, zeros too, so that a column lines up: 0.130, 12.0."""
+    return NONE if value is None else f"{value:#.{digits}g}".rstrip(".")
+
+
+def budget_words(text: str) -> str:
+    """A budget, or a comma list of them: `latency=3ms,mac=2M` → `latency ≤ 3 ms, mac ≤ 2 M`."""
+    return ", ".join(f"{b.name} ≤\u00a0{cost_text(b.quantity, b.limit)}" for b in parse_budgets([text]))
 
 
 def short(value: float) -> str:

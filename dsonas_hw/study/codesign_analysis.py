@@ -130,7 +130,7 @@ def why_no_energy(result: CodesignResult, device: StudyDevice) -> str | None:
     if not any(cell.is_measured for cell in cells):
         return "not measured yet"
     said = [remark for cell in cells for remark in cell.remarks if remark.startswith(NO_ENERGY)]
-    return said[0].removeprefix(NO_ENERGY) if said else "it has no counter that is read; GPUs have, by NVML"
+    return said[0].removeprefix(NO_ENERGY) if said else "only of GPUs is it read, from their driver (NVML)"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import re
 import xml.etree.ElementTree as ET
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from dsonas_hw.report.chart import Axis, Chart, Mark, Series, axis_limits, log_ticks, nice_ticks, spans, thin
+from dsonas_hw.report.chart_labels import Dot, Place, place_names
 from dsonas_hw.report.chart_svg import chart_svg, spread_apart
+from dsonas_hw.report.mpl_chart import chart_figure
 
 NUMBERS = st.floats(-1e9, 1e9, allow_nan=False)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -139,3 +141,52 @@ def test_spans_needs_positive_values() -> None:
     assert not spans([0, 20], 12)
     assert not spans([], 12)
     assert math.isfinite(axis_limits([1, 20], Axis(label="x", log=True))[1])
+
+
+def _boxes(dots: list[Dot], places: list[Place]) -> list[tuple[float, float, float, float]]:
+    """left, top, right, bottom of names that are 8 high and wide."""
+    shares = {"start": 0.0, "middle": 0.5, "end": 1.0}
+    found = []
+    for dot, place in zip(dots, places, strict=True):
+        left, bottom = dot.x + place.dx - 8 * shares[place.anchor], dot.y + place.dy
+        found.append((left, bottom - 8, left + 8, bottom))
+    return found
+
+
+def _is_apart(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    return a[2] <= b[0] + 0.1 or b[2] <= a[0] + 0.1 or a[3] <= b[1] + 0.1 or b[3] <= a[1] + 0.1
+
+
+def test_names_of_points_cover_neither_each_other_nor_points() -> None:
+    # The second is where the first would have its name, the third close by, the last at the right edge.
+    at = [(50, 50), (60, 50), (52, 62), (196, 50)]
+    dots = [Dot(x=x, y=y, radius=4, name=name) for (x, y), name in zip(at, "ABCD", strict=True)]
+    boxes = _boxes(dots, place_names(dots, height=8, character=8, right=200))
+    circles = [(d.x - 4, d.y - 4, d.x + 4, d.y + 4) for d in dots]
+    assert all(_is_apart(a, b) for a, b in combinations(boxes, 2))
+    assert all(_is_apart(box, circle) for box in boxes for circle in circles)
+    assert all(box[2] <= 200 for box in boxes)
+
+
+def test_a_crowd_of_points_still_has_names() -> None:
+    dots = [Dot(x=50, y=50, radius=4, name="A")] * 20
+    assert len(place_names(dots, height=8, character=8, right=200)) == 20
+
+
+def test_named_points_are_written_beside_them() -> None:
+    series = Series(name="s", x=(0, 1), y=(0, 1), kind="points", names=("P", "<Q>"))
+    texts = {t.text for t in ET.fromstring(chart_svg(chart(series))).iter("text")}
+    assert {"P", "<Q>"} <= texts
+    figure = chart_figure(chart(series))
+    assert {"P", "<Q>"} <= {text.get_text() for text in figure.axes[0].texts}
+
+
+def test_labels_of_close_marks_do_not_touch() -> None:
+    series = Series(name="s", x=(0, 100), y=(0, 100))
+    marks = tuple(Mark(axis=a, value=v, label="a label") for a in ("x", "y") for v in (50, 51, 52))
+    root = ET.fromstring(chart_svg(chart(series, marks=marks)))
+    labels = [t for t in root.iter("text") if t.attrib["class"] == "mark-label"]
+    xs = [float(t.attrib["x"]) for t in labels if t.attrib["text-anchor"] == "middle"]
+    ys = [float(t.attrib["y"]) for t in labels if t.attrib["text-anchor"] == "start"]
+    assert all(b - a >= 7 * 6 for a, b in pairwise(xs))
+    assert all(b - a >= 12 for a, b in pairwise(ys))

@@ -159,3 +159,15 @@ def test_text_contrasts_with_the_page(open_page: Any, scheme: str) -> None:
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     worst = page.evaluate(CONTRAST)
     assert worst["ratio"] >= 4.5, worst
+
+
+def test_printed_on_paper_everything_folded_is_there_and_tools_are_not(open_page: Any) -> None:
+    page = open_page(color_scheme="dark")
+    assert page.pdf().startswith(b"%PDF")
+    assert page.locator("details:not([open])").count() == 0  # unfolded before printing
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate(CONTRAST)["ratio"] >= 4.5
+    for tool in ("[data-explorer]", "[data-filter]", "nav"):
+        assert not page.locator(tool).is_visible()
+    assert page.locator("#network-C svg.drawing").first.is_visible()

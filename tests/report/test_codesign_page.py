@@ -72,7 +72,7 @@ def test_the_cross_table_has_every_network_on_every_device(study: Path, html: st
             cell = result.cell(network.name, device)
             assert cell is not None
             assert f"{cell.latency_ms:.3g}" in text
-            assert f"{cell.latency_ms_low:.3g}–{cell.latency_ms_high:.3g}" in text
+            assert f"{cell.latency_ms_low:#.3g}–{cell.latency_ms_high:#.3g}" in text
             assert ("measured" if device == "local" else "estimated") in text
             assert ("●" in text) == (network.name in pareto_front(result, device))
 
@@ -92,7 +92,7 @@ def test_why_no_energy_is_known_is_told_per_device(study: Path, tmp_path: Path) 
         )
 
     assert "1080ti, v100: not on this machine" in words(study)
-    assert "local: it has no counter" in words(study)
+    assert "local: only of GPUs is it read" in words(study)
     path = shutil.copytree(study, tmp_path / "study")
     job, *others = sorted(path.glob("jobs/measure-local-*/result.json"))
     write_json(job, read_json(job) | {"remarks": [f"{NO_ENERGY}no permission", "the clock fell"]})

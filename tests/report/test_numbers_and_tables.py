@@ -9,11 +9,13 @@ import json
 import pytest
 
 from dsonas_hw.report.numbers import (
+    budget_words,
     cost_text,
     finite,
     percent,
     short,
     signed_percent,
+    significant,
 )
 from dsonas_hw.report.table import Column, Table
 
@@ -86,3 +88,10 @@ def test_table_as_data_frame() -> None:
     frame = TABLE.to_pandas()
     assert list(frame.columns) == ["name", "latency_ms"]
     assert frame.latency_ms.isna().tolist() == [False, True]
+
+
+def test_digits_line_up_and_budgets_are_words() -> None:
+    assert [significant(v) for v in (0.13, 0.08996, 12.0, 1234.0, None)] == [
+        "0.130", "0.0900", "12.0", "1.23e+03", "–",
+    ]  # fmt: skip
+    assert budget_words("latency=3ms,mac=2M") == "latency ≤\u00a03\u202fms, mac ≤\u00a02\u202fM"
