@@ -4,7 +4,7 @@
 
 Fits again without every group of devices in turn and predicts what was left out: as it comes (zero-shot) and
 after calibrating with 10 networks. Next to it, from the same observations: a plain roofline, a line in FLOPs
-and the training median. Prints markdown; takes about half an hour of one core.
+and the training median. Prints markdown; takes about an hour of one core.
 """
 
 from __future__ import annotations

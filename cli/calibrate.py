@@ -8,6 +8,7 @@ import click
 
 from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import profiles_option
+from dsonas_hw.cli.progress import progress_bar
 
 EXAMPLES = """\b
 Examples:
@@ -71,9 +72,15 @@ def command(
         return
     from dsonas_hw.profile.calibrate_device import calibrate_device
 
-    calibration, path = calibrate_device(
-        measurements, device=device, runtime=runtime, precision=precision, directory=profiles_directory
-    )
+    with progress_bar("reading networks") as report:
+        calibration, path = calibrate_device(
+            measurements,
+            device=device,
+            runtime=runtime,
+            precision=precision,
+            directory=profiles_directory,
+            progress=report,
+        )
     if as_json:
         print_json(
             {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 from dsonas_hw.device.spec import LOCAL
@@ -22,8 +23,9 @@ def calibrate_device(
     runtime: str,
     precision: str,
     directory: Path | None = None,
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
 ) -> tuple[Calibration, Path]:
-    """Fit, check and store; `directory` of profiles: the user's own by default.
+    """Fit, check and store; `directory` of profiles: the user's own by default; `progress` of reading models.
 
     Raises:
         DeviceError: no such device, or no peak for this precision.
@@ -41,7 +43,9 @@ def calibrate_device(
     def read(path: Path, batch_size: int) -> NetworkKernels:
         return kernels_from_onnx(path, batch_size=batch_size, fuse=model.fuse)
 
-    calibration = dataclasses.replace(calibrate(model, load_networks(rows, read)), created=now_utc())
+    calibration = dataclasses.replace(
+        calibrate(model, load_networks(rows, read, progress)), created=now_utc()
+    )
     path = calibration_path(
         directory or user_profiles(), calibration.device, runtime=runtime, precision=precision
     )

@@ -61,8 +61,14 @@ def read_calibration_rows(path: Path) -> list[CalibrationRow]:
     return rows
 
 
-def load_networks(rows: list[CalibrationRow], read: Reader) -> list[MeasuredNetwork]:
+def load_networks(
+    rows: list[CalibrationRow],
+    read: Reader,
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
+) -> list[MeasuredNetwork]:
     """The kernels of every row's model; `read(path, batch_size)` is called once per model and batch size.
+
+    progress: called with (rows read, rows, model) before every row.
 
     Raises:
         ModelFileError: a model cannot be read.
@@ -70,7 +76,8 @@ def load_networks(rows: list[CalibrationRow], read: Reader) -> list[MeasuredNetw
     """
     seen: dict[tuple[Path, int], NetworkKernels] = {}
     networks = []
-    for row in rows:
+    for index, row in enumerate(rows):
+        progress(index, len(rows), row.model.name)
         key = (row.model, row.batch_size)
         if key not in seen:
             seen[key] = read(*key)
