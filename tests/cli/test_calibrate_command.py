@@ -74,6 +74,19 @@ def test_calibrate_then_predict(measured: Path, capsys: pytest.CaptureFixture[st
     assert code in (0, 3)
 
 
+def test_profile_names_the_calibration_that_counts(
+    measured: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    profile = ("profile", "--device", "1080ti", "--runtime", "eager", "--preset", "digits", "--profiles",
+               str(measured.parent / "p"))  # fmt: skip
+    assert _run(*profile) == 3
+    assert "calibration" not in capsys.readouterr().err
+    assert _run("calibrate", "--device", "1080ti", str(measured), "--profiles", profile[-1]) == 0
+    capsys.readouterr()
+    assert _run(*profile) == 3
+    assert "use your calibration instead. CALIBRATED, NOT MEASURED" in capsys.readouterr().err
+
+
 def test_seconds_are_refused_in_one_line(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = measured.read_text().splitlines()
     rows = [line.split(",") for line in lines[1:]]
