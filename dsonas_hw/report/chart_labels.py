@@ -44,10 +44,12 @@ class _Box:
         return max(width, 0.0) * max(height, 0.0)
 
 
-def place_names(dots: Sequence[Dot], *, height: float, character: float, right: float) -> list[Place]:
+def place_names(
+    dots: Sequence[Dot], *, height: float, character: float, right: float, bottom: float
+) -> list[Place]:
     """For each dot the first place around it that covers nothing; else what covers least.
 
-    height, character: of a capital letter, and its width. right: names end there.
+    height, character: of a capital letter, and its width. right, bottom: names end there.
     """
     boxes = [_Box(d.x - d.radius, d.y - d.radius, d.x + d.radius, d.y + d.radius) for d in dots]
     taken: list[_Box] = []
@@ -58,7 +60,7 @@ def place_names(dots: Sequence[Dot], *, height: float, character: float, right: 
 
         def covered(place: Place, dot: Dot = dot, width: float = width, others: list[_Box] = others) -> float:
             box = _name_box(dot, place, width, height)
-            outside = max(box.right - right, 0.0) * height
+            outside = max(box.right - right, 0.0) * height + max(box.bottom - bottom, 0.0) * width
             return outside + sum(box.overlap(other) for other in others)
 
         place = min(_candidates(dot, height), key=lambda p: round(covered(p), 1))

@@ -141,7 +141,8 @@ class _Plot:
             for point, name in zip(self._points(series), series.names, strict=True)
             if point is not None
         ]
-        places = place_names(dots, height=8.0, character=8.0, right=float(self.width))
+        right, bottom = float(self.width), self.bottom - 2
+        places = place_names(dots, height=8.0, character=8.0, right=right, bottom=bottom)
         return [
             f'<text class="point-name" x="{dot.x + place.dx:.1f}" y="{dot.y + place.dy:.1f}" '
             f'text-anchor="{place.anchor}">{escape(dot.name)}</text>'

@@ -90,8 +90,9 @@ def _name_points(figure: Figure, axes: Axes, chart: Chart) -> None:
     for x, y, name, radius in points:
         right, up = axes.transData.transform((x, y)) / per_point
         dots.append(Dot(x=float(right), y=-float(up), radius=radius, name=name))
-    edge = float(axes.get_window_extent().x1) / per_point + 8
-    places = place_names(dots, height=6.0, character=5.5, right=edge)
+    frame = axes.get_window_extent()
+    right, bottom = float(frame.x1) / per_point + 8, -float(frame.y0) / per_point - 2
+    places = place_names(dots, height=6.0, character=5.5, right=right, bottom=bottom)
     align = {"start": "left", "middle": "center", "end": "right"}
     for (x, y, name, _), place in zip(points, places, strict=True):
         axes.annotate(

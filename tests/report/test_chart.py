@@ -158,19 +158,20 @@ def _is_apart(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
 
 
 def test_names_of_points_cover_neither_each_other_nor_points() -> None:
-    # The second is where the first would have its name, the third close by, the last at the right edge.
-    at = [(50, 50), (60, 50), (52, 62), (196, 50)]
-    dots = [Dot(x=x, y=y, radius=4, name=name) for (x, y), name in zip(at, "ABCD", strict=True)]
-    boxes = _boxes(dots, place_names(dots, height=8, character=8, right=200))
+    # The second is where the first would have its name, the third close by; the last ones at the edges.
+    at = [(50, 50), (60, 50), (52, 62), (196, 50), (120, 78)]
+    dots = [Dot(x=x, y=y, radius=4, name=name) for (x, y), name in zip(at, "ABCDE", strict=True)]
+    boxes = _boxes(dots, place_names(dots, height=8, character=8, right=200, bottom=80))
     circles = [(d.x - 4, d.y - 4, d.x + 4, d.y + 4) for d in dots]
     assert all(_is_apart(a, b) for a, b in combinations(boxes, 2))
     assert all(_is_apart(box, circle) for box in boxes for circle in circles)
     assert all(box[2] <= 200 for box in boxes)
+    assert all(box[3] <= 80 for box in boxes)
 
 
 def test_a_crowd_of_points_still_has_names() -> None:
     dots = [Dot(x=50, y=50, radius=4, name="A")] * 20
-    assert len(place_names(dots, height=8, character=8, right=200)) == 20
+    assert len(place_names(dots, height=8, character=8, right=200, bottom=80)) == 20
 
 
 def test_named_points_are_written_beside_them() -> None:
