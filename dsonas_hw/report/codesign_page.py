@@ -197,7 +197,7 @@ def _network(result: CodesignResult, network: Network) -> str:
     architecture = network.architecture
     drawn = drawn_blocks(architecture)
     figures = "".join(
-        figure(draw_block(architecture.space, block, shortcut_conv=conv), "", title=title)
+        figure(draw_block(architecture.space, block, shortcut_conv=conv), "", title=title.capitalize())
         for title, block, conv in drawn
     )
     origins = "; ".join(dict.fromkeys(f"{o.device}, {budget_words(o.budget)}" for o in network.origins))
