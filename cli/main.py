@@ -72,7 +72,35 @@ def cli() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; a user's mistake is one line on stderr and exit code 2."""
+    """Run the command line; a user's mistake is one line on stderr and exit code 2.
+
+    Of the processes that torchrun starts, the first runs it and the others help it to train.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+        _run(args)
+        return
+    from dsonas_hw.train import distributed
+    from dsonas_hw.train.helper import help_rank_0
+
+    try:
+        distributed.join()
+        if distributed.rank():
+            help_rank_0()
+    except UserError as error:
+        click.echo(f"rank {os.environ['RANK']}: {error}", err=True)
+        sys.exit(error.exit_code)
+    if distributed.rank():
+        distributed.leave()
+        return
+    try:
+        _run(args)
+    except SystemExit:
+        distributed.leave()
+        raise
+    distributed.leave()
+
+
+def _run(args: Sequence[str] | None) -> None:
     # Idle OpenMP threads sleep instead of spinning: on a machine that others use, spinning makes training
     # many times slower. Must be set before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

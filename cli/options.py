@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -163,8 +164,10 @@ def open_run(
 
     if resume is None:
         config = config_from_options(**options)
+        if out is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
+            raise RunError("give --out RUN: when torchrun starts the processes again, they go on there")
         run = RunDirectory(out or next_run(default_name or config.data.dataset))
-        return run, config, False
+        return run, config, was_restarted() and run.config_path.exists()
     if out is not None and out != resume:
         raise RunError("--resume names the run directory already; leave --out away")
     run = RunDirectory(resume)
@@ -172,6 +175,11 @@ def open_run(
     if any(value not in (None, ()) for value in options.values()):
         run.create(config_from_options(base=config.model_dump(mode="json"), **options), resume=True)
     return run, config, True
+
+
+def was_restarted() -> bool:
+    """Whether torchrun started this process in the place of one that ended (--max-restarts)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def next_run(name: str) -> Path:

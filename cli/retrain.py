@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.cli.options import was_restarted
 from dsonas_hw.cli.progress import progress_bar
 
 EXAMPLES = """\b
@@ -51,6 +52,8 @@ def command(
 
     if resume and restart:
         raise UserError("--resume goes on, --restart starts over; give one of them")
+    if was_restarted():
+        resume, restart = True, False
     run = RunDirectory(run_path)
     config = run.load_config()
     architecture, _ = load_architecture(run)

@@ -10,14 +10,27 @@ import copy
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.errors import UserError, closest
 
 Adaptive = Literal["none", "block", "operation", "release-flops", "release-mac"]
+Amp = Annotated[
+    Literal["off", "bf16", "fp16"],
+    BeforeValidator(lambda value: {True: "bf16", False: "off"}[value] if isinstance(value, bool) else value),
+]
+"""Mixed precision; YAML reads a bare `off` as false."""
 
 MAX_CONFIG_BYTES = 1_000_000
 MAX_YAML_DEPTH = 50
@@ -95,8 +108,10 @@ class SearchConfig(_Section):
     """λ steps between two scored points, at least."""
     checkpoint_every: int = Field(default=1, ge=1)
     """Epochs between checkpoints."""
-    amp: bool = False
-    """bfloat16 autocast."""
+    amp: Amp = "off"
+    """Autocast; fp16 scales the loss."""
+    checkpoint_activations: bool = False
+    """Keep of every block only its input, and compute the rest again going back: less memory, more time."""
 
 
 class RetrainConfig(_Section):
@@ -122,7 +137,7 @@ class RetrainConfig(_Section):
     """Limit of the gradient's norm."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average of the weights; 0 = none."""
-    amp: bool = False
+    amp: Amp = "off"
     width: int | None = Field(default=None, ge=1)
     """Deployment width the budget is steered for (first-stage channels); None = the search's channels."""
     test_every: int = Field(default=1, ge=1)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsonas_hw.architecture.architecture import Architecture, Block, close_block, identity_architecture
+from dsonas_hw.architecture.architecture import Architecture, Block, identity_architecture
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio, choose_width
 from dsonas_hw.budget import Budget
@@ -28,25 +28,23 @@ from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.adaptive import relative_gamma
 from dsonas_hw.search.apg_nag import APGNAG
 from dsonas_hw.search.controller import BudgetController, Decision
+from dsonas_hw.search.parts import SearchParts
 from dsonas_hw.search.path import PathPoint, load_path
 from dsonas_hw.search.pretraining import copy_pretraining_log, load_pretrained
 from dsonas_hw.search.step import Batch, lambda_after, lambda_gradient, shared_accuracy, weight_step
-from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import Batches
-from dsonas_hw.train.data_split import split_for_search
 from dsonas_hw.train.loop import (
     DivergedError,
     EpochMeter,
     Interrupted,
     Progress,
     StopSignal,
-    keep_freed_memory,
     random_state,
     resolve_train_device,
     restore_random_state,
-    seed_everything,
 )
 
 CHECK_EVERY = 20
@@ -90,18 +88,14 @@ class Search:
         self.device = resolve_train_device(config.train_on)
         self.width = config.retrain.width or choose_width(space, budgets, target)
         self._check_width()
-        keep_freed_memory()
-        seed_everything(config.seed)
         cfg = config.search
-        self.supernet = Supernet(space, free_bn_scale=cfg.free_bn_scale).to(self.device)
-        self.w_optimizer = torch.optim.SGD(
-            self.supernet.weights(), lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.momentum > 0,
-            weight_decay=cfg.weight_decay,
-        )  # fmt: skip
+        self.parts = SearchParts(config, space, dataset, self.device)
+        self.supernet, self.w_optimizer = self.parts.supernet, self.parts.w_optimizer
+        self.w_batches, self.lam_batches = self.parts.w_batches, self.parts.lam_batches
+        self.score_batches = self._score_batches(dataset)
         self.lam_optimizer = APGNAG(
             [self.supernet.lam], lr=cfg.lam_lr, momentum=cfg.lam_momentum, gamma=cfg.gamma
         )
-        self.w_batches, self.lam_batches, self.score_batches = self._batches(dataset)
         self.num_iterations = max(1, len(self.w_batches) // cfg.w_steps)
         self.epoch = 0
         """Counted over pretraining and search."""
@@ -135,40 +129,15 @@ class Search:
                 f"alone cost {ratio:.2f} times the budget; give a smaller width, or leave it out"
             )
 
-    def _batches(self, dataset: Dataset) -> tuple[Batches, Batches, list[Batch]]:
-        """Batches for W, for λ, and the fixed ones (not augmented, of the λ part) that score the path."""
-        data, cfg = self.config.data, self.config.search
-        ratio = data.split_ratio if data.split else None
-        w_images, lam_images = split_for_search(dataset, ratio, seed=self.config.seed)
-        smaller = min(len(w_images), len(lam_images))
-        if smaller < cfg.batch_size:
-            raise UserError(
-                f"{dataset.name}: the smaller part of the W:λ split has {smaller} images, fewer than one "
-                f"batch of {cfg.batch_size}; give a smaller search.batch_size or more images"
-            )
-
-        if (num_batches := len(w_images) // cfg.batch_size) < cfg.w_steps:
-            raise UserError(
-                f"{dataset.name}: an epoch has {num_batches} batches for W, fewer than search.w_steps="
-                f"{cfg.w_steps}; give fewer steps, a smaller search.batch_size or more images"
-            )
-
-        def train(images: Any, seed: int) -> Batches:
-            return Batches(
-                images=images, dataset=dataset, batch_size=cfg.batch_size, seed=seed, drop_last=True,
-                augmentation=dataset.augmentation, device=self.device, num_workers=data.num_workers,
-            )  # fmt: skip
-
+    def _score_batches(self, dataset: Dataset) -> list[Batch]:
+        """The fixed images that score the path: of the λ part, not augmented."""
+        lam_images, number = self.parts.lam_images, self.config.search.path_images
         chosen = torch.randperm(len(lam_images), generator=torch.Generator().manual_seed(self.config.seed))
         score = Batches(
-            images=lam_images.take(chosen[: cfg.path_images].sort().values), dataset=dataset,
-            batch_size=cfg.path_images, shuffle=False, device=self.device, num_workers=0,
+            images=lam_images.take(chosen[:number].sort().values), dataset=dataset, batch_size=number,
+            shuffle=False, device=self.device, num_workers=0,
         )  # fmt: skip
-        return (
-            train(w_images, self.config.seed),
-            train(lam_images, self.config.seed + 1),
-            list(score.epoch(0)),
-        )
+        return list(score.epoch(0))
 
     # -- the loop --------------------------------------------------------------------------------------------
 
@@ -221,6 +190,17 @@ class Search:
             self.run_directory.truncate_logs({})
 
     def _run_until(self, num_epochs: int) -> None:
+        distributed.begin(
+            "search", {"config": self.config.model_dump(mode="json"), "state": self.parts.state_dict()}
+        )
+        try:
+            self._run_epochs_until(num_epochs)
+        except UserError:
+            distributed.say(distributed.DONE)
+            raise
+        distributed.say(distributed.DONE)
+
+    def _run_epochs_until(self, num_epochs: int) -> None:
         with StopSignal() as stop:
             while self.epoch < num_epochs:
                 started = time.monotonic()
@@ -231,8 +211,7 @@ class Search:
     def _run_epoch(self, stop: StopSignal) -> None:
         cfg, net = self.config.search, self.supernet
         net.train()
-        for group in self.w_optimizer.param_groups:
-            group["lr"] = (cfg.pretrain_lr if self.is_pretraining else None) or cfg.lr
+        self.parts.set_lr(pretraining=self.is_pretraining)
         w_steps = 1 if self.is_pretraining else cfg.w_steps
         num_iterations = len(self.w_batches) if self.is_pretraining else self.num_iterations
         w_stream = self.w_batches.epoch(self.epoch, self.iteration * w_steps)
@@ -241,9 +220,10 @@ class Search:
         if not self.is_pretraining:
             self._record(0.0)
         while self.iteration < num_iterations:
-            for _ in range(w_steps):
+            for step in range(w_steps):
+                distributed.say(distributed.STEP, self.epoch, self.iteration * w_steps + step)
                 batch = next(w_stream)
-                loss, logits = weight_step(net, self.w_optimizer, batch, cfg)
+                loss, logits = weight_step(net, self.w_optimizer, batch, cfg, self.parts.scaler)
                 self.meter.update(self.iteration, loss, logits, batch[1])
             if not self.is_pretraining and not self._at_rest():
                 self._lambda_step(next(lam_stream))
@@ -254,6 +234,7 @@ class Search:
                 self._check_finite()
             if stop.requested and self.iteration < num_iterations:
                 self._check_finite()
+                self._collect()
                 self.elapsed_s += time.monotonic() - started
                 self._save()
                 raise Interrupted(
@@ -284,9 +265,15 @@ class Search:
     # -- λ ---------------------------------------------------------------------------------------------------
 
     def _lambda_step(self, batch: Batch) -> None:
-        gradient = lambda_gradient(self.supernet, batch, self.config.search)
+        distributed.say(distributed.LAMBDA, self.lam_step)
+        gradient = lambda_gradient(self.supernet, batch, self.config.search, self.parts.scaler)
         if not bool(torch.isfinite(gradient).all()):
             self._check_finite()
+            if (
+                self.parts.scaler.is_enabled()
+            ):  # too large for float16 once; the next step on W lowers the scale
+                self.lam_step += 1
+                return
             raise DivergedError(
                 f"the gradient of λ became NaN or infinite in the search, epoch {self.epoch + 1}, step "
                 f"{self.iteration + 1}; {self._advice()}"
@@ -302,6 +289,8 @@ class Search:
         self.lam_step += 1
         blocks = self.supernet.blocks_of(lam)
         self.supernet.silence_dead(blocks)  # also where momentum raised a λ that is dead
+        distributed.say(distributed.MOVED)
+        distributed.send_(lam.data)
         if blocks != self.blocks:
             self._look(blocks)
             if all(block.is_identity for block in blocks):
@@ -368,6 +357,7 @@ class Search:
 
     def _end_epoch(self) -> None:
         self._check_finite()
+        self._collect()
         stage = "pretrain" if self.is_pretraining else "search"
         row: dict[str, Any] = {
             "stage": stage, "epoch": self.epoch, "loss": self.meter.loss, "accuracy": self.meter.accuracy,
@@ -375,6 +365,7 @@ class Search:
         }  # fmt: skip
         if stage == "search":
             if (self.epoch + 1 - self.config.search.pretrain_epochs) % self.config.search.prune_every == 0:
+                distributed.say(distributed.PRUNE)
                 self.supernet.prune(self.blocks, self.w_optimizer)
             controller = self.controller
             row |= {
@@ -402,11 +393,14 @@ class Search:
                 f"dsonas-hw search --resume {self.run_directory.path}"
             )
 
+    def _collect(self) -> None:
+        distributed.say(distributed.COLLECT)
+        self.meter.collect()
+
     def _save(self) -> None:
         velocity = self.lam_optimizer.state[self.supernet.lam].get("velocity")
         state = {
-            "model": self.supernet.state_dict(),
-            "w_optimizer": self.w_optimizer.state_dict(),
+            **self.parts.state_dict(),
             "velocity": velocity,
             "epoch": self.epoch,
             "iteration": self.iteration,
@@ -449,14 +443,7 @@ class Search:
             ) from None
 
     def _load_state(self, state: dict[str, Any]) -> None:
-        alive: Tensor = state["model"]["alive"]
-        kept = [
-            close_block(self.space, [e for e, on in zip(self.space.edges, row, strict=True) if on])
-            for row in alive.tolist()
-        ]
-        self.supernet.prune(kept, self.w_optimizer)
-        self.supernet.load_state_dict(state["model"])
-        self.w_optimizer.load_state_dict(state["w_optimizer"])
+        self.parts.load_state_dict(state)
         if state["velocity"] is not None:
             self.lam_optimizer.state[self.supernet.lam]["velocity"] = state["velocity"].to(self.device)
         self.epoch, self.iteration = int(state["epoch"]), int(state["iteration"])
@@ -465,7 +452,5 @@ class Search:
         self.meter.load_state_dict(state["meter"])
         if self.controller is not None and state["controller"] is not None:
             self.controller.load_state_dict(state["controller"])
-        blocks = self.supernet.blocks_of(self.supernet.lam)
-        self.supernet.silence_dead(blocks)
-        self._look(blocks)
+        self._look(self.supernet.blocks_of(self.supernet.lam))
         restore_random_state(state["random"])

@@ -75,7 +75,7 @@ def _token(x: Tensor) -> Tensor:
 class _Start(Function):
     @staticmethod
     def forward(ctx: Any, mixing: Mixing, x: Tensor, lam: Tensor) -> Tensor:
-        ctx.mixing = mixing
+        ctx.mixing, ctx.lam_dtype = mixing, lam.dtype
         ctx.set_materialize_grads(False)
         assert mixing.outputs is not None
         mixing.row(mixing.outputs, 0).copy_(x)
@@ -92,7 +92,7 @@ class _Start(Function):
         if ctx.needs_input_grad[1]:
             x_grad = mixing.row(mixing.lam[:, :1].T @ grads, 0)
         if ctx.needs_input_grad[2]:
-            lam_grad = (grads @ outputs.T).float()
+            lam_grad = (grads @ outputs.T).to(ctx.lam_dtype)
         mixing.outputs = mixing.grads = mixing.merged_grad = mixing.merge_weights = None
         return None, x_grad, lam_grad
 
@@ -162,6 +162,7 @@ class _Merge(Function):
         ctx.mixing = mixing
         outputs, mixing.outputs = mixing.outputs, None
         assert outputs is not None
+        ctx.weights_dtype = weights.dtype
         weights = weights.to(mixing.dtype)
         ctx.save_for_backward(outputs, weights)
         rows = outputs[1:].view(len(weights), -1, weights.shape[1])
@@ -181,5 +182,5 @@ class _Merge(Function):
         weights_grad = None
         if ctx.needs_input_grad[2]:
             rows = outputs[1:].view(len(weights), -1, weights.shape[1])
-            weights_grad = torch.stack([row.T @ merged_grad for row in rows]).float()
+            weights_grad = torch.stack([row.T @ merged_grad for row in rows]).to(ctx.weights_dtype)
         return None, None, weights_grad

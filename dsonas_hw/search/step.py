@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 from torch.nn import functional as F
 
-from dsonas_hw.config import SearchConfig
+from dsonas_hw.config import Amp, SearchConfig
 from dsonas_hw.search.apg_nag import APGNAG, apg_nag_step
 from dsonas_hw.search.supernet import Supernet
-from dsonas_hw.train.loop import autocast
+from dsonas_hw.train.batch_norm import fixed_statistics
+from dsonas_hw.train.distributed import alone, average_
+from dsonas_hw.train.loop import autocast, loss_scaler
 
 Batch = tuple[Tensor, Tensor]
 
 
 def weight_step(
-    supernet: Supernet, optimizer: torch.optim.Optimizer, batch: Batch, config: SearchConfig
+    supernet: Supernet,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    config: SearchConfig,
+    scaler: GradScaler | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """One SGD step on W with λ fixed. Returns the loss and the logits."""
+    """One SGD step on W with λ fixed. Returns the loss and the logits of this process's images."""
     supernet.lam.requires_grad_(False)  # its gradient, which nobody reads here, would be computed
     try:
         loss, logits = _loss(supernet, batch, config)
@@ -25,16 +32,27 @@ def weight_step(
         supernet.lam.requires_grad_(True)
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.zero_grad(set_to_none=True)
-    loss.backward(inputs=weights)  # type: ignore[no-untyped-call]
+    if scaler is None:
+        scaler = loss_scaler(loss.device, "off")
+    scaler.scale(loss).backward(inputs=weights)  # type: ignore[no-untyped-call]
+    average_(p.grad for p in weights if p.grad is not None)
+    scaler.unscale_(optimizer)
     torch.nn.utils.clip_grad_value_(weights, config.grad_clip)
-    optimizer.step()
+    scaler.step(optimizer)
+    scaler.update()
     return loss, logits
 
 
-def lambda_gradient(supernet: Supernet, batch: Batch, config: SearchConfig) -> Tensor:
+def lambda_gradient(
+    supernet: Supernet, batch: Batch, config: SearchConfig, scaler: GradScaler | None = None
+) -> Tensor:
     """∇G(λ) of the loss on images of the λ part; left in `supernet.lam.grad` and returned."""
     loss, _ = _loss(supernet, batch, config)
-    (gradient,) = torch.autograd.grad(loss, [supernet.lam])
+    scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
+    (gradient,) = torch.autograd.grad(loss * scale if scale != 1.0 else loss, [supernet.lam])
+    average_([gradient])
+    if scale != 1.0:
+        gradient /= scale
     supernet.lam.grad = gradient.clamp_(-config.grad_clip, config.grad_clip)
     return gradient
 
@@ -53,30 +71,22 @@ def lambda_after(supernet: Supernet, optimizer: APGNAG, gamma: Tensor, *, keep_m
 
 
 @torch.no_grad()
-def shared_accuracy(supernet: Supernet, batches: list[Batch], *, amp: bool) -> float:
+def shared_accuracy(supernet: Supernet, batches: list[Batch], *, amp: Amp) -> float:
     """Accuracy of the present architecture under the shared weights.
 
     Batch norms use the statistics of the batch: the running ones lag behind while λ moves.
     """
-    norms = [m for m in supernet.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
     was_training = supernet.training
     supernet.train()
-    counters = [norm.num_batches_tracked.clone() for norm in norms if norm.num_batches_tracked is not None]
-    for norm in norms:
-        norm.momentum = 0.0
     correct = total = 0
     try:
-        for images, labels in batches:
-            with autocast(images.device, amp):
-                logits = supernet(images)
-            correct += int((logits.argmax(1) == labels).sum())
-            total += len(labels)
+        with alone(), fixed_statistics(supernet):
+            for images, labels in batches:
+                with autocast(images.device, amp):
+                    logits = supernet(images)
+                correct += int((logits.argmax(1) == labels).sum())
+                total += len(labels)
     finally:
-        for norm, momentum, counter in zip(norms, momenta, counters, strict=True):
-            norm.momentum = momentum
-            if norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.copy_(counter)
         supernet.train(was_training)
     return correct / total
 

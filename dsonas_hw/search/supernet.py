@@ -7,23 +7,27 @@ little more than plain sums would.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from dsonas_hw.architecture.architecture import Architecture, Block, close_block, complete_block
 from dsonas_hw.search.mixing import Mixing
 from dsonas_hw.space.operations import Layer
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.batch_norm import BatchNorm, fixed_statistics
 from dsonas_hw.train.layers import Conv
 
 BN_EPS = 2e-5
 
 
-def batch_norm(channels: int, *, free_scale: bool = False) -> nn.BatchNorm2d:
+def batch_norm(channels: int, *, free_scale: bool = False) -> BatchNorm:
     """Batch norm whose scale is fixed to one, unless it is left free: λ alone scales an edge."""
-    norm = nn.BatchNorm2d(channels, eps=BN_EPS)
+    norm = BatchNorm(channels, eps=BN_EPS)
     norm.weight.requires_grad_(free_scale)
     return norm
 
@@ -104,6 +108,11 @@ class SupernetBlock(nn.Module):
         return F.relu(out) + shortcut
 
 
+def _contexts(block: SupernetBlock) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """Around the first pass through a block, and around the one that computes activations again."""
+    return nullcontext(), fixed_statistics(block)
+
+
 class Reduction(nn.Module):
     """1×1 stride 2 + 3×3 stride 2; doubles the channels."""
 
@@ -120,10 +129,16 @@ class Reduction(nn.Module):
 class Supernet(nn.Module):
     """The complete network; `lam` holds every λ, (num_lambda_sets, num_edges), ones at the start."""
 
-    def __init__(self, space: SearchSpace, *, free_bn_scale: bool = False) -> None:
-        """free_bn_scale: learn the batch norms' scale in stem, block outputs and head."""
+    def __init__(
+        self, space: SearchSpace, *, free_bn_scale: bool = False, checkpoint_activations: bool = False
+    ) -> None:
+        """
+        free_bn_scale: learn the batch norms' scale in stem, block outputs and head.
+        checkpoint_activations: of each block keep only the input; backward computes the rest again.
+        """
         super().__init__()
         self.space = space
+        self.checkpoint_activations = checkpoint_activations
         c, free = space.channels, free_bn_scale
         if space.stem == "cifar":
             self.stem = conv_bn_relu(space.input_shape[0], c, 3, free_scale=free)
@@ -176,11 +191,23 @@ class Supernet(nn.Module):
             if stage:
                 x = self.reductions[stage - 1](x)
             for block in blocks:  # type: ignore[attr-defined]
-                x = block(x, lam[0 if self.space.share else number])
+                x = self._through(block, x, lam[0 if self.space.share else number])
                 number += 1
         x = F.relu(self.head_norm(x)).mean(dim=(2, 3))
         logits: Tensor = self.classifier(x)
         return logits
+
+    def _through(self, block: SupernetBlock, x: Tensor, lam: Tensor) -> Tensor:
+        out: Tensor
+        if self.checkpoint_activations and self.training and torch.is_grad_enabled():
+            # The second pass must not count the batch in the running statistics again.
+            contexts = partial(_contexts, block)
+            out = checkpoint(
+                block, x, lam, use_reentrant=False, preserve_rng_state=False, context_fn=contexts
+            )
+        else:
+            out = block(x, lam)
+        return out
 
     # -- what is alive --------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from dsonas_hw.train.data_decode import (
     resize_and_crop_centre,
 )
 from dsonas_hw.train.data_images import ImageFiles, Images, num_usable_cpus
+from dsonas_hw.train.distributed import local_world_size
 from dsonas_hw.train.seeding import derive_seed, seeded_generator
 
 Batch = tuple[Tensor, Tensor]
@@ -56,7 +57,8 @@ class Batches:
     rank: int = 0
     world_size: int = 1
     num_workers: int | None = None
-    """Processes that decode image files; default one per core up to 8. Not used for images in memory."""
+    """Processes that decode image files, for each rank; default one per core up to 8. Not used for images in
+    memory."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -130,7 +132,8 @@ class Batches:
             ]
             for step, positions in zip(steps, chosen, strict=True)
         )
-        num_workers = min(8, num_usable_cpus()) if self.num_workers is None else self.num_workers
+        cpus = max(1, num_usable_cpus() // local_world_size())
+        num_workers = min(8, cpus) if self.num_workers is None else self.num_workers
         loader = DataLoader(
             _FileReader(files, self.augmentation),
             batch_sampler=requests,
@@ -143,6 +146,22 @@ class Batches:
             if isinstance(result, str):
                 raise DataError(result)
             yield result
+
+
+class BatchCursor:
+    """The batch at a position; going on from one to the next costs no new start."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+        self._next: tuple[int, int] | None = None
+        self._stream: Iterator[Batch] = iter(())
+
+    def at(self, epoch: int, step: int) -> Batch:
+        """Batch number `step` of an epoch."""
+        if (epoch, step) != self._next:
+            self._stream = self.batches.stream(epoch * len(self.batches) + step)
+        self._next = (epoch, step + 1) if step + 1 < len(self.batches) else (epoch + 1, 0)
+        return next(self._stream)
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from dsonas_hw.architecture.graph import Node
 from dsonas_hw.kernel.spec import Shape
+from dsonas_hw.train.batch_norm import BatchNorm
 
 BN_EPS = 2e-5
 AUXILIARY_CHANNELS = (128, 768)
@@ -82,10 +83,10 @@ class AuxiliaryHead(nn.Module):
         self.features = nn.Sequential(
             nn.AvgPool2d(window),
             nn.Conv2d(channels, inner, 1, bias=False),
-            nn.BatchNorm2d(inner, eps=BN_EPS),
+            BatchNorm(inner, eps=BN_EPS),
             nn.ReLU(),
             nn.Conv2d(inner, outer, kernel, bias=False),
-            nn.BatchNorm2d(outer, eps=BN_EPS),
+            BatchNorm(outer, eps=BN_EPS),
             nn.ReLU(),
         )
         self.classifier = nn.Linear(outer, num_classes)
@@ -120,5 +121,5 @@ def build_layer(node: Node) -> NodeLayer:
         case "bn":
             main = nn.Identity()
     has_bn = node.bn or node.op == "bn"
-    bn: nn.Module = nn.BatchNorm2d(channels, eps=BN_EPS) if has_bn else nn.Identity()
+    bn: nn.Module = BatchNorm(channels, eps=BN_EPS) if has_bn else nn.Identity()
     return NodeLayer(main, bn, node.relu)

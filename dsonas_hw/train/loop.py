@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dsonas_hw.config import Amp
 from dsonas_hw.errors import DeviceError, UserError
+from dsonas_hw.train import distributed
 
 Progress = Callable[[int, int, str], None]
 """Called as (steps done, steps in all, a few words for the reader)."""
@@ -40,11 +42,15 @@ class DivergedError(UserError):
 def resolve_train_device(name: str | None) -> torch.device:
     """Where training runs: `cpu`, `cuda`, `cuda:1`, `mps`; None = CUDA if there, else the CPU.
 
+    Of several processes each has the GPU of its local rank.
+
     Raises:
         DeviceError: torch does not know such a device, or this machine has none.
     """
     if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and distributed.world_size() > 1:
+        name = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -102,9 +108,15 @@ def restore_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def autocast(device: torch.device, enabled: bool) -> torch.autocast:
-    """bfloat16 where it is safe, if enabled."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+def autocast(device: torch.device, amp: Amp) -> torch.autocast:
+    """bfloat16 or float16 where it is safe, unless `amp` is off."""
+    dtype = torch.float16 if amp == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=amp != "off")
+
+
+def loss_scaler(device: torch.device, amp: Amp) -> torch.amp.GradScaler:
+    """Scales the loss so that small float16 gradients do not vanish; does nothing but with fp16."""
+    return torch.amp.GradScaler(device.type, enabled=amp == "fp16")
 
 
 # -- stopping ----------------------------------------------------------------------------------------------
@@ -176,6 +188,18 @@ class EpochMeter:
         self._bad_step.masked_fill_((self._bad_step < 0) & ~torch.isfinite(watched), step)
         self.num_images += len(labels)
 
+    def collect(self) -> None:
+        """Bring what the helpers have to rank 0; they start again from nothing."""
+        if distributed.world_size() == 1:
+            return
+        sums = [self._loss_sum.double(), self._num_correct.double(), self.num_images]
+        totals = distributed.sum_(torch.tensor(sums, dtype=torch.float64)).tolist()
+        if distributed.rank():
+            totals = [0.0, 0, 0]
+        self._loss_sum.fill_(totals[0])
+        self._num_correct.fill_(int(totals[1]))
+        self.num_images = int(totals[2])
+
     def check(self, where: str, advice: str) -> None:
         """Raise if any loss or gradient so far was NaN or infinite.
 
@@ -213,7 +237,7 @@ class EpochMeter:
 
 @torch.no_grad()
 def evaluate_accuracy(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device, amp: bool = False
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device, amp: Amp = "off"
 ) -> float:
     """Share of images whose largest logit is the label's; the model is left in the mode it was in.
 
@@ -225,12 +249,15 @@ def evaluate_accuracy(
     num_correct = torch.zeros((), dtype=torch.int64, device=device)
     try:
         for images, labels in batches:
+            if not len(labels):  # this rank's share of a last, small batch
+                continue
             with autocast(device, amp):
                 logits = model(images.to(device, non_blocking=True))
             num_correct += (logits.argmax(1) == labels.to(device)).sum()
             num_images += len(labels)
     finally:
         model.train(was_training)
-    if not num_images:
+    correct, total = distributed.sum_(torch.tensor([int(num_correct), num_images])).tolist()
+    if not total:
         raise ValueError("no images to evaluate on")
-    return int(num_correct) / num_images
+    return float(correct / total)

@@ -19,7 +19,7 @@ from dsonas_hw.architecture.graph import INPUT, BlockSegment, Node, Reduction, b
 from dsonas_hw.architecture.onnx import Array
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.train.layers import AuxiliaryHead, build_layer
-from dsonas_hw.train.regularise import DropPath
+from dsonas_hw.train.regularise import Dropout, DropPath
 
 
 class DerivedNetwork(nn.Module):
@@ -31,7 +31,7 @@ class DerivedNetwork(nn.Module):
         self.architecture = architecture
         self.nodes = build_graph(architecture)
         self.layers = nn.ModuleDict({_key(node.name): build_layer(node) for node in self.nodes})
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.drop_path = DropPath(0.0)
         self._block_outputs = {
             f"{name}.out"

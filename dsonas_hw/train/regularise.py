@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dsonas_hw.train.distributed import draw_share, shares_batches
+
 
 def classification_loss(
     logits: Tensor,
@@ -27,6 +29,17 @@ def classification_loss(
     return loss
 
 
+class Dropout(nn.Dropout):
+    """torch's; where processes share the batch, each draws for all of it, as one process would."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0 or not shares_batches():
+            return super().forward(x)
+        keep = 1 - self.p
+        mask = draw_share(lambda images: x.new_empty(images, *x.shape[1:]).bernoulli_(keep), len(x))
+        return x * mask / keep
+
+
 class DropPath(nn.Module):
     """Drops a whole branch for some samples of the batch and scales it up for the others.
 
@@ -44,8 +57,9 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0:
             return x
         keep = 1 - self.rate
-        shape = (x.shape[0],) + (1,) * (x.ndim - 1)
-        return x * (torch.rand(shape, device=x.device) < keep).to(x.dtype) / keep
+        ones = (1,) * (x.ndim - 1)
+        drawn = draw_share(lambda images: torch.rand((images, *ones), device=x.device), len(x))
+        return x * (drawn < keep).to(x.dtype) / keep
 
     def extra_repr(self) -> str:
         return f"rate={self.rate}"

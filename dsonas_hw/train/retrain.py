@@ -7,7 +7,7 @@ at the end: weights.npz, retrain.json
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from dsonas_hw.errors import RunError, UserError
 from dsonas_hw.files import read_json_lines, write_json, write_text
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.loop import DivergedError, Interrupted, Progress, StopSignal
 from dsonas_hw.train.recipe import with_epochs
@@ -95,11 +96,34 @@ def retrain(
         save()
     else:
         _load(run, trainer, identity, state)
+    distributed.begin(
+        "retrain",
+        {
+            "config": config.model_dump(mode="json"),
+            "architecture": architecture.to_json(),
+            "recipe": recipe.model_dump(mode="json"),
+            "device": device.type,
+            "state": trainer.state_dict(),
+        },
+    )
+    try:
+        _train(run, trainer, save, report)
+    except UserError:
+        distributed.say(distributed.DONE)
+        raise
+    distributed.say(distributed.DONE)
+    return _finish(run, trainer, identity, architecture)
+
+
+def _train(run: RunDirectory, trainer: Trainer, save: Callable[[], None], report: Callable[[], None]) -> None:
+    """All epochs that are left, each with its test, its line in the log and its checkpoint."""
+    recipe = trainer.recipe
     with StopSignal() as stop:
         while trainer.epoch < recipe.epochs:
             try:
                 row = trainer.run_epoch(stop, report)
             except StoppedError:
+                trainer.collect()
                 save()
                 raise _interrupted(run, trainer) from None
             except DivergedError as error:
@@ -112,7 +136,6 @@ def retrain(
             report()
             if stop.requested and not done:
                 raise _interrupted(run, trainer)
-    return _finish(run, trainer, identity, architecture)
 
 
 def _finish(

@@ -18,6 +18,7 @@ from torch import nn
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.onnx import Array
 from dsonas_hw.config import RetrainConfig
+from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import Batch, Batches
 from dsonas_hw.train.ema import WeightAverage
@@ -27,6 +28,7 @@ from dsonas_hw.train.loop import (
     autocast,
     evaluate_accuracy,
     keep_freed_memory,
+    loss_scaler,
     random_state,
     restore_random_state,
     seed_everything,
@@ -63,6 +65,7 @@ class Trainer:
         network = DerivedNetwork(architecture, dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0)
         self.network = network.to(device)
         self.optimizer = build_optimizer(self.network, recipe)
+        self.scaler = loss_scaler(device, recipe.amp)
         self.average = WeightAverage(self.network, decay=recipe.ema) if recipe.ema else None
         self.batches = Batches(
             images=dataset.train,
@@ -73,6 +76,8 @@ class Trainer:
             drop_last=len(dataset.train) >= recipe.batch_size,  # a rest of one image has no batch statistics
             device=device,
             num_workers=num_workers,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
         )
         self.test_batches = Batches(
             images=dataset.test,
@@ -81,6 +86,8 @@ class Trainer:
             shuffle=False,
             device=device,
             num_workers=num_workers,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
         )
         self.epoch, self.step = 0, 0
         self.meter = EpochMeter(device)
@@ -110,8 +117,8 @@ class Trainer:
             DivergedError: the loss or its gradient is no longer finite.
         """
         self.network.train()
-        self.network.drop_path.rate = self.recipe.drop_path * self.epoch / self.recipe.epochs
         for batch in self.batches.epoch(self.epoch, self.step):
+            distributed.say(distributed.STEP, self.epoch, self.step)
             self.train_step(batch)
             if self.step % STEPS_BETWEEN_CHECKS == 0:
                 self.check()
@@ -119,6 +126,7 @@ class Trainer:
             if stop.requested:
                 raise StoppedError
         self.check()
+        self.collect()
         is_due = (self.epoch + 1) % self.recipe.test_every == 0 or self.epoch + 1 == self.recipe.epochs
         self.test_accuracy = self.test(stop) if is_due else None
         row = {
@@ -134,8 +142,10 @@ class Trainer:
         return row
 
     def train_step(self, batch: Batch) -> None:
+        """One step on this process's share of a batch."""
         images, labels = batch
         recipe = self.recipe
+        self.network.drop_path.rate = recipe.drop_path * self.epoch / recipe.epochs
         lr = self.learning_rate.at(self.epoch + self.step / len(self.batches))
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -149,20 +159,35 @@ class Trainer:
             label_smoothing=recipe.label_smoothing,
         )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        distributed.average_(p.grad for p in self.network.parameters() if p.grad is not None)
+        self.scaler.unscale_(self.optimizer)
         grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.grad_clip)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if recipe.amp == "fp16":  # an overflow lowers the scale and skips the step
+            grad_norm = grad_norm.nan_to_num(0.0, 0.0)
         if self.average is not None:
             self.average.update(self.network)
         self.meter.update(self.step, loss, logits, labels, grad_norm=grad_norm)
         self.step += 1
 
+    def collect(self) -> None:
+        """Bring the sums of all processes to rank 0."""
+        distributed.say(distributed.COLLECT)
+        self.meter.collect()
+
     def test(self, stop: StopSignal) -> float:
-        """Accuracy on the test images with the weights that would be deployed."""
+        """Accuracy on the test images with the weights that would be deployed.
+
+        Raises:
+            StoppedError: `stop` was requested; several processes end the test first, together.
+        """
+        distributed.say(distributed.TEST)
 
         def until_stopped() -> Iterator[Batch]:
             for batch in self.test_batches.epoch(0):
-                if stop.requested:
+                if stop.requested and distributed.world_size() == 1:
                     raise StoppedError
                 yield batch
 
@@ -195,6 +220,7 @@ class Trainer:
             "step": self.step,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "random": random_state(),
             "meter": self.meter.state_dict(),
@@ -205,6 +231,7 @@ class Trainer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state.get("scaler", {}))
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.meter.load_state_dict(state["meter"])

@@ -147,9 +147,9 @@ def test_pretraining_has_its_own_learning_rate(tmp_path: Path, monkeypatch: pyte
     seen: list[float] = []
     step = loop.weight_step
 
-    def spy(net: Any, optimizer: Any, batch: Any, config: Any) -> Any:
+    def spy(net: Any, optimizer: Any, *rest: Any) -> Any:
         seen.append(optimizer.param_groups[0]["lr"])
-        return step(net, optimizer, batch, config)
+        return step(net, optimizer, *rest)
 
     monkeypatch.setattr(loop, "weight_step", spy)
     config = small_release()

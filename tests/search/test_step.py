@@ -125,7 +125,7 @@ def test_scoring_changes_nothing(training: bool) -> None:
     net = new_net().train(training)
     before, randomness = frozen(net), torch.get_rng_state()
     batches = [batch_of(0), batch_of(1, size=8)]
-    accuracy = shared_accuracy(net, batches, amp=False)
+    accuracy = shared_accuracy(net, batches, amp="off")
     assert changed(net, before) == set()
     assert torch.equal(torch.get_rng_state(), randomness)
     assert net.training == training
@@ -139,13 +139,13 @@ def test_scoring_restores_the_network_after_an_error() -> None:
     net = new_net()
     before = frozen(net)
     with pytest.raises(RuntimeError):
-        shared_accuracy(net, [batch_of(), (torch.randn(2, 7, 8, 8), torch.zeros(2))], amp=False)
+        shared_accuracy(net, [batch_of(), (torch.randn(2, 7, 8, 8), torch.zeros(2))], amp="off")
     assert changed(net, before) == set()
     assert all(m.momentum == 0.1 for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d))
 
 
 def test_autocast_steps_are_finite() -> None:
-    net, config = new_net(), SearchConfig(amp=True)
+    net, config = new_net(), SearchConfig(amp="bf16")
     optimizer = torch.optim.SGD(net.weights(), lr=0.1)
     for seed in range(3):
         loss, _ = weight_step(net, optimizer, batch_of(seed), config)

@@ -255,7 +255,7 @@ def test_divergence_names_the_step_and_keeps_the_last_good_checkpoint(
 
 
 def test_mixed_precision_trains(tmp_path: Path, architecture: Architecture, digits: Dataset) -> None:
-    config = config_with(epochs=1, amp=True)
+    config = config_with(epochs=1, amp="bf16")
     run = new_run(tmp_path / "run", config)
     assert retrain(run, config, architecture, digits, device=CPU).test_accuracy >= 0.0
     assert all(a.dtype == np.float32 for a in load_weights(run.path / "weights.npz", architecture).values())
