@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import click
 
 from dsonas_hw import __version__
-from dsonas_hw.errors import UserError
+from dsonas_hw.errors import UserError, one_line
 
 #: command → one line of help. The command lives in `dsonas_hw.cli.<command>` under the name `command`.
 COMMANDS: dict[str, str] = {
@@ -87,7 +87,7 @@ def main(args: Sequence[str] | None = None) -> None:
         if distributed.rank():
             help_rank_0()
     except UserError as error:
-        click.echo(f"rank {os.environ['RANK']}: {error}", err=True)
+        click.echo(f"rank {os.environ['RANK']}: {one_line(error)}", err=True)
         sys.exit(error.exit_code)
     if distributed.rank():
         distributed.leave()
@@ -109,7 +109,7 @@ def _run(args: Sequence[str] | None) -> None:
         code = cli.main(args=arguments, prog_name="dsonas-hw", standalone_mode=False)
     except UserError as error:
         prefix = "error: " if error.exit_code == 2 else ""
-        click.echo(prefix + " ".join(str(error).split()), err=True)
+        click.echo(prefix + one_line(error), err=True)
         sys.exit(error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()

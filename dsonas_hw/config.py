@@ -24,6 +24,7 @@ from pydantic import (
 
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.errors import UserError, closest
+from dsonas_hw.files import read_regular
 
 Adaptive = Literal["none", "block", "operation", "release-flops", "release-mac"]
 Amp = Annotated[
@@ -214,9 +215,7 @@ def load_config_file(path: Path) -> dict[str, Any]:
         UserError: a file that cannot be read, is too large, or is not a YAML mapping.
     """
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise UserError(f"{path} is larger than {MAX_CONFIG_BYTES} bytes; this is not a configuration")
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, max_bytes=MAX_CONFIG_BYTES).decode("utf-8")
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+MAX_MESSAGE = 2_000
+
 
 class UserError(Exception):
     """Bad usage or bad input: shown as one line, never a traceback."""
@@ -57,6 +59,12 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
             f"{purpose} needs {module!r}, which could not be imported: {error}. "
             f"Install it with: pip install 'dsonas-hw[{extra}]'"
         ) from error
+
+
+def one_line(error: BaseException | str) -> str:
+    """What is shown of an error: one line, not endless, and nothing that a terminal would obey."""
+    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(error).split()))
+    return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
 
 def closest(name: str, known: list[str]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -62,6 +64,47 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
             path.unlink()
 
 
+def open_regular(path: Path, *, max_bytes: int) -> BinaryIO:
+    """Open a file from anyone for reading: no pipe, which may never send, and no device, which may never end.
+
+    Raises:
+        OSError: cannot be opened, is no regular file, or is larger than `max_bytes`.
+    """
+    try:
+        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+    except ValueError as error:  # a name that no file can have
+        raise OSError(errno.EINVAL, str(error), str(path)) from None
+    status = os.fstat(file.fileno())
+    if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
+        return file
+    file.close()
+    if stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EFBIG, f"larger than {max_bytes} bytes", str(path))
+    raise OSError(errno.EINVAL, "not a regular file", str(path))
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_regular(path: Path, *, max_bytes: int) -> bytes:
+    """All of `open_regular`."""
+    with open_regular(path, max_bytes=max_bytes) as file:
+        return file.read(min(max_bytes, os.fstat(file.fileno()).st_size))  # as many are allocated
+
+
+def refuse_links(*folders: Path) -> None:
+    """What is in a directory may come from anyone: a link must not make us write or delete somewhere else.
+
+    Raises:
+        RunError: one of the folders holds a symbolic link.
+    """
+    for folder in folders:
+        for entry in folder.iterdir() if folder.is_dir() else ():
+            if entry.is_symlink():
+                raise RunError(f"{entry} is a symbolic link; replace it by what it points to")
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a text file at once (UTF-8)."""
     with atomic_write(path) as file:
@@ -80,9 +123,7 @@ def read_json(path: Path, *, max_bytes: int = 50_000_000) -> Any:
         UserError: missing, too large, or not JSON.
     """
     try:
-        if path.stat().st_size > max_bytes:
-            raise UserError(f"{path} is larger than {max_bytes} bytes; it is not one of our files")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_regular(path, max_bytes=max_bytes))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except OSError as error:
@@ -109,14 +150,14 @@ def append_json_line(path: Path, value: object) -> None:
         ) from None
 
 
-def read_json_lines(path: Path) -> list[dict[str, Any]]:
+def read_json_lines(path: Path, *, max_bytes: int = 2**30) -> list[dict[str, Any]]:
     """Every whole line of an append-only log; a torn last line is left out. A missing file is empty.
 
     Raises:
         UserError: a line before the last is damaged.
     """
     try:
-        raw = path.read_bytes()
+        raw = read_regular(path, max_bytes=max_bytes)
     except FileNotFoundError:
         return []
     except OSError as error:

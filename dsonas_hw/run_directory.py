@@ -13,22 +13,34 @@ import os
 import platform
 import re
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from filelock import FileLock, Timeout
 
 from dsonas_hw.config import RunConfig, build_config, load_config_file
 from dsonas_hw.errors import RunError
-from dsonas_hw.files import append_json_line, atomic_write, find_leftovers, remove_leftovers, write_text
+from dsonas_hw.files import (
+    append_json_line,
+    atomic_write,
+    find_leftovers,
+    open_regular,
+    refuse_links,
+    remove_leftovers,
+    write_text,
+)
 
 Stage = Literal["search", "retrain"]
 LOGS = ("metrics.jsonl", "path.jsonl", "lambda.jsonl")
 _VERSIONED = ("dsonas-hw", "torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
 NUM_CHECKPOINTS_KEPT = 2
+MAX_CHECKPOINT_BYTES = 2**36
+MAX_DESCRIPTION_BYTES = 2**26
+"""Of a checkpoint, without its tensors."""
 
 _log = logging.getLogger(__name__)
 
@@ -148,6 +160,7 @@ class RunDirectory:
             RunError: another process has it.
         """
         try:
+            refuse_links(self.path, self.checkpoints)
             taken = self._lock.acquire()
             if self._lock.lock_counter == 1:
                 remove_leftovers(self.path)
@@ -172,8 +185,14 @@ class RunDirectory:
             name: self.log_path(name).stat().st_size if self.log_path(name).exists() else 0 for name in LOGS
         }
 
-    def truncate_logs(self, sizes: Mapping[str, int]) -> None:
-        """Drop what was logged after a checkpoint, so that resuming logs it once."""
+    def truncate_logs(self, sizes: object) -> None:
+        """Drop what was logged after a checkpoint, so that resuming logs it once.
+
+        Raises:
+            RunError: the sizes, which a checkpoint stored, are none.
+        """
+        if not isinstance(sizes, dict) or not all(type(n) is int and n >= 0 for n in sizes.values()):
+            raise RunError(f"a checkpoint in {self.checkpoints} does not say how long the logs were")
         for name in LOGS:
             path = self.log_path(name)
             if path.exists() and path.stat().st_size > sizes.get(name, 0):
@@ -248,12 +267,30 @@ def load_checkpoint_file(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with open_regular(path, max_bytes=MAX_CHECKPOINT_BYTES) as file:
+            _check_archive(file)
+            state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise RunError(f"the checkpoint {path} cannot be read ({type(error).__name__})") from None
     if not isinstance(state, dict):
         raise RunError(f"the checkpoint {path} does not hold a state")
     return state
+
+
+def _check_archive(file: BinaryIO) -> None:
+    """Refuse what torch never writes, before it is unpacked: compressed entries, or a huge description.
+
+    Raises:
+        Exception: not an archive of tensors.
+    """
+    size = os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size:
+                raise ValueError("compressed")
+            if entry.filename.endswith("data.pkl") and entry.file_size > MAX_DESCRIPTION_BYTES:
+                raise ValueError("too large")
+    file.seek(0)
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -7,17 +7,19 @@ import json
 import os
 import resource
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from dsonas_hw.errors import RunError, UserError
+from dsonas_hw.config import load_config_file
+from dsonas_hw.errors import RunError, UserError, one_line
 from dsonas_hw.files import (
     append_json_line,
     atomic_write,
     read_json,
     read_json_lines,
+    read_regular,
     write_json,
     write_text,
 )
@@ -161,3 +163,33 @@ def test_a_failing_sync_is_a_failed_write(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(RunError, match="Input/output error"):
         write_text(tmp_path / "value.json", "new")
     assert (tmp_path / "value.json").read_text() == "old"
+
+
+# -- what is not a file of ours --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "device"]
+)
+def test_what_never_sends_or_never_ends_is_not_read(make: Callable[[Path], None], tmp_path: Path) -> None:
+    for read, name in ((read_json, "a.json"), (read_json_lines, "a.jsonl"), (load_config_file, "a.yaml")):
+        make(tmp_path / name)
+        with pytest.raises(UserError, match="not a regular file"):
+            read(tmp_path / name)
+
+
+def test_a_name_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(OSError, match="null"):
+        read_regular(Path("a\0b"), max_bytes=5)
+
+
+def test_no_more_is_allocated_than_the_file_holds(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    assert read_regular(tmp_path / "a", max_bytes=2**40) == b"abc"
+
+
+def test_an_error_is_one_short_line_that_no_terminal_obeys() -> None:
+    shown = one_line(UserError("bad\nname \x1b[2J\x00" + "x" * 10_000))
+    assert shown.startswith(r"bad name \x1b[2J\x00xxx")
+    assert len(shown) == 2000
+    assert shown.isprintable()

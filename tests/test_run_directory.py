@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -377,3 +378,47 @@ def test_checkpoints_while_others_read(run: RunDirectory) -> None:
             failures.append(error)
     writer.join()
     assert failures == []
+
+
+# -- a run from anyone -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", ".lock", "checkpoints", "checkpoints/search-000001.pt"])
+def test_a_link_in_a_run_does_not_lead_us_elsewhere(name: str, run: RunDirectory, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "search-000001.pt").write_bytes(b"keep")
+    link = run.path / name
+    link.unlink(missing_ok=True)
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(elsewhere if name == "checkpoints" else elsewhere / "search-000001.pt")
+    with pytest.raises(RunError, match="symbolic link"), run.lock():
+        pass
+    assert [path.name for path in elsewhere.iterdir()] == ["search-000001.pt"]
+    assert (elsewhere / "search-000001.pt").read_bytes() == b"keep"
+
+
+def test_the_run_itself_may_be_a_link(run: RunDirectory, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(run.path)
+    with RunDirectory(tmp_path / "link").lock():
+        pass
+
+
+@pytest.mark.parametrize("sizes", [None, {"metrics.jsonl": -1}, {"metrics.jsonl": "1"}, [1]])
+def test_sizes_of_logs_that_are_none_are_refused(sizes: object, run: RunDirectory) -> None:
+    run.log("metrics.jsonl", {"epoch": 1})
+    with pytest.raises(RunError, match="how long the logs were"):
+        run.truncate_logs(sizes)
+    assert run.log_path("metrics.jsonl").read_text() == '{"epoch": 1}\n'
+
+
+def test_a_checkpoint_that_would_unpack_to_more_is_refused(run: RunDirectory, tmp_path: Path) -> None:
+    path = run.save_checkpoint("search", 1, {"w": torch.zeros(1_000_000)})
+    packed = tmp_path / "packed.pt"
+    with zipfile.ZipFile(path) as stored, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry in stored.infolist():
+            archive.writestr(entry.filename, stored.read(entry))
+    assert packed.stat().st_size < path.stat().st_size / 50
+    with pytest.raises(RunError, match="cannot be read"):
+        load_checkpoint_file(packed)
+    assert load_checkpoint_file(path)["w"].shape == (1_000_000,)

@@ -10,6 +10,7 @@ from typing import Any
 
 from dsonas_hw.device.datasheet import PEAKS, RUNTIMES, Device, RuntimeSupport
 from dsonas_hw.errors import DeviceError, closest
+from dsonas_hw.files import read_regular
 
 MAX_FILE_BYTES = 64 * 1024
 
@@ -49,12 +50,9 @@ def read_device(path: Path) -> Device:
         DeviceError: the file is unreadable, or a value is missing, of the wrong type, or impossible.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        data = read_regular(path, max_bytes=MAX_FILE_BYTES)
     except OSError as error:
         raise DeviceError(f"cannot read the device file {path}: {error.strerror or error}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise DeviceError(f"{path} is larger than {MAX_FILE_BYTES} bytes: not a device file")
     try:
         values = tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:

@@ -6,13 +6,12 @@ evaluated that could be larger than the file.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ModelFileError
+from dsonas_hw.files import read_regular
 
 if TYPE_CHECKING:
     import onnx
@@ -54,23 +53,13 @@ def _parse(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ModelFileError(f"{path} is not a regular file; give the path of an .onnx file")
-            if status.st_size == 0:
-                raise ModelFileError(f"{path} is empty; export the network again")
-            if status.st_size > MAX_FILE_BYTES:
-                raise ModelFileError(
-                    f"{path} has {status.st_size} bytes; an ONNX file holds at most {MAX_FILE_BYTES} "
-                    "(store the weights as external data)"
-                )
-            content = file.read(MAX_FILE_BYTES + 1)
+        content = read_regular(path, max_bytes=MAX_FILE_BYTES)
     except FileNotFoundError:
         raise ModelFileError(f"{path} does not exist; give the path of an .onnx file") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ModelFileError(f"cannot read {path}: {reason}") from error
+    except OSError as error:
+        raise ModelFileError(f"cannot read {path}: {error.strerror or error}") from error
+    if not content:
+        raise ModelFileError(f"{path} is empty; export the network again")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(content)
@@ -79,11 +68,6 @@ def _parse(path: Path) -> onnx.ModelProto:
             f"{path} is not an ONNX file, or it is damaged ({len(content)} bytes)"
         ) from error
     return model
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """Open for reading; a named pipe must not block us until somebody writes to it."""
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _standard_opset(model: onnx.ModelProto) -> int:

@@ -13,7 +13,7 @@ from dsonas_hw.cost.model import Source
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError, RunError
-from dsonas_hw.files import write_text
+from dsonas_hw.files import read_regular, write_text
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.calibrate import Calibration, group_of
 from dsonas_hw.profile.calibrate_fit import FACTORS, adjusted
@@ -108,13 +108,10 @@ def load_calibration(path: Path) -> Calibration:
         ProfileError: missing, damaged, or of another schema version.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_BYTES + 1)
+        text = read_regular(path, max_bytes=_MAX_BYTES)
     except OSError as error:
         raise ProfileError(f"cannot read the calibration {path}: {error.strerror or error}") from error
     try:
-        if len(text) > _MAX_BYTES:
-            raise ValueError(f"larger than {_MAX_BYTES} bytes")
         return _parse(json.loads(text))
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ProfileError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from dsonas_hw.errors import ProfileError
+from dsonas_hw.files import read_regular
 from dsonas_hw.kernel.network import NetworkKernels
 from dsonas_hw.profile.calibrate import MAX_ROWS, MIN_ROWS
 from dsonas_hw.profile.calibrate_check import MeasuredNetwork
@@ -44,12 +46,8 @@ def read_calibration_rows(path: Path) -> list[CalibrationRow]:
             rows; names the line.
     """
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ProfileError(
-                f"{path} is larger than {_MAX_BYTES >> 20} MiB; a calibration has {MAX_ROWS} rows"
-            )
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(_rows(csv.reader(file, skipinitialspace=True), path))
+        text = read_regular(path, max_bytes=_MAX_BYTES).decode("utf-8-sig")
+        rows = list(_rows(csv.reader(io.StringIO(text, newline=""), skipinitialspace=True), path))
     except OSError as error:
         raise ProfileError(f"cannot read the measurements {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:

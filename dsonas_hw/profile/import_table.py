@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import csv
 import gzip
+import io
 import math
 import random
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO, cast
 
 import numpy as np
 
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError
+from dsonas_hw.files import read_regular
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.calibrate_check import MeasuredNetwork, check_unit_of_all
 from dsonas_hw.profile.estimate import load_estimate
@@ -33,7 +35,7 @@ from dsonas_hw.profile.table import now_utc, save_table, table_path
 REQUIRED = ("batch", "cin", "hin", "win", "cout", "k", "stride", "latency_ms")
 MIN_ROWS, MAX_ROWS = 20, 20_000
 _NUM_FOLDS = 5
-_MAX_BYTES = 1 << 28
+_MAX_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,35 +147,37 @@ def _correction(rows: list[KernelRow], errors: np.ndarray[tuple[int], np.dtype[n
 def _read(source: Path, precision: str, batch_size: int) -> Iterator[KernelRow | None]:
     """Rows of the CSV; None for one of another precision or batch size."""
     try:
-        if source.stat().st_size > _MAX_BYTES:
-            raise ProfileError(f"{source} is larger than {_MAX_BYTES >> 20} MiB")
-        with _open_text(source) as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
-            if missing:
-                raise ProfileError(
-                    f"{source} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
-                    f"a table of operators has {', '.join(REQUIRED)}"
-                )
-            for line, values in enumerate(reader, start=2):
-                if values.get("precision") not in (None, precision):
-                    yield None
-                    continue
-                try:
-                    row = _row(values, batch_size)
-                except (TypeError, ValueError) as error:
-                    raise ProfileError(f"{source}, line {line}: {error}") from error
-                yield row
+        reader = csv.DictReader(io.StringIO(_read_text(source), newline=""))
+        missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
+        if missing:
+            raise ProfileError(
+                f"{source} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
+                f"a table of operators has {', '.join(REQUIRED)}"
+            )
+        for line, values in enumerate(reader, start=2):
+            if values.get("precision") not in (None, precision):
+                yield None
+                continue
+            try:
+                row = _row(values, batch_size)
+            except (TypeError, ValueError) as error:
+                raise ProfileError(f"{source}, line {line}: {error}") from error
+            yield row
     except OSError as error:
         raise ProfileError(f"cannot read the table {source}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error, EOFError) as error:
+    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
         raise ProfileError(f"{source} is not a CSV file in UTF-8: {error}") from error
 
 
-def _open_text(source: Path) -> TextIO:
+def _read_text(source: Path) -> str:
+    """The text of a file, unpacked if its name ends with .gz."""
+    data = read_regular(source, max_bytes=_MAX_BYTES)
     if source.suffix == ".gz":
-        return cast(TextIO, gzip.open(source, "rt", newline="", encoding="utf-8-sig"))
-    return source.open(newline="", encoding="utf-8-sig")
+        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise ProfileError(f"{source} holds more than {_MAX_BYTES >> 20} MiB of text")
+    return data.decode("utf-8-sig")
 
 
 def _row(values: Mapping[str, str | None], batch_size: int) -> KernelRow | None:

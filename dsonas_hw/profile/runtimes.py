@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from dsonas_hw.errors import DeviceError, ModelFileError, closest
+from dsonas_hw.files import read_regular
 
 RUNTIMES: tuple[str, ...] = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt", "eager")
 PRECISIONS: dict[str, tuple[str, ...]] = {
@@ -117,10 +118,7 @@ def read_model(model: bytes | Path) -> bytes:
     if isinstance(model, bytes):
         return model
     try:
-        size = model.stat().st_size
-        if size > MAX_MODEL_BYTES:
-            raise ModelFileError(f"{model} is larger than 2 GiB, which one ONNX file cannot be")
-        data = model.read_bytes()
+        data = read_regular(model, max_bytes=MAX_MODEL_BYTES)
     except OSError as error:
         raise ModelFileError(f"cannot read {model}: {error.strerror or error}") from error
     if not data:

@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 from dsonas_hw.errors import ProfileError, RunError
-from dsonas_hw.files import atomic_write, remove_leftovers
+from dsonas_hw.files import atomic_write, read_regular, remove_leftovers
 from dsonas_hw.profile.rows import (
     CheckRow,
     CorrectionRow,
@@ -276,11 +276,7 @@ def _brief(value: Any, other: Any) -> str:
 def _read(path: Path) -> tuple[TableHeader, list[Row], tuple[str, ...], int]:
     """Header, rows, warnings, and how many bytes of the file are good."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ProfileError(
-                f"the table {path} is larger than {MAX_FILE_BYTES >> 20} MiB: not a latency table"
-            )
-        data = path.read_bytes()
+        data = read_regular(path, max_bytes=MAX_FILE_BYTES)
     except FileNotFoundError as error:
         raise ProfileError(f"there is no table {path}; measure one with: dsonas-hw profile") from error
     except OSError as error:

@@ -13,9 +13,9 @@ from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
 from dsonas_hw.budget import Budget
-from dsonas_hw.config import RunConfig, load_config_file
+from dsonas_hw.config import MAX_CONFIG_BYTES, RunConfig, load_config_file
 from dsonas_hw.errors import UserError
-from dsonas_hw.files import read_json
+from dsonas_hw.files import read_json, read_regular
 from dsonas_hw.report.fields import budget_name, costs, required, share, text
 from dsonas_hw.report.numbers import finite
 from dsonas_hw.report.run_data import BudgetResult, Derivation, LatencyStatistics, RunData, Validation
@@ -48,7 +48,7 @@ def load_run_data(run: RunDirectory) -> RunData:
         name=run.path.resolve().name,
         config=config,
         versions=_texts(load_config_file(run.config_path).get("versions")),
-        config_text=run.config_path.read_text(encoding="utf-8"),
+        config_text=read_regular(run.config_path, max_bytes=MAX_CONFIG_BYTES).decode("utf-8"),
         space=space,
         architecture=architecture,
         derivation=_derivation(run.architecture_path, notes) if architecture else None,

@@ -421,7 +421,7 @@ class Search:
             return
         self._load_checked(state, self.run_directory)
         if self.epoch < self.num_epochs:  # else what follows was logged by later stages
-            self.run_directory.truncate_logs(state["log_sizes"])
+            self.run_directory.truncate_logs(state.get("log_sizes"))
         if self.run_directory.log_sizes()["path.jsonl"]:
             space_json = self.supernet.architecture(self.blocks, width=self.width).to_json()["space"]
             sets = self.space.num_lambda_sets

@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from dsonas_hw.errors import RunError
-from dsonas_hw.files import read_json, remove_leftovers, write_json
+from dsonas_hw.files import read_json, refuse_links, remove_leftovers, write_json
 from dsonas_hw.study.engine import LOG, WORKER, Engine, LocalEngine, Worker
 from dsonas_hw.study.job import DESCRIPTION, RESULT
 from dsonas_hw.study.spec import Job
@@ -172,6 +172,7 @@ def last_line(path: Path) -> str:
 
 @contextmanager
 def _only_process(study: Path) -> Iterator[None]:
+    refuse_links(study, study / "jobs", *(study / "jobs").glob("*"))
     try:
         with FileLock(str(study / ".lock"), timeout=0):
             yield

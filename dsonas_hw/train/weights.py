@@ -14,7 +14,7 @@ from dsonas_hw.architecture.graph import build_graph
 from dsonas_hw.architecture.onnx import Array, random_weights
 from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.errors import RunError
-from dsonas_hw.files import atomic_write
+from dsonas_hw.files import atomic_write, open_regular
 
 WEIGHTS_NAME = "weights.npz"
 _ARCHITECTURE = "architecture"
@@ -42,13 +42,15 @@ def load_weights(path: Path, architecture: Architecture) -> dict[str, Array]:
     shapes = {name: array.shape for name, array in random_weights(build_graph(architecture)).items()}
     limit = sum(4 * prod(shape) + _HEADER_BYTES for shape in shapes.values()) + _HEADER_BYTES
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > limit:
-                raise RunError(f"{path} is larger than the weights of this architecture; train again")
-        with np.load(path, allow_pickle=False) as file:
-            if str(file[_ARCHITECTURE]) != architecture_hash(architecture):
-                raise RunError(f"{path} belongs to another architecture; run `dsonas-hw retrain` again")
-            arrays = {name: file[name] for name in shapes}
+        with open_regular(path, max_bytes=limit) as stored:
+            with zipfile.ZipFile(stored) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > limit:
+                    raise RunError(f"{path} is larger than the weights of this architecture; train again")
+            stored.seek(0)
+            with np.load(stored, allow_pickle=False) as file:
+                if str(file[_ARCHITECTURE]) != architecture_hash(architecture):
+                    raise RunError(f"{path} belongs to another architecture; run `dsonas-hw retrain` again")
+                arrays = {name: file[name] for name in shapes}
     except FileNotFoundError:
         raise RunError(f"{path} does not exist; run `dsonas-hw retrain` first") from None
     except (

@@ -94,3 +94,11 @@ def test_times_in_another_unit_are_named(tmp_path: Path, factor: float, unit: st
     with pytest.raises(ProfileError, match=unit):
         _import(source, tmp_path / "profiles")
     assert not (tmp_path / "profiles").exists()
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "bomb.csv.gz"
+    source.write_bytes(gzip.compress(bytes(80 << 20), compresslevel=1))
+    assert source.stat().st_size < 1 << 20
+    with pytest.raises(ProfileError, match="holds more than 64 MiB"):
+        _import(source, tmp_path / "profiles")

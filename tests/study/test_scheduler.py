@@ -170,3 +170,14 @@ def test_workers_end_with_the_scheduler_and_leave_checkpoints(number: signal.Sig
     (job_directory(tmp_path, "slow-3") / "checkpoint").touch()
     assert run(tmp_path, [job("slow-1"), job("slow-2"), job("slow-3")]) == []
     assert [num_starts(tmp_path, name) for name in (*names, "slow-3")] == [2, 2, 1]
+
+
+@pytest.mark.parametrize("place", ["jobs", "jobs/a", "jobs/a/log.txt"])
+def test_a_link_in_a_study_does_not_lead_us_elsewhere(place: str, tmp_path: Path) -> None:
+    elsewhere, study = tmp_path / "elsewhere", tmp_path / "study"
+    elsewhere.mkdir()
+    (study / place).parent.mkdir(parents=True)
+    (study / place).symlink_to(elsewhere if place != "jobs/a/log.txt" else elsewhere / "log")
+    with pytest.raises(RunError, match="symbolic link"):
+        run(study, [job("a")])
+    assert list(elsewhere.iterdir()) == []

@@ -22,11 +22,11 @@ from dsonas_hw.train.weights import load_weights
 
 STEPS = Path(__file__).with_name("distributed_steps.py")
 SEARCH = [
-    "search", "--dataset", "digits", "--budget", "flops=60k", "--train-on", "cpu",
-    "--set", "data.subset=240", "--set", "data.test_subset=45", "--set", "space.channels=8",
-    "--set", "space.levels=2", "--set", "space.stages=[1,1]", "--set", "search.pretrain_epochs=1",
-    "--set", "search.epochs=6", "--set", "search.batch_size=16", "--set", "search.prune_every=1",
-    "--set", "retrain.epochs=4", "--set", "retrain.batch_size=16",
+    "search", "--dataset", "digits", "--budget", "flops=30k", "--train-on", "cpu",
+    "--set", "data.subset=160", "--set", "data.test_subset=45", "--set", "space.channels=8",
+    "--set", "space.levels=1", "--set", "space.stages=[1,1]", "--set", "search.pretrain_epochs=1",
+    "--set", "search.epochs=4", "--set", "search.batch_size=16", "--set", "search.prune_every=1",
+    "--set", "retrain.epochs=3", "--set", "retrain.batch_size=16",
 ]  # fmt: skip
 
 
@@ -118,10 +118,10 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_changes_nothing(uninterrupted: Path, tmp_path: Path, rank: int) -> None:
+def test_a_killed_process_changes_nothing(uninterrupted: Path, tmp_path: Path) -> None:
+    """One that helps, in the search; the one that leads, in retraining."""
     run = tmp_path / "run"
-    for arguments, log_rows in (([*SEARCH, "--out", str(run)], 3), (["retrain", str(run)], 9)):
+    for rank, arguments, log_rows in ((1, [*SEARCH, "--out", str(run)], 3), (0, ["retrain", str(run)], 6)):
         process = torchrun(arguments, max_restarts=1)
         wait_for_rows(run / "metrics.jsonl", log_rows, process)
         victim = process_of_rank(rank, process.pid)
@@ -142,7 +142,7 @@ def test_a_killed_process_changes_nothing(uninterrupted: Path, tmp_path: Path, r
 @pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_that_one_process_can_go_on_from(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = torchrun([*SEARCH, "--out", str(run), "--set", "search.epochs=40"])
+    process = torchrun([*SEARCH, "--out", str(run)])
     wait_for_rows(run / "metrics.jsonl", 2, process)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate()
@@ -154,11 +154,4 @@ def test_sigterm_leaves_a_checkpoint_that_one_process_can_go_on_from(tmp_path: P
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert rows(run, "metrics.jsonl")[: len(before)] == before
-    assert len(rows(run, "metrics.jsonl")) == 41
-
-
-def test_a_batch_that_does_not_divide_is_refused(tmp_path: Path) -> None:
-    process = torchrun([*SEARCH, "--set", "search.batch_size=15", "--out", str(tmp_path / "run")])
-    _, err = process.communicate()
-    assert process.returncode != 0
-    assert "a batch of 15 cannot be shared by 2 processes" in err
+    assert len(before) < len(rows(run, "metrics.jsonl")) == 5
