@@ -164,3 +164,22 @@ def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr is not None
         assert "Traceback" not in process.stderr.read()
+
+
+def test_predict_does_without_torch(tmp_path: Path) -> None:
+    import onnx
+
+    from dsonas_hw.architecture.architecture import complete_architecture
+    from dsonas_hw.architecture.onnx import build_onnx
+    from dsonas_hw.space.space import SearchSpace
+
+    space = SearchSpace(levels=1, stages=(1,), channels=8, input_shape=(3, 8, 8))
+    onnx.save(build_onnx(complete_architecture(space)), tmp_path / "model.onnx")
+    code = f"""
+import contextlib, io, sys
+from dsonas_hw.cli.main import main
+with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.suppress(SystemExit):
+    main(["predict", {str(tmp_path / "model.onnx")!r}, "--device", "1080ti", "--json"])
+print("latency_ms" in out.getvalue(), "torch" in sys.modules)
+"""
+    assert run_python(code, DSONAS_HW_HOME=str(tmp_path)).strip() == "True False"
