@@ -511,7 +511,60 @@ def study_directory_seeds(folder: Path) -> list[bytes]:
     return [(study / SPECIFICATION).read_bytes(), b"\0" + json.dumps(result).encode()]
 
 
+CODESIGN_FILES = ("codesign.json", "jobs/derive-1080ti-mac-60k-s0/result.json")
+
+
+def read_codesign(data: bytes, scratch: Path) -> None:
+    """The first byte says which file the rest stands for."""
+    from dsonas_hw.report.codesign_report import write_codesign_report
+    from dsonas_hw.study.codesign import load_codesign
+    from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
+    from dsonas_hw.study.codesign_result import load_result
+    from dsonas_hw.study.scheduler import job_directory
+
+    study = scratch / "codesign"
+    path = study / CODESIGN_FILES[data[0] % 2 if data else 0]
+    good = path.read_bytes()
+    path.write_bytes(data[1:])
+    try:
+        loaded = load_codesign(study)
+        searches = search_jobs(loaded)
+        for job in (*searches, *network_jobs(loaded, finished_derivations(study, searches))):
+            assert job_directory(study, job.name).resolve().parent == (study / "jobs").resolve(), job.name
+        load_result(study)
+        write_codesign_report(study)
+    finally:
+        path.write_bytes(good)
+
+
+def codesign_seeds(folder: Path) -> list[bytes]:
+    from dsonas_hw.architecture.architecture import complete_architecture
+    from dsonas_hw.architecture.costs import TargetCosts
+    from dsonas_hw.config import build_config, load_preset
+    from dsonas_hw.files import write_json
+    from dsonas_hw.study.codesign import Codesign, StudyDevice, save_codesign
+    from dsonas_hw.task import space_of_config
+    from dsonas_hw.train.weights import architecture_hash
+
+    study, config = folder / "codesign", load_preset("digits")
+    device = StudyDevice(
+        name="1080ti", title="GTX", runtime="tensorrt", source="estimated", is_here=False, mean_error=None
+    )
+    save_codesign(
+        study, Codesign(devices=(device,), budgets=("mac=60k",), config={"preset": "digits", **config})
+    )
+    architecture = complete_architecture(space_of_config(build_config({"preset": "digits", **config})))
+    guess = {"latency_ms": 0.2, "latency_ms_low": 0.1, "latency_ms_high": 0.3, "source": "estimated"}
+    result = {
+        "network": architecture_hash(architecture), "architecture": architecture.to_json(),
+        "costs": TargetCosts().costs(architecture).to_dict(), "predicted": {"1080ti": guess},
+    }  # fmt: skip
+    write_json(study / CODESIGN_FILES[1], result)
+    return [bytes([n]) + (study / name).read_bytes() for n, name in enumerate(CODESIGN_FILES)]
+
+
 READERS: dict[str, Reader] = {
+    "codesign": Reader(read=read_codesign, seeds=codesign_seeds),
     "onnx": Reader(read=read_onnx, seeds=onnx_seeds),
     "table": Reader(read=read_table, seeds=table_seeds),
     "device": Reader(read=read_device_file, seeds=lambda _: _shipped("dsonas_hw.devices", ".toml")[:6]),
@@ -599,7 +652,8 @@ def import_readers() -> bool:
     names = (
         "deploy.export", "kernel.from_onnx", "profile.measured", "profile.table", "profile.estimate",
         "device.datasheet_file", "config", "task", "study.spec", "study.grid", "report.grid_report",
-        "report.run_report", "profile.calibrated", "profile.calibration_csv", "profile.import_table",
+        "report.run_report", "report.codesign_report", "study.codesign_jobs",
+        "profile.calibrated", "profile.calibration_csv", "profile.import_table",
         "run_directory", "search.path", "stages", "train.weights", "train.data",
     )  # fmt: skip
     import importlib

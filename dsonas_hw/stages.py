@@ -140,8 +140,8 @@ def load_architecture(run: RunDirectory) -> tuple[Architecture, tuple[Budget, ..
     derived = data.get("derived", {})
     try:
         limits = {str(k): float(v) for k, v in derived["limits"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError):
+        budgets = parse_budgets(derived["budgets"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return architecture, parse_budgets(run.load_config().budget)
-    budgets = parse_budgets(derived["budgets"])
     exact = tuple(Budget(name=b.name, limit=limits.get(b.name, b.limit)) for b in budgets)
     return architecture, exact

@@ -113,7 +113,7 @@ def load_calibration(path: Path) -> Calibration:
         raise ProfileError(f"cannot read the calibration {path}: {error.strerror or error}") from error
     try:
         return _parse(json.loads(text))
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
         raise ProfileError(
             f"the calibration {path} is damaged ({error}); run `dsonas-hw calibrate` again"
         ) from error

@@ -23,7 +23,7 @@ from dsonas_hw.report.run_logs import load_epochs, load_lambda, load_path
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.space.space import SearchSpace
 
-_DAMAGE = (UserError, KeyError, TypeError, ValueError, AttributeError)
+_DAMAGE = (UserError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 def load_run_data(run: RunDirectory) -> RunData:

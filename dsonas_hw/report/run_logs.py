@@ -48,7 +48,7 @@ def load_path(path: Path, space: SearchSpace | None, notes: list[str]) -> tuple[
     for row in rows:
         try:
             points.append(_path_point(row, space_json))
-        except (UserError, KeyError, TypeError, ValueError, AttributeError):
+        except (UserError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
             num_bad += 1
     if num_bad:
         notes.append(f"{num_bad} lines of path.jsonl are not architectures of this space and are left out.")
@@ -80,7 +80,7 @@ def load_lambda(path: Path, space: SearchSpace | None, notes: list[str]) -> tupl
             if space and any(len(values) != len(space.edges) for values in lam):
                 raise ValueError("other edges")
             found.append(LambdaRow(step=int(row["step"]), lam=lam))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             num_bad += 1
     if num_bad:
         notes.append(f"{num_bad} lines of lambda.jsonl do not fit the search space and are left out.")

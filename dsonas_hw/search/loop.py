@@ -436,7 +436,7 @@ class Search:
     def _load_checked(self, state: dict[str, Any], origin: RunDirectory) -> None:
         try:
             self._load_state(state)
-        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
+        except (KeyError, RuntimeError, ValueError, TypeError, AttributeError, ArithmeticError) as error:
             raise UserError(
                 f"the checkpoint in {origin.checkpoints} is of another search "
                 f"({type(error).__name__}); start again with another --out"

@@ -71,7 +71,7 @@ def path_point_from_json(row: Mapping[str, Any], space_json: Mapping[str, Any], 
             costs=Costs(**row["costs"]),
             accuracy=None if row["accuracy"] is None else float(row["accuracy"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RunError(f"{origin} is not a line of a search path: {error}") from None
 
 

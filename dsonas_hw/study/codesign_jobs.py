@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +94,13 @@ def finished_derivations(path: Path, jobs: Sequence[Job]) -> list[Derivation]:
     for job in jobs:
         if job.kind == "derive" and is_done(path, job.name):
             result = read_json(job_directory(path, job.name) / RESULT)
-            try:
-                found.append(Derivation(job=job, network=str(result["network"]), result=result))
-            except (KeyError, TypeError):
-                raise UserError(f"the result of {job.name} is damaged; remove its directory") from None
+            network = result.get("network") if isinstance(result, dict) else None
+            # It becomes part of a directory's name: nothing but a hash may.
+            if not isinstance(network, str) or not re.fullmatch(r"[0-9a-f]{6,64}", network):
+                raise UserError(f"the result of {job.name} is damaged (no network); remove its directory")
+            if not isinstance(result.get("predicted", {}), dict):
+                raise UserError(f"the result of {job.name} is damaged; remove its directory")
+            found.append(Derivation(job=job, network=network, result=result))
     return found
 
 

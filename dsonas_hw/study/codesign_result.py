@@ -201,7 +201,7 @@ def _networks(
                 **{name: int(costs[name]) for name in ("flops", "mac", "params", "memory_bytes")},
                 accuracies=tuple(float(results[name]["test_accuracy"]) for name in trained),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise UserError(
                 f"a result of network {identity} is damaged: {type(error).__name__} {error}"
             ) from None
@@ -249,7 +249,7 @@ def _cells(
                         remarks=tuple(map(str, measured.get("remarks", ()))) if measured else (),
                     )
                 )
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
                 raise UserError(
                     f"the latency of {network.identity} on {device.name} is damaged: {error}"
                 ) from None

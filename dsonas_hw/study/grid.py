@@ -63,10 +63,10 @@ def load_grid(path: Path) -> GridResult:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise UserError(f"{path / SPECIFICATION} is damaged: {where}: {first['msg']}") from None
-    results = collect_results(path, study)
     try:
+        results = collect_results(path, study)
         rows = tabulate(results)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"a result in {path / 'jobs'} is damaged: {type(error).__name__} {error}") from None
     return GridResult(
         study=study, rows=tuple(rows), results=tuple(results), missing=missing_jobs(path, study.jobs)

@@ -196,7 +196,7 @@ def _load(run: RunDirectory, trainer: Trainer, identity: Mapping[str, Any], stat
     try:
         trainer.load_state_dict(state)
         run.truncate_logs(state["log_sizes"])
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
         raise RunError(
             f"a checkpoint in {run.checkpoints} does not fit this retraining ({type(error).__name__}); "
             "start over with --restart"

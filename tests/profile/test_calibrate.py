@@ -213,6 +213,7 @@ def test_round_trip_and_refusals(tmp_path: Path) -> None:
         lambda d: d | {"num_networks": True},
         lambda d: d | {"host_constant_ms": None},
         lambda d: d | {"extra": 1},
+        lambda d: d | {"mape": 10**400},
     ],
 )
 def test_damaged_files_are_refused(tmp_path: Path, damage: Callable[[dict[str, object]], object]) -> None:

@@ -159,6 +159,15 @@ def test_a_damaged_result_is_one_line(study: Path, tmp_path: Path) -> None:
         write_codesign_report(path)
 
 
+@pytest.mark.parametrize("network", ["../../../escaped", "/etc", "", None, 7, "0123456789abcdef/.."])
+def test_a_network_s_name_leads_to_no_other_directory(network: object, study: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(study, tmp_path / "study")
+    result = next(path.glob("jobs/derive-*/result.json"))
+    write_json(result, {**read_json(result), "network": network})
+    with pytest.raises(UserError, match="is damaged"):
+        load_result(path)
+
+
 def test_the_choice_is_a_row_per_device_and_budget(study: Path) -> None:
     result = load_result(study)
     rows = choice_table(result).to_records()

@@ -82,6 +82,17 @@ def test_a_damaged_study_is_refused(tmp_path: Path) -> None:
         load_grid(path)
 
 
+@pytest.mark.parametrize("content", ["1.5", "[]", '{"test_error": [], "costs": 3}', '{"costs": {}}'])
+def test_a_damaged_result_of_a_study_is_refused(content: str, tmp_path: Path) -> None:
+    path = make_grid(tmp_path)
+    results = list(path.glob("jobs/*/result.json"))
+    assert results
+    for result in results:
+        result.write_text(content)
+    with pytest.raises(UserError, match="damaged"):
+        load_grid(path)
+
+
 def test_scalars_for_tensorboard(share_run: RunDirectory, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -84,6 +84,8 @@ DAMAGE = [
     ("path.jsonl", "{\n{}\n"),
     ("lambda.jsonl", '{"step": 1, "lam": [[1, 2]]}\n'),
     ("lambda.jsonl", '{"step": 1, "lam": "x"}\n'),
+    ("lambda.jsonl", '{"step": Infinity, "lam": []}\n'),
+    ("path.jsonl", '{"step": Infinity, "epoch": 1, "width": 4, "costs": {}, "blocks": []}\n'),
     ("metrics.jsonl", "5\n{}\n"),
 ]
 
