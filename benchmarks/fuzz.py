@@ -4,9 +4,10 @@
     python -m benchmarks.fuzz table run --seconds 600 --out findings
 
 Files are damaged at random (guided by coverage if `atheris` is installed: pip install atheris) and read. A
-reader must return or raise a UserError. A finding is any other exception, a read of over 20 s, over 2 GB of
-memory, or an attempt to run code or to write outside the scratch folder, seen by an audit hook. The first
-input of each sort of finding is kept in --out, to be read again with --replay. Exit code 1 if there is one.
+reader must return or raise a UserError. A finding is any other exception, over 20 s of the processor, over
+2 GB of memory, or an attempt to run code or to write outside the scratch folder, seen by an audit hook. The
+first input of each sort of finding is kept in --out, to be read again with --replay.
+Exit code 1 if there is one.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Forbidden(BaseException):
 
 
 class TooSlow(BaseException):
-    """A read took over `MAX_SECONDS`."""
+    """A read took over `MAX_SECONDS` of the processor."""
 
 
 _CODE = {
@@ -112,16 +113,16 @@ def watched(scratch: Path) -> Iterator[None]:
 
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGPROF, stop)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MAX_BYTES, hard))
-    signal.setitimer(signal.ITIMER_REAL, MAX_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
     _scratch = os.path.realpath(scratch)
     try:
         yield
     finally:
         _scratch = None
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 

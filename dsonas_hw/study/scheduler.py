@@ -152,6 +152,7 @@ def describe_jobs(study: Path, jobs: Sequence[Job]) -> None:
     Raises:
         RunError: a job of that name exists with another configuration; the directory cannot be written.
     """
+    refuse_links(study, study / "jobs", *(study / "jobs").glob("*"))
     new = []
     for job in jobs:
         path = job_directory(study, job.name) / DESCRIPTION
@@ -172,7 +173,6 @@ def last_line(path: Path) -> str:
 
 @contextmanager
 def _only_process(study: Path) -> Iterator[None]:
-    refuse_links(study, study / "jobs", *(study / "jobs").glob("*"))
     try:
         with FileLock(str(study / ".lock"), timeout=0):
             yield

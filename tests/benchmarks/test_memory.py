@@ -27,7 +27,7 @@ def test_the_line_goes_on_and_tells_how_far_points_lie_off_it() -> None:
 
 
 def test_checkpointing_and_bfloat16_take_less(capsys: pytest.CaptureFixture[str]) -> None:
-    small = ["--set", "channels=16", "--set", "stages=[3]", "--batch-size", "8", "--json"]
+    small = ["--set", "channels=8", "--set", "stages=[3]", "--set", "levels=2", "--batch-size", "8", "--json"]
     assert memory.main(["cifar10", *small]) == 0
     found = {row["option"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
     peak = {name: row["peak_bytes"] for name, row in found.items()}
