@@ -44,7 +44,7 @@ class RayEngine:
         """
         self.ray: Any = check_address(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would tell its makers about this cluster
-        options: dict[str, Any] = {"num_cpus": num_workers, "include_dashboard": False}
+        options: dict[str, Any] = {"address": LOCAL, "num_cpus": num_workers, "include_dashboard": False}
         try:
             self.ray.init(
                 logging_level="ERROR",
