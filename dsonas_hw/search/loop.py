@@ -296,7 +296,7 @@ class Search:
             if all(block.is_identity for block in blocks):
                 raise UserError(
                     f"the search collapsed in epoch {self.epoch + 1}: every block became the identity; "
-                    "lower search.gamma, or give a tighter --budget, which steers it. The path up to here "
+                    "lower search.gamma, or let a --budget steer it. The path up to here "
                     f"can be used: dsonas-hw derive {self.run_directory.path}"
                 )
             self._record(decision.gamma)
