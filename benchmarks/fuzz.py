@@ -642,7 +642,8 @@ def _fuzz(hunt: Hunt, seeds: list[bytes], seconds: float, seed: int) -> None:
 
     options = [
         "fuzz", f"-max_total_time={int(seconds)}", f"-seed={seed + 1}", f"-max_len={MAX_INPUT_BYTES}",
-        "-timeout=120", "-rss_limit_mb=0", "-verbosity=0", "-print_final_stats=0", str(corpus),
+        "-timeout=120", f"-artifact_prefix={hunt.out}{os.sep}",
+        "-rss_limit_mb=0", "-verbosity=0", "-print_final_stats=0", str(corpus),
     ]  # fmt: skip
     atheris.Setup(options, hunt, custom_mutator=mutate)
     atheris.Fuzz()
