@@ -139,6 +139,8 @@ class RetrainConfig(_Section):
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average of the weights; 0 = none."""
     amp: Amp = "off"
+    compile: bool = False
+    """`torch.compile` the network, which takes a minute or two to begin; meant for a GPU."""
     width: int | None = Field(default=None, ge=1)
     """Deployment width the budget is steered for (first-stage channels); None = the search's channels."""
     test_every: int = Field(default=1, ge=1)

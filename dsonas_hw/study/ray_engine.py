@@ -55,8 +55,8 @@ class RayEngine:
             words = " ".join(str(error).split())[:200]
             raise UserError(
                 f"cannot use Ray at {address}: {type(error).__name__}: {words} (this is Ray "
-                f"{self.ray.__version__}; the cluster must be of the same version, and its token, if it has "
-                "one, in RAY_AUTH_TOKEN)"
+                f"{self.ray.__version__}; the cluster must be of the same version; if it wants a token, set "
+                "RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN unless the token is in ~/.ray/auth_token)"
             ) from None
         self.num_gpus = int(self.ray.cluster_resources().get("GPU", 0))
         self.here = LocalEngine()

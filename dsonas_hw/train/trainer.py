@@ -64,6 +64,8 @@ class Trainer:
         seed_everything(seed)
         network = DerivedNetwork(architecture, dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0)
         self.network = network.to(device)
+        if recipe.compile:
+            self.network.compile()  # in place: parameters keep their names
         self.optimizer = build_optimizer(self.network, recipe)
         self.scaler = loss_scaler(device, recipe.amp)
         self.average = WeightAverage(self.network, decay=recipe.ema) if recipe.ema else None

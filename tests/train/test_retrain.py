@@ -20,6 +20,7 @@ from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.data import Dataset, load_dataset
 from dsonas_hw.train.loop import DivergedError, Interrupted
 from dsonas_hw.train.retrain import RetrainResult, retrain
+from dsonas_hw.train.trainer import Trainer
 from dsonas_hw.train.weights import load_weights
 
 CPU = torch.device("cpu")
@@ -259,3 +260,12 @@ def test_mixed_precision_trains(tmp_path: Path, architecture: Architecture, digi
     run = new_run(tmp_path / "run", config)
     assert retrain(run, config, architecture, digits, device=CPU).test_accuracy >= 0.0
     assert all(a.dtype == np.float32 for a in load_weights(run.path / "weights.npz", architecture).values())
+
+
+def test_a_network_is_compiled_in_place(architecture: Architecture, digits: Dataset) -> None:
+    recipe = config_with(epochs=1).retrain
+    plain = Trainer(architecture, digits, recipe, seed=0, device=CPU)
+    compiled = Trainer(architecture, digits, recipe.model_copy(update={"compile": True}), seed=0, device=CPU)
+    assert plain.network._compiled_call_impl is None
+    assert compiled.network._compiled_call_impl is not None
+    assert list(compiled.network.state_dict()) == list(plain.network.state_dict())
