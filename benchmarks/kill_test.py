@@ -28,8 +28,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,7 @@ def fork_command(arguments: Sequence[str], log: Path) -> int:
     process = os.fork()
     if process:
         return process
-    code = 70
-    try:
+    with _ended():
         os.setsid()
         _redirect(log, stdin=os.open(os.devnull, os.O_RDONLY))
         from dsonas_hw.cli.main import main
@@ -66,6 +65,14 @@ def fork_command(arguments: Sequence[str], log: Path) -> int:
 
         engine.start_process = ForkedJob  # type: ignore[assignment]
         main(list(arguments))
+
+
+@contextmanager
+def _ended() -> Iterator[None]:
+    """What a forked process does, to its end: it never returns, and its exit code is the command's."""
+    code = 70
+    try:
+        yield
         code = 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
@@ -92,8 +99,7 @@ class ForkedJob:
             os.close(ours)
             self.stdin = theirs
             return
-        code = 70
-        try:
+        with _ended():
             os.setsid()
             for number in (signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_DFL)
@@ -104,13 +110,6 @@ class ForkedJob:
 
             sys.argv = ["job", str(folder)]
             main()
-            code = 0
-        except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
 
     def poll(self) -> int | None:
         if self.returncode is None:

@@ -44,7 +44,7 @@ def command(
     A kernel that the device's table does not know is listed, and missing from the latency; when most are
     unknown there is no prediction (exit 2; other files are still predicted). Estimates exit with 3.
     """
-    from dsonas_hw.errors import UserError
+    from dsonas_hw.errors import UserError, one_line
     from dsonas_hw.profile.open import open_latency_model
     from dsonas_hw.profile.predict_onnx import predict_onnx
 
@@ -64,7 +64,7 @@ def command(
         except UserError as error:
             failures.append(error)
             if len(models) > 1:
-                say(f"no prediction of {path}: {' '.join(str(error).split())}")
+                say(f"no prediction of {path}: {one_line(error)}")
             continue
         sources.add(result.source)
         if as_json:

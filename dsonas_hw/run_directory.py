@@ -89,7 +89,7 @@ class RunDirectory:
             raise RunError(f"cannot create the run directory {self.path}: {error.strerror}") from None
         with self.lock():
             self.check_usable(config, resume=resume)  # another process may have begun meanwhile
-            if not self.config_path.exists() or not (resume or self._has_begun()):
+            if not resume or not self.config_path.exists():
                 self._write_config(config)
 
     def _has_begun(self) -> bool:

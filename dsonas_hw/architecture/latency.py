@@ -171,8 +171,7 @@ class _BlockBuilder:
             (atom.pool and _multiples(atom.pool, num_levels), _multiples(atom.rest, num_levels))
             for atom in self._atoms
         ]
-        self._sums: dict[tuple[int, bool], Numbers] = {}
-        self._blocked_sums: dict[int, Numbers] = {}
+        self._sums: dict[bool, dict[int, Numbers]] = {True: {}, False: {}}
         self._outputs: dict[int, Numbers] = {}
         self._merge_wants_blocked = channels >= model.block_size
         self._shortcut = _numbers(self._conv_part(channels)) if segment.shortcut else None
@@ -233,10 +232,9 @@ class _BlockBuilder:
         num_atoms = len(self._atoms)
         counts = [len(reads) for reads in set(block.inputs) if len(reads) > 1]
         try:
-            found = [self._blocked_sums[count] for count in counts]
+            found = [self._sums[True][count] for count in counts]
         except KeyError:
-            self._blocked_sums.update({count: self._sum_numbers(count, True) for count in counts})
-            found = [self._blocked_sums[count] for count in counts]
+            found = [self._sum_numbers(count, True) for count in counts]
         for index, (pools, rests) in enumerate(self._multiples):
             reading = [reads for reads in block.inputs[index::num_atoms] if reads]
             found.append(rests[len(reading)])
@@ -249,9 +247,9 @@ class _BlockBuilder:
         return _add_up(found)
 
     def _sum_numbers(self, count: int, in_blocks: bool) -> Numbers:
-        found = self._sums.get((count, in_blocks))
+        found = self._sums[in_blocks].get(count)
         if found is None:
-            found = self._sums[count, in_blocks] = _numbers(self._sum(count, in_blocks))
+            found = self._sums[in_blocks][count] = _numbers(self._sum(count, in_blocks))
         return found
 
     def _output_numbers(self, count: int) -> Numbers:

@@ -22,12 +22,11 @@ from dsonas_hw.device.watch import GpuWatch, watch_gpu
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.check import fit_flops_line, summarise_errors
-from dsonas_hw.profile.measurement import LatencyMeasurement, measure_latency
 from dsonas_hw.profile.open import user_profiles
 from dsonas_hw.profile.probe import Probe
 from dsonas_hw.profile.profiler import MeasuringConditions
 from dsonas_hw.profile.rows import ESTIMATE, CheckRow, KernelRow, NetworkRow, Row, Scalar, TableHeader
-from dsonas_hw.profile.runtimes import Session, open_session
+from dsonas_hw.profile.runtimes import Session, measure_session, open_session
 from dsonas_hw.profile.table import TableWriter, now_utc, save_table
 from dsonas_hw.space.space import SearchSpace
 
@@ -149,7 +148,7 @@ def measure_gpu(
                     exclusive_device(detected.name),
                     open_network(probe.build(), conditions) as session,
                 ):
-                    latency = _measure(session)
+                    latency = measure_session(session)
                     seen.look()
                 row = NetworkRow(
                     name=probe.name,
@@ -184,15 +183,6 @@ def _open(model: bytes, conditions: MeasuringConditions) -> Session:
         batch_size=conditions.batch_size,
         threads=conditions.threads,
     )
-
-
-def _measure(session: Session) -> LatencyMeasurement:
-    if session.runtime == "tensorrt":
-        from dsonas_hw.profile.tensorrt import TensorRTSession, measure_engine
-
-        if isinstance(session, TensorRTSession):
-            return measure_engine(session)
-    return measure_latency(session.run, session.synchronize)
 
 
 def _calibrate(

@@ -11,9 +11,9 @@ from dsonas_hw.config import DeviceConfig
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError
-from dsonas_hw.profile.measurement import LatencyMeasurement, measure_latency, measure_together
+from dsonas_hw.profile.measurement import LatencyMeasurement, measure_together
 from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
-from dsonas_hw.profile.runtimes import Session, open_session
+from dsonas_hw.profile.runtimes import Session, measure_session, open_session
 
 if TYPE_CHECKING:
     from dsonas_hw.device.detect import DetectedDevice
@@ -130,7 +130,7 @@ def _measure_on_gpu(
 
     assert device.index is not None
     with watch_gpu(device.index) as watch:
-        latency = _measure_latency(session)
+        latency = measure_session(session)
         watch.look()
         remarks = (*latency.remarks, *watch.remarks)
         try:
@@ -138,12 +138,3 @@ def _measure_on_gpu(
         except DeviceError as error:
             energy, remarks = None, (*remarks, f"{NO_ENERGY}{error}")
     return replace(latency, remarks=remarks), energy
-
-
-def _measure_latency(session: Session) -> LatencyMeasurement:
-    if session.runtime == "tensorrt":
-        from dsonas_hw.profile.tensorrt import TensorRTSession, measure_engine
-
-        assert isinstance(session, TensorRTSession)
-        return measure_engine(session)
-    return measure_latency(session.run, session.synchronize)

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
 
 from dsonas_hw.errors import DeviceError, ModelFileError, closest
 from dsonas_hw.files import read_regular
+
+if TYPE_CHECKING:
+    from dsonas_hw.profile.measurement import LatencyMeasurement
 
 RUNTIMES: tuple[str, ...] = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt", "eager")
 PRECISIONS: dict[str, tuple[str, ...]] = {
@@ -92,6 +95,18 @@ def open_session(
     from dsonas_hw.profile.tensorrt import open_tensorrt_session
 
     return open_tensorrt_session(data, precision=precision, batch_size=batch_size)
+
+
+def measure_session(session: Session) -> LatencyMeasurement:
+    """Latency of one inference on a GPU; TensorRT's by CUDA events."""
+    from dsonas_hw.profile.measurement import measure_latency
+
+    if session.runtime == "tensorrt":
+        from dsonas_hw.profile.tensorrt import TensorRTSession, measure_engine
+
+        assert isinstance(session, TensorRTSession)
+        return measure_engine(session)
+    return measure_latency(session.run, session.synchronize)
 
 
 def check_runtime(runtime: str, precision: str = "fp32") -> None:

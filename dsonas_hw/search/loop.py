@@ -269,9 +269,8 @@ class Search:
         gradient = lambda_gradient(self.supernet, batch, self.config.search, self.parts.scaler)
         if not bool(torch.isfinite(gradient).all()):
             self._check_finite()
-            if (
-                self.parts.scaler.is_enabled()
-            ):  # too large for float16 once; the next step on W lowers the scale
+            if self.parts.scaler.is_enabled():
+                # Too large for float16 once; the next step on W lowers the scale.
                 self.lam_step += 1
                 return
             raise DivergedError(

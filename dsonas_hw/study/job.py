@@ -18,7 +18,7 @@ from typing import Any
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.config import RunConfig, build_config
-from dsonas_hw.errors import BudgetError, UserError
+from dsonas_hw.errors import BudgetError, UserError, one_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.path import WELL_FILLED, Derived, PathPoint, derive_architecture, load_path
@@ -172,7 +172,7 @@ def main() -> None:
     try:
         run_job(Path(sys.argv[1]))
     except UserError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
+        print(one_line(error), file=sys.stderr)
         sys.exit(error.exit_code)
 
 

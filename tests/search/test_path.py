@@ -131,12 +131,14 @@ def test_of_equally_near_points_the_more_accurate_is_taken() -> None:
     assert derive_architecture(twins, [limit], TARGET).point.step == 2
 
 
+def used(p: PathPoint, limit: float) -> float:
+    """Share of a mac limit that a point uses once its width is fitted."""
+    fit = fit_width(p.architecture, [Budget(name="mac", limit=limit)], TARGET)
+    return fit.ratio if fit else 0.0
+
+
 def test_a_point_that_leaves_much_unused_is_passed_over_for_one_a_little_farther_off() -> None:
     points = [point(random_architecture(SPACE, random.Random(seed), width=40)) for seed in range(60)]
-
-    def used(p: PathPoint, limit: float) -> float:
-        fit = fit_width(p.architecture, [Budget(name="mac", limit=limit)], TARGET)
-        return fit.ratio if fit else 0.0
 
     # `near` is 1 % above the limit and leaves over 6 % unused at the next narrower width; `farther` is 3 to
     # 9 % above it and leaves less than 5 %.
@@ -153,10 +155,6 @@ def test_a_point_that_leaves_much_unused_is_passed_over_for_one_a_little_farther
 
 def test_a_network_of_a_quite_different_width_is_not_taken_to_fill_the_budget() -> None:
     points = [point(random_architecture(SPACE, random.Random(seed), width=16)) for seed in range(60)]
-
-    def used(p: PathPoint, limit: float) -> float:
-        fit = fit_width(p.architecture, [Budget(name="mac", limit=limit)], TARGET)
-        return fit.ratio if fit else 0.0
 
     # `near` is 1 % above the limit and leaves over 8 % unused; `dense` takes twice it and fills it, narrow.
     limit, near, dense = next(

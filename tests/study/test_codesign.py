@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_study import TINY
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.budget import parse_budgets
-from dsonas_hw.config import build_config, load_preset, overlay
+from dsonas_hw.config import build_config, overlay
 from dsonas_hw.errors import BudgetError, DeviceError, UserError
 from dsonas_hw.files import read_json, read_json_lines
 from dsonas_hw.study.codesign import Codesign, budget_levels, load_codesign, save_codesign
@@ -23,20 +24,6 @@ from dsonas_hw.study.scheduler import job_directory, run_jobs
 from dsonas_hw.study.spec import Job, slug
 from dsonas_hw.task import space_of_config, target_costs
 
-TINY = overlay(
-    load_preset("digits"),
-    {
-        "preset": "digits",
-        "train_on": "cpu",
-        "data": {"subset": 160, "test_subset": 40},
-        "space": {"levels": 2, "stages": [1], "channels": 8},
-        "search": {
-            "pretrain_epochs": 1, "epochs": 12, "batch_size": 16, "path_images": 16, "path_interval": 1,
-            "adaptive_cost": "latency", "gamma": 0.05, "lam_lr": 0.2, "checkpoint_every": 12,
-        },
-        "retrain": {"epochs": 1},
-    },
-)  # fmt: skip
 DEVICES = ("1080ti", "v100")
 
 

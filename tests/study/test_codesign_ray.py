@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_study import TINY
 
-from dsonas_hw.config import load_preset, overlay
 from dsonas_hw.files import read_json, read_json_lines
 from dsonas_hw.study.codesign import Codesign, save_codesign
 from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
@@ -16,21 +16,6 @@ from dsonas_hw.study.codesign_result import load_result
 from dsonas_hw.study.engine import Engine, LocalEngine
 from dsonas_hw.study.ray_engine import RayEngine
 from dsonas_hw.study.scheduler import run_jobs
-
-TINY = overlay(
-    load_preset("digits"),
-    {
-        "preset": "digits",
-        "train_on": "cpu",
-        "data": {"subset": 160, "test_subset": 40},
-        "space": {"levels": 2, "stages": [1], "channels": 8},
-        "search": {
-            "pretrain_epochs": 1, "epochs": 12, "batch_size": 16, "path_images": 16, "path_interval": 1,
-            "adaptive_cost": "latency", "gamma": 0.05, "lam_lr": 0.2, "checkpoint_every": 12,
-        },
-        "retrain": {"epochs": 1},
-    },
-)  # fmt: skip
 
 
 def run_study(path: Path, study: Codesign, engine: Engine) -> None:
