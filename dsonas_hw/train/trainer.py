@@ -64,8 +64,9 @@ class Trainer:
         seed_everything(seed)
         network = DerivedNetwork(architecture, dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0)
         self.network = network.to(device)
-        if recipe.compile:
-            self.network.compile()  # in place: parameters keep their names
+        self.forward = self.network.forward_with_auxiliary
+        if recipe.compile:  # what is called in a step; the network, and so its parameters' names, stays as it is
+            self.forward = torch.compile(self.forward)
         self.optimizer = build_optimizer(self.network, recipe)
         self.scaler = loss_scaler(device, recipe.amp)
         self.average = WeightAverage(self.network, decay=recipe.ema) if recipe.ema else None
@@ -152,7 +153,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         with autocast(self.device, recipe.amp):
-            logits, auxiliary = self.network.forward_with_auxiliary(images)
+            logits, auxiliary = self.forward(images)
         loss = classification_loss(
             logits.float(),
             labels,
