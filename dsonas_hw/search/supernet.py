@@ -72,6 +72,13 @@ class SupernetBlock(nn.Module):
         self.shortcut = conv_bn_relu(channels, channels, 1) if shortcut else None
         self.is_silent = False
         """Every λ into the output is zero: the identity, though still to be removed."""
+        # Buffers, to be where the λ are: an index that comes from the CPU makes it wait for the GPU.
+        self.register_buffer("edge_index", torch.empty(0), persistent=False)
+        self.edge_index: Tensor
+        """Positions of λ, (nodes, input and nodes); past the end where there is no edge."""
+        self.register_buffer("output_index", torch.empty(0), persistent=False)
+        self.output_index: Tensor
+        """Positions of the λ into the output, (nodes,)."""
         self.keep(complete_block(space))
 
     def keep(self, block: Block) -> None:
@@ -89,10 +96,10 @@ class SupernetBlock(nn.Module):
         nodes = [node for level in self.levels for node in level]
         position = {edge: i for i, edge in enumerate(self.space.edges)}
         none = len(position)
-        self.edge_index = torch.tensor([[position.get((s, t), none) for s in [0, *nodes]] for t in nodes])
-        """Positions of λ, (nodes, input and nodes); past the end where there is no edge."""
-        self.output_index = torch.tensor([position[s, self.space.num_nodes + 1] for s in nodes])
-        """Positions of the λ into the output, (nodes,)."""
+        edge_index = [[position.get((s, t), none) for s in [0, *nodes]] for t in nodes]
+        output_index = [position[s, self.space.num_nodes + 1] for s in nodes]
+        self.edge_index = torch.tensor(edge_index, device=self.edge_index.device)
+        self.output_index = torch.tensor(output_index, device=self.output_index.device)
 
     def forward(self, x: Tensor, lam: Tensor) -> Tensor:
         """x: (B, C, H, W), channels last; lam: (num_edges,). Returns (B, C, H, W)."""
