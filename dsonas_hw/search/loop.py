@@ -270,7 +270,7 @@ class Search:
         if not bool(torch.isfinite(gradient).all()):
             self._check_finite()
             if self.parts.scaler.is_enabled():
-                # Too large for float16 once; the next step on W lowers the scale.
+                # Too large for float16 once; the scale is lower now.
                 self.lam_step += 1
                 return
             raise DivergedError(
@@ -408,7 +408,7 @@ class Search:
             "elapsed_s": self.elapsed_s,
             "meter": self.meter.state_dict(),
             "controller": self.controller.state_dict() if self.controller else None,
-            "random": random_state(),
+            "random": random_state(self.device),
         }
         number = self.epoch * 1000 + min(999, 1000 * self.iteration // max(1, len(self.w_batches)))
         self.run_directory.save_checkpoint("search", number, state)
@@ -452,4 +452,4 @@ class Search:
         if self.controller is not None and state["controller"] is not None:
             self.controller.load_state_dict(state["controller"])
         self._look(self.supernet.blocks_of(self.supernet.lam))
-        restore_random_state(state["random"])
+        restore_random_state(state["random"], self.device)

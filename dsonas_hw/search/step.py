@@ -46,14 +46,20 @@ def weight_step(
 def lambda_gradient(
     supernet: Supernet, batch: Batch, config: SearchConfig, scaler: GradScaler | None = None
 ) -> Tensor:
-    """∇G(λ) of the loss on images of the λ part; left in `supernet.lam.grad` and returned."""
+    """∇G(λ) of the loss on images of the λ part; clipped it is left in `supernet.lam.grad`.
+
+    One that is too large for float16 is not finite, and the next one is scaled less.
+    """
     loss, _ = _loss(supernet, batch, config)
-    scale = scaler.get_scale() if scaler is not None and scaler.is_enabled() else 1.0
-    (gradient,) = torch.autograd.grad(loss * scale if scale != 1.0 else loss, [supernet.lam])
+    if scaler is None:
+        scaler = loss_scaler(loss.device, "off")
+    (gradient,) = torch.autograd.grad(scaler.scale(loss), [supernet.lam])
     average_([gradient])
-    if scale != 1.0:
-        gradient /= scale
-    supernet.lam.grad = gradient.clamp_(-config.grad_clip, config.grad_clip)
+    if scaler.is_enabled():
+        gradient /= scaler.get_scale()
+        if not bool(torch.isfinite(gradient).all()):
+            scaler.update(scaler.get_scale() * scaler.get_backoff_factor())
+    supernet.lam.grad = gradient.clamp(-config.grad_clip, config.grad_clip)
     return gradient
 
 

@@ -63,7 +63,8 @@ def test_a_gradient_of_lambda_leaves_w() -> None:
     }
     before = frozen(net)
     gradient = lambda_gradient(net, batch_of(1), config)
-    assert net.lam.grad is gradient
+    assert net.lam.grad is not None
+    assert torch.equal(net.lam.grad, gradient)  # small enough not to be clipped
     assert gradient.abs().max() > 0
     assert all(is_statistic(name) for name in changed(net, before))
     for name, parameter in net.named_parameters():
@@ -76,7 +77,9 @@ def test_gradients_are_clipped_elementwise() -> None:
     net = new_net()
     whole = lambda_gradient(copy.deepcopy(net), batch_of(), CONFIG)
     limit = float(whole.abs().median())
-    clipped = lambda_gradient(net, batch_of(), SearchConfig(grad_clip=limit))
+    lambda_gradient(net, batch_of(), SearchConfig(grad_clip=limit))
+    clipped = net.lam.grad
+    assert clipped is not None
     assert torch.equal(clipped, whole.clamp(-limit, limit))
     assert not torch.equal(clipped, whole)
     net = new_net()
@@ -163,3 +166,17 @@ def test_a_step_on_the_weights_computes_no_gradient_of_lambda() -> None:
     assert net.lam.grad is None
     assert net.lam.requires_grad
     assert bool((lambda_gradient(net, batch, SearchConfig()) != 0).any())
+
+
+def test_a_gradient_of_lambda_too_large_for_float16_lowers_the_scale_by_itself() -> None:
+    """W's gradients may be small enough for a scale at which λ's are not; clipped, infinity would be ±2."""
+    config = SearchConfig(amp="fp16")
+    exact = lambda_gradient(new_net(), batch_of(), CONFIG).clone()
+    net, scaler = new_net(), torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    scales = []
+    while not bool(torch.isfinite(gradient := lambda_gradient(net, batch_of(), config, scaler)).all()):
+        scales.append(scaler.get_scale())
+        assert len(scales) < 60
+    assert scales == [2.0**power for power in range(59, 59 - len(scales), -1)]
+    assert len(scales) > 20
+    assert (gradient - exact).norm() < 0.02 * exact.norm()
