@@ -61,7 +61,9 @@ def join() -> None:
     backend = "gloo"
     if torch.cuda.is_available():
         backend = "cpu:gloo,cuda:nccl"
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        local = int(os.environ.get("LOCAL_RANK", 0))
+        if local < torch.cuda.device_count():  # else it may train on the CPU (`resolve_train_device` decides)
+            torch.cuda.set_device(local)
     try:
         store, rank_, size = next(iter(rendezvous("env://", timeout=_MEETING)))
         # torchrun keeps its store when it starts the processes again: not the addresses of those that ended.
@@ -156,14 +158,15 @@ def begin(job: str, state: Mapping[str, Any]) -> None:
 
 
 def wait_for_job() -> dict[str, Any] | None:
-    """The next job, with its name under "job"; None: there is none left."""
+    """The next job, with its name under "job" and its tensors on the CPU; None: there is none left."""
     what, size, _ = hear()
     if what == DONE:
         return None
     data = torch.empty(size, dtype=torch.uint8)
     with _exchange():
         dist.broadcast(data, src=0)
-    job: dict[str, Any] = torch.load(io.BytesIO(data.numpy().tobytes()), weights_only=True)
+    file = io.BytesIO(data.numpy().tobytes())
+    job: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)  # not onto rank 0's GPU
     return job
 
 

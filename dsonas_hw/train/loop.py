@@ -95,17 +95,17 @@ def keep_freed_memory() -> None:
         return
 
 
-def random_state() -> dict[str, Any]:
-    """State of torch's global generators, for a checkpoint."""
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+def random_state(device: torch.device) -> dict[str, Any]:
+    """State of torch's global generators of the CPU and of the GPU that trains, for a checkpoint."""
+    cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
 
-def restore_random_state(state: Mapping[str, Any]) -> None:
-    """Go on drawing where `random_state` was taken."""
+def restore_random_state(state: Mapping[str, Any], device: torch.device) -> None:
+    """Go on drawing where `random_state` was taken, be it on another GPU."""
     torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if device.type == "cuda" and state["cuda"]:
+        torch.cuda.set_rng_state(state["cuda"][0], device)
 
 
 def autocast(device: torch.device, amp: Amp) -> torch.autocast:

@@ -227,7 +227,7 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
-            "random": random_state(),
+            "random": random_state(self.device),
             "meter": self.meter.state_dict(),
             "test_accuracy": self.test_accuracy,
             "seconds": self.seconds,
@@ -240,6 +240,6 @@ class Trainer:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         self.meter.load_state_dict(state["meter"])
-        restore_random_state(state["random"])
+        restore_random_state(state["random"], self.device)
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
         self.test_accuracy, self._seconds = state["test_accuracy"], float(state["seconds"])

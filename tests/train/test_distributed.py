@@ -14,10 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
 
+from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json_lines
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.stages import load_architecture
+from dsonas_hw.train import distributed
 from dsonas_hw.train.weights import load_weights
 
 STEPS = Path(__file__).with_name("distributed_steps.py")
@@ -70,6 +74,46 @@ def test_two_processes_do_what_one_does() -> None:
         assert two["retrain"][name] == one["retrain"][name]
     assert len(one["search"]["lam"]) == 8
     assert len(set(map(tuple, one["search"]["lam"]))) == 8  # λ moved
+
+
+def test_a_job_arrives_on_the_cpu_wherever_rank_0_has_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else every helper would hold a copy on rank 0's GPU, and a context there."""
+    sent: list[Tensor] = []
+
+    def broadcast(tensor: Tensor, src: int) -> None:
+        if sending:
+            sent.append(tensor.clone())
+        else:
+            tensor.copy_(sent.pop(0))
+
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    monkeypatch.setattr(distributed.dist, "broadcast", broadcast)
+    sending = True
+    with monkeypatch.context() as rank_0:
+        rank_0.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        distributed.begin("search", {"state": torch.arange(3)})
+    sending = False
+    job = distributed.wait_for_job()
+    assert job is not None
+    assert job["state"].tolist() == [0, 1, 2]
+
+
+def test_more_processes_than_gpus_may_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may be to train on the CPU; if not, the device that is missing is named later, in one line."""
+
+    def set_device(index: int) -> None:
+        raise RuntimeError("CUDA error: invalid device ordinal")
+
+    def rendezvous(url: str, timeout: object) -> None:
+        raise ValueError("nobody there")
+
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", set_device)
+    monkeypatch.setattr(distributed, "rendezvous", rendezvous)
+    with pytest.raises(UserError, match="cannot meet the other processes of torchrun: nobody there"):
+        distributed.join()
 
 
 def torchrun(arguments: list[str], *, max_restarts: int = 0) -> subprocess.Popen[str]:

@@ -55,11 +55,24 @@ def test_training_device_defaults_to_what_is_here() -> None:
 
 def test_random_state_restores_the_stream() -> None:
     seed_everything(3)
-    state = random_state()
+    state = random_state(CPU)
     first = torch.rand(5)
     torch.rand(100)
-    restore_random_state(state)
+    restore_random_state(state, CPU)
     assert torch.equal(torch.rand(5), first)
+
+
+def test_random_state_is_that_of_the_gpu_that_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every process draws on its own GPU, and must go on where rank 0 was on its."""
+    gpus = {torch.device("cuda", index): torch.full((16,), index, dtype=torch.uint8) for index in range(3)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: gpus[device])
+    monkeypatch.setattr(
+        torch.cuda, "set_rng_state", lambda state, device: gpus.__setitem__(device, state.clone())
+    )
+    state = random_state(torch.device("cuda:2"))
+    restore_random_state(state, torch.device("cuda:1"))
+    assert [int(gpus[torch.device("cuda", index)][0]) for index in range(3)] == [0, 2, 2]
+    restore_random_state(random_state(CPU), torch.device("cuda:1"))  # a training that began on a CPU
 
 
 def test_meter_averages_over_images_and_resumes() -> None:
