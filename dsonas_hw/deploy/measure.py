@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.profile.measurement import LatencyMeasurement, measure_together
 from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
-from dsonas_hw.profile.runtimes import Session, measure_session, open_session
+from dsonas_hw.profile.runtimes import Session, measure_session, open_session, read_model
 
 if TYPE_CHECKING:
     from dsonas_hw.device.detect import DetectedDevice
@@ -97,6 +98,7 @@ def _open(
     if runtime == "tensorrt" and engine_path is not None:
         from dsonas_hw.profile.tensorrt import open_engine
 
+        _check_engine(engine_path, read_model(model), target)
         return open_engine(engine_path)
     return open_session(
         model,
@@ -105,6 +107,23 @@ def _open(
         batch_size=target.batch_size,
         threads=target.threads,
         on_cpu=device.name == LOCAL,
+    )
+
+
+def _check_engine(engine_path: Path, model: bytes, target: DeviceConfig) -> None:
+    """Refuse an engine whose timing would be another network's, or another precision's or batch's."""
+    from dsonas_hw.profile.tensorrt_build import load_engine_info
+
+    info = load_engine_info(engine_path)
+    if info.model_sha256 != hashlib.sha256(model).hexdigest():
+        found = "another model"
+    elif (info.precision, info.batch_size) != (target.precision, target.batch_size):
+        found = f"{info.precision} at batch {info.batch_size}, not {target.precision} at {target.batch_size}"
+    else:
+        return
+    raise DeviceError(
+        f"{engine_path} is of {found}; build it again: dsonas-hw export {engine_path.parent} "
+        f"--format tensorrt --precision {target.precision}, or delete it"
     )
 
 
