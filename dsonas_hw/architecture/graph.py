@@ -171,6 +171,11 @@ def list_segments(architecture: Architecture) -> list[tuple[str, Segment]]:
     return segments
 
 
+def block_segments(architecture: Architecture) -> list[BlockSegment]:
+    """The blocks of an architecture in order, at their shapes."""
+    return [segment for _, segment in list_segments(architecture) if isinstance(segment, BlockSegment)]
+
+
 def output_branch(shape: Shape) -> Node:
     """One operation's branch of the 1×1 convolution that makes a block's output, alone."""
     return _conv("branch", "input", shape, shape[0], 1)

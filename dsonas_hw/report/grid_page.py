@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
@@ -28,6 +29,7 @@ def grid_page(result: GridResult, *, name: str) -> str:
     sections = [
         ("summary", "Summary", _summary(result)),
         ("costs", "Cost against accuracy", _charts(result)),
+        ("blocks", "Distribution over the blocks", _blocks(result)),
         ("networks", "Networks", network_table(result).to_html(sortable=True)),
         ("setting", "How this was made", _setting(result)),
     ]
@@ -129,12 +131,18 @@ def network_table(result: GridResult) -> Table:
 
 
 def grid_figures(result: GridResult) -> list[Chart]:
-    """Cost against accuracy of every network, one chart per budgeted cost."""
-    quantities = {b.quantity for text in result.study.file.budgets for b in parse_budgets([text])}
-    return [c for q in COST_LABELS if q in quantities and (c := _figure(result.results, q)) is not None]
+    """Cost against accuracy, one chart per budgeted cost and one of params; flops by block."""
+    chart = _block_chart(result.results)
+    return [*_cost_charts(result), *([chart] if chart else [])]
 
 
-def _figure(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
+def _cost_charts(result: GridResult) -> list[Chart]:
+    budgeted = {b.quantity for text in result.study.file.budgets for b in parse_budgets([text])}
+    shown = [q for q in COST_LABELS if q in {*budgeted, "params"}]
+    return [chart for q in shown if (chart := _cost_chart(result.results, q)) is not None]
+
+
+def _cost_chart(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
     points: dict[str, list[tuple[float, float]]] = {}
     for result in results:
         cost, error = finite(result["costs"].get(quantity)), finite(result.get("test_error"))
@@ -142,9 +150,7 @@ def _figure(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
             points.setdefault(str(result["variant"]), []).append((cost, 1 - error))
     if not points:
         return None
-    named = [name for name in points if name not in BASELINES]
-    colours = BASELINES | {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(named)}
-    order = [*(name for name in BASELINES if name in points), *named]
+    colours = _colours(points)
     costs = [cost for found in points.values() for cost, _ in found]
     return Chart(
         name=f"accuracy-{quantity.replace('_', '-')}",
@@ -155,20 +161,71 @@ def _figure(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
         series=tuple(
             Series(
                 name=name, x=tuple(x for x, _ in points[name]), y=tuple(y for _, y in points[name]),
-                kind="points", colour=colours[name], size=4.5,
+                kind="points", colour=colour, size=4.5,
                 opacity=0.6 if name in BASELINES else 1.0,
                 hints=tuple(f"{name}: {cost_text(quantity, x)}, {percent(y, 2)}" for x, y in points[name]),
             )
-            for name in order
+            for name, colour in colours.items()
         ),
-        legend=tuple((name, colours[name]) for name in order),
+        legend=tuple(colours.items()),
+    )  # fmt: skip
+
+
+def _colours(variants: Iterable[str]) -> dict[str, str]:
+    """Colour of every variant, in the order they are drawn: baselines first."""
+    names = list(variants)
+    named = [name for name in names if name not in BASELINES]
+    baselines = {name: colour for name, colour in BASELINES.items() if name in names}
+    return baselines | {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(named)}
+
+
+def _block_chart(results: Sequence[dict[str, Any]]) -> Chart | None:
+    """Where the flops are: each block's share, mean over the networks of a variant (paper, Fig. 5).
+
+    None where there is one block. Networks whose blocks are all empty have no shares.
+    """
+    shares: dict[str, list[list[float]]] = {}
+    for result in results:
+        flops = [float(f) for f in result.get("block_flops", [])]
+        if len(flops) > 1 and sum(flops) > 0:
+            shares.setdefault(str(result["variant"]), []).append([f / sum(flops) for f in flops])
+    if not shares:
+        return None
+    colours = _colours(shares)
+    return Chart(
+        name="flops-by-block",
+        title="Share of the blocks’ multiply-adds in each block",
+        caption="Mean over a variant’s networks, all budgets together; at 0 % the block is the identity.",
+        x=Axis(label="block", whole=True),
+        y=Axis(label="share of multiply-adds (flops)", percent=True, low=0.0),
+        series=tuple(
+            Series(
+                name=name, x=tuple(float(i) for i in range(1, len(mean) + 1)), y=tuple(mean),
+                kind="front", colour=colour, opacity=0.6 if name in BASELINES else 1.0,
+                hints=tuple(f"{name}, block {i}: {percent(y)}" for i, y in enumerate(mean, 1)),
+            )
+            for name, colour in colours.items()
+            for mean in [[statistics.mean(block) for block in zip(*shares[name], strict=True)]]
+        ),
+        legend=tuple(colours.items()),
     )  # fmt: skip
 
 
 def _charts(result: GridResult) -> str:
-    charts = grid_figures(result)
+    charts = _cost_charts(result)
     if not charts:
         return paragraph("No network has been trained yet.")
+    return _drawn(charts)
+
+
+def _blocks(result: GridResult) -> str:
+    chart = _block_chart(result.results)
+    return (
+        _drawn([chart]) if chart else paragraph("No network with more than one block has been trained yet.")
+    )
+
+
+def _drawn(charts: Sequence[Chart]) -> str:
     figures = "".join(figure(chart_svg(c), c.caption, title=c.title) for c in charts)
     return f'<div class="figures">{figures}</div>'
 

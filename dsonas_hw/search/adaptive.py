@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture
 from dsonas_hw.architecture.costs import CostName, TargetCosts
-from dsonas_hw.architecture.graph import BlockSegment, list_segments
+from dsonas_hw.architecture.graph import BlockSegment, block_segments
 from dsonas_hw.config import Adaptive
 from dsonas_hw.cost.gamma import adaptive_gamma_per_block, adaptive_gamma_per_operation
 from dsonas_hw.search.release_gamma import release_flops_gamma, release_mac_gamma
@@ -35,9 +35,9 @@ def relative_gamma(
         sets = architecture.blocks[: space.num_lambda_sets]
         per_set = torch.tensor([release_flops_gamma(space, block) for block in sets])
         return per_set[:, None].expand(shape).clone()
-    blocks = _block_segments(architecture)
+    blocks = block_segments(architecture)
     if adaptive == "block":
-        complete = _block_segments(complete_architecture(space, width=architecture.width))
+        complete = block_segments(complete_architecture(space, width=architecture.width))
         now_costs = _per_set(space.share, [[target.block_cost(b, cost)] for b in blocks])
         complete_costs = _per_set(space.share, [[target.block_cost(b, cost)] for b in complete])
         per_block = adaptive_gamma_per_block(
@@ -63,10 +63,6 @@ def relative_gamma(
     output = space.num_nodes + 1
     columns = [space.num_nodes + s - 1 if t == output else t - 1 for s, t in space.edges]
     return gammas[:, torch.tensor(columns)]
-
-
-def _block_segments(architecture: Architecture) -> list[BlockSegment]:
-    return [s for _, s in list_segments(architecture) if isinstance(s, BlockSegment)]
 
 
 def _per_set(share: bool, per_block: list[list[float]]) -> list[list[float]]:

@@ -15,6 +15,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from dsonas_hw.architecture.graph import block_segments
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.config import RunConfig, build_config
@@ -110,6 +111,9 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
         "ratio_before_fit": derived.ratio_before_fit,
         "ratio": derived.ratio,
         "costs": derived.costs.to_dict(),
+        "block_flops": [
+            int(task.target.block_cost(b, "flops")) for b in block_segments(derived.architecture)
+        ],
         "architecture": derived.architecture.to_json()["blocks"],
         "latency_measured_ms": measured_ms,
     }

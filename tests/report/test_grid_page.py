@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dsonas_hw.errors import RunError, UserError
-from dsonas_hw.files import write_json
+from dsonas_hw.files import read_json, write_json
+from dsonas_hw.report.grid_page import grid_figures
 from dsonas_hw.report.grid_report import write_grid_figures, write_grid_report
 from dsonas_hw.report.tensorboard import write_tensorboard
 from dsonas_hw.run_directory import RunDirectory
@@ -35,6 +36,7 @@ def make_grid(path: Path, *, without: str = "nothing") -> Path:
             result = {
                 "test_error": 0.1 + number / 1000, "ratio": 0.9, "ratio_before_fit": 1.1, "width": 16,
                 "latency_measured_ms": None, "costs": {**costs, "energy_mj": None},
+                "block_flops": [1000 * (number + 1), 3000 * (number + 1)],
             }  # fmt: skip
         write_json(job_directory(path, job.name) / "result.json", result)
     return path
@@ -69,10 +71,26 @@ def test_nothing_done_is_a_page_too(tmp_path: Path) -> None:
 def test_everything_is_there_as_files(tmp_path: Path) -> None:
     make_grid(tmp_path / "study")
     files = {path.name for path in write_grid_figures(tmp_path / "study", tmp_path / "figures")}
-    assert {f"accuracy-mac.{kind}" for kind in ("svg", "png", "csv", "json")} <= files
+    for chart in ("accuracy-mac", "accuracy-params", "flops-by-block"):
+        assert {f"{chart}.{kind}" for kind in ("svg", "png", "csv", "json")} <= files
     assert {
         f"{name}.{kind}" for name in ("table", "networks", "missing") for kind in ("csv", "json")
     } <= files
+
+
+def test_the_flops_of_each_block_are_means_over_a_variants_networks(tmp_path: Path) -> None:
+    path = make_grid(tmp_path)
+    flops = {"flops-mac-200k-s0-searched": [1000, 3000], "flops-mac-100k-s0-searched": [0, 500],
+             "mac-mac-200k-s0-searched": [0, 0], "mac-mac-100k-s0-searched": [600, 400]}  # fmt: skip
+    for job, counts in flops.items():
+        file = job_directory(path, job) / "result.json"
+        write_json(file, read_json(file) | {"block_flops": counts})
+    (chart,) = (c for c in grid_figures(load_grid(path)) if c.name == "flops-by-block")
+    shares = {series.name: (series.x, series.y) for series in chart.series}
+    assert shares["flops"] == ((1.0, 2.0), pytest.approx((0.125, 0.875)))
+    assert shares["mac"] == ((1.0, 2.0), pytest.approx((0.6, 0.4)))  # the empty network has no shares
+    assert shares["random"] == ((1.0, 2.0), pytest.approx((0.25, 0.75)))
+    assert chart.title in write_grid_report(path).read_text(encoding="utf-8")
 
 
 def test_a_damaged_study_is_refused(tmp_path: Path) -> None:

@@ -105,6 +105,9 @@ def test_a_study_from_end_to_end(
         run = out / "jobs" / entry["job"] / "run"
         architecture = architecture_from_json(json.loads((run / "architecture.json").read_text()))
         assert TargetCosts().costs(architecture).mac == entry["costs"]["mac"]
+        empty = [block.is_identity for block in architecture.blocks]
+        assert [flops == 0 for flops in entry["block_flops"]] == empty
+        assert 0 <= sum(entry["block_flops"]) < entry["costs"]["flops"]
     for budget in STUDY["budgets"]:
         assert widths[budget, "random, same width"] == widths[budget, "searched"]
     drawn = {
