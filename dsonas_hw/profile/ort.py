@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError
+from dsonas_hw.profile.runtimes import is_quantised
 
 PROVIDERS: dict[str, str] = {
     "ort-cpu": "CPUExecutionProvider",
@@ -119,6 +120,11 @@ def open_ort_session(
             raise DeviceError(f"runtime {runtime} cannot run here: {reason}")
         if precision == "fp16" and runtime == "ort-cuda":
             data = _to_fp16(data)
+        if precision == "int8" and not is_quantised(data):
+            raise ModelFileError(
+                "runtime ort-tensorrt would run this model in fp16 for int8: it has no Q/DQ nodes; "
+                "quantise it first (onnxruntime.quantization.quantize_static, format QDQ)"
+            )
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -201,7 +207,7 @@ def _provider_options(runtime: str, precision: str) -> dict[str, str]:
             "trt_fp16_enable": str(precision in ("fp16", "int8")),
             "trt_int8_enable": str(precision == "int8"),
         }
-    return {"use_tf32": "0"} if precision == "fp32" else {}
+    return {}
 
 
 def _to_fp16(data: bytes) -> bytes:

@@ -29,7 +29,11 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
     "tensorrt": ("fp32", "fp16", "int8"),
     "eager": ("fp32", "fp16"),
 }
-"""What each runtime can run an fp32 model in."""
+"""What each runtime can run a model in; int8 needs a quantised one (TensorRT may time others too).
+
+fp32 is what the runtime makes of an fp32 model: from Ampere on convolutions use TF32, and matrix products but
+for `eager`'s. That is how the model will run, and what the estimate of a GPU is of.
+"""
 
 MAX_MODEL_BYTES = 2**31 - 1
 
@@ -122,6 +126,21 @@ def check_runtime(runtime: str, precision: str = "fp32") -> None:
             f"runtime {runtime} does not run precision {precision!r}; it has: "
             f"{', '.join(PRECISIONS[runtime])}"
         )
+
+
+def is_quantised(data: bytes) -> bool:
+    """Whether an ONNX model says itself what is int8, with Q/DQ nodes.
+
+    Raises:
+        ModelFileError: not a model.
+    """
+    import onnx
+
+    try:
+        graph = onnx.load_model_from_string(data).graph
+    except Exception as error:  # protobuf's own error class differs between its versions
+        raise ModelFileError(f"not an ONNX model: {error}") from error
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node)
 
 
 def read_model(model: bytes | Path) -> bytes:

@@ -21,7 +21,7 @@ from dsonas_hw.device.paths import data_directory
 from dsonas_hw.errors import DeviceError, ModelFileError, UserError
 from dsonas_hw.files import atomic_write, read_json, write_json
 from dsonas_hw.profile.cuda import Cuda
-from dsonas_hw.profile.runtimes import check_runtime, read_model
+from dsonas_hw.profile.runtimes import check_runtime, is_quantised, read_model
 from dsonas_hw.profile.tensorrt_library import (
     first_of,
     major_version,
@@ -220,15 +220,14 @@ def _set_precision(
     import tensorrt as trt
 
     if precision == "fp32":
-        config.clear_flag(trt.BuilderFlag.TF32)  # fp32 means fp32
         return False
     is_typed = major_version() >= 11
     if precision == "fp16":
         if not is_typed:
             config.set_flag(trt.BuilderFlag.FP16)
         return False
-    is_quantised = _has_quantisation(data)
-    if not is_quantised and (is_typed or not placeholder_ranges):
+    quantised = is_quantised(data)
+    if not quantised and (is_typed or not placeholder_ranges):
         raise ModelFileError(
             f"TensorRT {tensorrt_version()} makes int8 from quantised models (with Q/DQ nodes), and this one "
             "has none; quantise it first (onnxruntime.quantization.quantize_static, format QDQ)"
@@ -237,19 +236,9 @@ def _set_precision(
     if not is_typed:
         config.set_flag(trt.BuilderFlag.INT8)
         config.set_flag(trt.BuilderFlag.FP16)  # for layers without int8
-    if not is_quantised:
+    if not quantised:
         _set_placeholder_ranges(network)
-    return not is_quantised
-
-
-def _has_quantisation(data: bytes) -> bool:
-    import onnx
-
-    try:
-        graph = onnx.load_model_from_string(data).graph
-    except Exception as error:  # protobuf's own error class differs between its versions
-        raise ModelFileError(f"not an ONNX model: {error}") from error
-    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node)
+    return not quantised
 
 
 def _set_placeholder_ranges(network: trt.INetworkDefinition) -> None:

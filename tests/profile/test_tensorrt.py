@@ -126,8 +126,8 @@ def test_the_recorded_names_are_those_of_an_installed_tensorrt() -> None:
             assert set(members) <= set(dir(getattr(tensorrt, name))), name
 
 
-def test_fp32_means_fp32(major: str, tmp_path: Path) -> None:
-    assert build(tmp_path)["flags"] == []  # TF32 is on by default
+def test_fp32_is_what_tensorrt_makes_of_it(major: str, tmp_path: Path) -> None:
+    assert build(tmp_path)["flags"] == ["TF32"]  # as the estimate of a GPU has it
 
 
 def test_fp16(major: str, tmp_path: Path) -> None:
