@@ -83,11 +83,8 @@ def open_eager_session(
     import onnx
     import torch
     from google.protobuf.message import DecodeError
-    from onnx import numpy_helper
 
-    if not on_cpu and not torch.cuda.is_available():
-        raise DeviceError(f"runtime eager cannot run here: {_why_no_cuda()}")
-    device = torch.device("cpu" if on_cpu else "cuda")
+    device = _device(on_cpu)
     if on_cpu:
         torch.set_num_threads(threads)
     dtype = torch.float16 if precision == "fp16" else torch.float32
@@ -97,8 +94,7 @@ def open_eager_session(
         raise ModelFileError(f"not an ONNX model: {error}") from error
     tensors: dict[str, Any] = {}
     for tensor in graph.initializer:
-        value = torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
-        tensors[tensor.name] = value.to(device, dtype) if value.is_floating_point() else value.to(device)
+        tensors[tensor.name] = _constant(tensor, device, dtype)
     generator = torch.Generator().manual_seed(0)
     for info in graph.input:
         if info.name not in tensors:
@@ -108,14 +104,30 @@ def open_eager_session(
     for node in graph.node:
         attributes = {a.name: _value(onnx.helper.get_attribute_value(a)) for a in node.attribute}
         if node.op_type == "Constant":
-            value = torch.from_numpy(np.array(numpy_helper.to_array(attributes["value"])))
-            tensors[node.output[0]] = value.to(device, dtype) if value.is_floating_point() else value
+            tensors[node.output[0]] = _constant(attributes["value"], device, dtype)
             continue
         if node.op_type not in OPERATIONS or len(node.output) > 1:
             raise ModelFileError(f"runtime eager does not know the operation {node.op_type} ({node.name})")
         nodes.append((OPERATIONS[node.op_type], tuple(node.input), node.output[0], attributes))
     versions = {"torch": str(torch.__version__)}
     return EagerSession(nodes, tensors, tuple(info.name for info in graph.output), versions, device)
+
+
+def _device(on_cpu: bool) -> torch.device:
+    import torch
+
+    if not on_cpu and not torch.cuda.is_available():
+        raise DeviceError(f"runtime eager cannot run here: {_why_no_cuda()}")
+    return torch.device("cpu" if on_cpu else "cuda")
+
+
+def _constant(tensor: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Weights on the device; whole numbers are sizes and axes: reading them there would wait for it."""
+    import torch
+    from onnx import numpy_helper
+
+    value = torch.from_numpy(np.array(numpy_helper.to_array(tensor)))
+    return value.to(device, dtype) if value.is_floating_point() else value
 
 
 def _why_no_cuda() -> str:
