@@ -30,6 +30,7 @@ def profile_gpu(
     from dsonas_hw.architecture.profiling import NUM_NETWORKS
     from dsonas_hw.architecture.profiling_gpu import estimate_gpu, measure_gpu
     from dsonas_hw.config import build_config, load_preset
+    from dsonas_hw.device.cuda_order import as_cuda_gives_it
     from dsonas_hw.device.detect import detect_devices
     from dsonas_hw.profile.calibrated import open_calibrated
     from dsonas_hw.profile.open import user_profiles
@@ -66,7 +67,7 @@ def profile_gpu(
             done = measure_gpu(
                 spaces,
                 conditions,
-                detected,
+                as_cuda_gives_it(detection, detected),
                 profiles_directory=profiles_directory,
                 num_networks=options["num_networks"] or NUM_NETWORKS,
                 sm_clock_mhz=options["sm_clock_mhz"],

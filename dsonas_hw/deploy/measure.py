@@ -42,13 +42,17 @@ def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
     """The target and the runtime it is measured with; None: it is not here.
 
     Raises:
-        DeviceError: it is here, but the runtime (or, when none is asked for, no runtime) can serve it.
+        DeviceError: it is here, but the runtime (or, when none is asked for, every one) cannot serve it, or
+            CUDA would run on another GPU.
     """
+    from dsonas_hw.device.cuda_order import as_cuda_gives_it
     from dsonas_hw.device.detect import detect_devices
 
-    device = detect_devices().find(target.device)
+    detection = detect_devices()
+    device = detection.find(target.device)
     if device is None:
         return None
+    device = as_cuda_gives_it(detection, device)
     if target.runtime is not None:
         wanted: tuple[str, ...] = (target.runtime,)
     else:
