@@ -100,8 +100,9 @@ class TensorRTSession:
         inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
         for name in inputs:
             shape = sizes(engine.get_tensor_shape(name))
-            if min(shape, default=1) < 0:
-                context.set_input_shape(name, (self.info.batch_size, *shape[1:]))
+            fixed = (self.info.batch_size, *shape[1:])
+            if min(shape, default=1) < 0 and not context.set_input_shape(name, fixed):
+                raise DeviceError(f"TensorRT refused {fixed} as the shape of input {name!r}")
         for name in names:
             kind = engine.get_tensor_dtype(name).name
             if kind not in TORCH_TYPES:

@@ -205,8 +205,12 @@ def _fix_batch(
                 f"input {tensor.name!r} is fixed to a batch of {shape[0]}, asked for {batch_size}; "
                 "export the model with that batch, or with a symbolic one"
             )
-    if is_symbolic and config.add_optimization_profile(profile) < 0:
+    if not is_symbolic:
+        return
+    if config.add_optimization_profile(profile) < 0:
         raise DeviceError("TensorRT refused the batch size as an optimization profile")
+    if major_version() < 10:  # from 10 on always: more than one execution context per profile
+        config.set_preview_feature(trt.PreviewFeature.PROFILE_SHARING_0806, True)
 
 
 def _set_precision(

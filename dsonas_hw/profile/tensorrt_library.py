@@ -6,6 +6,7 @@ recorded interfaces of all three). What differs between them:
 | | 8.6 | 10 | 11 |
 |---|---|---|---|
 | explicit batch | a flag of the network | always | always |
+| contexts of an engine whose batch is symbolic | one, or a preview feature | many | many |
 | fp16, int8 | flags of the builder | flags of the builder | in the model: half-precision types, Q/DQ nodes |
 | oldest GPU | Pascal | Turing (Volta up to 10.4) | Turing |
 """

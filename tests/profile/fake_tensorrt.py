@@ -36,6 +36,7 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
         "BuilderFlag",
         "DataType",
         "NetworkDefinitionCreationFlag",
+        "PreviewFeature",
         "ProfilingVerbosity",
         "TensorIOMode",
     ):
@@ -132,6 +133,11 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
             self._flags = {module.BuilderFlag.TF32}
             self._profile: IOptimizationProfile | None = None
             self._cache: ITimingCache | None = None
+            self._shares_profiles = major != "8"
+
+        def set_preview_feature(self, feature: Any, enable: bool) -> None:
+            assert feature is module.PreviewFeature.PROFILE_SHARING_0806
+            self._shares_profiles = enable
 
         def set_flag(self, flag: Any) -> None:
             self._flags.add(flag)
@@ -204,6 +210,7 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
                 "ranges": [list(t.dynamic_range) for t in tensors if hasattr(t, "dynamic_range")],
                 "half_weights": network._half_weights,
                 "cache": learnt.decode(),
+                "shares_profiles": config._shares_profiles or not config._profile,
             }
             return IHostMemory(json.dumps(plan).encode())
 
@@ -251,15 +258,16 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
     class IExecutionContext(Restricted):
         profiler: IProfiler | None = None
 
-        def __init__(self, plan: dict[str, Any]) -> None:
-            self._plan = plan
+        def __init__(self, plan: dict[str, Any], *, has_profile: bool) -> None:
+            self._plan, self._has_profile = plan, has_profile
             self._addresses: dict[str, int] = {}
             self._batch: int | None = None
             self._runs = 0
 
         def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
-            self._batch = shape[0]
-            return True
+            if self._has_profile:
+                self._batch = shape[0]
+            return self._has_profile
 
         def get_tensor_shape(self, name: str) -> Dims:
             (shape,) = [s for n, s, _ in self._plan["inputs"] + self._plan["outputs"] if n == name]
@@ -284,6 +292,7 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
         def __init__(self, plan: dict[str, Any]) -> None:
             self._plan = plan
             self._tensors = {n: (s, k) for n, s, k in plan["inputs"] + plan["outputs"]}
+            self._num_contexts = 0
 
         @property
         def num_io_tensors(self) -> int:
@@ -303,7 +312,9 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
             return module.DataType[self._tensors[name][1]]
 
         def create_execution_context(self) -> IExecutionContext | None:
-            return IExecutionContext(self._plan)
+            self._num_contexts += 1
+            has_profile = self._num_contexts == 1 or self._plan["shares_profiles"]
+            return IExecutionContext(self._plan, has_profile=has_profile)
 
     class Runtime(Restricted):
         def __init__(self, logger: ILogger) -> None:

@@ -23,7 +23,7 @@ CLASSES = (
     *("Builder", "BuilderFlag", "DataType", "Dims", "IBuilderConfig", "ICudaEngine", "IExecutionContext"),
     *("IHostMemory", "ILayer", "ILogger", "INetworkDefinition", "IOptimizationProfile", "IProfiler"),
     *("ITensor", "ITimingCache", "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError"),
-    *("ProfilingVerbosity", "Runtime", "TensorIOMode"),
+    *("PreviewFeature", "ProfilingVerbosity", "Runtime", "TensorIOMode"),
 )
 FUNCTIONS = (
     *("createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL"),

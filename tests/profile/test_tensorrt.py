@@ -41,6 +41,7 @@ class FakeCuda:
         self.num_synchronized = 0
 
     def buffer(self, shape: Sequence[int], dtype: str, *, random: bool) -> tuple[object, int]:
+        assert min(shape) >= 0
         self.buffers.append((tuple(shape), dtype, random))
         return object(), 0x1000 * len(self.buffers)
 
@@ -300,6 +301,15 @@ def test_layers(major: str) -> None:
     assert relu.latency_ms == pytest.approx(0.204)
     with pytest.raises(DeviceError, match="closed"):
         measure_layers(session)
+
+
+def test_layers_of_an_engine_whose_batch_was_symbolic(major: str) -> None:
+    """Its shapes come with a profile, which in 8.6 only one context may have unless it is told otherwise."""
+    cuda = FakeCuda()
+    with open_tensorrt_session(model(batch="n"), batch_size=4, cuda=cuda) as session:
+        conv, relu = measure_layers(session, num_samples=5)
+        assert session.run() is None
+    assert conv.latency_ms < relu.latency_ms
 
 
 def detection(*gpus: tuple[str, str], reason: str = "") -> Detection:
