@@ -28,7 +28,10 @@ def json_option(function: F) -> F:
 
 def print_json(value: object) -> None:
     """One JSON object on one line of stdout."""
-    click.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):  # of a path that is not UTF-8
+        text = json.dumps(value, allow_nan=False)
+    click.echo(text)
 
 
 def say(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from dsonas_hw import __version__
-from dsonas_hw.errors import UserError, one_line
+from dsonas_hw.errors import UserError, is_out_of_memory, one_line
 
 #: command → one line of help. The command lives in `dsonas_hw.cli.<command>` under the name `command`.
 COMMANDS: dict[str, str] = {
@@ -124,5 +125,16 @@ def _run(args: Sequence[str] | None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what it still holds cannot be written either
+        click.echo(f"error: nothing more can be written: {error.strerror}; free space", err=True)
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        click.echo(f"error: out of memory ({one_line(error)}); take a smaller batch or network", err=True)
+        sys.exit(2)
     if code:  # of click's Exit
         sys.exit(code)

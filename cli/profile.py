@@ -131,6 +131,8 @@ def command(
         raise click.UsageError("--lock-clocks is for a GPU that is measured")
     if models and (name != "local" or mode == "estimate" or num_checked is not None):
         raise click.UsageError("--model is measured, on local; it goes with neither --check nor an estimate")
+    if name != "local" and (num_checked is not None or options["widths"] or options["resolutions"]):
+        raise click.UsageError(f"--check, --width and --resolution are for tables of local, not of {name}")
     if name == "local" and mode != "estimate":
         presets = presets or (() if models else PRESETS)
         try:

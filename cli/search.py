@@ -50,8 +50,10 @@ def command(
         return
     run.check_usable(config, resume=resuming)
     from dsonas_hw.task import load_data, prepare_task, space_of_config
+    from dsonas_hw.train.loop import resolve_train_device
 
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    resolve_train_device(config.train_on)
     dataset = load_data(config, download=download)
     if task.target.caution:
         say(task.target.caution)

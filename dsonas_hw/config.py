@@ -34,12 +34,23 @@ Amp = Annotated[
 """Mixed precision; YAML reads a bare `off` as false."""
 
 MAX_CONFIG_BYTES = 1_000_000
+MAX_SEED = 2**63 - 1
+"""What torch takes."""
 MAX_YAML_DEPTH = 50
 """Brackets within brackets; reading them takes time by the square of their depth."""
+MAX_NUMBER = 1e9
+"""No rate, weight or limit is larger; what torch computes with them stays far from float32's end."""
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _is_not_absurd(cls, value: object) -> object:
+        if isinstance(value, float) and value > MAX_NUMBER:
+            raise ValueError(f"must be at most {MAX_NUMBER:g}")
+        return value
 
 
 class DataConfig(_Section):
@@ -65,8 +76,8 @@ class SpaceConfig(_Section):
 
     levels: int = Field(default=4, ge=1, le=16)
     operations: tuple[str, ...] = ("sep3", "sep5", "avg3", "max3")
-    stages: tuple[int, ...] = (8, 8, 8)
-    channels: int = Field(default=48, ge=1)
+    stages: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(default=(8, 8, 8), max_length=8)
+    channels: int = Field(default=48, ge=1, le=4096)
     stem: Literal["cifar", "imagenet"] = "cifar"
     share: bool = True
     first_level_lambda: bool = True
@@ -163,7 +174,7 @@ class RunConfig(_Section):
     """All of a run."""
 
     preset: str
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
     train_on: str | None = None
     """Where training runs: cpu, cuda, cuda:1, …; None = CUDA if there, else the CPU."""
     budget: tuple[str, ...] = ()
@@ -275,11 +286,13 @@ def build_config(data: Mapping[str, Any], *, origin: str = "configuration") -> R
         return RunConfig.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
+        where = ".".join(map(str, first["loc"]))
         if first["type"] == "extra_forbidden":
             hint = closest(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
             raise UserError(f"{origin}: unknown key {where!r}. {hint}") from None
         message = first["msg"].removeprefix("Value error, ")
+        if not where:  # a check of several fields, which names them
+            raise UserError(f"{origin}: {message}") from None
         raise UserError(f"{origin}: {where}: {message} (got {first['input']!r})") from None
 
 

@@ -61,6 +61,15 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         ) from error
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether Python, NumPy or torch (CPU or CUDA) could not get the memory it asked for."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
 def one_line(error: BaseException | str) -> str:
     """What is shown of an error: one line, not endless, and nothing that a terminal would obey."""
     text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(str(error).split()))

@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from dsonas_hw.device.lock import exclusive_device
+from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.fit import TimedNetwork, fit_correction
 from dsonas_hw.profile.in_situ import NetworkTiming, ProfiledSession, native_block_size
@@ -56,6 +57,10 @@ def local_header(conditions: MeasuringConditions) -> TableHeader:
     from dsonas_hw.profile.ort import import_onnxruntime
 
     cpu = local_cpu()
+    if conditions.threads > cpu.num_cores:
+        raise ProfileError(
+            f"{conditions.threads} threads were asked for; this machine has {cpu.num_cores} cores"
+        )
     return TableHeader(
         device=conditions.device,
         fingerprint=cpu.fingerprint,

@@ -93,6 +93,13 @@ def test_measuring_what_is_not_here_is_refused(home: Path, dsonas: Any) -> None:
     assert not (home / "profiles" / "h100").exists()
 
 
+@pytest.mark.parametrize("option", ["--check", "--width", "--resolution"])
+def test_what_is_measured_on_local_alone_is_refused_of_a_gpu(option: str, home: Path, dsonas: Any) -> None:
+    line = dsonas("profile", "--device", "h100", option, "8").refused()
+    assert "are for tables of local, not of h100" in line
+    assert not (home / "profiles" / "h100").exists()
+
+
 def _network(path: Path, *, num_unknown: int) -> Path:
     weights = numpy_helper.from_array(np.zeros((8, 3, 3, 3), np.float32), "w")
     nodes = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from command_lines import examples, get_command, parse
 
 from dsonas_hw import __version__
 from dsonas_hw.cli import main as entry
+from dsonas_hw.cli.common import print_json
 from dsonas_hw.cli.main import COMMANDS, cli
 from dsonas_hw.errors import BudgetError, UserError
 
@@ -75,6 +77,21 @@ def test_bad_usage_is_one_line_that_names_the_help(args: list[str], message: str
         (KeyboardInterrupt(), 130, "interrupted\n"),
         (click.Abort(), 130, "interrupted\n"),
         (click.exceptions.Exit(3), 3, ""),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            2,
+            "error: nothing more can be written: No space left on device; free space\n",
+        ),
+        (
+            MemoryError("Unable to allocate 23 GiB"),
+            2,
+            "error: out of memory (Unable to allocate 23 GiB); take a smaller batch or network\n",
+        ),
+        (
+            RuntimeError("alloc_cpu.cpp: can't allocate memory"),
+            2,
+            "error: out of memory (alloc_cpu.cpp: can't allocate memory); take a smaller batch or network\n",
+        ),
     ],
 )
 def test_what_goes_wrong_becomes_an_exit_code(
@@ -146,6 +163,32 @@ for args in (["devices"], ["search", "--dry-run"], ["search", "--device", "1080t
 print("torch" in sys.modules)
 """
     assert run_python(code, DSONAS_HW_HOME=str(tmp_path)).strip() == "False"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no full device here")
+@pytest.mark.parametrize("arguments", [["devices"], ["devices", "--json"], ["--help"]])
+def test_a_full_disk_behind_stdout_is_one_line(arguments: list[str], tmp_path: Path) -> None:
+    import os
+
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dsonas_hw", *arguments],
+            env={**os.environ, "DSONAS_HW_HOME": str(tmp_path)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: nothing more can be written: No space left on device; free space\n"
+
+
+def test_json_of_a_path_that_is_not_text_is_ascii(capsys: pytest.CaptureFixture[str]) -> None:
+    name = b"m\xff.onnx".decode("utf-8", "surrogateescape")
+    print_json({"model": name})
+    out = capsys.readouterr().out
+    assert out.isascii()
+    assert json.loads(out) == {"model": name}
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes are closed differently there")

@@ -125,6 +125,8 @@ def test_an_absent_gpu_s_latency_is_estimated(dsonas: Any) -> None:
         (["--out", "file"], "the run directory file cannot be written; choose another with --out"),
         (["--out", "file/below"], "the run directory file/below cannot be written"),
         (["--out", "full"], "full is not empty and is not a run"),
+        (("--train-on", "tpu"), "cannot train on 'tpu'; use cpu, cuda or cuda:N"),
+        (("--seed", "9" * 20), "seed: "),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(
@@ -151,6 +153,11 @@ def test_latency_without_a_profile_names_the_command_that_makes_one(dsonas: Any)
         "local has no profile for ort-cpu, fp32, batch 1, 1 thread; measure it with: dsonas-hw profile"
         in line
     )
+
+
+def test_more_threads_than_cores_are_not_measured(dsonas: Any, empty_folder: Path) -> None:
+    line = dsonas("profile", "--preset", "digits", "--threads", "100000").refused()
+    assert "100000 threads were asked for; this machine has" in line
 
 
 def test_run_directories_are_numbered(dsonas: Any, empty_folder: Path) -> None:
