@@ -55,15 +55,20 @@ class Draw:
     """Centre row of the cut-out square, 0 … H-1."""
     cut_x: Tensor
 
-    def rows(self, rows: slice) -> Draw:
-        """The draws of some images of the batch."""
+    def rows(self, rows: slice, device: torch.device) -> Draw:
+        """The draws of some images of the batch, where the images are."""
         return Draw(
-            top=self.top[rows],
-            left=self.left[rows],
-            flip=self.flip[rows],
-            cut_y=self.cut_y[rows],
-            cut_x=self.cut_x[rows],
+            top=onto(device, self.top[rows]),
+            left=onto(device, self.left[rows]),
+            flip=onto(device, self.flip[rows]),
+            cut_y=onto(device, self.cut_y[rows]),
+            cut_x=onto(device, self.cut_x[rows]),
         )
+
+
+def onto(device: torch.device, tensor: Tensor) -> Tensor:
+    """Bring a tensor there; a GPU takes it in its turn, and the CPU goes on."""
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def draw(
@@ -93,10 +98,10 @@ def crop_and_flip(images: Tensor, augmentation: Augmentation, drawn: Draw) -> Te
     n, c, height, width = images.shape
     padded = F.pad(images, [augmentation.pad] * 4) if augmentation.pad else images
     device = images.device
-    rows = drawn.top.to(device)[:, None] + torch.arange(height, device=device)  # (N, H)
+    rows = drawn.top[:, None] + torch.arange(height, device=device)  # (N, H)
     columns = torch.arange(width, device=device)
-    columns = torch.where(drawn.flip.to(device)[:, None], width - 1 - columns, columns)
-    columns = columns + drawn.left.to(device)[:, None]  # (N, W)
+    columns = torch.where(drawn.flip[:, None], width - 1 - columns, columns)
+    columns = columns + drawn.left[:, None]  # (N, W)
     flat = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).view(n, 1, -1)
     return padded.reshape(n, c, -1).gather(2, flat.expand(n, c, -1)).view(n, c, height, width)
 
@@ -110,11 +115,10 @@ def cut_out(images: Tensor, augmentation: Augmentation, drawn: Draw) -> Tensor:
     if not side:
         return images
     height, width = images.shape[2:]
-    device = images.device
 
     def inside(centre: Tensor, length: int) -> Tensor:
-        first = centre.to(device)[:, None] - side // 2
-        position = torch.arange(length, device=device)
+        first = centre[:, None] - side // 2
+        position = torch.arange(length, device=images.device)
         return (position >= first) & (position < first + side)
 
     mask = inside(drawn.cut_y, height)[:, None, :, None] & inside(drawn.cut_x, width)[:, None, None, :]

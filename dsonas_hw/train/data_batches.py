@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from dsonas_hw.errors import DataError
-from dsonas_hw.train.augment import Augmentation, crop_and_flip, cut_out, draw
+from dsonas_hw.train.augment import Augmentation, crop_and_flip, cut_out, draw, onto
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_decode import (
     augment_image,
@@ -82,7 +82,7 @@ class Batches:
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, from one step on."""
-        order = self._order(epoch)
+        device, order = torch.device(self.device), self._order(epoch)
         steps = range(start_step, len(self))
         chosen = [order[step * self.batch_size : (step + 1) * self.batch_size] for step in steps]
         if isinstance(self.images, ImageFiles):
@@ -90,8 +90,8 @@ class Batches:
         else:
             decoded = (self.images.images[positions[self._mine]] for positions in chosen)
         for step, positions, images in zip(steps, chosen, decoded, strict=True):
-            labels = self.images.labels[positions[self._mine]].to(self.device)
-            yield self._finish(images.to(self.device), epoch, step, len(positions)), labels
+            labels = onto(device, self.images.labels[positions[self._mine]])
+            yield self._finish(onto(device, images), epoch, step, len(positions)), labels
 
     def stream(self, start_step: int = 0) -> Iterator[Batch]:
         """Epoch after epoch without end, from a step counted over all epochs."""
@@ -116,7 +116,7 @@ class Batches:
             return normalise(images, self.dataset.mean, self.dataset.std)
         height, width = images.shape[2:]
         generator = seeded_generator("augment", self.seed, epoch, step)
-        drawn = draw(augmentation, num_images, height, width, generator).rows(self._mine)
+        drawn = draw(augmentation, num_images, height, width, generator).rows(self._mine, images.device)
         if not isinstance(self.images, ImageFiles):  # files were cropped and mirrored when decoded
             images = crop_and_flip(images, augmentation, drawn)
         return cut_out(normalise(images, self.dataset.mean, self.dataset.std), augmentation, drawn)
@@ -167,8 +167,8 @@ class BatchCursor:
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """uint8 (N, C, H, W) → float32 of mean 0 and deviation 1 per channel."""
     shape = (1, -1, 1, 1)
-    scale = torch.tensor([1 / (255 * s) for s in std], device=images.device).view(shape)
-    shift = torch.tensor([-m / s for m, s in zip(mean, std, strict=True)], device=images.device).view(shape)
+    scale = onto(images.device, torch.tensor([1 / (255 * s) for s in std]).view(shape))
+    shift = onto(images.device, torch.tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(shape))
     return images.float().mul_(scale).add_(shift)
 
 

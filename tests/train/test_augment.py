@@ -95,7 +95,11 @@ def test_augmenting_a_share_equals_the_share_of_the_augmented():
     drawn = draw_for(images, FULL)
     mine = slice(1, None, 3)
     whole = cut_out(crop_and_flip(images, FULL, drawn).float(), FULL, drawn)
-    part = cut_out(crop_and_flip(images[mine], FULL, drawn.rows(mine)).float(), FULL, drawn.rows(mine))
+    part = cut_out(
+        crop_and_flip(images[mine], FULL, drawn.rows(mine, images.device)).float(),
+        FULL,
+        drawn.rows(mine, images.device),
+    )
     assert torch.equal(part, whole[mine])
 
 

@@ -7,11 +7,13 @@ operation on which devices its tensors are.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -22,7 +24,9 @@ from dsonas_hw.search.apg_nag import APGNAG
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train import trainer
+from dsonas_hw.train.augment import Augmentation
 from dsonas_hw.train.data import load_dataset
+from dsonas_hw.train.data_batches import Batches
 from dsonas_hw.train.loop import EpochMeter
 from dsonas_hw.train.trainer import Trainer
 
@@ -44,6 +48,20 @@ class Devices(TorchDispatchMode):
         self.num_operations += 1
         if any(tensor.device.type == "cpu" for tensor in tensors):
             self.on_cpu.add(str(func))
+        return result
+
+
+class Copies(TorchDispatchMode):
+    """Notes of every copy from the CPU to the GPU whether the CPU goes on meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on: list[bool] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and args[0].device != result.device:
+            self.goes_on.append(kwargs.get("non_blocking", False))
         return result
 
 
@@ -93,3 +111,21 @@ def test_the_steps_of_a_retraining() -> None:
             training.train_step(batch)
     assert seen.num_operations > 300
     assert seen.on_cpu == set()
+
+
+def test_the_cpu_goes_on_while_a_batch_is_copied() -> None:
+    """It would wait for all that the GPU has still to do. PyTorch's fake tensors stand in for CUDA's."""
+    dataset = load_dataset("digits", subset=64, subset_test=50)
+    augmentation = Augmentation(flip=True, pad=1, cutout=3)
+    batches = Batches(
+        images=dataset.train,
+        dataset=replace(dataset, augmentation=augmentation),
+        batch_size=32,
+        augmentation=augmentation,
+        device="cuda",
+    )
+    with FakeTensorMode(allow_non_fake_inputs=True), Copies() as seen:
+        images, labels = next(batches.epoch(0))
+    assert (images.device.type, labels.device.type) == ("cuda", "cuda")
+    assert len(seen.goes_on) >= 4
+    assert all(seen.goes_on)
