@@ -132,13 +132,23 @@ class Nvml:
                 return None
             raise DeviceError(f"the NVIDIA driver failed in {function.__name__}: {error}") from error
 
+    def _ask_first(self, names: Sequence[str], *args: Any) -> Any:
+        """What the first of these functions says that binding and driver have: names change over versions."""
+        for name in names:
+            function = getattr(self._library, name, None)
+            value = None if function is None else self._ask(function, *args)
+            if value is not None:
+                return value
+        return None
+
     @property
-    def _unavailable(self) -> tuple[int, ...]:
+    def _unavailable(self) -> tuple[int | None, ...]:
         library = self._library
         return (
             library.NVML_ERROR_NOT_SUPPORTED,
             library.NVML_ERROR_FUNCTION_NOT_FOUND,
             library.NVML_ERROR_NO_PERMISSION,
+            getattr(library, "NVML_ERROR_DEPRECATED", None),  # old bindings lack it
         )
 
 
@@ -160,7 +170,11 @@ class Gpu:
         return GpuState(
             sm_clock_mhz=ask(library.nvmlDeviceGetClockInfo, handle, library.NVML_CLOCK_SM),
             memory_clock_mhz=ask(library.nvmlDeviceGetClockInfo, handle, library.NVML_CLOCK_MEM),
-            temperature_c=ask(library.nvmlDeviceGetTemperature, handle, library.NVML_TEMPERATURE_GPU),
+            temperature_c=self._nvml._ask_first(
+                ("nvmlDeviceGetTemperature", "nvmlDeviceGetTemperatureV"),
+                handle,
+                library.NVML_TEMPERATURE_GPU,
+            ),
             power_w=self.power_w(),
             clock_reasons=self._clock_reasons(),
         )
@@ -216,14 +230,15 @@ class Gpu:
             raise DeviceError(f"{'; '.join(failures)}: run `nvidia-smi -i {self.index} -rgc -rmc` as root")
 
     def _clock_reasons(self) -> tuple[str, ...] | None:
-        for name in ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"):
-            function = getattr(self._library, name, None)  # the first is missing before version 12.535
-            bits = None if function is None else self._nvml._ask(function, self._handle)
-            if bits is not None:
-                known = [word for bit, word in CLOCK_REASONS.items() if bits & bit]
-                rest = bits & ~sum(CLOCK_REASONS)
-                return tuple(known + ([f"unknown reason {rest:#x}"] if rest else []))
-        return None
+        bits = self._nvml._ask_first(
+            ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"),
+            self._handle,
+        )
+        if bits is None:
+            return None
+        known = [word for bit, word in CLOCK_REASONS.items() if bits & bit]
+        rest = bits & ~sum(CLOCK_REASONS)
+        return tuple(known + ([f"unknown reason {rest:#x}"] if rest else []))
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dsonas_hw.device.nvml import CLOCK_REASONS, SLOWDOWNS, GpuState, disturbances, open_nvml
+from dsonas_hw.device.nvml import CLOCK_REASONS, SLOWDOWNS, Gpu, GpuState, Nvml, disturbances, open_nvml
 from dsonas_hw.errors import DeviceError
 
 Scenario = Callable[..., Any]
@@ -222,3 +222,32 @@ def test_an_error_of_a_call_is_a_device_error() -> None:
 
     with pytest.raises(DeviceError, match="GPU is lost"), open_nvml(Library()) as nvml:
         nvml.gpus()
+
+
+def test_a_function_that_the_driver_has_given_up_is_asked_by_its_new_name() -> None:
+    """As NVML 13 announces it for the temperature and the throttle reasons."""
+
+    class Library:
+        NVML_ERROR_NOT_SUPPORTED, NVML_ERROR_FUNCTION_NOT_FOUND, NVML_ERROR_NO_PERMISSION = 3, 13, 4
+        NVML_ERROR_DEPRECATED = 26
+        NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+
+        class NVMLError(Exception):
+            value = 26
+
+        def __getattr__(self, name: str) -> Any:
+            if not name.startswith("nvmlDeviceGet") or name == "nvmlDeviceGetCurrentClocksThrottleReasons":
+                raise AttributeError(name)
+
+            def call(*args: object) -> object:
+                if name == "nvmlDeviceGetTemperature":
+                    raise self.NVMLError("deprecated")
+                return {"nvmlDeviceGetTemperatureV": 61, "nvmlDeviceGetCurrentClocksEventReasons": 4}.get(
+                    name
+                )
+
+            return call
+
+    state = Gpu(Nvml(Library()), 0, handle=None).state()
+    assert state.temperature_c == 61
+    assert state.clock_reasons == ("power cap",)
