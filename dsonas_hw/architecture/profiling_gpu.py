@@ -133,6 +133,8 @@ def measure_gpu(
     ]
     facts = {"device_title": detected.title, "driver": detected.driver_version or ""}
     header = _header(conditions, detected.fingerprint, "calibrated", facts)
+    library = {"tensorrt": "tensorrt", "eager": "torch"}.get(conditions.runtime, "onnxruntime")
+    header = replace(header, versions={**header.versions, library: status.version or ""})
     path = path_of(conditions, profiles_directory)
     open_network = open_network or _open
     assert detected.index is not None

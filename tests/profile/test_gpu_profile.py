@@ -19,6 +19,7 @@ from dsonas_hw.device.detect import DetectedDevice, RuntimeStatus
 from dsonas_hw.device.nvml import GpuState
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.device.watch import GpuWatch
+from dsonas_hw.errors import ProfileError
 from dsonas_hw.profile.estimate import load_estimate
 from dsonas_hw.profile.profiler import MeasuringConditions
 from dsonas_hw.profile.table import load_table
@@ -30,7 +31,7 @@ NUM_NETWORKS = 12
 SLOWER = 1.3
 
 
-def detected(reason: str = "") -> DetectedDevice:
+def detected(reason: str = "", *, version: str = "1.26.0") -> DetectedDevice:
     device = load_device("1080ti")
     return DetectedDevice(
         name="1080ti",
@@ -41,7 +42,7 @@ def detected(reason: str = "") -> DetectedDevice:
         uuid="GPU-0",
         driver_version="550.54.14",
         compute_capability=(6, 1),
-        runtimes=(RuntimeStatus(runtime="ort-cuda", usable=not reason, reason=reason),),
+        runtimes=(RuntimeStatus(runtime="ort-cuda", usable=not reason, reason=reason, version=version),),
     )
 
 
@@ -146,6 +147,15 @@ def test_a_profile_that_was_interrupted_goes_on_with_what_is_missing(tmp_path: P
     networks.fail_at = None
     profile(tmp_path, networks)
     assert len(networks.opened) == NUM_NETWORKS == len(set(networks.opened))
+
+
+def test_timings_of_two_versions_of_the_runtime_are_not_mixed(tmp_path: Path) -> None:
+    networks = Networks()
+    networks.fail_at = 5
+    with pytest.raises(KeyboardInterrupt):
+        profile(tmp_path, networks)
+    with pytest.raises(ProfileError, match=r"onnxruntime 1\.26\.0 there, onnxruntime 1\.27\.0 now"):
+        profile(tmp_path, Networks(), gpu=detected(version="1.27.0"))
 
 
 def test_throttling_meanwhile_is_remarked(tmp_path: Path) -> None:
