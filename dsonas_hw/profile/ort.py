@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -174,6 +175,9 @@ def why_no_gpu(runtime: str, ort: Any | None = None) -> str | None:
         return reason
     with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()  # CUDA and cuDNN from the wheels that torch brought
+    if runtime == "ort-tensorrt":
+        with contextlib.suppress(Exception):  # it may also be installed without the wheel
+            importlib.import_module("tensorrt_libs")  # which loads what its wheel brought
     library = Path(ort.__file__).parent / "capi" / PROVIDER_LIBRARIES[runtime]
     if library.exists():
         try:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -124,6 +127,36 @@ def test_a_fallback_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "CPUExecutionProvider")
     with pytest.raises(DeviceError, match="was asked for, but ONNX Runtime fell back to CPU"):
         open_ort_session(network(), runtime="ort-cuda")
+
+
+def test_tensorrt_is_found_in_its_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The provider links to a library that lies where only the wheel's own module looks."""
+
+    def compile_library(path: Path, *options: str) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        source = tmp_path / "empty.c"
+        source.write_text("")
+        command = ["cc", "-shared", f"-Wl,-soname,{path.name}", "-o", str(path), str(source), *options]
+        subprocess.run(command, check=True)
+
+    wheel = tmp_path / "tensorrt_libs"
+    compile_library(wheel / "libnvinfer.so.99")
+    (wheel / "__init__.py").write_text(
+        "import ctypes, pathlib\nctypes.CDLL(str(pathlib.Path(__file__).with_name('libnvinfer.so.99')))\n"
+    )
+    provider = tmp_path / "onnxruntime" / "capi" / "libonnxruntime_providers_tensorrt.so"
+    compile_library(provider, "-Wl,--no-as-needed", f"-L{wheel}", "-l:libnvinfer.so.99")
+    module = SimpleNamespace(
+        __file__=str(tmp_path / "onnxruntime" / "__init__.py"),
+        get_available_providers=lambda: ["TensorrtExecutionProvider"],
+        preload_dlls=lambda: None,
+    )
+    monkeypatch.setattr(ort, "why_no_driver", lambda: None)
+    reason = ort.why_no_gpu("ort-tensorrt", module)
+    assert reason is not None
+    assert "a library is missing: libnvinfer.so.99" in reason
+    monkeypatch.syspath_prepend(tmp_path)
+    assert ort.why_no_gpu("ort-tensorrt", module) is None
 
 
 @pytest.mark.skipif(ort.why_no_driver() is None, reason="there is a GPU")
