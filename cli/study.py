@@ -103,7 +103,7 @@ def command(
     A study goes on where it stopped: start it again with the same directory.
     """
     if show_list:
-        _show_list()
+        _show_list(as_json)
         return
     if name is None:
         raise click.UsageError("name a study, a .yaml file, or codesign; --list shows what is there")
@@ -121,13 +121,17 @@ def command(
     _grid(name, out, workers, ray_address, settings, dry_run, as_json)
 
 
-def _show_list() -> None:
+def _show_list(as_json: bool) -> None:
     from dsonas_hw.study.spec import load_study, shipped_studies
 
     for shipped in shipped_studies():
         study = load_study(shipped, {})
-        click.echo(f"{shipped:18} {len(study.jobs):4} jobs  {study.file.description}")
-    click.echo(f"{CODESIGN:18}            which network for which of --devices under which --budget")
+        if as_json:
+            print_json({"name": shipped, "num_jobs": len(study.jobs), "description": study.file.description})
+        else:
+            click.echo(f"{shipped:18} {len(study.jobs):4} jobs  {study.file.description}")
+    if not as_json:
+        click.echo(f"{CODESIGN:18}            which network for which of --devices under which --budget")
 
 
 def _grid(
@@ -139,15 +143,19 @@ def _grid(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    from dsonas_hw.study.check import check_study
+    from dsonas_hw.study.check import check_data, check_study
     from dsonas_hw.study.spec import load_study
 
     study = load_study(name, parse_settings(settings))
     check_study(study)
     if dry_run:
         for job in study.jobs:
-            click.echo(f"{job.name}  ({', '.join(job.budgets)})")
+            if as_json:
+                print_json({"name": job.name, "budgets": list(job.budgets)})
+            else:
+                click.echo(f"{job.name}  ({', '.join(job.budgets)})")
         return
+    check_data(study)
     from dsonas_hw.report.grid_report import write_grid_report
     from dsonas_hw.study.grid import save_grid
     from dsonas_hw.study.scheduler import describe_jobs
@@ -187,7 +195,7 @@ def _codesign(
 
     study = study_codesign.plan(settings=settings, dry_run=dry_run, **options)
     if dry_run:
-        study_codesign.show_jobs(study)
+        study_codesign.show_jobs(study, as_json)
         return
     path = out or Path("studies") / CODESIGN
     with _workers(path, workers, ray_address) as run_jobs:

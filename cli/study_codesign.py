@@ -83,12 +83,17 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     return numbers
 
 
-def show_jobs(study: Codesign) -> None:
+def show_jobs(study: Codesign, as_json: bool) -> None:
     """What would run."""
     from dsonas_hw.study.codesign_jobs import search_jobs
 
     for job in search_jobs(study):
-        click.echo(f"{job.name}  ({', '.join(job.budgets) or 'shared by all searches'})")
+        if as_json:
+            print_json({"name": job.name, "budgets": list(job.budgets)})
+        else:
+            click.echo(f"{job.name}  ({', '.join(job.budgets) or 'shared by all searches'})")
+    if as_json:
+        return
     here = [device.name for device in study.devices if device.is_here]
     click.echo(
         "then: each distinct network trained once" + (f", measured on {', '.join(here)}" if here else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dsonas_hw.config import build_config
 from dsonas_hw.errors import DeviceError, UserError
 from dsonas_hw.study.spec import Study
-from dsonas_hw.task import prepare_task, space_of_config
+from dsonas_hw.task import load_data, prepare_task, space_of_config
 
 
 def check_study(study: Study) -> None:
@@ -27,6 +27,20 @@ def check_study(study: Study) -> None:
                 _check_is_here(config.target.device)
         except UserError as error:
             raise type(error)(f"study {study.file.name}, variant {job.variant}: {error}") from None
+
+
+def check_data(study: Study) -> None:
+    """Load every dataset once: what is missing or damaged is said now, not by each job.
+
+    Raises:
+        DataError: says what to download and where to put it.
+    """
+    seen = []
+    for job in study.jobs:
+        config = build_config(job.config)
+        if config.data not in seen:
+            seen.append(config.data)
+            load_data(config)
 
 
 def _check_is_here(device: str) -> None:

@@ -150,9 +150,13 @@ def describe_jobs(study: Path, jobs: Sequence[Job]) -> None:
     """Write what each job is to do, or check that it is the same as before; all or nothing.
 
     Raises:
-        RunError: a job of that name exists with another configuration; the directory cannot be written.
+        RunError: a job of that name exists with another configuration; the directory cannot be written, or
+            holds something else.
     """
     refuse_links(study, study / "jobs", *(study / "jobs").glob("*"))
+    there = {path.name for path in study.iterdir()} if study.is_dir() else set()
+    if there - {".lock"} and not there & {"jobs", "study.json", "codesign.json"}:
+        raise RunError(f"{study} is not empty and is not a study; choose another --out")
     new = []
     for job in jobs:
         path = job_directory(study, job.name) / DESCRIPTION

@@ -116,6 +116,13 @@ def test_another_configuration_is_refused_and_changes_nothing(tmp_path: Path) ->
     assert run(tmp_path, [job("a", epochs=1), job("more")]) == []  # a study may grow
 
 
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("")  # a run's
+    with pytest.raises(RunError, match="is not empty and is not a study; choose another --out"):
+        run(tmp_path, [job("a")])
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
 def test_one_scheduler_at_a_time(tmp_path: Path) -> None:
     with FileLock(str(tmp_path / ".lock")), pytest.raises(RunError, match="another process runs the study"):
         run(tmp_path, [job("a")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -183,6 +184,37 @@ def test_a_device_to_be_measured_must_be_here(tmp_path: Path, monkeypatch: pytes
     study = load_study(write(tmp_path, measure=True, base={"target": {"device": "1080ti"}}), {})
     with pytest.raises(UserError, match=r"variant searched: 1080ti is not here"):
         check_study(study)
+
+
+def test_images_that_are_missing_are_said_once_before_any_job(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, base={"data": {"dataset": f"folder:{tmp_path}/none"}}, random=2)
+    with pytest.raises(SystemExit) as stop:
+        main(["study", path, "--out", str(tmp_path / "out")])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "none is not a directory" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_list_and_dry_run_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["study", "--list", "--json"])
+    listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [entry["name"] for entry in listed] == shipped_studies()
+    assert all(entry["num_jobs"] > 0 and entry["description"] for entry in listed)
+    main(["study", write(tmp_path), "--dry-run", "--json"])
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
+        {"name": "search-searched-s0", "budgets": ["mac=100k"]},
+        {"name": "searched-mac-100k-s0-searched", "budgets": ["mac=100k"]},
+    ]
+    main(["study", "codesign", "--devices", "v100", "--budget", "mac=50k", "--dry-run", "--json"])
+    assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == [
+        "pretrain-s0",
+        "search-v100-s0",
+        "derive-v100-mac-50k-s0",
+    ]
 
 
 def test_dry_run_lists_the_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,10 +41,11 @@ class KillFirstWorker:
         self.num_started = 0
         self.popen = subprocess.Popen
 
-    def __call__(self, *args: Any, **options: Any) -> subprocess.Popen[bytes]:
-        process = self.popen(*args, **options)
-        self.first = self.first or process
-        self.num_started += 1
+    def __call__(self, command: Any, *args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = self.popen(command, *args, **options)
+        if Path(command[-1]).parent.name == "jobs":  # libraries start processes of their own
+            self.first = self.first or process
+            self.num_started += 1
         return process
 
 
