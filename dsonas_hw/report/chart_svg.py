@@ -95,7 +95,7 @@ class _Plot:
     def _legend_places(self) -> list[tuple[str, str, int, float]]:
         places, x, row = [], self.left, 0
         for name, colour in self.chart.legend:
-            room = 22 + len(name) * _CHARACTER
+            room = 30 + len(name) * _CHARACTER
             if x + room > self.width and x > self.left:
                 x, row = self.left, row + 1
             places.append((name, colour, row, x))

@@ -33,7 +33,8 @@ def search_figures(data: RunData) -> list[Chart]:
             Chart(
                 name="gamma",
                 title="γ over the search",
-                caption="Weight of the sparsity term. It grows while the cost is above its target.",
+                caption="Weight of the sparsity term; steered by a budget, it grows while the cost is above "
+                "its target.",
                 x=Axis(label="epoch", whole=True),
                 y=Axis(label="γ", log=spans(values, 5)),
                 series=gamma,

@@ -25,8 +25,8 @@ COST_UNITS: dict[str, str] = {
     "latency_ms": "ms",
     "energy_mj": "mJ",
     "mac": "elements",
-    "flops": "multiply-adds",
-    "params": "weights",
+    "flops": "count",
+    "params": "count",
     "memory_bytes": "bytes",
 }
 _BUDGET_NAMES = {quantity: name for name, quantity in QUANTITIES.items()}

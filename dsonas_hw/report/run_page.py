@@ -109,7 +109,8 @@ def _capital(text: str) -> str:
 def _count_words(block: Block) -> str:
     if block.is_identity:
         return "Pruned to the identity."
-    return f"{len(block.nodes)} operations, {block.num_edges} edges."
+    num = len(block.nodes)
+    return f"{num} operation{'s' if num != 1 else ''}, {block.num_edges} edges."
 
 
 # -- path ------------------------------------------------------------------------------------------------

@@ -116,6 +116,20 @@ def test_everything_is_escaped_and_described() -> None:
     assert {"<b>", "<y>", "<m>", "<l>"} <= texts
 
 
+def test_the_entries_of_a_legend_do_not_touch() -> None:
+    from matplotlib.textpath import TextPath
+
+    names = ("random", "random, same width", "searched")  # m, w and d are wider than most letters
+    svg = chart_svg(
+        chart(Series(name="s", x=(0,), y=(0,)), legend=tuple((name, "accent") for name in names)), width=480
+    )
+    swatches = [float(x) for x in re.findall(r'<line x1="([^"]+)" x2="[^"]+" y1="30" y2="30"', svg)]
+    texts = [float(re.search(rf'x="([^"]+)" y="34">{name}<', svg)[1]) for name in names]  # type: ignore[index]
+    assert len(swatches) == 3
+    for name, text, following in zip(names, texts, swatches[1:], strict=False):
+        assert text + TextPath((0, 0), name, size=11.5).get_extents().width + 5 < following
+
+
 def test_an_empty_chart_is_still_a_chart() -> None:
     ET.fromstring(chart_svg(chart(Series(name="s", x=(), y=()))))
 
