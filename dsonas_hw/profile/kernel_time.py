@@ -102,9 +102,9 @@ def _memory_s(rows: Array, machine: Machine, c: Constants, efficiency: str) -> A
 
 
 def _busy(tiles: Array, machine: Machine, c: Constants) -> Array:
-    """Share of the SMs that work: few tiles leave SMs idle."""
+    """Share of the SMs that work: with fewer than about `idle` tiles each, SMs are idle or wait."""
     per_sm = tiles / machine.num_sms
-    return np.asarray(per_sm / (per_sm + c["idle"]))
+    return np.asarray(per_sm / np.hypot(per_sm, c["idle"]))
 
 
 def _ceil(a: Array, b: float) -> Array:
