@@ -149,11 +149,9 @@ def _grid(
     study = load_study(name, parse_settings(settings))
     check_study(study)
     if dry_run:
-        for job in study.jobs:
-            if as_json:
-                print_json({"name": job.name, "budgets": list(job.budgets)})
-            else:
-                click.echo(f"{job.name}  ({', '.join(job.budgets)})")
+        from dsonas_hw.cli.study_codesign import list_jobs
+
+        list_jobs(study.jobs, as_json)
         return
     check_data(study)
     from dsonas_hw.report.grid_report import write_grid_report

@@ -83,15 +83,20 @@ def _numbers(text: str | None) -> tuple[int, ...]:
     return numbers
 
 
-def show_jobs(study: Codesign, as_json: bool) -> None:
-    """What would run."""
-    from dsonas_hw.study.codesign_jobs import search_jobs
-
-    for job in search_jobs(study):
+def list_jobs(jobs: Sequence[Job], as_json: bool) -> None:
+    """A line for each job."""
+    for job in jobs:
         if as_json:
             print_json({"name": job.name, "budgets": list(job.budgets)})
         else:
             click.echo(f"{job.name}  ({', '.join(job.budgets) or 'shared by all searches'})")
+
+
+def show_jobs(study: Codesign, as_json: bool) -> None:
+    """What would run."""
+    from dsonas_hw.study.codesign_jobs import search_jobs
+
+    list_jobs(search_jobs(study), as_json)
     if as_json:
         return
     here = [device.name for device in study.devices if device.is_here]

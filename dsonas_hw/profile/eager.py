@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from dsonas_hw.errors import DeviceError, ModelFileError
+from dsonas_hw.profile.runtimes import onnx_graph
 
 if TYPE_CHECKING:
     import torch
@@ -82,16 +83,12 @@ def open_eager_session(
     """
     import onnx
     import torch
-    from google.protobuf.message import DecodeError
 
     device = _device(on_cpu)
     if on_cpu:
         torch.set_num_threads(threads)
     dtype = torch.float16 if precision == "fp16" else torch.float32
-    try:
-        graph = onnx.load_model_from_string(data).graph
-    except (DecodeError, ValueError) as error:
-        raise ModelFileError(f"not an ONNX model: {error}") from error
+    graph = onnx_graph(data)
     tensors: dict[str, Any] = {}
     for tensor in graph.initializer:
         tensors[tensor.name] = _constant(tensor, device, dtype)

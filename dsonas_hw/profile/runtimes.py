@@ -19,6 +19,8 @@ from dsonas_hw.errors import DeviceError, ModelFileError, closest
 from dsonas_hw.files import read_regular
 
 if TYPE_CHECKING:
+    import onnx
+
     from dsonas_hw.profile.measurement import LatencyMeasurement
 
 RUNTIMES: tuple[str, ...] = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt", "eager")
@@ -134,13 +136,21 @@ def is_quantised(data: bytes) -> bool:
     Raises:
         ModelFileError: not a model.
     """
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in onnx_graph(data).node)
+
+
+def onnx_graph(data: bytes) -> onnx.GraphProto:
+    """The graph of a serialised model.
+
+    Raises:
+        ModelFileError: not a model.
+    """
     import onnx
 
     try:
-        graph = onnx.load_model_from_string(data).graph
+        return onnx.load_model_from_string(data).graph
     except Exception as error:  # protobuf's own error class differs between its versions
         raise ModelFileError(f"not an ONNX model: {error}") from error
-    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node)
 
 
 def read_model(model: bytes | Path) -> bytes:

@@ -192,6 +192,7 @@ def _block_chart(results: Sequence[dict[str, Any]]) -> Chart | None:
     if not shares:
         return None
     colours = _colours(shares)
+    means = {name: [statistics.mean(block) for block in zip(*of, strict=True)] for name, of in shares.items()}
     return Chart(
         name="flops-by-block",
         title="Share of the blocks’ multiply-adds in each block",
@@ -200,12 +201,11 @@ def _block_chart(results: Sequence[dict[str, Any]]) -> Chart | None:
         y=Axis(label="share of multiply-adds (flops)", percent=True, low=0.0),
         series=tuple(
             Series(
-                name=name, x=tuple(float(i) for i in range(1, len(mean) + 1)), y=tuple(mean),
+                name=name, x=tuple(map(float, range(1, len(means[name]) + 1))), y=tuple(means[name]),
                 kind="front", colour=colour, opacity=0.6 if name in BASELINES else 1.0,
-                hints=tuple(f"{name}, block {i}: {percent(y)}" for i, y in enumerate(mean, 1)),
+                hints=tuple(f"{name}, block {i}: {percent(y)}" for i, y in enumerate(means[name], 1)),
             )
             for name, colour in colours.items()
-            for mean in [[statistics.mean(block) for block in zip(*shares[name], strict=True)]]
         ),
         legend=tuple(colours.items()),
     )  # fmt: skip

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dsonas_hw.errors import UserError, require
+from dsonas_hw.errors import UserError, one_line, require
 from dsonas_hw.study.engine import GONE, LocalEngine, Worker, num_gpus, start_process, surroundings
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class RayEngine:
                 **(options if address == LOCAL else {"address": address}),
             )
         except Exception as error:  # Ray raises whatever its transport raises
-            words = " ".join(str(error).split())[:200]
+            words = one_line(error)[:200]
             raise UserError(
                 f"cannot use Ray at {address}: {type(error).__name__}: {words} (this is Ray "
                 f"{self.ray.__version__}; the cluster must be of the same version; if it wants a token, set "

@@ -65,9 +65,8 @@ class Trainer:
         network = DerivedNetwork(architecture, dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0)
         self.network = network.to(device)
         self.forward = self.network.forward_with_auxiliary
-        if (
-            recipe.compile
-        ):  # what is called in a step; the network, and so its parameters' names, stays as it is
+        if recipe.compile:
+            # What a step calls; the network, and so its parameters' names, stays as it is.
             self.forward = torch.compile(self.forward)
         self.optimizer = build_optimizer(self.network, recipe)
         self.scaler = loss_scaler(device, recipe.amp)
