@@ -97,13 +97,20 @@ def _output_shape(segment: Segment) -> Shape:
 
 
 Buffer = int | tuple[int, ...]
-Numbers = tuple[float, float, float, int, float]
+Numbers = tuple[float, float, float, int, float, float]
 """The fields of a `Part`; as plain tuples they add up faster, and searches ask for thousands a second."""
-NOTHING: Numbers = (0.0, 0.0, 0.0, 0, 0.0)
+NOTHING: Numbers = (0.0, 0.0, 0.0, 0, 0.0, 0.0)
 
 
 def _numbers(part: Part) -> Numbers:
-    return part.cost_ms, part.scaled_ms, part.fixed_ms, part.num_kernels, part.largest_mb
+    return (
+        part.cost_ms,
+        part.scaled_ms,
+        part.fixed_ms,
+        part.num_kernels,
+        part.largest_mb,
+        part.uncertain_ms,
+    )
 
 
 def _multiples(numbers: Numbers, up_to: int) -> list[Numbers]:
@@ -114,8 +121,8 @@ def _multiples(numbers: Numbers, up_to: int) -> list[Numbers]:
 def _add_up(found: list[Numbers]) -> Numbers:
     if not found:
         return NOTHING
-    costs, scaled, fixed, counts, largest = zip(*found, strict=True)
-    return sum(costs), sum(scaled), sum(fixed), sum(counts), max(largest)
+    costs, scaled, fixed, counts, largest, uncertain = zip(*found, strict=True)
+    return sum(costs), sum(scaled), sum(fixed), sum(counts), max(largest), sum(uncertain)
 
 
 @dataclass(frozen=True, slots=True)

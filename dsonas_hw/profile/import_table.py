@@ -27,7 +27,8 @@ from dsonas_hw.files import read_regular
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.calibrate_check import MeasuredNetwork, check_unit_of_all
 from dsonas_hw.profile.estimate import load_estimate
-from dsonas_hw.profile.kernel_costs import KernelCosts, fit_coefficients
+from dsonas_hw.profile.kernel_costs import KernelCosts
+from dsonas_hw.profile.kernel_fit import fit_categories
 from dsonas_hw.profile.network_costs import correction_values
 from dsonas_hw.profile.rows import CorrectionRow, KernelRow, TableHeader
 from dsonas_hw.profile.table import now_utc, save_table, table_path
@@ -123,13 +124,15 @@ def _check_unit(
 
 def cross_validate(rows: list[KernelRow]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """log(measured / predicted by the rows of other folds) of every row that the others can predict."""
+    fits = fit_categories(rows)
     order = list(range(len(rows)))
     random.Random(0).shuffle(order)
     errors = []
     for fold in range(_NUM_FOLDS):
         held = order[fold::_NUM_FOLDS]
         kept = [rows[i] for i in sorted(set(order) - set(held))]
-        costs = KernelCosts(fit_coefficients(kept), kept)
+        costs = KernelCosts(fit_categories(kept, like=fits), kept)
+        costs.add(rows[i].kernel for i in held[:200])
         errors += [
             math.log(rows[i].latency_ms / costs.latency_ms(rows[i].kernel))
             for i in held[:200]
@@ -139,9 +142,8 @@ def cross_validate(rows: list[KernelRow]) -> np.ndarray[tuple[int], np.dtype[np.
 
 
 def _correction(rows: list[KernelRow], errors: np.ndarray[tuple[int], np.dtype[np.float64]]) -> CorrectionRow:
-    low = float(np.exp(min(np.quantile(errors, 0.05), -0.01)))
-    high = float(np.exp(max(np.quantile(errors, 0.95), 0.01)))
-    return CorrectionRow(values=correction_values(fit_coefficients(rows), interval=(low, high)))
+    half_width = max(float(np.quantile(np.abs(errors), 0.9)), 0.01)
+    return CorrectionRow(values=correction_values(fit_categories(rows), interval=half_width))
 
 
 def _read(source: Path, precision: str, batch_size: int) -> Iterator[KernelRow | None]:

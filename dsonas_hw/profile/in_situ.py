@@ -22,7 +22,7 @@ import numpy as np
 
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel, Shape
-from dsonas_hw.profile.measurement import Turn
+from dsonas_hw.profile.measurement import GarbageCollectionOff, Turn
 from dsonas_hw.profile.ort import open_ort_session
 from dsonas_hw.profile.ort_layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, VIEW
 
@@ -95,7 +95,8 @@ class ProfiledSession:
             options.profile_file_prefix = str(Path(self._folder.name) / "profile")
             options.optimized_model_filepath = str(self._optimised)
 
-        self._session = open_ort_session(model, threads=threads, batch_size=batch_size, configure=configure)
+        named = _name_nodes(model)
+        self._session = open_ort_session(named, threads=threads, batch_size=batch_size, configure=configure)
 
     def run(self) -> object:
         return self._session.run()
@@ -112,9 +113,9 @@ class ProfiledSession:
         try:
             trace = Path(self._session.session.end_profiling())
             self._session.close()
-            return _summarise(
-                json.loads(trace.read_text()), _read_nodes(self._optimised), turns, yardstick_ms
-            )
+            with GarbageCollectionOff():  # it would look through every event again and again
+                events = json.loads(trace.read_text())
+                return _summarise(events, _read_nodes(self._optimised), turns, yardstick_ms)
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise ProfileError(
                 f"ONNX Runtime's profiler wrote something that is not understood ({error!r}); "
@@ -193,6 +194,20 @@ def _summarise(
         share_ms = float(duration_us) / len(kernels) / 1e3
         timings.extend(NodeTiming(kernel=kernel, latency_ms=share_ms) for kernel in kernels)
     return NetworkTiming(nodes=tuple(timings))
+
+
+def _name_nodes(model: bytes) -> bytes:
+    """The model with a name for every node: the profiler's events know nodes by their names only."""
+    import onnx
+
+    proto = onnx.load_model_from_string(model)
+    taken = {node.name for node in proto.graph.node}
+    if "" not in taken:
+        return model
+    for index, node in enumerate(proto.graph.node):
+        if not node.name:
+            node.name = next(name for name in (f"n{index}", f"n{index}.{len(taken)}") if name not in taken)
+    return bytes(proto.SerializeToString())
 
 
 def _read_nodes(path: Path) -> dict[str, Any]:

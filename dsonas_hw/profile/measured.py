@@ -81,7 +81,7 @@ class MeasuredLatency:
     def predict_part(self, part: Part) -> LatencyPrediction:
         """Latency of the network that consists of this part."""
         latency_ms = self._costs.latency_ms(part)
-        low, high = self._costs.interval
+        low, high = self._costs.interval(part)
         return LatencyPrediction(
             latency_ms=latency_ms,
             latency_ms_low=latency_ms * low,

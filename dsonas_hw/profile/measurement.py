@@ -158,7 +158,7 @@ def measure_latency(
     window: samples of one window; windows agree when the low quantiles of the last three lie within
     `agreement` of each other. Garbage collection is off meanwhile.
     """
-    with _GarbageCollectionOff():
+    with GarbageCollectionOff():
         for _ in range(num_warmup):
             run()
         synchronize()
@@ -211,7 +211,7 @@ def measure_together(
     """
     clocks = _Clocks(clock_s, cpu_clock_s, synchronize)
     takes = [_Take() for _ in runs]
-    with _GarbageCollectionOff():
+    with GarbageCollectionOff():
         for number in range(num_rounds + max_extra_rounds):
             for run, take in zip(runs, takes, strict=True):
                 if number >= num_rounds and take.settled:
@@ -303,7 +303,7 @@ class _Take:
         )
 
 
-class _GarbageCollectionOff:
+class GarbageCollectionOff:
     """Collections would land in single samples."""
 
     def __enter__(self) -> None:
