@@ -4,9 +4,9 @@
 
 Kernel costs come from timings in whole networks (`kernel_costs`). A scale and a cost per kernel for every
 group of kernels, and one constant, are fitted on the same networks as they ran without the profiler; groups
-are drawn towards common values, as far as the networks do not tell them apart. What is left over is alike in
-networks that are alike: a Gaussian process over their cost, number of kernels and largest tensor carries it
-to the networks between (`network_costs.Residual`).
+are drawn towards common values, as far as the networks do not tell them apart. What is left over is alike
+in networks that are alike: a Gaussian process over their cost, number of kernels and largest tensor carries
+it to the networks between (`network_costs.Residual`).
 """
 
 from __future__ import annotations

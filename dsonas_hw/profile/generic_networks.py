@@ -1,10 +1,10 @@
 """Random networks of the kinds in use: what `local` is measured with, so that any network can be predicted.
 
-A network is a stem, up to six stages and a head, as image classifiers are. Every stage repeats one kind of block
-(`BLOCKS`): residual, bottleneck, inverted residual, fire, dense, shuffle, inception, depthwise with layer
-normalisation, plain. Widths, depths, kernel sizes, activations and resolutions are drawn at random, so that together
-the networks hold kernels of every category at sizes from 1 to 256 pixels and from 3 to 2,304 channels, in the
-surroundings (caches, layouts, sums) that kernels have in real networks.
+A network is a stem, up to six stages and a head, as image classifiers are. Every stage repeats one kind of
+block (`BLOCKS`): residual, bottleneck, inverted residual, fire, dense, shuffle, inception, depthwise with
+layer normalisation, plain. Widths, depths, kernel sizes, activations and resolutions are drawn at random,
+so that together the networks hold kernels of every category at sizes from 1 to 256 pixels and from 3 to
+2,304 channels, in the surroundings (caches, layouts, sums) that kernels have in real networks.
 
 The plan is a pure function of its arguments; nothing here touches a device.
 """
@@ -114,7 +114,7 @@ def _channels(x: Tensor, side: int, fraction: float, scale: float, rng: random.R
     level = min(len(STAGE_CHANNELS) - 1, max(0, round(side / x.shape[2]).bit_length() - 1))
     low, high = STAGE_CHANNELS[level]
     position = min(1.0, max(0.0, fraction + rng.uniform(-0.25, 0.25)))
-    channels = scale * low * (high / low) ** position
+    channels: float = scale * low * (high / low) ** position
     step = rng.choice((8, 8, 8, 16, 32, 4, 2))
     return max(step, 16, round(channels / step) * step)
 

@@ -4,10 +4,11 @@
     base     = Σ coefficient · feature                 of the kernel's category, every coefficient ≥ 0
     residual = Gaussian process over the category's rows, in logarithms; 0 far from all of them
 
-Kernels of one category differ in size only, or in little (kernel size, stride, activation). A category is a path
-from general to special, e.g. conv/depthwise/blocked: a kernel of a category that was never measured costs what
-the base of the nearest ancestor says. Every cost has a standard deviation in logarithms: small beside rows, that
-of the category between them, larger beyond the largest row, larger still where only an ancestor answers.
+Kernels of one category differ in size only, or in little (kernel size, stride, activation). A category is a
+path from general to special, e.g. conv/depthwise/blocked: a kernel of a category that was never measured
+costs what the base of the nearest ancestor says. Every cost has a standard deviation in logarithms: small
+beside rows, that of the category between them, larger beyond the largest row, larger still where only an
+ancestor answers.
 
 `kernel_fit` makes the numbers.
 """
@@ -137,7 +138,7 @@ def similarity(first: Array, second: Array) -> Array:
 
 
 def row_noise(row: KernelRow, noise: float) -> float:
-    """Return the variance of a row's logarithm: few samples, and a profiler that counts whole microseconds."""
+    """Return the variance of a row's logarithm: few samples, and a clock of whole microseconds."""
     resolution = 0.0003 / row.latency_ms
     return noise**2 * (0.25 + 1.0 / min(row.num_samples, MAX_SAMPLES)) + resolution**2
 
@@ -157,7 +158,7 @@ class CategoryFit:
     def bases_ms(self, kernels: Sequence[Kernel]) -> Array:
         """Return the kernels' costs without the residual."""
         matrix = np.array([features(kernel) for kernel in kernels])
-        return np.maximum(matrix @ np.array(self.coefficients), LEAST_MS)
+        return np.asarray(np.maximum(matrix @ np.array(self.coefficients), LEAST_MS))
 
 
 @dataclass(frozen=True, slots=True)

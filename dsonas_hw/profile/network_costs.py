@@ -4,11 +4,11 @@
     residual = Σ_points weight · exp(−½ |vector − point|²)
     interval = latency · exp(± √(h² + (slope · Σ cost · deviation / Σ cost)²))
 
-A network's feature vector holds the logarithms of its cost, number of kernels and largest tensor: networks that
-are alike in these share what the sum of their kernels misses (caches, address translation, memory). The interval
-grows with how uncertain the kernels' own costs are (`kernel_costs.KernelCost.deviation`).
-Sums over kernels can be kept for parts of networks (`Part`) and added up, so that a search that meets the
-same blocks again and again pays for each once.
+A network's feature vector holds the logarithms of its cost, number of kernels and largest tensor: networks
+that are alike in these share what the sum of their kernels misses (caches, address translation, memory).
+The interval grows with how uncertain the kernels' own costs are (`kernel_costs.KernelCost.deviation`). Sums
+over kernels can be kept for parts of networks (`Part`) and added up, so that a search that meets the same
+blocks again and again pays for each once.
 """
 
 from __future__ import annotations
