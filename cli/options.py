@@ -24,6 +24,7 @@ _PLACES = {
     "precision": ("target", "precision"),
     "batch_size": ("target", "batch_size"),
     "threads": ("target", "threads"),
+    "statistic": ("target", "statistic"),
     "seed": ("seed",),
     "train_on": ("train_on",),
 }
@@ -50,6 +51,8 @@ _OPTIONS = [
     click.option("--batch-size", type=click.IntRange(1), metavar="N",
                  help="Images per inference on the target."),
     click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of the inference."),
+    click.option("--statistic", type=click.Choice(["p50", "p95", "p99"]),
+                 help="Of the measured latency, what a budget limits (default: p50, the median)."),
     click.option("--train-on", metavar="WHERE",
                  help="Where training runs: cpu, cuda, cuda:1 (default: CUDA if there)."),
     click.option("--seed", type=click.IntRange(0), metavar="N", help="Same seed, same machine: same result."),

@@ -22,8 +22,8 @@ Examples:
   dsonas-hw run --resume runs/digits-1
 
 \b
-Exit codes: 0 every budget holds, 1 one is missed, 2 bad usage or input, 3 the device is not here: what it
-would take is only estimated.
+Exit codes: 0 every budget holds, 1 one is missed or undecided, 2 bad usage or input, 3 the device is not
+here: what it would take is only estimated.
 """
 
 
@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """Do the whole job: profile, search, derive, retrain, export, validate, report.
 
-    Predicted costs choose the network; measurement decides: a network that misses its budget on the device is
-    made smaller and measured again, until it holds.
+    Predicted costs choose the network; measurement decides: in the place of a network that does not hold its
+    budget on the device, a smaller one is made and measured, until one holds. None is measured until it fits.
     """
     run, config, resuming = open_run(out, resume, options)
     if dry_run:

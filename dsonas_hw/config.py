@@ -168,6 +168,8 @@ class DeviceConfig(_Section):
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     batch_size: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
+    statistic: Literal["p50", "p95", "p99"] = "p50"
+    """Which percentile of the measured latency a budget limits; p50 is the median."""
 
 
 class RunConfig(_Section):

@@ -16,6 +16,7 @@ from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.network_costs import NetworkCosts, Part
 from dsonas_hw.profile.ort_layout import deployed_kernels
+from dsonas_hw.profile.statistics import relative_repeatability
 from dsonas_hw.profile.table import LatencyTable, TableHeader
 
 
@@ -120,6 +121,11 @@ class MeasuredLatency:
         """What the yardstick took while this machine was profiled; 0 if it was not run."""
         correction = self.table.correction
         return correction.values.get("yardstick_ms", 0.0) if correction else 0.0
+
+    @property
+    def repeatability(self) -> float:
+        """How far two measurements of one network on this machine differ at most, as a fraction."""
+        return relative_repeatability([n.yardstick_ms for n in self.table.networks if n.yardstick_ms])
 
     def knows(self, kernel: Kernel) -> bool:
         """Whether a kernel, as the runtime runs it, is of a sort that was measured, and near what was."""

@@ -19,6 +19,7 @@ from dsonas_hw.architecture.graph import block_segments
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.config import RunConfig, build_config
+from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.errors import BudgetError, UserError, one_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
@@ -98,7 +99,7 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
             points = _random_points(task, seed=job["seed"], index=job["index"], width=width)
         derived = derive_architecture(points, task.budgets, task.target)
         save_architecture(run, derived, task)
-        measured_ms = _measure(config, derived) if job["measure"] else None
+        measured = _measure(config, derived, task.target.latency_model) if job["measure"] else None
         dataset = load_data(config)
         trained = retrain(
             run, config, derived.architecture, dataset, device=resolve_train_device(config.train_on),
@@ -115,7 +116,7 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
             int(task.target.block_cost(b, "flops")) for b in block_segments(derived.architecture)
         ],
         "architecture": derived.architecture.to_json()["blocks"],
-        "latency_measured_ms": measured_ms,
+        "latency_measured": measured,
     }
     return result
 
@@ -149,14 +150,20 @@ def _random_points(task: Task, *, seed: int, index: int, width: int | None) -> l
     )
 
 
-def _measure(config: RunConfig, derived: Derived) -> float:
-    """Latency on the target."""
-    from dsonas_hw.deploy.fit_measured import measure_architecture
+def _measure(config: RunConfig, derived: Derived, model: LatencyModel | None) -> dict[str, Any]:
+    """Latency on the target in ms: percentiles, the interval of the median, and the quiet value."""
+    from dsonas_hw.architecture.onnx import build_onnx
+    from dsonas_hw.deploy.measure import measure_on_target, repeatability_of
 
-    measured = measure_architecture(config.target)(derived.architecture)["latency_ms"]
-    if measured is None:
+    onnx = build_onnx(derived.architecture, batch_size=config.target.batch_size).SerializeToString()
+    found = measure_on_target(onnx, config.target)
+    if found is None:
         raise UserError(f"{config.target.device} is not here: its latency cannot be measured (measure: true)")
-    return measured
+    median = found.latency.estimate("p50").widened(repeatability_of(model))
+    return {
+        **{f"{name}_ms": value for name, value in found.latency.percentiles_ms().items()},
+        "p50_ms_low": median.low, "p50_ms_high": median.high, "quiet_ms": found.latency.quiet_ms,
+    }  # fmt: skip
 
 
 def _stop_with_scheduler() -> None:
