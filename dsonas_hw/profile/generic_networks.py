@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
 
 PREFIX = "generic"
-NUM_NETWORKS = 60
+NUM_NETWORKS = 72
 SIDES = (224, 192, 224, 160, 224, 256, 224, 128, 224, 96)
 """Heights (= widths) of input images in turn; the usual one comes most."""
 STAGE_CHANNELS = ((16, 64), (16, 256), (32, 512), (48, 1024), (80, 1536))

@@ -170,8 +170,8 @@ def _measure_batch(batch: Sequence[Probe], header: TableHeader) -> Iterator[Row]
             yardstick.synchronize,
             num_rounds=NUM_ROUNDS,
             max_samples=20,
-            min_samples=4,
-            num_warmup=2,
+            min_samples=3,
+            num_warmup=1,
             yardstick=yardstick.run,
             cpu_clock_s=cpu_clock(header.runtime, header.threads),
         )
