@@ -61,7 +61,12 @@ def fuse_kernels(schedule: Schedule) -> Schedule:
                 continue
             if _is_own_padding(before.kernel, step.kernel):
                 kernel = replace(step.kernel, inputs=(*before.kernel.inputs, *step.kernel.inputs[1:]))
-                step = replace(step, kernel=kernel, reads=(*before.reads, *step.reads[1:]))
+                step = replace(
+                    step,
+                    kernel=kernel,
+                    reads=(*before.reads, *step.reads[1:]),
+                    reads_as=(*before.read_shapes, *step.read_shapes[1:]),
+                )
                 steps[index] = None
         maker[step.writes] = len(steps)
         steps.append(step)
@@ -77,7 +82,8 @@ def _without_quantisation(schedule: Schedule) -> Schedule:
         else:
             steps.append(replace(step, reads=tuple(renamed.get(name, name) for name in step.reads)))
     outputs = frozenset(renamed.get(name, name) for name in schedule.outputs)
-    return replace(schedule, kernels=tuple(steps), outputs=outputs)
+    shapes = {renamed.get(name, name): shape for name, shape in schedule.output_shapes.items()}
+    return replace(schedule, kernels=tuple(steps), outputs=outputs, output_shapes=shapes)
 
 
 def _append(before: Kernel, step: ScheduledKernel) -> Kernel | None:

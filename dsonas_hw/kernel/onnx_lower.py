@@ -49,6 +49,7 @@ class Lowering:
         writes: str,
         *,
         channel_axes: frozenset[int] = frozenset(),
+        written_as: str = "",
         **fields: Any,
     ) -> None:
         """Add a kernel; shapes are those of the tensors unless `inputs` or `output` say otherwise."""
@@ -56,12 +57,21 @@ class Lowering:
             fields["inputs"] = tuple(self.shape(name) for name in reads)
         if "output" not in fields:
             fields["output"] = self.shape(writes)
+        kernel = Kernel(op=op, **fields)
+        shapes = self.graph.shapes
+        seen = tuple(
+            shapes.get(name, shape) for name, shape in zip(reads, kernel.inputs[: len(reads)], strict=True)
+        )
+        written = shapes.get(writes, kernel.output)
         self.kernels.append(
             ScheduledKernel(
-                kernel=Kernel(op=op, **fields),
+                kernel=kernel,
                 reads=tuple(self.buffer(name) for name in reads),
                 writes=writes,
                 channel_axes=channel_axes,
+                reads_as=seen if seen != kernel.inputs[: len(reads)] else (),
+                writes_as=written if written != kernel.output else (),
+                written_as=written_as,
             )
         )
 
@@ -111,9 +121,15 @@ def lower_graph(graph: Graph) -> tuple[Schedule, tuple[str, ...]]:
             lowering.unknown.append(node.label)
         except MALFORMED as error:
             raise malformed(node.label, error) from error
+    outputs = {name: lowering.buffer(name) for name in graph.outputs if graph.is_activation(name)}
     schedule = Schedule(
         kernels=tuple(lowering.kernels),
         inputs=graph.inputs,
-        outputs=frozenset(lowering.buffer(name) for name in graph.outputs if graph.is_activation(name)),
+        outputs=frozenset(outputs.values()),
+        output_shapes={
+            buffer: graph.shapes[name]
+            for name, buffer in outputs.items()
+            if name != buffer and name in graph.shapes
+        },
     )
     return schedule, tuple(dict.fromkeys(lowering.unknown))

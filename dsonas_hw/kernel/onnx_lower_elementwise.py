@@ -64,7 +64,13 @@ def _elementwise(op: str, function: str = "", *, affine: bool = False) -> LowerN
             lowering.emit("unary", reads, node.outputs[0], function=function)
             return
         lowering.emit(
-            op, reads, node.outputs[0], function=function, num_weights=num_weights, channel_axes=axes
+            op,
+            reads,
+            node.outputs[0],
+            function=function,
+            num_weights=num_weights,
+            channel_axes=axes,
+            written_as=node.op if node.op == "Add" else "",
         )
 
     return lower

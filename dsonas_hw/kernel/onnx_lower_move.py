@@ -66,10 +66,8 @@ def _split(lowering: Lowering, node: Node) -> None:
 
 
 def _concat(lowering: Lowering, node: Node) -> None:
+    """Also of a single tensor, which every framework copies."""
     reads = lowering.activations(node)
-    if len(node.inputs) == 1:
-        lowering.view(node.outputs[0], reads[0])
-        return
     lowering.emit("concat", reads, node.outputs[0], num_weights=lowering.num_stored(node.inputs))
 
 

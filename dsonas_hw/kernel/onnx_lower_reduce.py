@@ -6,9 +6,13 @@ from dsonas_hw.kernel.onnx_graph import Node
 from dsonas_hw.kernel.onnx_lower import Lowering, LowerNode, image, pair
 from dsonas_hw.kernel.onnx_values import axes_of
 
+CEILED_AVERAGE = "AveragePool(ceil_mode, count_include_pad)"
+"""An average that counts padding and rounds its size up, which a window at the border sees differently."""
+
 
 def _pool(op: str) -> LowerNode:
     def lower(lowering: Lowering, node: Node) -> None:
+        ceiled = node.attributes.get("ceil_mode", 0) and node.attributes.get("count_include_pad", 0)
         lowering.emit(
             op,
             [node.inputs[0]],
@@ -18,6 +22,7 @@ def _pool(op: str) -> LowerNode:
             kernel_size=pair(node.attributes["kernel_shape"]),
             stride=pair(node.attributes.get("strides")),
             dilation=pair(node.attributes.get("dilations")),
+            written_as=CEILED_AVERAGE if ceiled else "",
         )
 
     return lower
@@ -26,7 +31,14 @@ def _pool(op: str) -> LowerNode:
 def _global_pool(op: str) -> LowerNode:
     def lower(lowering: Lowering, node: Node) -> None:
         source = image(lowering.shape(node.inputs[0]))
-        lowering.emit(op, [node.inputs[0]], node.outputs[0], inputs=(source,), output=(*source[:2], 1, 1))
+        lowering.emit(
+            op,
+            [node.inputs[0]],
+            node.outputs[0],
+            inputs=(source,),
+            output=(*source[:2], 1, 1),
+            written_as=node.op if node.op.startswith("Reduce") else "",
+        )
 
     return lower
 
