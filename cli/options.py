@@ -74,6 +74,36 @@ def profiles_option(function: F) -> F:
     )(function)
 
 
+def input_shape_option(function: F) -> F:
+    """`--input-shape NAME=1x3x640x480`, repeatable: sizes that a file leaves open."""
+    return click.option(
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        metavar="NAME=SIZES",
+        callback=lambda context, parameter, texts: parse_input_shapes(texts),
+        help="Sizes of an input that the file leaves open, as image=1x3x640x480; may be repeated.",
+    )(function)
+
+
+def parse_input_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """`NAME=SIZES` options as shapes by name.
+
+    Raises:
+        click.BadParameter: not NAME=SIZES, or a name that is given twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, sizes = text.rpartition("=")
+        parts = sizes.replace("×", "x").lower().split("x")
+        if not equals or not name or not all(part.isascii() and part.isdigit() for part in parts):
+            raise click.BadParameter(f"{text!r} is not NAME=SIZES, as in --input-shape image=1x3x640x480")
+        if name in shapes:
+            raise click.BadParameter(f"{name!r} is given twice")
+        shapes[name] = tuple(int(part) for part in parts)
+    return shapes
+
+
 def config_from_options(
     *,
     preset: str | None,

@@ -24,6 +24,9 @@ class ScheduledKernel:
     channel_axes: frozenset[int] = frozenset()
     """Axes of the input along which this kernel is a constant scale and shift, so that a convolution
     (axis 1) or a linear layer (last axis) before it can absorb it. Empty: it is no such kernel."""
+    num_repeated_weights: int = 0
+    """Of the kernel's weights, elements that an earlier kernel has too: they are stored once."""
+    num_repeated_bias: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

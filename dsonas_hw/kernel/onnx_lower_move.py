@@ -70,7 +70,7 @@ def _concat(lowering: Lowering, node: Node) -> None:
     if len(node.inputs) == 1:
         lowering.view(node.outputs[0], reads[0])
         return
-    lowering.emit("concat", reads, node.outputs[0], num_weights=lowering.num_stored(node.inputs))
+    lowering.emit("concat", reads, node.outputs[0], weights=lowering.constants(node.inputs))
 
 
 def _gather(function: str) -> LowerNode:
@@ -89,7 +89,7 @@ def _gather(function: str) -> LowerNode:
             node.outputs[0],
             inputs=tuple(shapes),
             function=function,
-            num_bias=lowering.num_stored([data]),
+            biases=lowering.constants([data]),
         )
 
     return lower

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dsonas_hw.kernel.onnx_graph import Node
-from dsonas_hw.kernel.onnx_lower import Lowering, LowerNode, image, pair
+from dsonas_hw.kernel.onnx_lower import Lowering, LowerNode, image, window
 from dsonas_hw.kernel.onnx_values import axes_of
 
 
 def _pool(op: str) -> LowerNode:
     def lower(lowering: Lowering, node: Node) -> None:
+        rank = len(lowering.shape(node.inputs[0]))
         lowering.emit(
             op,
             [node.inputs[0]],
             node.outputs[0],
             inputs=(image(lowering.shape(node.inputs[0])),),
             output=image(lowering.shape(node.outputs[0])),
-            kernel_size=pair(node.attributes["kernel_shape"]),
-            stride=pair(node.attributes.get("strides")),
-            dilation=pair(node.attributes.get("dilations")),
+            kernel_size=window(node.attributes["kernel_shape"], rank),
+            stride=window(node.attributes.get("strides"), rank),
+            dilation=window(node.attributes.get("dilations"), rank),
         )
 
     return lower
@@ -26,7 +27,8 @@ def _pool(op: str) -> LowerNode:
 def _global_pool(op: str) -> LowerNode:
     def lower(lowering: Lowering, node: Node) -> None:
         source = image(lowering.shape(node.inputs[0]))
-        lowering.emit(op, [node.inputs[0]], node.outputs[0], inputs=(source,), output=(*source[:2], 1, 1))
+        output = (*source[:2], *(1,) * (len(source) - 2))
+        lowering.emit(op, [node.inputs[0]], node.outputs[0], inputs=(source,), output=output)
 
     return lower
 
@@ -44,7 +46,8 @@ def _reduce(function: str) -> LowerNode:
             lowering.view(node.outputs[0], node.inputs[0])
             return
         pool = {"mean": "global_avgpool", "max": "global_maxpool"}.get(function)
-        if pool and len(source) == 4 and axes and {axis % 4 for axis in axes} == {2, 3}:
+        rank = len(source)
+        if pool and rank in (4, 5) and axes and {axis % rank for axis in axes} == set(range(2, rank)):
             _global_pool(pool)(lowering, node)
             return
         lowering.emit("reduce", [node.inputs[0]], node.outputs[0], function=function)
@@ -58,7 +61,7 @@ def _batchnorm(lowering: Lowering, node: Node) -> None:
         "batchnorm",
         [node.inputs[0]],
         node.outputs[0],
-        num_bias=2 * shape[1],
+        biases=dict.fromkeys(node.inputs[1:3], shape[1]),
         channel_axes=frozenset([1]),
     )
 
@@ -72,7 +75,7 @@ def _norm(op: str, function: str = "") -> LowerNode:
             [node.inputs[0]],
             node.outputs[0],
             function=function,
-            num_bias=lowering.num_stored(node.inputs[1:]),
+            biases=lowering.constants(node.inputs[1:]),
         )
 
     return lower

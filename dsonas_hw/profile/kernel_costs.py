@@ -17,7 +17,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.kernel.spec import Kernel, by
 from dsonas_hw.profile.rows import KernelRow
 
 Array = npt.NDArray[np.float64]
@@ -49,10 +49,10 @@ def sort_of(kernel: Kernel) -> str:
     if kernel.function:
         parts.append(kernel.function)
     if kernel.family in ("conv", "pool"):
-        parts.append("k{}x{}".format(*kernel.kernel_size))
-        parts.append("s{}x{}".format(*kernel.stride))
-        if kernel.dilation != (1, 1):
-            parts.append("d{}x{}".format(*kernel.dilation))
+        parts.append(f"k{by(kernel.kernel_size)}")
+        parts.append(f"s{by(kernel.stride)}")
+        if set(kernel.dilation) != {1}:
+            parts.append(f"d{by(kernel.dilation)}")
     if kernel.family == "conv" and kernel.groups > 1:
         parts.append("depthwise" if kernel.groups == kernel.inputs[0][1] else "grouped")
     if kernel.op == "mul" and len({*kernel.inputs}) > 1:
