@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.cli.common import json_option, print_json, say
 
 if TYPE_CHECKING:
     from dsonas_hw.device.detect import DetectedDevice, Detection
@@ -33,9 +33,12 @@ copy a shipped one as a start.
 def command(name: str | None, only_here: bool, as_json: bool) -> None:
     """List the known devices, or show one in full: which is here, which runtime can serve it, and why not."""
     from dsonas_hw.device.detect import detect_devices
+    from dsonas_hw.device.spec import name_conflicts
 
     detection = detect_devices()
     rows = _select(detection, name, only_here)
+    for conflict in name_conflicts():
+        say(f"warning: {conflict}")
     if as_json:
         for row in rows:
             print_json(row)

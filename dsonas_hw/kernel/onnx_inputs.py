@@ -266,8 +266,8 @@ def unclear_batch(inputs: Sequence[NetworkInput], batch_size: int) -> ModelFileE
     """What to tell the user who asks for a batch size of a file that does not say what its batch is."""
     listed = ", ".join(map(str, inputs[:3])) + (", …" if len(inputs) > 3 else "")
     return ModelFileError(
-        f"cannot tell which dimension of the ONNX model is the batch, to read it at {batch_size}: it "
-        f"takes {listed}; leave --batch-size away for the file's own sizes, or give all with --input-shape NAME=SIZES"
+        f"cannot tell which dimension of the ONNX model is the batch, to read it at {batch_size}: it takes "
+        f"{listed}; leave --batch-size away for the file's own sizes, or give all of them with --input-shape"
     )
 
 

@@ -67,22 +67,25 @@ def predict_onnx(
 
     Raises:
         ModelFileError: the file is not a network that can be read, or contradicts the target's precision.
+        ProfileError: the target has no table, and none can be estimated.
     """
     network = network_from_onnx(path, batch_size=batch_size, input_shapes=input_shapes)
     precision, warning = precision_of_model(
         str(path), network.precision, asked=target.precision, runtime=target.runtime
     )
     missing: tuple[str, ...] = ()
-    prediction, reason = None, None
-    try:
-        _check_known(network, str(path))
+    prediction = None
+    reason = None if network.is_known else _unknown_reason(network, str(path))
+    if reason is None:
         model = target.open(precision=precision, batch_size=network.batch_size)
         running = network
         if not model.fuse:
-            running = network_from_onnx(path, batch_size=batch_size, input_shapes=input_shapes, fuse=False)
-        prediction, missing = _predict(model, running, path, target, input_shapes or {})
-    except ProfileError as error:
-        reason = one_line(error)
+            sizes: Any = {"batch_size": batch_size, "input_shapes": input_shapes}
+            running = network_from_onnx(path, fuse=False, **sizes)
+        try:
+            prediction, missing = _predict(model, running, path, target, input_shapes or {})
+        except ProfileError as error:
+            reason = one_line(error)
     notes = [*network.notes, *filter(None, [warning, _mixture(network)])]
     return NetworkPrediction(
         model=str(path),
@@ -104,19 +107,13 @@ def predict_onnx(
     )
 
 
-def _check_known(network: OnnxNetwork, name: str) -> None:
-    """Refuse a latency to which what is unknown could add more than its error.
-
-    Raises:
-        ProfileError: names the operations.
-    """
-    if network.is_known:
-        return
-    some = ", ".join(network.unknown[:3]) + (", …" if len(network.unknown) > 3 else "")
-    raise ProfileError(
-        f"{len(network.unknown)} operation{'s' if len(network.unknown) > 1 else ''} of {name} "
-        f"{'are' if len(network.unknown) > 1 else 'is'} unknown ({some}) and may take most of its time; "
-        "the latency of the rest would not be the network's"
+def _unknown_reason(network: OnnxNetwork, name: str) -> str:
+    """Why there is no latency of a network of which so much is unknown."""
+    num = len(network.unknown)
+    some = ", ".join(network.unknown[:3]) + (", …" if num > 3 else "")
+    return (
+        f"{num} operation{'s' if num > 1 else ''} of {name} {'are' if num > 1 else 'is'} unknown ({some}) and "
+        "may take most of its time; the latency of the rest would not be the network's"
     )
 
 
