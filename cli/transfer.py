@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from dsonas_hw.cli.common import json_option, print_json, say
-from dsonas_hw.cli.options import config_from_options, configuration_options, next_run, profiles_option
+from dsonas_hw.cli.options import claim_next_run, config_from_options, configuration_options, profiles_option
+from dsonas_hw.errors import command_line
 
 EXAMPLES = """\b
 Examples:
@@ -57,7 +58,7 @@ def command(
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
     if task.target.caution:
         say(task.target.caution)
-    run = RunDirectory(out or next_run(config.data.dataset))
+    run = RunDirectory(out or claim_next_run(config.data.dataset))
     derived = transfer(run, task, chosen)
     if as_json:
         print_json(
@@ -74,4 +75,4 @@ def command(
     from dsonas_hw.cli.derive import describe_derived
 
     describe_derived(derived, task)
-    click.echo(f"next: dsonas-hw retrain {run.path}")
+    click.echo(f"next: {command_line('retrain', run.path)}")

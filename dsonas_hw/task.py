@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
@@ -75,9 +75,38 @@ def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
         data_dir=data.data_dir,
         download=download,
         image_size=data.image_size,
+        train_dir=data.train_dir,
+        test_dir=data.test_dir,
         subset=data.subset,
         subset_test=data.test_subset,
     )
+
+
+def describe_images(config: RunConfig) -> dict[str, Any] | None:
+    """Where the images of folder:PATH are: sides, classes and counts, and what is left alone; else None.
+
+    Raises:
+        DataError: as of `load_data`.
+    """
+    from dsonas_hw.train.data import FOLDER_PREFIX, folder_of
+    from dsonas_hw.train.data_folder import scan_folders
+    from dsonas_hw.train.data_layout import find_sides
+
+    data = config.data
+    if not data.dataset.startswith(FOLDER_PREFIX):
+        return None
+    sides = find_sides(folder_of(data.dataset), train_dir=data.train_dir, test_dir=data.test_dir)
+    train, test, names = scan_folders(sides)
+    described: dict[str, Any] = {"ignored": list(sides.ignored)}
+    for side, files, directory in (("train", train, sides.train), ("test", test, sides.test)):
+        counts = files.labels.bincount(minlength=len(names)).tolist()
+        described[side] = {
+            "directory": str(directory or sides.train),
+            "split_off": directory is None,
+            "num_images": len(files),
+            "classes": dict(zip(names, counts, strict=True)),
+        }
+    return described
 
 
 def needs_latency(config: RunConfig) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
-from dsonas_hw.errors import DeviceError
+from dsonas_hw.errors import DeviceError, command_line
 from dsonas_hw.profile.measurement import LatencyMeasurement, measure_together
 from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
 from dsonas_hw.profile.runtimes import Session, measure_session, open_session, read_model
@@ -126,8 +126,8 @@ def _check_engine(engine_path: Path, model: bytes, target: DeviceConfig) -> None
     else:
         return
     raise DeviceError(
-        f"{engine_path} is of {found}; build it again: dsonas-hw export {engine_path.parent} "
-        f"--format tensorrt --precision {target.precision}, or delete it"
+        f"{engine_path} is of {found}; delete it, or build it again: "
+        + command_line("export", engine_path.parent, "--format", "tensorrt", "--precision", target.precision)
     )
 
 

@@ -111,9 +111,10 @@ def _unknown_reason(network: OnnxNetwork, name: str) -> str:
     """Why there is no latency of a network of which so much is unknown."""
     num = len(network.unknown)
     some = ", ".join(network.unknown[:3]) + (", …" if num > 3 else "")
+    what = f"{num} operations of {name} are" if num > 1 else f"1 operation of {name} is"
     return (
-        f"{num} operation{'s' if num > 1 else ''} of {name} {'are' if num > 1 else 'is'} unknown ({some}) and "
-        "may take most of its time; the latency of the rest would not be the network's"
+        f"{what} unknown ({some}) and may take most of its time; the latency of the rest would not be the "
+        "network's"
     )
 
 
