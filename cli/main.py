@@ -33,7 +33,7 @@ COMMANDS: dict[str, str] = {
 }
 
 
-class ClosedPipe(Exception):
+class ClosedPipeError(Exception):
     """Whoever read our output has gone; click would end with exit code 1, which means something here."""
 
 
@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except BrokenPipeError as error:
-            raise ClosedPipe from error
+            raise ClosedPipeError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -135,7 +135,7 @@ def _run(args: Sequence[str] | None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
-    except (ClosedPipe, BrokenPipeError):
+    except (ClosedPipeError, BrokenPipeError):
         _leave_closed_pipe()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):

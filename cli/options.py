@@ -209,7 +209,7 @@ def open_run(
         config = config_from_options(**options)
         if out is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
             raise RunError("give --out RUN: when torchrun starts the processes again, they go on there")
-        run = RunDirectory(out or claim_next_run(default_name or config.data.dataset))
+        run = RunDirectory(out or next_run(default_name or config.data.dataset))
         return run, config, was_restarted() and run.config_path.exists()
     if out is not None and out != resume:
         raise RunError("--resume names the run directory already; leave --out away")
@@ -225,7 +225,7 @@ def was_restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
-def claim_next_run(name: str) -> Path:
+def next_run(name: str) -> Path:
     """Make runs/<name>-<n>, with the first number that is free; gone again if the command leaves it empty.
 
     Whoever makes the folder has it: of two commands that start together, one takes the next number.
@@ -254,5 +254,7 @@ def claim_next_run(name: str) -> Path:
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
-    click.get_current_context().call_on_close(remove_if_empty)
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.call_on_close(remove_if_empty)
     return path

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from dsonas_hw.cli.common import json_option, print_json, say
-from dsonas_hw.cli.options import claim_next_run, config_from_options, configuration_options, profiles_option
+from dsonas_hw.cli.options import config_from_options, configuration_options, next_run, profiles_option
 from dsonas_hw.errors import command_line
 
 EXAMPLES = """\b
@@ -58,7 +58,7 @@ def command(
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
     if task.target.caution:
         say(task.target.caution)
-    run = RunDirectory(out or claim_next_run(config.data.dataset))
+    run = RunDirectory(out or next_run(config.data.dataset))
     derived = transfer(run, task, chosen)
     if as_json:
         print_json(

@@ -88,15 +88,15 @@ def describe_images(config: RunConfig) -> dict[str, Any] | None:
     Raises:
         DataError: as of `load_data`.
     """
-    from dsonas_hw.train.data import FOLDER_PREFIX, folder_of
-    from dsonas_hw.train.data_folder import scan_folders
+    data = config.data
+    if not data.dataset.startswith("folder:"):  # which needs no torch
+        return None
+    from dsonas_hw.train.data import folder_of
+    from dsonas_hw.train.data_folder import scan_sides
     from dsonas_hw.train.data_layout import find_sides
 
-    data = config.data
-    if not data.dataset.startswith(FOLDER_PREFIX):
-        return None
     sides = find_sides(folder_of(data.dataset), train_dir=data.train_dir, test_dir=data.test_dir)
-    train, test, names = scan_folders(sides)
+    train, test, names = scan_sides(sides)
     described: dict[str, Any] = {"ignored": list(sides.ignored)}
     for side, files, directory in (("train", train, sides.train), ("test", test, sides.test)):
         counts = files.labels.bincount(minlength=len(names)).tolist()

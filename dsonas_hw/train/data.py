@@ -15,7 +15,7 @@ from pathlib import Path
 from dsonas_hw.errors import DataError, closest
 from dsonas_hw.train import data_cifar, data_idx
 from dsonas_hw.train.augment import Augmentation
-from dsonas_hw.train.data_folder import choose_image_size, decode_all, fits_in_memory, scan_folders
+from dsonas_hw.train.data_folder import choose_image_size, decode_all, fits_in_memory, scan_sides
 from dsonas_hw.train.data_images import (
     ImageFiles,
     Images,
@@ -243,7 +243,7 @@ def _load_folder(directory: Path) -> _Sides:
 
 
 def _scan(sides: Sides) -> _Sides:
-    train, test, class_names = scan_folders(sides)
+    train, test, class_names = scan_sides(sides)
     return _Sides(train=train, test=test, class_names=class_names)
 
 

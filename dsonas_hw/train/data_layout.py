@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,8 +52,8 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
     for path in (root, *(root / given for given in (train_dir, test_dir) if given is not None)):
         if not path.is_dir():
             raise DataError(
-                f"{path} is not a directory; a folder of images holds train/<class>/ and val/<class>/, or "
-                "<class>/ alone"
+                f"{path} is not a directory; it should hold train/<class>/ and val/<class>/ folders, or "
+                "<class>/ folders alone"
             )
     if test_dir is not None and train_dir is None:
         raise DataError(f"--test-dir {test_dir} needs --train-dir, the folder of the training classes")
@@ -75,7 +74,10 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
     others = [name for name in sides if name not in (*train, *tests)]
     if not train:
         if tests:
-            raise _ask(root, f"has {tests[0]}/ but no training side beside it", sides)
+            raise DataError(
+                f"{root} has {tests[0]}/ but no train/; put the training classes in {root}/train/, or say "
+                "which folder is which, with --train-dir and --test-dir"
+            )
         if len(others) >= 2 and _hold_the_same_classes(root, others):
             raise _ask(root, f"holds folders of the same classes ({', '.join(others[:4])})", sides)
         return Sides(train=root, test=None, ignored=tuple(_hidden(root)))
@@ -134,11 +136,7 @@ def _hold_the_same_classes(root: Path, names: list[str]) -> bool:
 
 
 def _ask(root: Path, what: str, sides: list[str]) -> DataError:
-    others = [name for name in sides if not TRAIN.fullmatch(name.lower())]
-    train = next((name for name in sides if name not in others), others[0] if others else "train")
-    test = next((name for name in others if name != train), "test")
-    quote: Callable[[str], str] = shlex.quote
-    return DataError(
-        f"{root} {what}; say which folder is which, for example with --train-dir {quote(train)} "
-        f"--test-dir {quote(test)}"
-    )
+    train = next((name for name in sides if TRAIN.fullmatch(name.lower())), sides[0])
+    rest = [name for name in sides if name != train and not TRAIN.fullmatch(name.lower())]
+    options = [f"--train-dir {shlex.quote(train)}", *(f"--test-dir {shlex.quote(name)}" for name in rest[:1])]
+    return DataError(f"{root} {what}; say which folder is which, for example with {' '.join(options)}")
