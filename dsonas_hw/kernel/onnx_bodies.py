@@ -73,6 +73,38 @@ def _put(
     walk.pending.extendleft((proto, inner) for proto in reversed(body.node))
 
 
+def _as_states(
+    walk: Walk,
+    initial: Sequence[str],
+    inputs: Sequence[onnx.ValueInfoProto],
+    body: onnx.GraphProto,
+    outputs: Sequence[onnx.ValueInfoProto],
+    place: str,
+) -> list[str]:
+    """Names of the values that a loop begins with.
+
+    A floating-point constant that the body changes is a state: no runtime works out the first iteration ahead.
+    What the body hands on as it is stays a constant, a weight say, and so do counters.
+    """
+    from onnx import TensorProto
+
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+    copied = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
+    states = []
+    for index, (name, taken, handed) in enumerate(zip(initial, inputs, outputs, strict=False)):
+        source = handed.name
+        while source in copied:
+            source = copied[source]
+        is_float = walk.tensors.elem_types.get(name) in floats
+        if name in walk.tensors.constants and is_float and source != taken.name:
+            state = f"{place}/state{index}"
+            walk.tensors.set(state, walk.tensors.shapes[name], walk.tensors.elem_types[name])
+            states.append(state)
+        else:
+            states.append(name)
+    return states
+
+
 def _copies(walk: Walk, results: Sequence[str], outputs: Sequence[str]) -> None:
     """Make the results of a body the operation's."""
     for result, output in zip(results, outputs, strict=True):
@@ -113,18 +145,34 @@ def _costlier(
     from dsonas_hw.kernel.onnx_lower import lower_graph
     from dsonas_hw.kernel.onnx_patterns import recognise
 
-    found = {}
+    found: dict[str, tuple[float, Graph, list[Graph]]] = {}
+    stored: list[Graph] = []
     for name in ("then_branch", "else_branch"):
         trial = walk.fork()
         outputs: list[str] = []
         _put(trial, bodies[name], scope, f"{place}/{name}", f"{place}/{name}", {}, outputs.extend)
-        trial.visit_pending()
-        graph = trial.graph(tuple(outputs))
-        lowered = lower_graph(recognise(graph))
+        try:
+            trial.visit_pending()
+            graph = trial.graph(tuple(outputs))
+            lowered = lower_graph(recognise(graph))
+        except ModelFileError:
+            if not found and name == "else_branch":
+                raise
+            stored.append(_stored_graph(walk, trial))  # it is for other sizes of the input than these
+            continue
         found[name] = (lowered.work + lowered.unknown_work, graph, trial.alternatives)
     chosen = max(found, key=lambda name: found[name][0])
-    (other,) = found.keys() - {chosen}
-    return chosen, [found[other][1], *found[other][2]]
+    for name in found.keys() - {chosen}:
+        stored += [found[name][1], *found[name][2]]
+    return chosen, stored
+
+
+def _stored_graph(walk: Walk, trial: Walk) -> Graph:
+    """A graph of nothing but what a branch stores."""
+    names = [name for name in trial.tensors.constants if name not in walk.tensors.constants]
+    graph = trial.graph(())
+    graph.nodes = [Node(op="stored", name="", inputs=tuple(names), outputs=(), domain="stored")]
+    return graph
 
 
 # -- Loop ------------------------------------------------------------------------------------------------
@@ -139,7 +187,8 @@ class _Loop:
         self.walk, self.node, self.scope, self.body = walk, node, scope, body
         self.place = _place(node)
         self.num_carried = len(proto.input) - 2
-        self.carried = list(node.inputs[2 : len(proto.input)])
+        initial = list(node.inputs[2 : len(proto.input)])
+        self.carried = _as_states(walk, initial, body.input[2:], body, body.output[1:], self.place)
         self.stacked: list[list[str]] = [[] for _ in range(len(node.outputs) - self.num_carried)]
         self.first_node = len(walk.nodes)
         self.max_iterations = MAX_UNROLLED // max(1, sum(len(graph.node) for graph in all_graphs(body)))
@@ -236,6 +285,7 @@ def _enter_scan(walk: Walk, proto: onnx.NodeProto, node: Node, scope: Scope, bod
     if num_steps * sum(len(graph.node) for graph in all_graphs(body)) > MAX_UNROLLED:
         return False
     place = _place(node)
+    states = _as_states(walk, states, body.input, body, body.output, place)
     stacked: list[list[str]] = [[] for _ in axes_out]
 
     def step(number: int) -> None:

@@ -152,7 +152,7 @@ def resolve_sizes(
     """Sizes of all inputs.
 
     batch_size: replaces the file's; None for the file's own, 1 where it is open.
-    given: shapes of inputs by name; other networks may have some of them, but one must be of this one.
+    given: shapes of inputs by name; some may be those of other networks.
 
     Raises:
         ModelFileError: a size is open and not given, or what is given contradicts the file or itself.
@@ -182,9 +182,12 @@ def resolve_sizes(
     if batch_size is not None and batch is not None and not batch.can_change and wanted != batch.own_size:
         raise unclear_batch(inputs, batch_size)
     own_batch = batch.own_size if batch else 1
-    if given and not set(given) & set(chosen):
-        check_input_names(given, chosen)
-    own = _at(inputs, chosen, known, batch, own_batch)
+    try:
+        own = _at(inputs, chosen, known, batch, own_batch)
+    except ModelFileError:
+        if not set(given) & set(chosen):  # a slip in the name explains it
+            check_input_names(given, chosen)
+        raise
     wanted_size = own_batch if wanted is None else wanted
     if batch is None or wanted_size == own_batch:
         return Sizes(own=own, own_batch=own_batch, wanted=own, batch_size=own_batch if batch else None)
@@ -252,6 +255,10 @@ def open_size(value: NetworkInput, axis: int) -> ModelFileError:
 def _example(dims: Sequence[int | str]) -> list[int]:
     """Sizes that a user may mean: an image where there are four, a sequence otherwise."""
     usual = (1, 3, 224, 224) if len(dims) == 4 else (1, *(128,) * (len(dims) - 1))
+    if len(dims) == 4 and dims[3] in (1, 3, 4):  # the channels come last
+        usual = (1, 224, 224, 3)
+    if len(dims) == 3 and isinstance(dims[0], int) and dims[0] > 1:  # the state of a recurrent layer
+        usual = (dims[0], 1, 128)
     return [dim if isinstance(dim, int) else size for dim, size in zip(dims, usual, strict=True)]
 
 

@@ -106,6 +106,10 @@ REDUCE_LOWERINGS: dict[str, LowerNode] = {
     "MeanVarianceNormalization": _norm("instancenorm"),
     "GroupNormalization": _norm("groupnorm"),
     "LRN": _norm("lrn"),
+    "LpNormalization": _norm("layernorm", "lp"),
+    "LpPool": _pool("avgpool"),
+    "GlobalLpPool": _global_pool("global_avgpool"),
+    "Hardmax": _softmax("hard"),
     "Softmax": _softmax(""),
     "LogSoftmax": _softmax("log"),
 }

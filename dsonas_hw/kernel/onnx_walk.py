@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
     from dsonas_hw.kernel.onnx_inputs import NetworkInput
+    from dsonas_hw.kernel.onnx_values import Array
 
 RANDOM_OPS = frozenset(["RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"])
 
@@ -166,10 +167,11 @@ class Walk:
                 self.tensors.limit_stored(node.outputs[0], node)
                 return
         self._infer(node)
+        parts = _split_values(node, operands[0], self.tensors.shapes)
         for name in node.outputs:
             if name in self.tensors.shapes:
                 shape = self.tensors.shapes[name]
-                self.tensors.constants[name] = Constant(shape=shape)
+                self.tensors.constants[name] = Constant(shape=shape, values=parts.get(name))
                 self.tensors.limit_stored(name, node)
 
     def _infer(self, node: Node) -> None:
@@ -203,6 +205,21 @@ class Walk:
         if shape is None:
             shape = reshaped(node, self.tensors.shapes[source], dims)
         self.tensors.set(result, shape, self.tensors.elem_types[source])
+
+
+def _split_values(node: Node, source: Constant | None, shapes: Mapping[str, Shape]) -> dict[str, Array]:
+    """The parts of a small constant that is split."""
+    if node.op != "Split" or source is None or source.values is None:
+        return {}
+    axis = int(node.attributes.get("axis", 0)) % len(source.shape)
+    parts, start = {}, 0
+    for name in node.outputs:
+        if name not in shapes:
+            return {}
+        end = start + shapes[name][axis]
+        parts[name] = source.values.take(range(start, end), axis=axis)
+        start = end
+    return parts
 
 
 def _without_dead_nodes(nodes: list[Node], outputs: tuple[str, ...]) -> list[Node]:
