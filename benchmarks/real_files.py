@@ -1,10 +1,10 @@
 """Flops and params of real ONNX files, against what ONNX Runtime ran: python -m benchmarks.real_files A.onnx
 
 The other counter is independent of ours: ONNX Runtime runs the file, unoptimised and under its profiler, and
-the products are counted from the shapes that it reports, those in the bodies of If and Loop among them. Params
-are held against all elements of the tensors that the file stores (of batch norm it stores four numbers a
-channel, of which a deployed network needs one). Sizes that a file leaves open are given with --input-shape, or
-are what our refusal proposes. The output is a table in Markdown, one row a file.
+the products are counted from the shapes that it reports, those in the bodies of If and Loop among them.
+Params are held against all elements of the tensors that the file stores (of batch norm it stores four numbers
+a channel, of which a deployed network needs one). Sizes that a file leaves open are given with --input-shape,
+or are what our refusal proposes. The output is a table in Markdown, one row a file.
 """
 
 from __future__ import annotations

@@ -252,7 +252,12 @@ class _Loop:
 
 def _stack(walk: Walk, parts: list[str], output: str, *, axis: int) -> None:
     """The results of all iterations along a new axis."""
+    from onnx import TensorProto
+
     if not output:
+        return
+    if not parts:  # no iteration, no element; of which rank matters to nobody
+        walk.tensors.set(output, (0,), int(TensorProto.FLOAT))
         return
     walk.nodes.append(Node(op=LOOP_STACK, name="", inputs=tuple(parts), outputs=(output,)))
     shapes = {walk.tensors.shapes.get(name) for name in parts}

@@ -27,7 +27,8 @@ def put(root: Path, *folders: str, classes: tuple[str, ...] = CLASSES) -> Path:
     ("train", "test"),
     [
         ("train", "val"), ("Training", "Testing"), ("Train", "Test"), ("seg_train", "seg_test"),
-        ("train", "eval"), ("train", "Val"), ("TRAIN", "VALIDATION"), ("training_set", "test_set"), ("train2017", "val2017"),
+        ("train", "eval"), ("train", "Val"), ("TRAIN", "VALIDATION"), ("training_set", "test_set"),
+        ("train2017", "val2017"),
         ("flowers-train", "flowers-valid"), ("train_images", "dev_images"), ("trainset", "testset"),
         ("01 train", "02 evaluation"), ("x.train.v2", "x.dev.v2"), ("TrainData", "ValidData"),
     ],
