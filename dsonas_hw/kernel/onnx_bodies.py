@@ -83,8 +83,8 @@ def _as_states(
 ) -> list[str]:
     """Names of the values that a loop begins with.
 
-    A floating-point constant that the body changes is a state: no runtime works out the first iteration ahead.
-    What the body hands on as it is stays a constant, a weight say, and so do counters.
+    A floating-point constant that the body changes is a state: no runtime works out the first iteration
+    ahead. What the body hands on as it is stays a constant, a weight say, and so do counters.
     """
     from onnx import TensorProto
 

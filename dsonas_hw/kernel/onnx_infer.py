@@ -40,6 +40,8 @@ def infer_outputs(
     Raises:
         ModelFileError: the operation's inputs and attributes contradict each other.
     """
+    from onnx import TensorProto
+
     if node.op in CONTROL_FLOW or node.domain not in ("", CONTRIB_DOMAIN, NCHWC_DOMAIN):
         return []
     _check_attributes(node)
@@ -47,7 +49,16 @@ def infer_outputs(
         schema = _schema(node.op, opset)
         if schema is not None:
             types = {name: tensors.elem_types[name] for name in input_shapes}
-            return _ask_onnx(node, schema, node.inputs, node.outputs, {}, tensors, input_shapes, types)
+            try:
+                return _ask_onnx(node, schema, node.inputs, node.outputs, {}, tensors, input_shapes, types)
+            except ModelFileError:
+                if TensorProto.BFLOAT16 not in types.values():
+                    raise
+            # Before opset 22 most operations are not defined for bf16, though there are such files.
+            brain, half = int(TensorProto.BFLOAT16), int(TensorProto.FLOAT16)
+            types = {name: half if t == brain else t for name, t in types.items()}
+            made = _ask_onnx(node, schema, node.inputs, node.outputs, {}, tensors, input_shapes, types)
+            return [one._replace(elem_type=brain) if one.elem_type == half else one for one in made]
     return _infer_contrib(node, tensors, input_shapes)
 
 
