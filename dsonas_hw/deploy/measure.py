@@ -125,10 +125,10 @@ def _check_engine(engine_path: Path, model: bytes, target: DeviceConfig) -> None
         found = f"{info.precision} at batch {info.batch_size}, not {target.precision} at {target.batch_size}"
     else:
         return
-    raise DeviceError(
-        f"{engine_path} is of {found}; delete it, or build it again: "
-        + command_line("export", engine_path.parent, "--format", "tensorrt", "--precision", target.precision)
+    command = command_line(
+        "export", engine_path.parent, "--format", "tensorrt", "--precision", target.precision
     )
+    raise DeviceError(f"{engine_path} is of {found}; build it again: {command}; or delete it")
 
 
 def measure_rounds(
