@@ -11,7 +11,7 @@ from dsonas_hw.architecture.fit import check_feasible
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import DeviceConfig, RunConfig
 from dsonas_hw.cost.model import LatencyModel
-from dsonas_hw.errors import ProfileError
+from dsonas_hw.errors import DataError, ProfileError
 from dsonas_hw.space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -90,6 +90,10 @@ def describe_images(config: RunConfig) -> dict[str, Any] | None:
     """
     data = config.data
     if not data.dataset.startswith("folder:"):  # which needs no torch
+        if data.train_dir or data.test_dir:
+            raise DataError(
+                f"--train-dir and --test-dir are for --dataset folder:PATH, not for {data.dataset}"
+            )
         return None
     from dsonas_hw.train.data import folder_of
     from dsonas_hw.train.data_folder import scan_sides
