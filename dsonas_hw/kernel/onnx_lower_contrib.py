@@ -7,6 +7,7 @@ say, is unknown.
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 from dsonas_hw.kernel.onnx_graph import Node
 from dsonas_hw.kernel.onnx_infer_contrib import attention_sizes, channel_last
@@ -82,6 +83,9 @@ def _multi_head_attention(lowering: Lowering, node: Node) -> None:
     if node.input(6) or node.input(7):  # a cache of the past
         raise UnknownOperationError
     query = lowering.shape(node.inputs[0])
+    q: Shape
+    k: Shape
+    v: Shape
     if len(query) == 5:  # (batch, tokens, heads, 3, size)
         q = (query[0], query[2], query[1], query[4])
         names, k, v = [node.inputs[0]] * 3, q, q
@@ -193,7 +197,7 @@ def _pool(op: str) -> LowerNode:
         source, output = lowering.shape(node.inputs[0]), lowering.shape(node.outputs[0])
         if channel_last(node):
             source, output = ((s[0], s[-1], *s[1:-1]) for s in (source, output))
-        fields = {}
+        fields: dict[str, Any] = {}
         if op in ("maxpool", "avgpool"):
             rank = len(source)
             fields = {

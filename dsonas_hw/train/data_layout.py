@@ -64,15 +64,15 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
         return Sides(train=train, test=test)
     folders = _folders(root)
     sides = [name for name in folders if _is_side(root / name)]
-    train = [name for name in sides if TRAIN.fullmatch(name.lower())]
+    trains = [name for name in sides if TRAIN.fullmatch(name.lower())]
     tests = [
         name
         for test in TESTS.values()
         for name in sides
-        if test.fullmatch(name.lower()) and name not in train
+        if test.fullmatch(name.lower()) and name not in trains
     ]
-    others = [name for name in sides if name not in (*train, *tests)]
-    if not train:
+    others = [name for name in sides if name not in (*trains, *tests)]
+    if not trains:
         if tests:
             raise DataError(
                 f"{root} has {tests[0]}/ but no train/; put the training classes in {root}/train/, or say "
@@ -81,14 +81,14 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
         if len(others) >= 2 and _hold_the_same_classes(root, others):
             raise _ask(root, f"holds folders of the same classes ({', '.join(others[:4])})", sides)
         return Sides(train=root, test=None, ignored=tuple(_hidden(root)))
-    if len(train) > 1:
-        raise _ask(root, f"has {len(train)} training sides ({', '.join(train)})", sides)
+    if len(trains) > 1:
+        raise _ask(root, f"has {len(trains)} training sides ({', '.join(trains)})", sides)
     if not tests and others:
-        raise _ask(root, f"holds {', '.join(others[:3])} beside {train[0]}", sides)
-    used = {train[0], *tests[:1]}
+        raise _ask(root, f"holds {', '.join(others[:3])} beside {trains[0]}", sides)
+    used = {trains[0], *tests[:1]}
     ignored = [name for name in folders if name not in used]
     return Sides(
-        train=_unwrapped(root / train[0]),
+        train=_unwrapped(root / trains[0]),
         test=_unwrapped(root / tests[0]) if tests else None,
         ignored=(*ignored, *_hidden(root)),
     )
