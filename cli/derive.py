@@ -42,7 +42,7 @@ def command(
     holds the median that is measured against the budget.
     """
     from dsonas_hw.budget import parse_budgets
-    from dsonas_hw.errors import RunError
+    from dsonas_hw.errors import RunError, command_line
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.stages import derive, load_architecture, save_architecture
     from dsonas_hw.task import prepare_task, space_of_config
@@ -82,7 +82,7 @@ def command(
         )
         return
     describe_derived(derived, task)
-    click.echo(f"next: dsonas-hw retrain {target.path}")
+    click.echo(f"next: {command_line('retrain', target.path)}")
 
 
 def describe_derived(derived: Derived, task: Task) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +21,8 @@ _PRESET_OF_DATASET = {"cifar100": "cifar10"}
 _PLACES = {
     "dataset": ("data", "dataset"),
     "data_dir": ("data", "data_dir"),
+    "train_dir": ("data", "train_dir"),
+    "test_dir": ("data", "test_dir"),
     "device": ("target", "device"),
     "runtime": ("target", "runtime"),
     "precision": ("target", "precision"),
@@ -41,6 +45,10 @@ _OPTIONS = [
                  help="digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."),
     click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR",
                  help="Where the dataset's files are, or go with --download."),
+    click.option("--train-dir", type=click.Path(path_type=Path), metavar="DIR",
+                 help="Of folder:PATH, the folder of the training classes, where its name does not tell."),
+    click.option("--test-dir", type=click.Path(path_type=Path), metavar="DIR",
+                 help="Of folder:PATH, the folder of the test classes."),
     click.option("--budget", "budget", multiple=True, metavar="LIMITS",
                  help="mac=12M, flops=600M, params=3M, latency=5ms, memory=8MB, energy=20mJ; repeat it or "
                       "give a comma list; all must hold."),
@@ -75,6 +83,41 @@ def profiles_option(function: F) -> F:
         type=click.Path(path_type=Path, file_okay=False),
         help="Lookup tables (default: the user's data directory; see DSONAS_HW_HOME).",
     )(function)
+
+
+def profiles_arguments(directory: Path | None) -> list[str]:
+    """`--profiles DIR` as it was given, for a command that is to go on with the same tables."""
+    return [] if directory is None else ["--profiles", str(directory)]
+
+
+def input_shape_option(function: F) -> F:
+    """`--input-shape NAME=1x3x640x480`, repeatable: sizes that a file leaves open."""
+    return click.option(
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        metavar="NAME=SIZES",
+        callback=lambda context, parameter, texts: parse_input_shapes(texts),
+        help="Sizes of an input that the file leaves open, as image=1x3x640x480; may be repeated.",
+    )(function)
+
+
+def parse_input_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """`NAME=SIZES` options as shapes by name.
+
+    Raises:
+        click.BadParameter: not NAME=SIZES, or a name that is given twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, sizes = text.rpartition("=")
+        parts = sizes.replace("×", "x").lower().split("x")
+        if not equals or not name or not all(part.isascii() and part.isdigit() for part in parts):
+            raise click.BadParameter(f"{text!r} is not NAME=SIZES, as in --input-shape image=1x3x640x480")
+        if name in shapes:
+            raise click.BadParameter(f"{name!r} is given twice")
+        shapes[name] = tuple(int(part) for part in parts)
+    return shapes
 
 
 def config_from_options(
@@ -186,9 +229,35 @@ def was_restarted() -> bool:
 
 
 def next_run(name: str) -> Path:
-    """runs/<name>-<n>, the first number that is free."""
+    """Make runs/<name>-<n>, with the first number that is free; gone again if the command leaves it empty.
+
+    Whoever makes the folder has it: of two commands that start together, one takes the next number.
+
+    Raises:
+        RunError: it cannot be made.
+    """
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
-    number = 1
-    while (path := Path("runs") / f"{stem}-{number}").exists():
-        number += 1
+    runs = Path("runs")
+    try:
+        runs.mkdir(exist_ok=True)
+        for number in itertools.count(1):
+            path = runs / f"{stem}-{number}"
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise RunError(
+            f"cannot make a run directory in {runs.absolute()}: {error.strerror}; name one with --out"
+        ) from error
+
+    def remove_if_empty() -> None:
+        for folder in (path, runs):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.call_on_close(remove_if_empty)
     return path

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
-from dsonas_hw.cli.options import profiles_option
+from dsonas_hw.cli.options import input_shape_option, profiles_option
 from dsonas_hw.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from dsonas_hw.profile.probe import Probe
     from dsonas_hw.profile.rows import CheckRow, ErrorSummary
 
 EXAMPLES = """\b
@@ -87,7 +88,13 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
 )
 @click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), metavar="N", default=1, show_default=True)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Of the table.  [default: 1; with --model alone the files' own]",
+)
+@input_shape_option
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="CPU threads."
 )
@@ -110,7 +117,8 @@ def command(
     as_json: bool,
     runtime: str | None,
     precision: str,
-    batch_size: int,
+    batch_size: int | None,
+    input_shapes: dict[str, tuple[int, ...]],
     threads: int,
     **options: Any,
 ) -> None:
@@ -124,21 +132,31 @@ def command(
 
     name, wanted = resolve(device, runtime)
     check_runtime(wanted, precision)
-    conditions = MeasuringConditions(
-        device=name, runtime=wanted, precision=precision, batch_size=batch_size, threads=threads
-    )
     if options["sm_clock_mhz"] and (name == "local" or mode == "estimate"):
         raise click.UsageError("--lock-clocks is for a GPU that is measured")
     if models and (name != "local" or mode == "estimate" or num_checked is not None):
         raise click.UsageError("--model is measured, on local; it goes with neither --check nor an estimate")
     if name != "local" and (num_checked is not None or options["widths"] or options["resolutions"]):
         raise click.UsageError(f"--check, --width and --resolution are for tables of local, not of {name}")
-    if name == "local" and mode != "estimate":
+    if input_shapes and not models:
+        raise click.UsageError("--input-shape is for the files of --model")
+    measured_here = name == "local" and mode != "estimate"
+    if measured_here:
+        _check_local(wanted)
+    probes = _read_models(models, batch_size, input_shapes, precision, wanted, presets)
+    conditions = MeasuringConditions(
+        device=name,
+        runtime=wanted,
+        precision=precision,
+        batch_size=batch_size or (probes[0].batch_size if probes else 1),
+        threads=threads,
+    )
+    if measured_here:
         presets = presets or (() if models else PRESETS)
         try:
             results = _profile_local(presets, conditions, num_checked, profiles_directory, options)
             if models:
-                results.append((None, _profile_models(models, conditions, profiles_directory)))
+                results.append((None, _profile_models(probes, conditions, profiles_directory)))
         except KeyboardInterrupt:
             say("interrupted; the same command goes on where it stopped")
             leave(EXIT_INTERRUPTED)
@@ -171,16 +189,9 @@ def _profile_local(
         profile_space,
     )
     from dsonas_hw.config import build_config, load_preset
-    from dsonas_hw.errors import DeviceError
-    from dsonas_hw.profile.ort import why_no_gpu
     from dsonas_hw.profile.table import load_table
     from dsonas_hw.task import space_of_config
 
-    if conditions.runtime in ("ort-cuda", "ort-tensorrt"):
-        reason = why_no_gpu(conditions.runtime) or "the device local is the CPU; name the GPU with --device"
-        raise DeviceError(f"runtime {conditions.runtime} cannot run here: {reason}")
-    if conditions.runtime != "ort-cpu":
-        raise DeviceError(f"local is profiled with ort-cpu, not {conditions.runtime}; name a GPU")
     grid = {"widths": options["widths"] or None, "resolutions": options["resolutions"] or None}
     spaces = {preset: space_of_config(build_config(load_preset(preset))) for preset in presets}
     path = path_of(conditions, profiles_directory)
@@ -215,13 +226,59 @@ def _profile_local(
     return results
 
 
-def _profile_models(models: tuple[Path, ...], conditions: Any, profiles_directory: Path | None) -> Path:
+def _check_local(runtime: str) -> None:
+    """Refuse what cannot measure this machine's CPU.
+
+    Raises:
+        DeviceError: with the reason.
+    """
+    from dsonas_hw.errors import DeviceError
+    from dsonas_hw.profile.ort import why_no_gpu
+
+    if runtime in ("ort-cuda", "ort-tensorrt"):
+        reason = why_no_gpu(runtime) or "the device local is the CPU; name the GPU with --device"
+        raise DeviceError(f"runtime {runtime} cannot run here: {reason}")
+    if runtime != "ort-cpu":
+        raise DeviceError(f"local is profiled with ort-cpu, not {runtime}; name a GPU")
+
+
+def _read_models(
+    models: tuple[Path, ...],
+    batch_size: int | None,
+    input_shapes: dict[str, tuple[int, ...]],
+    precision: str,
+    runtime: str,
+    presets: tuple[str, ...],
+) -> list[Probe]:
+    """The networks of files, before anything is measured.
+
+    Raises:
+        UserError: a file that cannot be timed, or files of different batch sizes.
+    """
+    from dsonas_hw.errors import ProfileError
+    from dsonas_hw.kernel.onnx_inputs import check_input_names
+    from dsonas_hw.profile.model_probes import model_probe
+
+    wanted = 1 if presets and batch_size is None else batch_size
+    probes = [
+        model_probe(path, batch_size=wanted, input_shapes=input_shapes, precision=precision, runtime=runtime)
+        for path in models
+    ]
+    if models:
+        check_input_names(input_shapes, {name for probe in probes for name in probe.schedule.inputs})
+    sizes = sorted({probe.batch_size for probe in probes})
+    if len(sizes) > 1:
+        raise ProfileError(
+            f"the files have batch sizes {', '.join(map(str, sizes))}, and a table has one; give --batch-size"
+        )
+    return probes
+
+
+def _profile_models(probes: list[Probe], conditions: Any, profiles_directory: Path | None) -> Path:
     """Measure networks of files."""
     from dsonas_hw.architecture.profiling import path_of
-    from dsonas_hw.profile.model_probes import model_probe
     from dsonas_hw.profile.profiler import local_header, profile_networks
 
-    probes = [model_probe(path, batch_size=conditions.batch_size) for path in models]
     path = path_of(conditions, profiles_directory)
     with progress_bar("profile models") as report:
         profile_networks(path, local_header(conditions), probes, progress=report)

@@ -9,6 +9,7 @@ import click
 
 from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import config_from_options, configuration_options, next_run, profiles_option
+from dsonas_hw.errors import command_line
 
 EXAMPLES = """\b
 Examples:
@@ -74,4 +75,4 @@ def command(
     from dsonas_hw.cli.derive import describe_derived
 
     describe_derived(derived, task)
-    click.echo(f"next: dsonas-hw retrain {run.path}")
+    click.echo(f"next: {command_line('retrain', run.path)}")

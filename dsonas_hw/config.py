@@ -59,6 +59,9 @@ class DataConfig(_Section):
     dataset: str = "digits"
     """digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."""
     data_dir: Path | None = None
+    train_dir: Path | None = None
+    """Of folder:PATH, the folder of the training classes below it, where its name does not tell."""
+    test_dir: Path | None = None
     subset: int | None = Field(default=None, ge=2)
     """Train on so many images only, balanced over the classes."""
     test_subset: int | None = Field(default=None, ge=2)

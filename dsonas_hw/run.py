@@ -57,12 +57,14 @@ def run_all(
         Interrupted: a checkpoint was written; `resume` goes on.
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
+    from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.train.loop import resolve_train_device
 
     space = space_of_config(config)
     check_counted_budgets(config, space)
     resolve_train_device(config.train_on)
     dataset = load_data(config, download=download)
+    check_dataset(config, dataset)
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
     task = prepare_task(config, space, profiles_directory=profiles_directory)
     run.create(config, resume=resume)

@@ -13,7 +13,7 @@ from dsonas_hw.architecture.architecture import (
 )
 from dsonas_hw.architecture.transfer import transfer_block
 from dsonas_hw.budget import Budget, parse_budgets
-from dsonas_hw.errors import BudgetError, RunError
+from dsonas_hw.errors import BudgetError, RunError, command_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.task import Task
@@ -134,7 +134,7 @@ def load_architecture(run: RunDirectory) -> tuple[Architecture, tuple[Budget, ..
         UserError: a damaged file.
     """
     if not run.architecture_path.is_file():
-        raise RunError(f"{run.path} has no architecture yet; run: dsonas-hw derive {run.path}")
+        raise RunError(f"{run.path} has no architecture yet; run: {command_line('derive', run.path)}")
     data = read_json(run.architecture_path)
     architecture = architecture_from_json(data, origin=str(run.architecture_path))
     derived = data.get("derived", {})

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import DeviceConfig, RunConfig
 from dsonas_hw.cost.model import LatencyModel
-from dsonas_hw.errors import ProfileError
+from dsonas_hw.errors import DataError, ProfileError
 from dsonas_hw.space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -75,9 +75,42 @@ def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
         data_dir=data.data_dir,
         download=download,
         image_size=data.image_size,
+        train_dir=data.train_dir,
+        test_dir=data.test_dir,
         subset=data.subset,
         subset_test=data.test_subset,
     )
+
+
+def describe_images(config: RunConfig) -> dict[str, Any] | None:
+    """Where the images of folder:PATH are: sides, classes and counts, and what is left alone; else None.
+
+    Raises:
+        DataError: as of `load_data`.
+    """
+    data = config.data
+    if not data.dataset.startswith("folder:"):  # which needs no torch
+        if data.train_dir or data.test_dir:
+            raise DataError(
+                f"--train-dir and --test-dir are for --dataset folder:PATH, not for {data.dataset}"
+            )
+        return None
+    from dsonas_hw.train.data import folder_of
+    from dsonas_hw.train.data_folder import scan_sides
+    from dsonas_hw.train.data_layout import find_sides
+
+    sides = find_sides(folder_of(data.dataset), train_dir=data.train_dir, test_dir=data.test_dir)
+    train, test, names = scan_sides(sides)
+    described: dict[str, Any] = {"ignored": list(sides.ignored)}
+    for side, files, directory in (("train", train, sides.train), ("test", test, sides.test)):
+        counts = files.labels.bincount(minlength=len(names)).tolist()
+        described[side] = {
+            "directory": str(directory or sides.train),
+            "split_off": directory is None,
+            "num_images": len(files),
+            "classes": dict(zip(names, counts, strict=True)),
+        }
+    return described
 
 
 def needs_latency(config: RunConfig) -> bool:

@@ -1,5 +1,7 @@
 """Property tests draw the same examples in every run; `--hypothesis-profile=explore` looks further.
 
+Commands that errors name are parsed (`command_messages`), whichever test raises them.
+
 SIGINT is delivered: a shell that starts the tests in the background has it ignored, in them and in every
 process they start, and tests of Ctrl-C would wait for ever.
 """
@@ -8,9 +10,13 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+from command_messages import check, commands_in
 from hypothesis import settings
+
+from dsonas_hw.errors import UserError
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -20,6 +26,22 @@ settings.load_profile("repeatable")
 
 LONGEST = ("test_distributed.py", "test_codesign_ray.py", "test_tutorial.py", "test_study_run.py")
 """Files to begin with: with two processes, a long file at the end would leave one of them idle."""
+
+
+@pytest.fixture(autouse=True)
+def _commands_in_messages_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every command that an error of ours names during any test must be one that the parser takes."""
+    commands: set[str] = set()
+    initialise = UserError.__init__
+
+    def collect(self: UserError, *args: Any) -> None:
+        initialise(self, *args)
+        commands.update(command for arg in args for command in commands_in(str(arg)))
+
+    monkeypatch.setattr(UserError, "__init__", collect)
+    yield
+    for command in sorted(commands):
+        check(command)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

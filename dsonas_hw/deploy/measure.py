@@ -12,7 +12,7 @@ from dsonas_hw.config import DeviceConfig
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
-from dsonas_hw.errors import DeviceError
+from dsonas_hw.errors import DeviceError, command_line
 from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.measurement import LatencyMeasurement
 from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
@@ -154,10 +154,10 @@ def _check_engine(engine_path: Path, model: bytes, target: DeviceConfig) -> None
         found = f"{info.precision} at batch {info.batch_size}, not {target.precision} at {target.batch_size}"
     else:
         return
-    raise DeviceError(
-        f"{engine_path} is of {found}; build it again: dsonas-hw export {engine_path.parent} "
-        f"--format tensorrt --precision {target.precision}, or delete it"
+    command = command_line(
+        "export", engine_path.parent, "--format", "tensorrt", "--precision", target.precision
     )
+    raise DeviceError(f"{engine_path} is of {found}; build it again: {command}; or delete it")
 
 
 def _measure_here(

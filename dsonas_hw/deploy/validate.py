@@ -24,7 +24,7 @@ from dsonas_hw.budget import Budget, Verdict, judge_interval
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.export import read_metadata
 from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target, repeatability_of
-from dsonas_hw.errors import ModelFileError, RunError, UserError
+from dsonas_hw.errors import ModelFileError, RunError, UserError, command_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.from_onnx import kernels_from_onnx
@@ -152,12 +152,12 @@ def validate(
     from dsonas_hw.train.weights import architecture_hash
 
     if not model_path.is_file():
-        raise RunError(f"{model_path} does not exist; run: dsonas-hw export {model_path.parent}")
+        raise RunError(f"{model_path} does not exist; run: {command_line('export', model_path.parent)}")
     metadata = read_metadata(model_path)
     if metadata.get("architecture_hash") != architecture_hash(architecture):
         raise RunError(
             f"{model_path} is not the run's architecture; export it again: "
-            f"dsonas-hw export {model_path.parent}"
+            + command_line("export", model_path.parent)
         )
     counted = count_model(model_path, target)
     predicted = costs.costs(architecture).to_dict()

@@ -56,7 +56,12 @@ def fuse_kernels(schedule: Schedule) -> Schedule:
         if index is not None and before is not None and num_readers[before.writes] == 1:
             kernel = _append(before.kernel, step)
             if kernel is not None:
-                steps[index] = replace(before, kernel=kernel, writes=step.writes)
+                steps[index] = replace(
+                    before,
+                    kernel=kernel,
+                    writes=step.writes,
+                    num_repeated_bias=_num_repeated_bias(before, step, kernel),
+                )
                 maker[step.writes] = index
                 continue
             if _is_own_padding(before.kernel, step.kernel):
@@ -71,6 +76,15 @@ def fuse_kernels(schedule: Schedule) -> Schedule:
         maker[step.writes] = len(steps)
         steps.append(step)
     return replace(schedule, kernels=tuple(step for step in steps if step is not None))
+
+
+def _num_repeated_bias(before: ScheduledKernel, after: ScheduledKernel, fused: Kernel) -> int:
+    """Elements of the bias of two fused kernels that are stored with another kernel already."""
+    num_repeated = before.num_repeated_bias + after.num_repeated_bias
+    num_before = before.kernel.num_bias + after.kernel.num_bias
+    if fused.num_bias == num_before or after.kernel.num_bias == 0:
+        return min(num_repeated, fused.num_bias)  # they lie side by side
+    return fused.num_bias if num_repeated == num_before else 0  # one was folded into the other
 
 
 def _without_quantisation(schedule: Schedule) -> Schedule:

@@ -31,6 +31,9 @@ class ScheduledKernel:
     """Shape of the tensor that is written, where it is not `kernel.output`."""
     written_as: str = ""
     """The operation of the file, where one kernel stands for several that a runtime tells apart."""
+    num_repeated_weights: int = 0
+    """Of the kernel's weights, elements that an earlier kernel has too: they are stored once."""
+    num_repeated_bias: int = 0
 
     @property
     def read_shapes(self) -> tuple[Shape, ...]:

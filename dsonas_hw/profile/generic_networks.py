@@ -71,20 +71,20 @@ def generic_networks(
 
 
 def _probe(name: str, index: int, batch_size: int) -> Probe:
-    from dsonas_hw.kernel.from_onnx import schedule_from_onnx
+    from dsonas_hw.kernel.from_onnx import network_from_onnx
 
     scale = 1.0
     while True:
         build = partial(_network, name, index, batch_size, scale)
-        schedule, unknown = schedule_from_onnx(build(with_weights=False), batch_size=batch_size)
-        if unknown:
-            raise ProfileError(f"{name} holds operations that no kernel stands for: {', '.join(unknown[:3])}")
-        if sum(step.kernel.flops for step in schedule.kernels) <= MAX_FLOPS * batch_size:
+        network = network_from_onnx(build(with_weights=False), batch_size=batch_size)
+        if network.unknown:
+            raise ProfileError(f"no kernel stands for {', '.join(network.unknown[:3])} of {name}")
+        if network.costs.flops <= MAX_FLOPS * batch_size:
             break
         scale *= 0.85
     full_name = f"{name}-b{batch_size}"
     return Probe(
-        name=full_name, build=lambda: build(with_weights=True).SerializeToString(), schedule=schedule
+        name=full_name, build=lambda: build(with_weights=True).SerializeToString(), schedule=network.schedule
     )
 
 

@@ -77,11 +77,12 @@ def category_of(kernel: Kernel) -> Category:
 
 
 def _geometry(kernel: Kernel) -> str:
+    is_pointwise = set(kernel.kernel_size) == {1}
     if kernel.groups == 1:
-        return "pointwise" if kernel.kernel_size == (1, 1) else "dense"
+        return "pointwise" if is_pointwise else "dense"
     if kernel.groups != kernel.inputs[0][1]:
         return "grouped"
-    return "scale" if kernel.kernel_size == (1, 1) else "depthwise"
+    return "scale" if is_pointwise else "depthwise"
 
 
 def ancestors(category: Category) -> Iterator[Category]:

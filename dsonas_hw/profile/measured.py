@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from dsonas_hw.cost.model import LatencyPrediction, Source
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.commands import directory_of, profile_command
 from dsonas_hw.profile.network_costs import NetworkCosts, Part
 from dsonas_hw.profile.ort_layout import deployed_kernels
 from dsonas_hw.profile.statistics import relative_repeatability
-from dsonas_hw.profile.table import LatencyTable, TableHeader
+from dsonas_hw.profile.table import LatencyTable
 
 
 class MeasuredLatency:
@@ -37,17 +39,17 @@ class MeasuredLatency:
         self.source: Source = header.source
         self.fuse = header.runtime != "eager"
         self.block_size = int(header.settings.get("block_size") or 0)
+        command = profile_command(header, directory=directory_of(table.path))
         if table.correction is None:
             raise ProfileError(
-                f"the table {table.path} is not finished (its profile was interrupted); "
-                f"go on with: {profile_command(header)}"
+                f"the table {table.path} is not finished (its profile was interrupted); go on with: {command}"
             )
         try:
             self._costs = NetworkCosts(table.correction, table.kernels.values())
         except KeyError as error:
             raise ProfileError(
                 f"the correction in {table.path} lacks {error}; it was made by another version of dsonas-hw: "
-                f"delete it and run: {profile_command(header)}"
+                f"delete it and run: {command}"
             ) from error
         self._alone: dict[Kernel, float] = {}
 
@@ -110,10 +112,13 @@ class MeasuredLatency:
             return self._costs.part(kernels)
         except KeyError:
             missing = list(dict.fromkeys(kernel.key for kernel in kernels if not self.knows(kernel)))
+            command = profile_command(
+                self.table.header, directory=directory_of(self.table.path), models=[Path("FILE.onnx")]
+            )
             raise ProfileError(
                 f"{len(missing)} kernels were never measured on {self.device} with {self.runtime}: "
                 f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}. "
-                f"measure those of a network with: {profile_command(self.table.header)} --model FILE.onnx"
+                f"measure those of a network with: {command}"
             ) from None
 
     @property
@@ -162,20 +167,6 @@ class MeasuredLatency:
             return kernels
         # Whoever times operators times them bare; a fused activation costs next to nothing.
         return tuple(replace(k, epilogue=tuple(e for e in k.epilogue if e == "add")) for k in kernels)
-
-
-def profile_command(header: TableHeader) -> str:
-    """What to type to measure such a table."""
-    parts = [f"dsonas-hw profile --device {header.device}"]
-    if header.runtime != "ort-cpu":
-        parts.append(f"--runtime {header.runtime}")
-    if header.precision != "fp32":
-        parts.append(f"--precision {header.precision}")
-    if header.batch_size != 1:
-        parts.append(f"--batch-size {header.batch_size}")
-    if header.threads != 1:
-        parts.append(f"--threads {header.threads}")
-    return " ".join(parts)
 
 
 def infer_schedule(kernels: Sequence[Kernel]) -> Schedule:

@@ -144,9 +144,8 @@ def open_ort_session(
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):  # its fallback notices are printed there
-            session = ort.InferenceSession(
-                data, options, providers=[chosen], disabled_optimizers=list(disabled_optimizers)
-            )
+            without = {"disabled_optimizers": list(disabled_optimizers)} if disabled_optimizers else {}
+            session = ort.InferenceSession(data, options, providers=[chosen], **without)
     except Exception as error:  # the classes of onnxruntime's errors are not public
         text = " ".join(str(error).split())
         if runtime != "ort-cpu" and ("CPU EP" in text or "EP Error" in said.getvalue()):
@@ -237,7 +236,7 @@ def _versions(ort: Any) -> dict[str, str]:
 def _fixed_shape(shape: list[Any], batch_size: int) -> tuple[int, ...] | None:
     """A symbolic first dimension is the batch; None when another one is symbolic."""
     sizes = [batch_size if i == 0 and not isinstance(s, int) else s for i, s in enumerate(shape)]
-    return tuple(sizes) if all(isinstance(size, int) and size > 0 for size in sizes) else None
+    return tuple(sizes) if all(isinstance(size, int) and size >= 0 for size in sizes) else None
 
 
 def _random_input(tensor: Any, batch_size: int, rng: np.random.Generator) -> Any:
@@ -247,7 +246,7 @@ def _random_input(tensor: Any, batch_size: int, rng: np.random.Generator) -> Any
             f"input {tensor.name!r} has shape {tensor.shape} and type {tensor.type}: "
             "only tensors whose sizes are fixed (apart from the batch) can be timed"
         )
-    if shape and shape[0] != batch_size and isinstance(tensor.shape[0], int):
+    if len(shape) >= 4 and shape[0] != batch_size and isinstance(tensor.shape[0], int):
         raise ModelFileError(
             f"input {tensor.name!r} is fixed to a batch of {shape[0]}, asked for {batch_size}; "
             "export the model with that batch, or with a symbolic one"

@@ -15,7 +15,7 @@ from dsonas_hw.architecture.architecture import Architecture, architecture_from_
 from dsonas_hw.architecture.costs import Costs, TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio, fit_width
 from dsonas_hw.budget import Budget
-from dsonas_hw.errors import BudgetError, RunError
+from dsonas_hw.errors import BudgetError, RunError, command_line
 from dsonas_hw.run_directory import RunDirectory
 
 WELL_FILLED = 0.95
@@ -99,7 +99,7 @@ def load_path(run: RunDirectory, space_json: Mapping[str, Any]) -> list[PathPoin
     path = run.log_path("path.jsonl")
     rows = read_json_lines(path)
     if not rows:
-        raise RunError(f"{run.path} holds no search yet; run: dsonas-hw search --resume {run.path}")
+        raise RunError(f"{run.path} holds no search yet; run: {command_line('search', '--resume', run.path)}")
     return [path_point_from_json(r, space_json, origin=f"{path}, line {i}") for i, r in enumerate(rows, 1)]
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from dsonas_hw.errors import DataError, closest
 from dsonas_hw.train import data_cifar, data_idx
 from dsonas_hw.train.augment import Augmentation
-from dsonas_hw.train.data_folder import choose_image_size, decode_all, fits_in_memory, scan_folders
+from dsonas_hw.train.data_folder import choose_image_size, decode_all, fits_in_memory, scan_sides
 from dsonas_hw.train.data_images import (
     ImageFiles,
     Images,
@@ -23,6 +23,7 @@ from dsonas_hw.train.data_images import (
     channel_statistics,
     resize_images,
 )
+from dsonas_hw.train.data_layout import Sides, find_sides
 from dsonas_hw.train.data_split import choose_subset, split_by_class
 
 FOLDER_PREFIX = "folder:"
@@ -67,6 +68,8 @@ def load_dataset(
     subset: int | None = None,
     subset_test: int | None = None,
     in_memory: bool | None = None,
+    train_dir: Path | None = None,
+    test_dir: Path | None = None,
 ) -> Dataset:
     """Load a dataset: digits, fashion-mnist, cifar10, cifar100, imagenet, or folder:PATH.
 
@@ -75,6 +78,7 @@ def load_dataset(
     download: fetch fashion-mnist, cifar10 or cifar100 when they are not there.
     image_size: height and width to bring the images to; default their own (imagenet: 224).
     subset, subset_test: keep that many train and test images, evenly over the classes, always the same.
+    train_dir, test_dir: for folder:PATH, its sides, where their names do not tell.
     in_memory: for images in folders, whether to decode them once; default: when they are small and fit.
 
     Raises:
@@ -83,19 +87,35 @@ def load_dataset(
     if image_size is not None and not 1 <= image_size <= 1024:
         raise DataError(f"image size {image_size} is out of range; give 1 to 1024 pixels")
     try:
-        sides, augmentation = _load_sides(name, data_dir.expanduser() if data_dir else None, download)
+        if (train_dir or test_dir) and not name.startswith(FOLDER_PREFIX):
+            raise DataError(f"--train-dir and --test-dir are for --dataset folder:PATH, not for {name}")
+        sides, augmentation = _load_sides(
+            name, data_dir.expanduser() if data_dir else None, download, train_dir, test_dir
+        )
         train, test = _take_subset(sides.train, subset), _take_subset(sides.test, subset_test)
         return _finish(name, replace(sides, train=train, test=test), image_size, in_memory, augmentation)
     except OSError as error:
         raise DataError(f"dataset {name}: {error}; check that the files can be read") from error
 
 
-def _load_sides(name: str, data_dir: Path | None, download: bool) -> tuple[_Sides, Augmentation]:
+def folder_of(name: str) -> Path:
+    """The directory of a dataset folder:PATH.
+
+    Raises:
+        DataError: there is no path.
+    """
+    path = name.removeprefix(FOLDER_PREFIX)
+    if not path:
+        raise DataError("folder: needs a path, as in folder:/data/flowers")
+    return Path(path).expanduser()
+
+
+def _load_sides(
+    name: str, data_dir: Path | None, download: bool, train_dir: Path | None, test_dir: Path | None
+) -> tuple[_Sides, Augmentation]:
     if name.startswith(FOLDER_PREFIX):
-        path = name.removeprefix(FOLDER_PREFIX)
-        if not path:
-            raise DataError("folder: needs a path, as in folder:/data/flowers")
-        return _load_folder(Path(path).expanduser()), Augmentation(flip=True, colour=0.2)
+        sides = find_sides(folder_of(name), train_dir=train_dir, test_dir=test_dir)
+        return _scan(sides), Augmentation(flip=True, colour=0.2)
     if name in _LOADERS:
         load, augmentation = _LOADERS[name]
         return load(data_dir, download), augmentation
@@ -219,7 +239,11 @@ def _load_imagenet(data_dir: Path | None, download: bool) -> _Sides:
 
 
 def _load_folder(directory: Path) -> _Sides:
-    train, test, class_names = scan_folders(directory)
+    return _scan(find_sides(directory))
+
+
+def _scan(sides: Sides) -> _Sides:
+    train, test, class_names = scan_sides(sides)
     return _Sides(train=train, test=test, class_names=class_names)
 
 

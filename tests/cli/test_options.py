@@ -164,6 +164,20 @@ def test_run_directories_are_numbered(dsonas: Any, empty_folder: Path) -> None:
     from dsonas_hw.cli.options import next_run
 
     assert next_run("digits") == Path("runs/digits-1")
-    (empty_folder / "runs" / "digits-1").mkdir(parents=True)
     assert next_run("digits") == Path("runs/digits-2")
     assert next_run("folder:~/my pictures") == Path("runs/folder---my-pictures-1")
+    assert (empty_folder / "runs" / "digits-2").is_dir()
+    refused = dsonas("search", "--dataset", "digits", "--budget", "mac=1")
+    assert refused.code == 2
+    dsonas("search", "--dataset", "digits", "--dry-run")
+    assert not (empty_folder / "runs" / "digits-3").exists(), "a command that did nothing leaves nothing"
+
+
+def test_of_searches_that_start_together_each_has_a_folder_of_its_own(empty_folder: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from dsonas_hw.cli.options import next_run
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: next_run("digits"), range(40)))
+    assert len(set(found)) == 40

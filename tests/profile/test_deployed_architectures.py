@@ -11,7 +11,7 @@ from random_architectures import STAGES, WIDTHS, draw_architecture
 
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.probes import model_bytes, schedule_of
-from dsonas_hw.kernel.from_onnx import schedule_from_onnx
+from dsonas_hw.kernel.from_onnx import network_from_onnx
 from dsonas_hw.profile.ort_layout import deployed_kernels
 from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import STEMS
@@ -30,7 +30,8 @@ def test_derived_kernels_are_those_that_run(first: int) -> None:
         model = model_bytes(architecture, batch_size=batch_size, seed=index)
         schedule = schedule_of(architecture, batch_size=batch_size)
         assert_deployed(model, schedule, batch_size=batch_size)
-        read, unknown = schedule_from_onnx(onnx.load_model_from_string(model))
+        network = network_from_onnx(onnx.load_model_from_string(model))
+        read, unknown = network.schedule, network.unknown
         assert unknown == ()
         kernels = tuple(step.kernel for step in read.kernels)
         assert kernels == lower(architecture, batch_size=batch_size)

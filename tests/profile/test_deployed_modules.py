@@ -9,7 +9,7 @@ import pytest
 from ort_law import assert_deployed, rules_apply, running_kernels
 from random_modules import draw_module, export, fill
 
-from dsonas_hw.kernel.from_onnx import schedule_from_onnx
+from dsonas_hw.kernel.from_onnx import network_from_onnx
 from dsonas_hw.profile.ort_layout import deployed_kernels
 
 pytestmark = rules_apply
@@ -24,7 +24,8 @@ def test_derived_kernels_are_those_that_run(first: int) -> None:
         module, shape = draw_module(index)
         fill(module)
         model = export(module, shape, fold=index % 2 == 0)
-        schedule, unknown = schedule_from_onnx(onnx.load_model_from_string(model))
+        network = network_from_onnx(onnx.load_model_from_string(model))
+        schedule, unknown = network.schedule, network.unknown
         assert unknown == ()
         assert_deployed(model, schedule, batch_size=shape[0])
 
@@ -34,7 +35,7 @@ def test_nodes_without_names_are_described_as_well() -> None:
     module, shape = draw_module(1)
     fill(module)
     proto = onnx.load_model_from_string(export(module, shape))
-    schedule, _ = schedule_from_onnx(proto)
+    schedule = network_from_onnx(proto).schedule
     for node in proto.graph.node:
         node.name = ""
     running = running_kernels(proto.SerializeToString(), batch_size=shape[0], with_blocks=False)

@@ -19,7 +19,7 @@ from ort_law import assert_deployed, describe_difference, rules_apply, running_k
 from random_modules import export, fill
 from torch import nn
 
-from dsonas_hw.kernel.from_onnx import schedule_from_onnx
+from dsonas_hw.kernel.from_onnx import network_from_onnx
 from dsonas_hw.kernel.network import Schedule
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.in_situ import native_block_size
@@ -48,7 +48,8 @@ def list_classifiers() -> list[str]:
 
 def export_classifier(name: str, side: int = 64) -> tuple[bytes, Schedule]:
     """The network with random weights, made without the time that its own initialisation takes."""
-    with torch.device("meta"):
+    # RegNet computes its widths with tensors, which a device without data cannot do.
+    with torch.device("cpu" if name.startswith("regnet") else "meta"):
         model = torchvision.models.get_model(name, weights=None, **OPTIONS.get(name, {}))
     if isinstance(getattr(model, "classifier", None), nn.Sequential) and name.startswith(("alexnet", "vgg")):
         flat = next(m.in_features for m in model.classifier if isinstance(m, nn.Linear))
@@ -57,7 +58,8 @@ def export_classifier(name: str, side: int = 64) -> tuple[bytes, Schedule]:
     fill(model)
     side = max(side, SMALLEST_SIDE.get(name, 0))
     data = export(model, (1, 3, side, side))
-    schedule, unknown = schedule_from_onnx(onnx.load_model_from_string(data))
+    network = network_from_onnx(onnx.load_model_from_string(data))
+    schedule, unknown = network.schedule, network.unknown
     assert unknown == ()
     return data, schedule
 

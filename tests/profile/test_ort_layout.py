@@ -14,12 +14,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "kernel"))
 
 from onnx_build import Build
 
-from dsonas_hw.kernel.from_onnx import schedule_from_onnx
+from dsonas_hw.kernel.from_onnx import network_from_onnx
 from dsonas_hw.profile.ort_layout import deployed_kernels
 
 
 def keys(build: Build, output: str, block_size: int = 16) -> list[str]:
-    schedule, unknown = schedule_from_onnx(build.model(output))
+    network = network_from_onnx(build.model(output))
+    schedule, unknown = network.schedule, network.unknown
     assert unknown == ()
     return [kernel.key for kernel in deployed_kernels(schedule, block_size=block_size)]
 
