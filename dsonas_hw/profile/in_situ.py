@@ -69,14 +69,14 @@ class ProfiledSession:
             options.enable_profiling = True
             options.profile_file_prefix = str(Path(self._folder.name) / "profile")
             options.optimized_model_filepath = str(self._optimised)
+            if not with_blocks:
+                options.add_session_config_entry(
+                    "optimization.disable_specified_optimizers", "NchwcTransformer"
+                )
 
         self._block_size = native_block_size() if with_blocks else 0
         self._session = open_ort_session(
-            name_nodes(model),
-            threads=threads,
-            batch_size=batch_size,
-            configure=configure,
-            disabled_optimizers=() if with_blocks else ("NchwcTransformer",),
+            name_nodes(model), threads=threads, batch_size=batch_size, configure=configure
         )
 
     def run(self) -> object:

@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import importlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -111,13 +111,8 @@ def open_ort_session(
     batch_size: int = 1,
     threads: int = 1,
     configure: Callable[[Any], None] | None = None,
-    disabled_optimizers: Sequence[str] = (),
 ) -> OrtSession:
-    """Load a model; see `runtimes.open_session`.
-
-    configure: changes the session's options.
-    disabled_optimizers: graph transformers of ONNX Runtime that are not to run.
-    """
+    """Load a model; see `runtimes.open_session`. `configure` may change the session's options."""
     ort = import_onnxruntime()
     provider = PROVIDERS[runtime]
     if runtime != "ort-cpu":
@@ -144,8 +139,7 @@ def open_ort_session(
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):  # its fallback notices are printed there
-            without = {"disabled_optimizers": list(disabled_optimizers)} if disabled_optimizers else {}
-            session = ort.InferenceSession(data, options, providers=[chosen], **without)
+            session = ort.InferenceSession(data, options, providers=[chosen])
     except Exception as error:  # the classes of onnxruntime's errors are not public
         text = " ".join(str(error).split())
         if runtime != "ort-cpu" and ("CPU EP" in text or "EP Error" in said.getvalue()):

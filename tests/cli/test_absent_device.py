@@ -45,7 +45,7 @@ def run(home: Path, tmp_path_factory: pytest.TempPathFactory, dsonas: Any) -> Pa
     result = dsonas("search", *options, "--budget", f"latency={limit:.6f}ms", "--out", out)
     assert result.code == 0, result.err
     assert result.err.count(LOUD) == 1
-    assert "predicted from estimated kernels" in result.out
+    assert "predicted, undisturbed, from estimated kernels" in result.out
     for command in ("retrain", "export"):
         assert dsonas(command, out).code == 0
     return out
