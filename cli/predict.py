@@ -39,14 +39,16 @@ def command(
     profiles_directory: Path | None,
     as_json: bool,
 ) -> None:
-    """Latency, flops, mac and params of ONNX networks on a device, without running them.
+    """Latency, flops, mac and params of ONNX networks on a device.
 
-    A kernel that the device's table does not know is listed, and missing from the latency; when most are
-    unknown there is no prediction (exit 2; other files are still predicted). Estimates exit with 3.
+    They are not run, except where this machine's table does not know a kernel: then the network is timed
+    first, and its kernels are known from then on. A kernel that stays unknown is listed, and missing from the
+    latency; when most are, there is no prediction (exit 2; other files are still predicted). Estimates exit
+    with 3.
     """
     from dsonas_hw.errors import UserError, one_line
     from dsonas_hw.profile.open import open_latency_model
-    from dsonas_hw.profile.predict_onnx import predict_onnx
+    from dsonas_hw.profile.predict_onnx import learn_onnx, predict_onnx
 
     model = open_latency_model(
         device,
@@ -60,6 +62,7 @@ def command(
     failures: list[UserError] = []
     for path in models:
         try:
+            model = learn_onnx(path, model, say=say)
             result = predict_onnx(path, model)
         except UserError as error:
             failures.append(error)

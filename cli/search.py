@@ -52,7 +52,7 @@ def command(
     from dsonas_hw.task import load_data, prepare_task, space_of_config
     from dsonas_hw.train.loop import resolve_train_device
 
-    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
     resolve_train_device(config.train_on)
     dataset = load_data(config, download=download)
     if task.target.caution:

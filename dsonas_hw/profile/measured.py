@@ -26,8 +26,10 @@ class MeasuredLatency:
         ProfileError: the table holds no finished profile.
     """
 
-    def __init__(self, table: LatencyTable) -> None:
+    def __init__(self, table: LatencyTable, *, profile_options: str = "") -> None:
+        """profile_options: of `dsonas-hw profile`, for the space in question; for messages."""
         header = table.header
+        self.profile_options = profile_options
         self.table = table
         self.device = header.device
         self.runtime = header.runtime
@@ -39,14 +41,14 @@ class MeasuredLatency:
         if table.correction is None:
             raise ProfileError(
                 f"the table {table.path} is not finished (its profile was interrupted); "
-                f"go on with: {profile_command(header)}"
+                f"go on with: {profile_command(header, profile_options)}"
             )
         try:
             self._costs = NetworkCosts(table.correction, table.kernels.values())
         except KeyError as error:
             raise ProfileError(
                 f"the correction in {table.path} lacks {error}; it was made by another version of dsonas-hw: "
-                f"delete it and run: {profile_command(header)}"
+                f"delete it and run: {profile_command(header, profile_options)}"
             ) from error
         self._alone: dict[Kernel, float] = {}
 
@@ -111,8 +113,7 @@ class MeasuredLatency:
             missing = list(dict.fromkeys(kernel.key for kernel in kernels if not self.knows(kernel)))
             raise ProfileError(
                 f"{len(missing)} kernels were never measured on {self.device} with {self.runtime}: "
-                f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}. "
-                f"measure those of a network with: {profile_command(self.table.header)} --model FILE.onnx"
+                f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}"
             ) from None
 
     @property
@@ -120,6 +121,10 @@ class MeasuredLatency:
         """What the yardstick took while this machine was profiled; 0 if it was not run."""
         correction = self.table.correction
         return correction.values.get("yardstick_ms", 0.0) if correction else 0.0
+
+    def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
+        """The kernels of a network, as the runtime runs them, that the table does not know; each once."""
+        return tuple(dict.fromkeys(kernel for kernel in self.deploy(schedule) if not self.knows(kernel)))
 
     def knows(self, kernel: Kernel) -> bool:
         """Whether a kernel, as the runtime runs it, is of a sort that was measured, and near what was."""
@@ -158,8 +163,11 @@ class MeasuredLatency:
         return tuple(replace(k, epilogue=tuple(e for e in k.epilogue if e == "add")) for k in kernels)
 
 
-def profile_command(header: TableHeader) -> str:
-    """What to type to measure such a table."""
+def profile_command(header: TableHeader, options: str = "") -> str:
+    """What to type to measure such a table.
+
+    options: further ones, e.g. which space to measure networks of.
+    """
     parts = [f"dsonas-hw profile --device {header.device}"]
     if header.runtime != "ort-cpu":
         parts.append(f"--runtime {header.runtime}")
@@ -169,7 +177,7 @@ def profile_command(header: TableHeader) -> str:
         parts.append(f"--batch-size {header.batch_size}")
     if header.threads != 1:
         parts.append(f"--threads {header.threads}")
-    return " ".join(parts)
+    return " ".join([*parts, options] if options else parts)
 
 
 def infer_schedule(kernels: Sequence[Kernel]) -> Schedule:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from dsonas_hw.cost.model import LatencyModel
@@ -23,11 +24,14 @@ def open_latency_model(
     batch_size: int = 1,
     threads: int = 1,
     profiles_directory: Path | None = None,
+    profile_options: str = "",
 ) -> LatencyModel:
     """What predicts latencies on a device.
 
     A table in `profiles_directory` (or the user's data directory), else one that is shipped, else, for a GPU
     of the catalogue, an estimate.
+
+    profile_options: of `dsonas-hw profile`, for the space in question; for messages.
 
     Raises:
         ProfileError: there is no table; says which `dsonas-hw profile` command makes it.
@@ -35,6 +39,8 @@ def open_latency_model(
     """
     name, wanted = resolve(device, runtime)
     check_runtime(wanted, precision)
+    if profiles_directory is not None:
+        profile_options = f"{profile_options} --profiles {shlex.quote(str(profiles_directory))}".lstrip()
     path = find_table(
         name,
         runtime=wanted,
@@ -43,7 +49,7 @@ def open_latency_model(
         threads=threads,
         profiles_directory=profiles_directory,
     )
-    if path is not None and (model := open_table(path)) is not None:
+    if path is not None and (model := open_table(path, profile_options=profile_options)) is not None:
         return model
     if name == LOCAL:
         header = TableHeader(
@@ -52,7 +58,7 @@ def open_latency_model(
         )  # fmt: skip
         raise ProfileError(
             f"{name} has no profile for {wanted}, {precision}, batch {batch_size}, {threads} thread"
-            f"{'s' if threads != 1 else ''}; measure it with: {profile_command(header)}"
+            f"{'s' if threads != 1 else ''}; measure it with: {profile_command(header, profile_options)}"
         )
     return _open_estimate(name, wanted, precision, batch_size, profiles_directory or user_profiles())
 
@@ -73,7 +79,7 @@ def _open_estimate(
     return load_estimate(load_device(device), runtime=runtime, precision=precision, batch_size=batch_size)
 
 
-def open_table(path: Path) -> MeasuredLatency | None:
+def open_table(path: Path, *, profile_options: str = "") -> MeasuredLatency | None:
     """The model of one table; None for a listing of estimates, which the estimate itself answers better.
 
     Raises:
@@ -81,13 +87,13 @@ def open_table(path: Path) -> MeasuredLatency | None:
     """
     table = load_table(path)
     if table.header.device == LOCAL:
-        check_is_this_machine(table.header, path)
+        check_is_this_machine(table.header, path, profile_options=profile_options)
     if table.header.source in ("estimated", "calibrated"):
         return None
-    return MeasuredLatency(table)
+    return MeasuredLatency(table, profile_options=profile_options)
 
 
-def check_is_this_machine(header: TableHeader, path: Path) -> None:
+def check_is_this_machine(header: TableHeader, path: Path, *, profile_options: str = "") -> None:
     """Refuse a table of another machine's `local`.
 
     Raises:
@@ -100,7 +106,7 @@ def check_is_this_machine(header: TableHeader, path: Path) -> None:
         there = header.settings.get("device_title") or header.fingerprint
         raise ProfileError(
             f"the table {path} was measured on another machine ({there}; this is {cpu.title}); "
-            f"measure this one with: {profile_command(header)}, after moving that table away"
+            f"move that table away and measure this one with: {profile_command(header, profile_options)}"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from dsonas_hw.cost.model import LatencyModel, LatencyPrediction, Source
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.network import Schedule
-from dsonas_hw.profile.measured import MeasuredLatency, profile_command
+from dsonas_hw.profile.measured import MeasuredLatency
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,27 @@ def predict_onnx(path: Path, model: LatencyModel) -> NetworkPrediction:
     )
 
 
+def learn_onnx(path: Path, model: LatencyModel, *, say: Say) -> LatencyModel:
+    """The model that knows the kernels of a network: if its table lacks some, the network is timed first.
+
+    Where that is not possible, or the network has operations that no kernel stands for, it stays as it is.
+
+    Raises:
+        ModelFileError: the file is not a network that can be read.
+    """
+    from dsonas_hw.kernel.from_onnx import schedule_from_onnx
+    from dsonas_hw.profile.model_probes import model_probe
+    from dsonas_hw.profile.on_demand import can_be_extended, measure_unknown
+
+    if not isinstance(model, MeasuredLatency) or not can_be_extended(model):
+        return model
+    schedule, unknown_operations = schedule_from_onnx(path, batch_size=model.batch_size, fuse=model.fuse)
+    unknown = model.unknown(schedule)
+    if unknown_operations or not unknown:
+        return model
+    return measure_unknown(model, unknown, [model_probe(path, batch_size=model.batch_size)], say=say)
+
+
 def _fused(path: Path, batch_size: int) -> Schedule:
     from dsonas_hw.kernel.from_onnx import schedule_from_onnx
 
@@ -100,7 +124,6 @@ def _predict(model: LatencyModel, schedule: Schedule, name: str) -> tuple[Latenc
     if 2 * len(known) < len(deployed) or 2 * sum(kernel.flops for kernel in known) < num_flops:
         raise ProfileError(
             f"{len(deployed) - len(known)} of {len(deployed)} kernels of {name} were never measured on "
-            f"{model.device} with {model.runtime}, e.g. {missing[0]}; "
-            f"measure them with: {profile_command(model.table.header)} --model {name}"
+            f"{model.device} with {model.runtime}, e.g. {missing[0]}"
         )
     return model.predict_part(model.part(known)), missing
