@@ -20,6 +20,7 @@ from dsonas_hw.profile.in_situ import native_block_size
 from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.on_demand import Say, can_be_extended, measure_unknown
 from dsonas_hw.profile.open import check_is_this_machine, find_table, user_profiles
+from dsonas_hw.profile.probe import Probe
 from dsonas_hw.profile.profiler import MeasuringConditions, is_finished, local_header, profile_networks
 from dsonas_hw.profile.rows import CheckRow
 from dsonas_hw.profile.table import LatencyTable, TableWriter, load_table, table_path
@@ -54,6 +55,9 @@ def is_profiled(
 ) -> bool:
     """Whether this device has a finished table of this space that knows every kernel its networks can run.
 
+    What is unknown although networks that should hold it were timed (the runtime ran something else) is not
+    held against it.
+
     Raises:
         ProfileError: there is a table, but it is damaged.
     """
@@ -70,7 +74,7 @@ def is_profiled(
     table = load_table(path)
     if not is_finished(table) or not any(_of_space(network.name, space) for network in table.networks):
         return False
-    return not unknown_kernels(space, MeasuredLatency(table))
+    return not _to_be_timed(space, MeasuredLatency(table))
 
 
 def unknown_kernels(space: SearchSpace, model: MeasuredLatency) -> list[Kernel]:
@@ -89,14 +93,20 @@ def complete_table(space: SearchSpace, model: LatencyModel, *, say: Say) -> Late
     unknown = unknown_kernels(space, model)
     if not unknown:
         return model
+    return measure_unknown(model, unknown, _to_be_timed(space, model), say=say)
+
+
+def _to_be_timed(space: SearchSpace, model: MeasuredLatency) -> list[Probe]:
+    """Networks, not in the table yet, that hold what is unknown of a space."""
     probes = witness_networks(
         space,
-        unknown,
+        unknown_kernels(space, model),
         CoveredKernels(row.kernel for row in model.table.kernels.values()),
         block_size=model.block_size,
         batch_size=model.batch_size,
     )
-    return measure_unknown(model, unknown, probes, say=say)
+    timed = {network.name for network in model.table.networks}
+    return [probe for probe in probes if probe.name not in timed]
 
 
 def profile_space(

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from dsonas_hw.architecture import profiling
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.probes import model_bytes
 from dsonas_hw.architecture.profiling import complete_table, is_profiled, profile_space, unknown_kernels
 from dsonas_hw.architecture.profiling import path_of as table_of_conditions
 from dsonas_hw.device.cpu import local_cpu
+from dsonas_hw.profile import on_demand
 from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.open import open_table
 from dsonas_hw.profile.predict_onnx import learn_onnx, predict_onnx
+from dsonas_hw.profile.probe import Probe
 from dsonas_hw.profile.profiler import MeasuringConditions, is_finished
 from dsonas_hw.profile.rows import NetworkRow
 from dsonas_hw.profile.table import TableWriter, load_table, save_table
@@ -86,6 +89,28 @@ def test_a_space_that_the_table_lacks_kernels_of_is_completed_with_one_line_abou
     assert len(lines) == 1
 
 
+def test_what_stays_unknown_though_its_networks_were_timed_is_not_measured_again(
+    profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the runtime runs other kernels than the lowering says."""
+    probes: list[Probe] = []
+    monkeypatch.setattr(profiling, "measure_unknown", lambda model, unknown, found, say: probes.extend(found))
+    table = load_table(table_path(profiles))
+    complete_table(OTHER, MeasuredLatency(table), say=pytest.fail)
+    assert probes
+    monkeypatch.undo()
+    networks = [NetworkRow(name=probe.name, latency_ms=1.0, kernels={}, flops=1) for probe in probes]
+    assert table.correction is not None
+    fitted = {**table.correction.values, "num_networks": float(len(table.networks) + len(networks))}
+    table = replace(
+        table, networks=(*table.networks, *networks), correction=replace(table.correction, values=fitted)
+    )
+    refuse_to_measure(monkeypatch)
+    model = MeasuredLatency(table)
+    assert unknown_kernels(OTHER, model)
+    assert complete_table(OTHER, model, say=pytest.fail) is model
+
+
 def test_a_network_from_a_file_is_learnt_and_then_predicted_whole(profiles: Path, tmp_path: Path) -> None:
     file, lines = tmp_path / "other.onnx", list[str]()
     file.write_bytes(model_bytes(complete_architecture(OTHER, width=8)))
@@ -100,8 +125,6 @@ def test_nothing_is_measured_where_the_table_cannot_be_written(
     profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for the system's answer, since a test may run as root."""
-    from dsonas_hw.profile import on_demand
-
     monkeypatch.setattr(on_demand.os, "access", lambda path, mode: False)
     refuse_to_measure(monkeypatch)
     model = opened(profiles)
