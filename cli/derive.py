@@ -52,7 +52,7 @@ def command(
     if budget:
         parse_budgets(budget)
         config = config.model_copy(update={"budget": budget})
-    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
     if task.target.caution:
         say(task.target.caution)
     derived = derive(run, task, task.budgets)

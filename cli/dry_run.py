@@ -122,11 +122,17 @@ def _print(
 
 def _why_unknown(config: Any, profiles_directory: Path | None) -> str:
     """What stands in the way of a latency: no table, or one that cannot be used."""
+    from dsonas_hw.config import space_options
     from dsonas_hw.errors import ProfileError
     from dsonas_hw.task import target_costs
 
     try:
-        target_costs(config.target, profiles_directory=profiles_directory, needs_latency=True)
+        target_costs(
+            config.target,
+            profiles_directory=profiles_directory,
+            needs_latency=True,
+            profile_options=space_options(config),
+        )
     except ProfileError as error:
         return str(error)
     return "the target has no profile"

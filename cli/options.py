@@ -33,14 +33,17 @@ _PLACES = {
     "train_on": ("train_on",),
 }
 
-_OPTIONS = [
-    click.option("--preset", metavar="NAME",
-                 help="Start from this preset (default: the dataset's own): digits, fashion-mnist, cifar10, "
-                      "cifar10-small, imagenet, …"),
+_CHANGES = [
     click.option("--config", "config_file", type=click.Path(path_type=Path, dir_okay=False),
                  help="YAML file laid over the preset; unknown keys are refused."),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
                  help="Any field of the configuration, e.g. --set search.epochs=60 --set space.share=false."),
+]  # fmt: skip
+_OPTIONS = [
+    click.option("--preset", metavar="NAME",
+                 help="Start from this preset (default: the dataset's own): digits, fashion-mnist, cifar10, "
+                      "cifar10-small, imagenet, …"),
+    *_CHANGES,
     click.option("--dataset", metavar="NAME",
                  help="digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."),
     click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR",
@@ -70,6 +73,13 @@ _OPTIONS = [
 def configuration_options(function: F) -> F:
     """Add every option that `config_from_options` reads."""
     for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def changes_options(function: F) -> F:
+    """`--config` and `--set` alone, for a command that has options of its own for the rest."""
+    for option in reversed(_CHANGES):
         function = option(function)
     return function
 

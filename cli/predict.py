@@ -51,11 +51,12 @@ def command(
     profiles_directory: Path | None,
     as_json: bool,
 ) -> None:
-    """Latency, flops, mac and params of ONNX networks on a device, without running them.
+    """Latency, flops, mac and params of ONNX networks on a device.
 
-    A kernel that the device's table does not know is listed, and missing from the latency. Where what is
-    unknown may change the answer there is no latency (exit 2), and counts that lack something say "at least".
-    Estimates exit with 3.
+    They are not run, except where this machine's table does not know a kernel: then the network is timed
+    first, and its kernels are known from then on. A kernel that stays unknown is listed. Where what is
+    unknown may change the answer there is no latency (exit 2), and counts that lack something say "at
+    least". Estimates exit with 3.
     """
     from dsonas_hw.errors import ProfileError, UserError, one_line
     from dsonas_hw.kernel.onnx_inputs import check_input_names
@@ -77,7 +78,7 @@ def command(
     failures: list[UserError] = []
     for path in models:
         try:
-            result = predict_onnx(path, target, batch_size=batch_size, input_shapes=input_shapes)
+            result = predict_onnx(path, target, batch_size=batch_size, input_shapes=input_shapes, say=say)
         except UserError as error:
             failures.append(error)
             if len(models) > 1:

@@ -57,7 +57,7 @@ def command(
 
     for line in image_lines(describe_images(config)):
         say(line)
-    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
     resolve_train_device(config.train_on)
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)

@@ -55,7 +55,7 @@ def command(
     chosen = choose_block(architecture, block)
     config = config_from_options(**options)
     config = config.model_copy(update={"space": receiving_space(config.space, architecture.space)})
-    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
     if task.target.caution:
         say(task.target.caution)
     run = RunDirectory(out or next_run(config.data.dataset))

@@ -7,6 +7,8 @@ keys are refused. `RunConfig` is what a run directory stores in `config.yaml`.
 from __future__ import annotations
 
 import copy
+import json
+import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -33,6 +35,8 @@ Amp = Annotated[
 ]
 """Mixed precision; YAML reads a bare `off` as false."""
 
+SHAPES_IMAGES = ("dataset", "data_dir", "image_size")
+"""Fields of the data that decide the shape of an image, and the classes."""
 MAX_CONFIG_BYTES = 1_000_000
 MAX_SEED = 2**63 - 1
 """What torch takes."""
@@ -224,6 +228,28 @@ def load_preset(name: str) -> dict[str, Any]:
         raise UserError(f"unknown preset {name!r}. {closest(name, preset_names())}")
     text = (resources.files("dsonas_hw") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     return parse_yaml(text, origin=f"preset {name}")
+
+
+def space_options(config: RunConfig) -> str:
+    """Options that make the search space of a configuration on a command line: a preset and what differs.
+
+    Example: ``--preset digits --set space.levels=2 --set 'space.operations=[sep3,max3]'``.
+    """
+    preset = build_config(load_preset(config.preset))
+    words = ["--preset", config.preset]
+    for section in ("data", "space"):
+        ours, theirs = getattr(config, section), getattr(preset, section)
+        for name in type(ours).model_fields:
+            if (section == "space" or name in SHAPES_IMAGES) and getattr(ours, name) != getattr(theirs, name):
+                words += ["--set", f"{section}.{name}={_as_yaml(getattr(ours, name))}"]
+    return shlex.join(words)
+
+
+def _as_yaml(value: object) -> str:
+    """A field's value as `--set` reads it."""
+    if isinstance(value, tuple):
+        return f"[{','.join(map(_as_yaml, value))}]"
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
 def load_config_file(path: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def run_all(
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
-    task = prepare_task(config, space, profiles_directory=profiles_directory)
+    task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
     run.create(config, resume=resume)
     say(f"run directory: {run.path}")
     if task.target.caution:
@@ -99,7 +99,7 @@ def check_counted_budgets(config: RunConfig, space: SearchSpace) -> None:
 def ensure_profile(
     config: RunConfig, space: SearchSpace, *, profiles_directory: Path | None, say: Say, bar: Bar
 ) -> None:
-    """Measure this machine if it is the target and has no table for networks of this space.
+    """Measure this machine if it is the target and its table does not cover this space.
 
     A target that is not here is estimated when it is asked for; see `profile.open`.
     """

@@ -16,11 +16,13 @@ def profile_command(
     directory: Path | None = None,
     models: Sequence[Path] = (),
     input_shapes: Mapping[str, Shape] | None = None,
+    options: str = "",
 ) -> str:
     """What to type to measure such a table.
 
     directory: of profiles; the user's own need not be named.
     models, input_shapes: networks of files to measure.
+    options: which space to measure networks of, quoted for a shell.
     """
     from dsonas_hw.device.paths import data_directory
 
@@ -39,7 +41,7 @@ def profile_command(
         parts += ["--input-shape", f"{name}={by(shape)}"]
     if directory is not None and directory.absolute() != (data_directory() / "profiles").absolute():
         parts += ["--profiles", str(directory)]
-    return shlex.join(parts)
+    return " ".join(filter(None, [shlex.join(parts), options]))
 
 
 def directory_of(table: Path) -> Path:

@@ -189,6 +189,11 @@ class KernelCosts:
             return False
         return bool(self._residual(category).excess([kernel])[0] <= KNOWN_EXCESS)
 
+    def has_relatives(self, kernel: Kernel) -> bool:
+        """Whether kernels of the same operation, if of another layout or geometry, were measured."""
+        operation = category_of(kernel)[:1]
+        return operation != ("other",) and operation in self.fits
+
     def latency_ms(self, kernel: Kernel) -> float:
         """Return the cost of a kernel.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from dsonas_hw.cost.model import LatencyPrediction, Source
 from dsonas_hw.errors import ProfileError
@@ -29,8 +28,10 @@ class MeasuredLatency:
         ProfileError: the table holds no finished profile.
     """
 
-    def __init__(self, table: LatencyTable) -> None:
+    def __init__(self, table: LatencyTable, *, profile_options: str = "") -> None:
+        """profile_options: of `dsonas-hw profile`, for the space in question; for messages."""
         header = table.header
+        self.profile_options = profile_options
         self.table = table
         self.device = header.device
         self.runtime = header.runtime
@@ -39,7 +40,7 @@ class MeasuredLatency:
         self.source: Source = header.source
         self.fuse = header.runtime != "eager"
         self.block_size = int(header.settings.get("block_size") or 0)
-        command = profile_command(header, directory=directory_of(table.path))
+        command = profile_command(header, directory=directory_of(table.path), options=profile_options)
         if table.correction is None:
             raise ProfileError(
                 f"the table {table.path} is not finished (its profile was interrupted); go on with: {command}"
@@ -112,13 +113,9 @@ class MeasuredLatency:
             return self._costs.part(kernels)
         except KeyError:
             missing = list(dict.fromkeys(kernel.key for kernel in kernels if not self.knows(kernel)))
-            command = profile_command(
-                self.table.header, directory=directory_of(self.table.path), models=[Path("FILE.onnx")]
-            )
             raise ProfileError(
                 f"{len(missing)} kernels were never measured on {self.device} with {self.runtime}: "
-                f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}. "
-                f"measure those of a network with: {command}"
+                f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}"
             ) from None
 
     @property
@@ -132,9 +129,20 @@ class MeasuredLatency:
         """How far two measurements of one network on this machine differ at most, as a fraction."""
         return relative_repeatability([n.yardstick_ms for n in self.table.networks if n.yardstick_ms])
 
+    def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
+        """The kernels of a network, as the runtime runs them, that the table does not know; each once."""
+        return tuple(dict.fromkeys(kernel for kernel in self.deploy(schedule) if not self.knows(kernel)))
+
     def knows(self, kernel: Kernel) -> bool:
-        """Whether a kernel, as the runtime runs it, is of a sort that was measured, and near what was."""
+        """Whether a kernel, as the runtime runs it, is of a category that was measured, and near what was."""
         return self._costs.kernels.knows(kernel)
+
+    def has_relatives(self, kernel: Kernel) -> bool:
+        """Whether kernels of the same operation were measured, which its cost can be told from, roughly.
+
+        Not so for a table of somebody else's.
+        """
+        return self.source == "measured" and self._costs.kernels.has_relatives(kernel)
 
     def kernel_latency_ms(self, kernel: Kernel) -> float:
         """The share of a network's latency that this kernel adds, its inputs in the runtime's own layout.

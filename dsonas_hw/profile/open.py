@@ -27,11 +27,14 @@ def open_latency_model(
     batch_size: int = 1,
     threads: int = 1,
     profiles_directory: Path | None = None,
+    profile_options: str = "",
 ) -> LatencyModel:
     """What predicts latencies on a device.
 
     A table in `profiles_directory` (or the user's data directory), else one that is shipped, else, for a GPU
     of the catalogue, an estimate.
+
+    profile_options: of `dsonas-hw profile`, for the space in question; for messages.
 
     Raises:
         ProfileError: there is no table; says which `dsonas-hw profile` command makes it.
@@ -47,11 +50,13 @@ def open_latency_model(
         threads=threads,
         profiles_directory=profiles_directory,
     )
-    if path is not None and (model := open_table(path)) is not None:
+    if path is not None and (model := open_table(path, profile_options=profile_options)) is not None:
         return model
     if name == LOCAL:
         command = profile_command(
-            _header(name, wanted, precision, batch_size, threads), directory=profiles_directory
+            _header(name, wanted, precision, batch_size, threads),
+            directory=profiles_directory,
+            options=profile_options,
         )
         raise ProfileError(
             f"{name} has no profile for {wanted}, {precision}, batch {batch_size}, {threads} thread"
@@ -94,6 +99,11 @@ class Target:
             )
         return self._opened[key]
 
+    def keep(self, model: LatencyModel, *, precision: str, batch_size: int) -> LatencyModel:
+        """Answer with this model from now on: its table has been extended."""
+        self._opened[precision, batch_size] = model
+        return model
+
     @property
     def cautions(self) -> list[str]:
         """What a reader of the predictions must be told."""
@@ -130,7 +140,7 @@ def _open_estimate(
     return load_estimate(load_device(device), runtime=runtime, precision=precision, batch_size=batch_size)
 
 
-def open_table(path: Path) -> MeasuredLatency | None:
+def open_table(path: Path, *, profile_options: str = "") -> MeasuredLatency | None:
     """The model of one table; None for a listing of estimates, which the estimate itself answers better.
 
     Raises:
@@ -138,13 +148,13 @@ def open_table(path: Path) -> MeasuredLatency | None:
     """
     table = load_table(path)
     if table.header.device == LOCAL:
-        check_is_this_machine(table.header, path)
+        check_is_this_machine(table.header, path, profile_options=profile_options)
     if table.header.source in ("estimated", "calibrated"):
         return None
-    return MeasuredLatency(table)
+    return MeasuredLatency(table, profile_options=profile_options)
 
 
-def check_is_this_machine(header: TableHeader, path: Path) -> None:
+def check_is_this_machine(header: TableHeader, path: Path, *, profile_options: str = "") -> None:
     """Refuse a table of another machine's `local`.
 
     Raises:
@@ -158,7 +168,7 @@ def check_is_this_machine(header: TableHeader, path: Path) -> None:
         raise ProfileError(
             f"the table {path} was measured on another machine ({there}; this is {cpu.title}); "
             "move it away, then measure this one with: "
-            + profile_command(header, directory=directory_of(path))
+            + profile_command(header, directory=directory_of(path), options=profile_options)
         )
 
 

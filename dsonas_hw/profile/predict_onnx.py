@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from dsonas_hw.kernel.recurrent import unrolled
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.model_precision import precision_of_model
-from dsonas_hw.profile.model_probes import why_not_timed
+from dsonas_hw.profile.model_probes import model_probe, why_not_timed
+from dsonas_hw.profile.on_demand import can_be_extended, measure_unknown
 from dsonas_hw.profile.open import Target
 
 IMPORTED_MAY_LACK = 0.5
 """A table of convolutions that somebody else measured lacks all other kernels; it says so."""
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +63,15 @@ def predict_onnx(
     *,
     batch_size: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
+    say: Say = lambda line: None,
 ) -> NetworkPrediction:
     """Count and predict an ONNX network; without a latency where none can be told.
 
+    Where this machine's own table lacks a kernel, the network is timed first, and its kernels are known from
+    then on.
+
     batch_size, input_shapes: as of `network_from_onnx`.
+    say: hears one line before anything is timed.
 
     Raises:
         ModelFileError: the file is not a network that can be read, or contradicts the target's precision.
@@ -82,6 +90,9 @@ def predict_onnx(
         if not model.fuse:
             sizes: Any = {"batch_size": batch_size, "input_shapes": input_shapes}
             running = network_from_onnx(path, fuse=False, **sizes)
+        learned = _learn(model, running, path, input_shapes or {}, say)
+        if learned is not model:
+            model = target.keep(learned, precision=precision, batch_size=network.batch_size)
         try:
             prediction, missing = _predict(model, running, path, target, input_shapes or {})
         except ProfileError as error:
@@ -105,6 +116,25 @@ def predict_onnx(
         notes=tuple(notes),
         why_no_latency=reason,
     )
+
+
+def _learn(
+    model: LatencyModel, network: OnnxNetwork, path: Path, input_shapes: Mapping[str, Shape], say: Say
+) -> LatencyModel:
+    """The model that knows the network's kernels, where they can be timed; else as it was."""
+    if not isinstance(model, MeasuredLatency) or not can_be_extended(model) or why_not_timed(network):
+        return model
+    unknown = model.unknown(network.schedule)
+    if not unknown:
+        return model
+    probe = model_probe(
+        path,
+        batch_size=network.batch_size,
+        input_shapes=input_shapes,
+        precision=model.precision,
+        runtime=model.runtime,
+    )
+    return measure_unknown(model, unknown, [probe], say=say)
 
 
 def _unknown_reason(network: OnnxNetwork, name: str) -> str:
@@ -143,8 +173,9 @@ def _predict(
     known = [kernel for kernel in deployed if model.knows(kernel)]
     unknown = [kernel for kernel in deployed if not model.knows(kernel)]
     missing = tuple(dict.fromkeys(kernel.key for kernel in unknown))
+    strange = [kernel for kernel in unknown if not model.has_relatives(kernel)]
     limit = IMPORTED_MAY_LACK if model.source == "imported" else NEGLIGIBLE
-    if sum(map(work_of, unknown)) > limit * sum(map(work_of, known)):
+    if sum(map(work_of, strange)) > limit * sum(map(work_of, [*known, *unknown])):
         reason = why_not_timed(network)
         advice = f"they cannot be timed one by one: {reason}"
         if not reason and model.source == "measured":
@@ -156,4 +187,4 @@ def _predict(
             f"{len(unknown)} of {len(deployed)} kernels of {path} were never measured on {model.device} with "
             f"{model.runtime}, e.g. {missing[0]}; {advice}"
         )
-    return model.predict_part(model.part(known)), missing
+    return model.predict_part(model.part([k for k in deployed if k not in set(strange)])), missing
