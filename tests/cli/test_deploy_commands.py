@@ -196,7 +196,7 @@ def test_exported_batch_is_the_target_s_or_open(
     ("args", "message"),
     [
         (("retrain", "{empty}"), "is not a run directory"),
-        (("export", "{untrained}"), "run `dsonas-hw retrain` first"),
+        (("export", "{untrained}"), "train first: dsonas-hw retrain"),
         (("validate", "{untrained}"), "run: dsonas-hw export"),
         (("export", "{trained}", "--precision", "fp16"), "--format tensorrt"),
         (("export", "{trained}", "--dynamic-batch", "--batch-size", "2"), "give one of them"),
