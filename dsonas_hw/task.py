@@ -77,6 +77,7 @@ def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
         image_size=data.image_size,
         subset=data.subset,
         subset_test=data.test_subset,
+        pad_value=data.pad_value,
     )
 
 
