@@ -72,10 +72,11 @@ def derive(run: RunDirectory, task: Task, budgets: Sequence[Budget], *, shrink: 
         RunError: no search has been run here.
         BudgetError: the path cannot reach the budgets.
     """
-    from dsonas_hw.search.path import derive_architecture, load_path
+    from dsonas_hw.search.path import derive_architecture, load_path, serving_points
 
     space_json = complete_architecture(task.space).to_json()["space"]
-    return derive_architecture(load_path(run, space_json), budgets, task.target, shrink=shrink)
+    points = serving_points(load_path(run, space_json), gamma_control=task.config.search.gamma_control)
+    return derive_architecture(points, budgets, task.target, shrink=shrink)
 
 
 def transfer(run: RunDirectory, task: Task, block: Block) -> Derived:

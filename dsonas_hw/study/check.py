@@ -17,7 +17,7 @@ def check_study(study: Study) -> None:
     """
     seen = set()
     for job in study.jobs:
-        if job.kind != "searched" or (job.variant, job.budgets) in seen:
+        if job.kind not in ("searched", "transferred") or (job.variant, job.budgets) in seen:
             continue
         seen.add((job.variant, job.budgets))
         config = build_config({**job.config, "budget": list(job.budgets)})

@@ -16,7 +16,7 @@ from dsonas_hw.architecture.architecture import architecture_from_json
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.cli.main import main
 from dsonas_hw.study import scheduler
-from dsonas_hw.study.spec import load_study
+from dsonas_hw.study.load import load_study
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
