@@ -67,10 +67,17 @@ class DataConfig(_Section):
     """W and λ learn on disjoint parts; False: both on all training images (the paper's ablation)."""
     split_ratio: tuple[int, int] = (1, 1)
     """Images for W : images for λ."""
-    pad_value: Annotated[int, Field(ge=0, le=255)] | Literal["mean"] = 0
+    pad_value: int | Literal["mean"] = 0
     """What images in memory are padded with before a crop: a grey level, or the mean colour of the set."""
     num_workers: int = Field(default=2, ge=0)
     """Loading processes, for sets that do not fit in memory."""
+
+    @field_validator("pad_value", mode="before")
+    @classmethod
+    def _is_grey_or_mean(cls, value: object) -> object:
+        if value == "mean" or (type(value) is int and 0 <= value <= 255):
+            return value
+        raise ValueError("must be a grey level, 0 to 255, or mean")
 
 
 class SpaceConfig(_Section):
