@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,12 +11,18 @@ from typing import Any
 import pytest
 import yaml
 
+from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.architecture.fit import fit_width
+from dsonas_hw.architecture.sample import random_architecture
+from dsonas_hw.budget import parse_budgets
 from dsonas_hw.cli.main import main
-from dsonas_hw.config import build_config, load_preset
+from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.errors import UserError
+from dsonas_hw.search.path import WELL_FILLED
 from dsonas_hw.study.check import check_study
 from dsonas_hw.study.load import load_study, shipped_studies
 from dsonas_hw.study.spec import MAX_JOBS, Study, StudyFile, expand
+from dsonas_hw.task import space_of_config
 
 
 def study_of(**fields: Any) -> Study:
@@ -199,6 +206,23 @@ def test_the_papers_studies_in_the_papers_setting(name: str, preset: str, budget
         own = load_preset(preset)
         assert {k: v for k, v in config["retrain"].items() if v != own["retrain"][k]} == {}
         assert not config["search"]["gamma_control"]
+
+
+def test_dense_random_networks_fill_the_papers_budget_too() -> None:
+    """The more edges, the narrower at 3M params, and the larger a step of the width in the cost."""
+
+    def share_accepted(width_step: int) -> float:
+        config = build_config(overlay(load_preset("cifar10"), {"space": {"width_step": width_step}}))
+        space, target = space_of_config(config), TargetCosts()
+        rng = random.Random(0)
+        drawn = [random_architecture(space, rng) for _ in range(40)]
+        dense = [a for a in drawn if a.blocks[0].num_edges > 96]
+        assert len(dense) >= 5
+        fits = [fit_width(a, parse_budgets(["params=3M"]), target) for a in dense]
+        return sum(fit is not None and fit.ratio >= WELL_FILLED for fit in fits) / len(fits)
+
+    assert share_accepted(1) > 0.7
+    assert share_accepted(4) < 0.3
 
 
 def test_table_3_has_the_papers_eight_rows() -> None:
