@@ -83,6 +83,11 @@ class GlobalAverage(nn.Module):
         return x.mean((2, 3))
 
 
+def _half_window(side: int) -> int:
+    """Return the window of which two cover a side, five eighths of it; a side of 1 or 2 is left as it is."""
+    return 1 if side <= 2 else math.ceil(5 * side / 8)
+
+
 class AuxiliaryHead(nn.Module):
     """A second classifier on an inner feature map: BN, ReLU, average to 2×2, two convolutions, linear.
 
@@ -92,10 +97,10 @@ class AuxiliaryHead(nn.Module):
 
     def __init__(self, shape: Shape, num_classes: int) -> None:
         super().__init__()
-        channels, *sides = shape
-        windows = tuple(1 if side <= 2 else math.ceil(5 * side / 8) for side in sides)
-        strides = tuple(max(1, side - window) for side, window in zip(sides, windows, strict=True))
-        kernel = tuple(min(2, side) for side in sides)
+        channels, height, width = shape
+        windows = (_half_window(height), _half_window(width))
+        strides = (max(1, height - windows[0]), max(1, width - windows[1]))
+        kernel = (min(2, height), min(2, width))
         inner, outer = AUXILIARY_CHANNELS
         self.features = nn.Sequential(
             BatchNorm(channels, eps=BN_EPS),
