@@ -108,9 +108,6 @@ class SearchConfig(_Section):
     free_bn_scale: bool = False
     """Learn the batch norms' scale in stem, block outputs and head, as the authors' release does; the paper
     fixes it to one everywhere."""
-    normalise_output: bool = False
-    """Keep the norm of each operation's part of the 1×1 convolution at a block's output, so that W cannot
-    make up for a falling λ there; the paper does not."""
     lam_lr: float = Field(default=0.1, gt=0)
     lam_momentum: float = Field(default=0.9, ge=0, lt=1)
     gamma: float = Field(default=1e-3, gt=0)

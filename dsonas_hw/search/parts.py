@@ -35,7 +35,6 @@ class SearchParts:
         self.supernet = Supernet(
             space,
             free_bn_scale=cfg.free_bn_scale,
-            normalise_output=cfg.normalise_output,
             checkpoint_activations=cfg.checkpoint_activations,
         ).to(device)
         self.w_optimizer = torch.optim.SGD(

@@ -15,7 +15,7 @@ from dsonas_hw.run_directory import RunDirectory
 
 _DECISIVE = (
     "pretrain_epochs", "batch_size", "lr", "pretrain_lr", "momentum", "weight_decay", "free_bn_scale",
-    "normalise_output", "grad_clip", "amp", "checkpoint_activations",
+    "grad_clip", "amp", "checkpoint_activations",
 )  # fmt: skip
 """Fields of `SearchConfig` that pretraining depends on."""
 

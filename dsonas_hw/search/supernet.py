@@ -60,10 +60,8 @@ class SupernetBlock(nn.Module):
         *,
         shortcut: bool,
         free_scale: bool = False,
-        normalise_output: bool = False,
     ) -> None:
         super().__init__()
-        self.normalise_output = normalise_output
         self.space = space
         self.channels = channels
         self.operations = nn.ModuleDict()
@@ -120,9 +118,6 @@ class SupernetBlock(nn.Module):
             inputs = mixing.inputs_of(len(nodes))
             mixing.add([self.operations[str(node)](z) for node, z in zip(nodes, inputs, strict=True)])
         merge = torch.stack(list(self.merge.values()))
-        if self.normalise_output:
-            norms = torch.linalg.vector_norm(merge, dim=(1, 2), keepdim=True)
-            merge = merge * ((2 * self.channels / self.space.num_nodes) ** 0.5 / norms)  # as they were drawn
         out = self.merge_norm(mixing.merge(merge * lam[self.output_index, None, None]))
         return F.relu(out) + shortcut
 
@@ -153,12 +148,10 @@ class Supernet(nn.Module):
         space: SearchSpace,
         *,
         free_bn_scale: bool = False,
-        normalise_output: bool = False,
         checkpoint_activations: bool = False,
     ) -> None:
         """
         free_bn_scale: learn the batch norms' scale in stem, block outputs and head.
-        normalise_output: keep the norm of each operation's part of a block's 1×1 convolution.
         checkpoint_activations: of each block keep only the input; backward computes the rest again.
         """
         super().__init__()
@@ -185,7 +178,6 @@ class Supernet(nn.Module):
                         c,
                         shortcut=space.stage_shortcut and index == 0,
                         free_scale=free_bn_scale,
-                        normalise_output=normalise_output,
                     )
                     for index in range(count)
                 )
