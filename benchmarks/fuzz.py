@@ -299,7 +299,7 @@ def config_seeds(folder: Path) -> list[bytes]:
 
 
 def read_study(data: bytes, scratch: Path) -> None:
-    from dsonas_hw.study.spec import load_study
+    from dsonas_hw.study.load import load_study
 
     for job in load_study(str(_file(scratch, "study.yaml", data)), {}).jobs:
         assert re.fullmatch(r"[A-Za-z0-9][\w.=+-]*", job.name), job.name
@@ -495,8 +495,8 @@ def read_study_directory(data: bytes, scratch: Path) -> None:
 
 def study_directory_seeds(folder: Path) -> list[bytes]:
     from dsonas_hw.study.grid import SPECIFICATION, save_grid
+    from dsonas_hw.study.load import load_study
     from dsonas_hw.study.scheduler import job_directory
-    from dsonas_hw.study.spec import load_study
 
     study = folder / "study"
     specification = {"name": "small", "base": {"preset": "digits"}, "budgets": ["mac=60k"], "random": 2}

@@ -16,7 +16,10 @@ from dsonas_hw.errors import DataError, RunError, UserError, closest
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Datasets that take the preset of another; the rest have one of their own name.
-_PRESET_OF_DATASET = {"cifar100": "cifar10"}
+_PRESET_OF_DATASET = {
+    "cifar10": "cifar10-steered", "cifar100": "cifar10-steered", "imagenet": "imagenet-steered",
+}  # fmt: skip
+"""Where a budget is met by steering γ, not the paper's presets, whose γ is constant."""
 #: option → place in the configuration
 _PLACES = {
     "dataset": ("data", "dataset"),
@@ -174,7 +177,7 @@ def _default_preset(dataset: object) -> str:
     if dataset is None:
         return "digits"
     if str(dataset).startswith("folder:"):
-        return "cifar10"
+        return "cifar10-steered"
     if dataset not in KNOWN_SHAPES:
         known = [*KNOWN_SHAPES, "folder:PATH"]
         raise DataError(f"unknown dataset {dataset!r}. {closest(str(dataset), known)}")

@@ -65,11 +65,11 @@ def command(
         say(task.target.caution)
     run.create(config, resume=resuming)
     with run.lock():
-        from dsonas_hw.stages import derive, save_architecture, search_path
+        from dsonas_hw.stages import derive, save_architecture, search_path, steering_note
 
         say(f"run directory: {run.path}")
-        if not config.budget:
-            say("no --budget: γ stays fixed, and the network that is left in the end is taken as it is")
+        if note := steering_note(config):
+            say(note)
         with progress_bar("search") as report:
             try:
                 result = search_path(run, task, dataset, resume=resuming, progress=report)

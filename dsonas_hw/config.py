@@ -74,8 +74,17 @@ class DataConfig(_Section):
     """W and λ learn on disjoint parts; False: both on all training images (the paper's ablation)."""
     split_ratio: tuple[int, int] = (1, 1)
     """Images for W : images for λ."""
+    pad_value: int | Literal["mean"] = 0
+    """What images in memory are padded with before a crop: a grey level, or the mean colour of the set."""
     num_workers: int = Field(default=2, ge=0)
     """Loading processes, for sets that do not fit in memory."""
+
+    @field_validator("pad_value", mode="before")
+    @classmethod
+    def _is_grey_or_mean(cls, value: object) -> object:
+        if value == "mean" or (type(value) is int and 0 <= value <= 255):
+            return value
+        raise ValueError("must be a grey level, 0 to 255, or mean")
 
 
 class SpaceConfig(_Section):
@@ -118,7 +127,7 @@ class SearchConfig(_Section):
     w_steps: int = Field(default=1, ge=1)
     """Steps on W for each step on λ."""
     grad_clip: float = Field(default=2.0, gt=0)
-    """Gradients are clipped to ± this value, elementwise."""
+    """Gradients are clipped to ± this value, elementwise: an addition to the paper, from the release."""
     prune_every: int = Field(default=5, ge=1)
     """Epochs between physical prunings."""
     path_images: int = Field(default=512, ge=16)
@@ -147,13 +156,18 @@ class RetrainConfig(_Section):
     restart_factor: int = Field(default=2, ge=1)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=3e-4, ge=0)
-    dropout: float = Field(default=0.6, ge=0, lt=1)
+    init: Literal["pytorch", "he"] = "pytorch"
+    """How weights are drawn: as PyTorch does (uniform, variance 1 / (3 · fan-in)), or as Huang & Wang (2018)
+    and so the paper do (Gaussian, variance 2 / fan-in)."""
+    dropout: float = Field(default=0.4, ge=0, lt=1)
+    """Of the classifier's inputs, the share that is dropped."""
     drop_path: float = Field(default=0.5, ge=0, lt=1)
+    """Rate at which the edges of the last block are dropped in the last step (`train.drop_path`)."""
     cutout: int = Field(default=16, ge=0)
     aux_weight: float = Field(default=0.4, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    grad_clip: float = Field(default=5.0, gt=0)
-    """Limit of the gradient's norm."""
+    grad_clip: float | None = Field(default=5.0, gt=0)
+    """Limit of the gradient's norm: an addition to the paper. None: no limit."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average of the weights; 0 = none."""
     amp: Amp = "off"

@@ -21,7 +21,13 @@ from dsonas_hw.deploy.measure import repeatability_of
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.stages import derive, load_architecture, save_architecture, search_path
+from dsonas_hw.stages import (
+    derive,
+    load_architecture,
+    save_architecture,
+    search_path,
+    steering_note,
+)
 from dsonas_hw.task import Task, load_data, prepare_task, space_of_config
 
 if TYPE_CHECKING:
@@ -71,8 +77,8 @@ def run_all(
     say(f"run directory: {run.path}")
     if task.target.caution:
         say(task.target.caution)
-    if not config.budget:
-        say("no --budget: γ stays fixed, and the network that is left in the end is taken as it is")
+    if note := steering_note(config):
+        say(note)
     with run.lock():
         if not run.architecture_path.exists():
             with bar("search") as report:

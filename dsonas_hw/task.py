@@ -84,6 +84,7 @@ def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
         test_dir=data.test_dir,
         subset=data.subset,
         subset_test=data.test_subset,
+        pad_value=data.pad_value,
     )
 
 

@@ -33,7 +33,9 @@ class SearchParts:
         seed_everything(config.seed)
         self.config = config
         self.supernet = Supernet(
-            space, free_bn_scale=cfg.free_bn_scale, checkpoint_activations=cfg.checkpoint_activations
+            space,
+            free_bn_scale=cfg.free_bn_scale,
+            checkpoint_activations=cfg.checkpoint_activations,
         ).to(device)
         self.w_optimizer = torch.optim.SGD(
             self.supernet.weights(), lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.momentum > 0,

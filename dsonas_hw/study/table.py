@@ -13,7 +13,7 @@ from typing import Any
 from dsonas_hw.files import read_json, write_json, write_text
 from dsonas_hw.study.job import RESULT
 from dsonas_hw.study.scheduler import is_done, job_directory
-from dsonas_hw.study.spec import RANDOM, SAME_WIDTH, Study
+from dsonas_hw.study.spec import RANDOM, SAME_WIDTH, Baseline, Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,17 @@ def collect_results(path: Path, study: Study) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def tabulate(results: Sequence[dict[str, Any]]) -> list[StudyRow]:
-    """Rows by budget, then variant, in the order of the results."""
+def tabulate(
+    results: Sequence[dict[str, Any]], baselines: Mapping[str, Baseline] | None = None
+) -> list[StudyRow]:
+    """Rows by budget, then variant, in the order of the results.
+
+    baselines: variant → the random networks of its space (`Study.baselines`); None: of the only space.
+    """
+    of_variant = dict(baselines or {})
+    for found in list(of_variant.values()):
+        of_variant |= {found.random: found, found.same_width: found}
+    only = Baseline(of="", random=RANDOM, same_width=SAME_WIDTH)
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for result in results:
         groups.setdefault((result["budget"], result["variant"]), []).append(result)
@@ -81,8 +90,8 @@ def tabulate(results: Sequence[dict[str, Any]]) -> list[StudyRow]:
                 latency_p99_ms=_mean_or_none([measured_ms(m, "p99_ms") for m in members]),
                 budget_used=statistics.mean(m["ratio"] for m in members),
                 ratio_before_fit=statistics.mean(m["ratio_before_fit"] for m in members),
-                beats_random_by_std=lead(RANDOM),
-                beats_same_width_by_std=lead(SAME_WIDTH),
+                beats_random_by_std=lead(of_variant.get(variant, only).random),
+                beats_same_width_by_std=lead(of_variant.get(variant, only).same_width),
             )
         )  # fmt: skip
     return rows
@@ -91,7 +100,7 @@ def tabulate(results: Sequence[dict[str, Any]]) -> list[StudyRow]:
 def save_tables(path: Path, study: Study) -> list[StudyRow]:
     """Write results.json (every network), table.csv and table.md; returns the rows."""
     results = collect_results(path, study)
-    rows = tabulate(results)
+    rows = tabulate(results, study.baselines)
     write_json(path / "results.json", results)
     names = list(StudyRow.__dataclass_fields__)
     out = io.StringIO()

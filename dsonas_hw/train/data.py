@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from dsonas_hw.errors import DataError, closest
 from dsonas_hw.train import data_cifar, data_idx
@@ -70,6 +71,7 @@ def load_dataset(
     in_memory: bool | None = None,
     train_dir: Path | None = None,
     test_dir: Path | None = None,
+    pad_value: int | Literal["mean"] = 0,
 ) -> Dataset:
     """Load a dataset: digits, fashion-mnist, cifar10, cifar100, imagenet, or folder:PATH.
 
@@ -80,6 +82,7 @@ def load_dataset(
     subset, subset_test: keep that many train and test images, evenly over the classes, always the same.
     train_dir, test_dir: for folder:PATH, its sides, where their names do not tell.
     in_memory: for images in folders, whether to decode them once; default: when they are small and fit.
+    pad_value: grey level that images in memory are padded with before a crop, or their mean colour.
 
     Raises:
         DataError: unknown name, missing or damaged data; the message says what to do.
@@ -93,7 +96,8 @@ def load_dataset(
             name, data_dir.expanduser() if data_dir else None, download, train_dir, test_dir
         )
         train, test = _take_subset(sides.train, subset), _take_subset(sides.test, subset_test)
-        return _finish(name, replace(sides, train=train, test=test), image_size, in_memory, augmentation)
+        sides = replace(sides, train=train, test=test)
+        return _finish(name, sides, image_size, in_memory, augmentation, pad_value)
     except OSError as error:
         raise DataError(f"dataset {name}: {error}; check that the files can be read") from error
 
@@ -136,7 +140,12 @@ def _take_subset(images: Images, num_images: int | None) -> Images:
 
 
 def _finish(
-    name: str, sides: _Sides, image_size: int | None, in_memory: bool | None, augmentation: Augmentation
+    name: str,
+    sides: _Sides,
+    image_size: int | None,
+    in_memory: bool | None,
+    augmentation: Augmentation,
+    pad_value: int | Literal["mean"],
 ) -> Dataset:
     """Bring both sides to one size, decode what fits, measure the channels."""
     train, test = sides.train, sides.test
@@ -153,7 +162,8 @@ def _finish(
         channels = train.images.shape[1]
         mean, std = channel_statistics(train.images)
         # A shift by up to an eighth of the side: 4 pixels of 32, as usual for CIFAR.
-        augmentation = replace(augmentation, pad=round(size / 8))
+        fill = tuple(round(255 * m) if pad_value == "mean" else pad_value for m in mean)
+        augmentation = replace(augmentation, pad=round(size / 8), fill=fill)
     else:
         channels, mean, std = 3, IMAGENET_MEAN, IMAGENET_STD
     return Dataset(
@@ -266,5 +276,5 @@ _LOADERS: dict[str, tuple[Callable[[Path | None, bool], _Sides], Augmentation]] 
     "fashion-mnist": (_load_fashion_mnist, Augmentation(flip=True)),
     "cifar10": (_load_cifar10, Augmentation(flip=True)),
     "cifar100": (_load_cifar100, Augmentation(flip=True)),
-    "imagenet": (_load_imagenet, Augmentation(flip=True, colour=0.4)),
+    "imagenet": (_load_imagenet, Augmentation(flip=True, colour=0.4, lighting=0.1)),
 }
