@@ -129,7 +129,7 @@ def test_the_advised_command_can_be_pasted_and_covers_the_space(
     result = dsonas(*words, *SHORT)
     assert result.code == 0, result.err
     # Now it is the budget that is refused.
-    assert "latency=1s is above the largest network" in dsonas(*search).refused()
+    assert "latency=1000ms is above the largest network" in dsonas(*search).refused()
     space = space_of_config(configured("--config", str(file)))
     assert is_profiled(space, MeasuringConditions(), profiles_directory=elsewhere)
 
