@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from scipy.optimize import nnls
 
 from dsonas_hw.profile.kernel_costs import (
     DIMENSIONS,
@@ -76,6 +75,8 @@ def fit_categories(
 
 def fit_coefficients(rows: Sequence[KernelRow]) -> tuple[float, ...]:
     """Return β of one category, in the order of `FEATURES`."""
+    from scipy.optimize import nnls
+
     matrix = np.array([features(row.kernel) for row in rows])
     target = np.array([row.latency_ms for row in rows])
     weights = np.sqrt([min(row.num_samples, MAX_SAMPLES) for row in rows])

@@ -29,11 +29,13 @@ from dsonas_hw.profile.yardstick import build_yardstick
 
 NETWORKS_PER_BATCH = 8
 NUM_ROUNDS = 7
-ROUND_SECONDS, RUNS_PER_ROUND = 0.05, 6
-"""Of one network in one round, at least; more where a run takes long."""
-SETUP_SECONDS = 2.0
-FLOPS_PER_SECOND = 1e10
-"""What one core of a usual server does; only to say how long a measurement will take."""
+ROUND_SECONDS = 0.03
+NUM_WARMUP = 1
+FEWEST_RUNS, MOST_RUNS = 4, 21
+"""Of one network in one round, those to warm up included."""
+SETUP_SECONDS, SECONDS_PER_NETWORK = 1.0, 0.2
+FLOPS_PER_SECOND = 3e10
+"""What a core of a usual server does in a second; like the two before only to say how long it will take."""
 REFERENCE_SPEED = 0.25
 """Quantile of the yardstick's timings that predictions are stated at: the machine when it is quick."""
 
@@ -135,8 +137,8 @@ def profile_networks(
 def estimate_seconds(probes: Sequence[Probe]) -> float:
     """About how long `profile_networks` takes: every network is timed plain and under the profiler."""
     runs_s = (probe.flops / FLOPS_PER_SECOND + len(probe.schedule.kernels) * 1e-5 for probe in probes)
-    turns_s = (max(ROUND_SECONDS, RUNS_PER_ROUND * run_s) for run_s in runs_s)
-    return SETUP_SECONDS + sum(2 * NUM_ROUNDS * turn_s for turn_s in turns_s)
+    turns_s = (max(FEWEST_RUNS * run_s, min(ROUND_SECONDS, MOST_RUNS * run_s)) for run_s in runs_s)
+    return SETUP_SECONDS + sum(SECONDS_PER_NETWORK + 2 * NUM_ROUNDS * turn_s for turn_s in turns_s)
 
 
 def is_finished(table: LatencyTable) -> bool:
@@ -190,9 +192,10 @@ def _measure_batch(batch: Sequence[Probe], header: TableHeader) -> Iterator[Row]
             [*(session.run for session in plain), *(session.run for session in profiled)],
             yardstick.synchronize,
             num_rounds=NUM_ROUNDS,
-            max_samples=20,
-            min_samples=3,
-            num_warmup=1,
+            max_samples=MOST_RUNS - NUM_WARMUP,
+            min_samples=FEWEST_RUNS - NUM_WARMUP,
+            num_warmup=NUM_WARMUP,
+            round_seconds=ROUND_SECONDS,
             yardstick=yardstick.run,
             cpu_clock_s=cpu_clock(header.runtime, header.threads),
         )
