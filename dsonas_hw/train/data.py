@@ -162,7 +162,9 @@ def _finish(
         channels = train.images.shape[1]
         mean, std = channel_statistics(train.images)
         # A shift by up to an eighth of the side: 4 pixels of 32, as usual for CIFAR.
-        fill = tuple(round(255 * m) if pad_value == "mean" else pad_value for m in mean)
+        fill: tuple[int, ...] = ()  # black
+        if pad_value:
+            fill = tuple(round(255 * m) if pad_value == "mean" else pad_value for m in mean)
         augmentation = replace(augmentation, pad=round(size / 8), fill=fill)
     else:
         channels, mean, std = 3, IMAGENET_MEAN, IMAGENET_STD

@@ -65,7 +65,7 @@ def test_the_options_that_were_given_are_in_the_advice(empty_folder: Path, dsona
     message = dsonas(
         "search", "--dataset", "digits", "--budget", "latency=1ms", "--profiles", "t b"
     ).refused()
-    assert commands_in(message) == ["dsonas-hw profile --device local --profiles 't b'"]
+    assert commands_in(message) == ["dsonas-hw profile --device local --profiles 't b' --preset digits"]
 
 
 @pytest.mark.parametrize(

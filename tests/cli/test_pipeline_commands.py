@@ -200,11 +200,13 @@ def test_ctrl_c_while_measuring_says_how_to_go_on(
     command: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch, dsonas: Any
 ) -> None:
     from dsonas_hw.architecture import profiling
+    from dsonas_hw.profile import generic_profile
 
     def stop(*_: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(profiling, "profile_space", stop)
+    monkeypatch.setattr(generic_profile, "profile_generic", stop)
     result = dsonas(command)
     assert (result.code, result.out) == (130, "")
     assert result.err.startswith("interrupted; ")
