@@ -27,10 +27,10 @@ from dsonas_hw.profile.table import LatencyTable, load_table, table_path
 from dsonas_hw.space.space import SearchSpace
 
 NUM_NETWORKS = 48
-NUM_SMALL_NETWORKS = 96
+NUM_SMALL_NETWORKS = 80
 """Of a space whose complete network has at most `SMALL_FLOPS`: they take a fraction of a millisecond."""
 SMALL_FLOPS = 20_000_000
-NUM_CHECKED = 24
+NUM_CHECKED = 16
 
 Progress = Callable[[int, int, str], None]
 

@@ -177,8 +177,8 @@ def _predict(
     limit = IMPORTED_MAY_LACK if model.source == "imported" else NEGLIGIBLE
     if sum(map(work_of, strange)) > limit * sum(map(work_of, [*known, *unknown])):
         reason = why_not_timed(network)
-        advice = f"they cannot be timed one by one: {reason}"
-        if not reason and model.source == "measured":
+        advice = f"they cannot be timed one by one: {reason}" if reason else "its table cannot be added to"
+        if not reason and can_be_extended(model):
             command = target.profile_command(
                 model.precision, model.batch_size, models=[path], input_shapes=input_shapes
             )

@@ -133,7 +133,9 @@ def test_nothing_is_measured_where_the_table_cannot_be_written(
     file = tmp_path / "other.onnx"
     file.write_bytes(model_bytes(complete_architecture(OTHER, width=8)))
     target = Target(device="local", runtime="ort-cpu", profiles_directory=profiles)
-    assert predict_onnx(file, target, say=pytest.fail).unknown_kernels != ()
+    prediction = predict_onnx(file, target, say=pytest.fail)
+    assert prediction.latency_ms is None
+    assert "its table cannot be added to" in str(prediction.why_no_latency)
 
 
 def test_nothing_is_measured_into_a_shipped_table(profiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
