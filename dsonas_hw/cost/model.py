@@ -1,18 +1,17 @@
 """The interface between a device's profile and everything that asks what a network costs.
 
-A measured lookup table (`profile.measured`) and the analytic estimate of an absent device
-(`profile.estimate`) both answer it; neither needs torch.
+A measured lookup table (`cost.measured`) and the analytic estimate of an absent device
+(`estimate.estimate`) both answer it; neither needs torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from dsonas_hw.kernel.spec import Kernel
-
-Source = Literal["measured", "calibrated", "imported", "estimated"]
+from dsonas_hw.table.rows import Source
 
 
 @dataclass(frozen=True, kw_only=True)
