@@ -15,19 +15,19 @@ from dsonas_hw.device.cpu import local_cpu
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile import on_demand
 from dsonas_hw.profile import profile_space as profiling
-from dsonas_hw.profile.open import Target, open_table
+from dsonas_hw.profile.open import open_table
 from dsonas_hw.profile.predict_onnx import predict_onnx
 from dsonas_hw.profile.profile_space import complete_table, is_profiled, profile_space, unknown_kernels
 from dsonas_hw.profile.profile_space import path_of as table_of_conditions
-from dsonas_hw.profile.profiler import MeasuringConditions, is_finished
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.rows import NetworkRow
 from dsonas_hw.table.table import TableWriter, load_table, save_table
+from dsonas_hw.target import Target, is_finished
 
 SPACE = SearchSpace(levels=1, operations=("sep3",), stages=(1,), channels=8, input_shape=(1, 8, 8))
 OTHER = replace(SPACE, operations=("conv3", "max3"), stages=(1, 1), width_step=2, max_width=18)
 """Has kernels that a table of `SPACE` lacks: another convolution, a pool, reductions."""
-CONDITIONS = MeasuringConditions()
+CONDITIONS = Target(runtime="ort-cpu")
 
 
 @pytest.fixture(scope="module")

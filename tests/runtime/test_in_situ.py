@@ -42,7 +42,7 @@ def test_every_kernel_of_the_profiled_space_is_known(model: MeasuredLatency) -> 
     rng = random.Random(1)
     for width in SPACE.widths():
         schedule = schedule_of(random_architecture(SPACE, rng, width=width))
-        assert [kernel.key for kernel in model.deploy(schedule) if not model.knows(kernel)] == []
+        assert [kernel.key for kernel in model.deployment.kernels(schedule) if not model.knows(kernel)] == []
 
 
 @pytest.mark.parametrize("share", [True, False])
