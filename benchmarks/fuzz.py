@@ -435,7 +435,7 @@ def run_seeds(folder: Path) -> list[bytes]:
 
     run = RunDirectory(folder / "run")
     if not run.path.exists():
-        changes = {"budget": "mac=60k", "space": {"levels": 1, "search.choose": [1, 1], "channels": 8}}
+        changes = {"budget": "mac=60k", "space": {"levels": 1, "stages": [1, 1], "channels": 8}}
         config = build_config(overlay(load_preset("digits"), changes))
         run.create(config)
         space = space_of_config(config)

@@ -248,6 +248,7 @@ def _ends_with_newline(file: FileIO) -> bool:
 
 def _difference(found: TableHeader, wanted: TableHeader) -> str:
     """What disagrees between two headers, apart from date and clocks; empty when they agree."""
+    there, now = found.to_json(), wanted.to_json()
     for name in (
         "device",
         "fingerprint",
@@ -259,7 +260,7 @@ def _difference(found: TableHeader, wanted: TableHeader) -> str:
         "versions",
         "settings",
     ):
-        old, new = getattr(found, name), getattr(wanted, name)
+        old, new = there[name], now[name]
         if old != new:
             return f"{name}: {_brief(old, new)} there, {_brief(new, old)} now"
     return ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -160,26 +160,6 @@ def test_a_gpu_without_a_file_borrows_the_limits_of_its_generation() -> None:
     assert "cu126" in card.status("eager").reason
     strange = look(FakeGpu("Some Future GPU", (19, 0))).devices[1]
     assert "not installed" in strange.status("eager").reason
-
-
-THROUGH_THE_COMMAND = "from dsonas_hw.cli.main import main; main(['devices', {name!r}, '--json'])"
-
-
-def test_the_command_sees_the_driver(scenario: Callable[..., Any]) -> None:
-    row = scenario(THROUGH_THE_COMMAND.format(name="1080ti"))
-    assert row["here"]
-    assert row["uuid"].startswith("GPU-")
-    assert {status["runtime"] for status in row["runtimes"]} == {
-        "ort-cuda",
-        "ort-tensorrt",
-        "tensorrt",
-        "eager",
-    }
-    assert not scenario(THROUGH_THE_COMMAND.format(name="titan-xp"))["here"]
-    local = scenario(THROUGH_THE_COMMAND.format(name="local"), INIT=9)
-    assert local["here"]
-    failed = scenario(THROUGH_THE_COMMAND.format(name="1080ti"), INIT=9)
-    assert "not loaded" in failed["why_not_here"]
 
 
 def test_looking_imports_no_framework() -> None:

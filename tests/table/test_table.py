@@ -192,7 +192,7 @@ def test_missing_empty_and_foreign_files_are_one_line(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ({"fingerprint": "another cpu"}, "fingerprint: cpu there, another cpu now"),
-        ({"threads": 2}, "threads"),
+        ({"target": Target(runtime="ort-cpu", threads=2)}, "threads: 1 there, 2 now"),
         ({"versions": {"onnxruntime": "1.30"}}, "onnxruntime 1.31 there, onnxruntime 1.30 now"),
         ({"settings": {"num_samples": 3}}, "num_samples None there"),
     ],
