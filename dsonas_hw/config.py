@@ -94,7 +94,7 @@ class SpaceConfig(_Section):
     operations: tuple[str, ...] = ("sep3", "sep5", "avg3", "max3")
     stages: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(default=(8, 8, 8), max_length=8)
     channels: int = Field(default=48, ge=1, le=4096)
-    stem: Literal["cifar", "imagenet"] = "cifar"
+    stem: Literal["cifar", "strided", "imagenet"] = "cifar"
     share: bool = True
     first_level_lambda: bool = True
     stage_shortcut: bool = False
