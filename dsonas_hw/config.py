@@ -123,7 +123,8 @@ class SearchConfig(_Section):
     """Scale γ so that the cost reaches the tightest budget when the schedule ends."""
     adaptive: Adaptive = "operation"
     """γ by block cost (Eq. 9), by operation cost (Eq. 10), plain, or by the release's own constants."""
-    adaptive_cost: Literal["flops", "mac", "latency"] = "mac"
+    adaptive_cost: Literal["flops", "mac", "params", "latency"] | None = None
+    """Which cost Eq. 9 and 10 take; None = that of the tightest budget (`search.adaptive.gamma_cost`)."""
     w_steps: int = Field(default=1, ge=1)
     """Steps on W for each step on λ."""
     grad_clip: float = Field(default=2.0, gt=0)
@@ -140,6 +141,19 @@ class SearchConfig(_Section):
     """Autocast; fp16 scales the loss."""
     checkpoint_activations: bool = False
     """Keep of every block only its input, and compute the rest again going back: less memory, more time."""
+
+
+class SelectConfig(_Section):
+    """Which network of the path is trained: candidates of several widths are trained briefly and halved.
+
+    After the first round the better half is trained until it has twice the epochs, and so on until one is
+    left.
+    """
+
+    candidates: int = Field(default=8, ge=0, le=256)
+    """Networks of the first round; 0 = none is trained: one is chosen by rule, as in the paper."""
+    epochs: int = Field(default=1, ge=1)
+    """Of the first round, over the images of W; those of λ score."""
 
 
 class RetrainConfig(_Section):
@@ -204,6 +218,7 @@ class RunConfig(_Section):
     data: DataConfig = DataConfig()
     space: SpaceConfig = SpaceConfig()
     search: SearchConfig = SearchConfig()
+    select: SelectConfig = SelectConfig()
     retrain: RetrainConfig = RetrainConfig()
     target: DeviceConfig = DeviceConfig()
 

@@ -1,4 +1,4 @@
-"""The whole job: profile ▶ search ▶ derive (measured) ▶ retrain ▶ export ▶ validate ▶ report.
+"""The whole job: profile ▶ search ▶ select (measured) ▶ retrain ▶ export ▶ validate ▶ report.
 
 Every stage leaves its files in the run directory, and a stage whose files are there is not done again: so a
 run that was stopped anywhere goes on from there.
@@ -21,6 +21,7 @@ from dsonas_hw.deploy.measure import repeatability_of
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.select_stage import select_network, selects
 from dsonas_hw.stages import (
     derive,
     load_architecture,
@@ -33,7 +34,7 @@ from dsonas_hw.task import Task, load_data, prepare_task, space_of_config
 if TYPE_CHECKING:
     from dsonas_hw.deploy.validate import Validation
     from dsonas_hw.profile.statistics import Estimate
-    from dsonas_hw.search.path import Derived
+    from dsonas_hw.search.derive import Derived
     from dsonas_hw.space.space import SearchSpace
     from dsonas_hw.train.data import Dataset
     from dsonas_hw.train.loop import Progress
@@ -84,7 +85,12 @@ def run_all(
             with bar("search") as report:
                 result = search_path(run, task, dataset, resume=resume, progress=report)
             say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s")
-            save_architecture(run, derive_measured(run, task, say=say, bar=bar), task)
+            derived = (
+                select_measured(run, task, dataset, say=say, bar=bar)
+                if selects(task)
+                else derive_measured(run, task, say=say, bar=bar)
+            )
+            save_architecture(run, derived, task)
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
         from dsonas_hw.report.run_report import write_report
 
@@ -131,6 +137,24 @@ def ensure_profile(
             f"profiled this machine: {profile.path}; on {profile.check.num_networks} networks it had not "
             f"seen the error is {error.mape:.1%}"
         )
+
+
+def select_measured(run: RunDirectory, task: Task, dataset: Dataset, *, say: Say, bar: Bar) -> Derived:
+    """Choose by brief trainings among networks that are measured to hold.
+
+    Raises:
+        BudgetError: no candidate holds the budgets.
+        Interrupted: by a signal; what was measured and trained is kept.
+    """
+    with bar("select") as report:
+        derived = select_network(
+            run, task, dataset, progress=report,
+            on_turn=lambda done, total: report(0, 0, ""),
+            on_trial=lambda trial: say(_trial_text(trial, task.config.target)),
+        )  # fmt: skip
+    edges = sum(block.num_edges for block in derived.architecture.blocks)
+    say(f"selected: {derived.architecture.width} channels, {edges} edges")
+    return derived
 
 
 def derive_measured(

@@ -123,7 +123,7 @@ def fit_until_measured(
         trial = next((t for t in trials if t.architecture == architecture), None)
         is_new = trial is None
         if trial is None:
-            trial = _try_out(architecture, scale, timed, measure)
+            trial = try_out(architecture, scale, timed, measure)
             if trial is None:
                 return MeasuredFit(architecture=architecture, trial=None, trials=tuple(trials))
             trials.append(trial)
@@ -173,10 +173,14 @@ def _try_fit(fit: Fit, scale: float, *, is_first: bool) -> Architecture | None:
         return None
 
 
-def _try_out(
+def try_out(
     architecture: Architecture, scale: float, timed: Sequence[Budget], measure: MeasureArchitecture
 ) -> Trial | None:
-    """Measure an architecture, once; None if none of the budgeted costs can be measured."""
+    """Measure an architecture, once; None if none of the budgeted costs can be measured.
+
+    Raises:
+        BudgetError: so few runs were timed that no interval bounds the percentile.
+    """
     measured = measure(architecture)
     known = [(b.limit, estimate) for b in timed if (estimate := measured.get(b.quantity)) is not None]
     if not known:

@@ -16,7 +16,7 @@ from dsonas_hw.errors import DeviceError, command_line
 from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.measurement import LatencyMeasurement
 from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
-from dsonas_hw.profile.rounds import VERDICT, measure_rounds
+from dsonas_hw.profile.rounds import QUICK, VERDICT, measure_rounds
 from dsonas_hw.profile.runtimes import Session, measure_session, open_session, read_model
 from dsonas_hw.profile.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
 
@@ -123,6 +123,31 @@ def measure_on_target(
     return TargetMeasurement(
         latency=latency, energy=energy, runtime=runtime, versions=versions, device_title=device.title
     )
+
+
+def measure_relative_latency(model: bytes, target: DeviceConfig) -> float | None:
+    """Latency of an ONNX model for comparison with other models on this target, in a second; None: not here.
+
+    The unit is a run of the reference workload, which takes the machine's changes of speed out, on this
+    machine, and a millisecond elsewhere.
+
+    Raises:
+        as `measure_on_target`.
+    """
+    found = find_target(target)
+    if found is None:
+        return None
+    device, runtime = found
+
+    def open_network() -> Session:
+        return _open(model, runtime, target, device, None)
+
+    with exclusive_device(device.name):
+        if device.name != LOCAL:
+            with open_network() as session:
+                return measure_session(session, plan=QUICK).quiet_ms
+        with open_yardstick(MeasuringConditions(runtime=runtime, threads=target.threads)) as yardstick:
+            return measure_rounds(open_network, plan=QUICK, yardstick=yardstick.run).latency_at(1.0)
 
 
 def _open(

@@ -19,7 +19,7 @@ from dsonas_hw.budget import parse_budgets
 from dsonas_hw.errors import BudgetError, DataError, UserError
 from dsonas_hw.files import read_json_lines
 from dsonas_hw.search import loop
-from dsonas_hw.search.path import derive_architecture
+from dsonas_hw.search.derive import derive_architecture
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.stages import derive
 from dsonas_hw.task import Task

@@ -18,7 +18,7 @@ from dsonas_hw.budget import parse_budgets
 from dsonas_hw.cli.main import main
 from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.errors import UserError
-from dsonas_hw.search.path import WELL_FILLED
+from dsonas_hw.search.candidates import WELL_FILLED
 from dsonas_hw.study.check import check_study
 from dsonas_hw.study.load import load_study, shipped_studies
 from dsonas_hw.study.spec import MAX_JOBS, Study, StudyFile, expand
