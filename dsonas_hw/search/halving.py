@@ -146,7 +146,7 @@ class BriefTraining:
 
 @torch.no_grad()
 def batch_accuracy(network: nn.Module, batches: Iterable[Batch], *, amp: Amp) -> float:
-    """Accuracy with the batch norms by the batch: after a short training the running statistics lag behind."""
+    """Accuracy with batch norms by the batch: after a short training the running statistics lag behind."""
     network.eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
