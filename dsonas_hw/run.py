@@ -84,7 +84,8 @@ def run_all(
         if not run.architecture_path.exists():
             with bar("search") as report:
                 result = search_path(run, task, dataset, resume=resume, progress=report)
-            say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s")
+            steered = f", γ by {result.gamma_cost}" if result.gamma_cost else ""
+            say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s{steered}")
             derived = (
                 select_measured(run, task, dataset, say=say, bar=bar)
                 if selects(task)

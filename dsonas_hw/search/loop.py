@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dsonas_hw.architecture.architecture import Architecture, Block, identity_architecture
-from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.architecture.costs import CostName, TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio, choose_width
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import RunConfig
@@ -62,6 +62,8 @@ class SearchResult:
     has_landed: bool
     """Whether the budget holds at the deployment width (within the search, before width fitting)."""
     num_points: int
+    gamma_cost: CostName | None
+    """What γ went by; None: it was plain, or the release's."""
     seconds: float
 
 
@@ -171,6 +173,7 @@ class Search:
             ratio=self.ratio,
             has_landed=self.ratio <= 1.0,
             num_points=len(self.seen),
+            gamma_cost=self.gamma_cost if self.config.search.adaptive in BY_COST else None,
             seconds=self.elapsed_s,
         )
 

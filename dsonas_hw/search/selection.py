@@ -22,8 +22,9 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.errors import BudgetError, UserError, command_line
 from dsonas_hw.files import read_json_lines
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.brief_training import BriefTraining
 from dsonas_hw.search.derive import Derived, as_derived
-from dsonas_hw.search.halving import BriefTraining, halve, plan_rounds
+from dsonas_hw.search.halving import halve, plan_rounds
 from dsonas_hw.search.path import PathPoint
 from dsonas_hw.search.slate import Entry, MeasureUse, choose_slate
 from dsonas_hw.task import Task
@@ -103,7 +104,8 @@ def select_architecture(
             f"none of the {len(slate)} candidates holds the budget when it is measured; allow more, or "
             "search again under a tighter budget"
         )
-    run.log(LOG_NAME, {"kind": "chosen", "index": order[0], "order": order})
+    if not selection_rows(run, "chosen"):
+        run.log(LOG_NAME, {"kind": "chosen", "index": order[0], "order": order})
     training.forget()
     return as_derived(slate[order[0]].candidate, task.budgets, task.target)
 
