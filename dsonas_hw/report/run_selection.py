@@ -72,6 +72,10 @@ def _take(row: dict[str, Any], found: dict[int, SelectionRow]) -> None:
         found[index] = replace(found[index], is_chosen=True)
 
 
+def _yes_or_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
 def selection_table(rows: tuple[SelectionRow, ...]) -> Table | None:
     """Return a row per candidate with its accuracy after each round; None: nothing was selected."""
     if not rows:
@@ -95,7 +99,7 @@ def selection_table(rows: tuple[SelectionRow, ...]) -> Table | None:
             Column(key="width", heading="Channels"),
             Column(key="num_edges", heading="Edges"),
             Column(key="budget_used", heading="Budget used", text=percent),
-            Column(key="is_measured", heading="Measured", numeric=False, text=lambda yes: "yes" if yes else "no"),
+            Column(key="is_measured", heading="Measured", numeric=False, text=_yes_or_no),
             Column(key="shared_accuracy", heading="Shared accuracy", text=percent),
             *(
                 Column(key=f"accuracy_{n}_epochs", heading=f"After {n} epoch{'s' * (n > 1)}", text=percent)

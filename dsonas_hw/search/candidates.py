@@ -102,21 +102,30 @@ def _candidate(
     )
 
 
-def dominates(a: Candidate, b: Candidate) -> bool:
-    """Whether `a` is at least as wide as `b`, has at least its edges and multiply-adds, and costs less, or no
-    more for more of them."""
-    gains = (
-        a.architecture.width - b.architecture.width,
-        a.num_edges - b.num_edges,
-        a.flops - b.flops,
-        b.used() - a.used(),
-    )
-    return min(gains) >= 0 and max(gains) > 0
+def dominates(a: Candidate, b: Candidate, correction: float = 1.0) -> bool:
+    """Whether `a` is surely the better network: it costs no more than `b`, and
+
+    - of one width, both filling the budget: it has at least the shared accuracy, or
+    - it is at least as wide, has at least the edges and multiply-adds, and of one width the shared accuracy.
+    """
+    cheaper = b.used(correction) - a.used(correction)
+    gains = [a.architecture.width - b.architecture.width, a.num_edges - b.num_edges, a.flops - b.flops]
+    if gains[0] == 0 and a.accuracy is not None and b.accuracy is not None:
+        gains.append(a.accuracy - b.accuracy)
+        if min(a.used(correction), b.used(correction)) >= WELL_FILLED:
+            gains = gains[-1:]
+    return min(cheaper, *gains) >= 0 and max(cheaper, *gains) > 0
 
 
-def undominated(candidate: Candidate, others: Iterable[Candidate]) -> Candidate:
-    """Return the candidate, or what is left after going from it to ever better ones that dominate it."""
+def undominated(candidate: Candidate, others: Iterable[Candidate], correction: float = 1.0) -> Candidate:
+    """Return the candidate, or what is left after going from it to ever better ones that dominate it.
+
+    correction: by what predicted costs are off, see `Candidate.used`.
+    """
     others = list(others)
-    while better := [other for other in others if dominates(other, candidate)]:
+    for _ in others:
+        better = [other for other in others if dominates(other, candidate, correction)]
+        if not better:
+            break
         candidate = max(better, key=lambda other: (other.flops, other.rank))
     return candidate

@@ -86,6 +86,7 @@ def select_architecture(
                 text = f"network {index + 1} of {len(slate)}, {entry.candidate.architecture.width} channels"
                 progress(100 * base + 100 * done // total, 100 * num_trainings, text)
 
+            report(0, 1)
             accuracy = training.score(index, entry.candidate.architecture, epochs, stop=stop, progress=report)
             trainings_done += 1
             return accuracy

@@ -10,6 +10,7 @@ width are off alike, so one measurement tells what to take instead. No network i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from dsonas_hw.search.candidates import WELL_FILLED, Candidate, list_candidates,
 from dsonas_hw.search.derive import no_candidate
 from dsonas_hw.search.path import PathPoint
 
-LOWEST, HIGHEST = 0.75, 1.1
+LOWEST, HIGHEST = 0.6, 1.25
 """Predicted cost / limit of what may turn out to fill the budgets when it is measured."""
 NUM_TRIALS = 3
 """Networks that are measured for one place on the slate, at most."""
@@ -58,24 +59,25 @@ def choose_slate(
         BudgetError: no point of the path meets the budgets.
     """
     pool = list_candidates(points, budgets, target, least=LOWEST, most=HIGHEST)
+    if not any(c.used() <= 1.0 for c in pool):
+        raise BudgetError(no_candidate(points, budgets, target))
     widths: dict[int, list[Candidate]] = {}
     for candidate in pool:
         widths.setdefault(candidate.architecture.width, []).append(candidate)
+    measure_once = functools.cache(measure)
     slate: list[Entry] = []
     correction = 1.0
     for width in _places(sorted(widths, reverse=True), number, pool):
         taken = {entry.candidate.architecture for entry in slate}
         choices = [c for c in widths[width] if c.architecture not in taken]
-        entry, correction = _fill(choices, measure, correction)
+        entry, correction = _fill(choices, measure_once, correction)
         if entry is not None:
             slate.append(entry)
     if not slate:
-        if pool:
-            raise BudgetError(
-                "no candidate of this path holds the budget when it is measured; allow more, or search again "
-                "under a tighter budget"
-            )
-        raise BudgetError(no_candidate(points, budgets, target))
+        raise BudgetError(
+            "no candidate of this path holds the budget when it is measured; allow more, or search again "
+            "under a tighter budget"
+        )
     return slate
 
 
@@ -100,7 +102,7 @@ def _fill(choices: list[Candidate], measure: MeasureUse, correction: float) -> t
             break
         full = [c for c in holding if c.used(correction) >= WELL_FILLED]
         chosen = max(full, key=lambda c: c.rank) if full else max(holding, key=lambda c: c.used(correction))
-        chosen = undominated(chosen, holding)
+        chosen = undominated(chosen, holding, correction)
         if tried and not full and any(e.used <= 1.0 for e in tried):
             break  # nothing fuller is left
         timed = measure(chosen.architecture) if chosen.timed else None
