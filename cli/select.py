@@ -30,11 +30,12 @@ def command(run_path: Path, download: bool, profiles_directory: Path | None, as_
     """
     from dsonas_hw.cli.derive import describe_derived
     from dsonas_hw.errors import RunError, UserError, command_line
-    from dsonas_hw.run import select_measured
+    from dsonas_hw.pipeline import select_measured
     from dsonas_hw.run_directory import RunDirectory
+    from dsonas_hw.search.choose import load_architecture, save_architecture
     from dsonas_hw.select_stage import selects
-    from dsonas_hw.stages import load_architecture, save_architecture
-    from dsonas_hw.task import load_data, prepare_task, space_of_config
+    from dsonas_hw.task import prepare_task
+    from dsonas_hw.train.images import load_data, space_of_config
 
     run = RunDirectory(run_path)
     config = run.load_config()

@@ -10,7 +10,7 @@ from dsonas_hw.deploy.measure import Progress as TurnProgress
 from dsonas_hw.deploy.measure import repeatability_of
 from dsonas_hw.deploy.measured_use import MeasuredUse, relative_latency
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.stages import points_of
+from dsonas_hw.search.choose import points_of
 from dsonas_hw.task import Task
 
 if TYPE_CHECKING:

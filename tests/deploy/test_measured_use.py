@@ -9,7 +9,7 @@ import pytest
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture
 from dsonas_hw.budget import parse_budgets
 from dsonas_hw.deploy.measured_use import MeasuredUse
-from dsonas_hw.profile.statistics import Estimate
+from dsonas_hw.measure.statistics import Estimate
 from dsonas_hw.space.space import SearchSpace
 
 COMPLETE = complete_architecture(SearchSpace(levels=1, stages=(1,), channels=4, input_shape=(1, 8, 8)))
