@@ -66,8 +66,8 @@ def command(
         say(task.target.caution)
     run.create(config, resume=resuming)
     with run.lock():
+        from dsonas_hw.deploy.select_measured import selects
         from dsonas_hw.search.choose import derive, save_architecture, search_path, steering_note
-        from dsonas_hw.select_stage import selects
 
         say(f"run directory: {run.path}")
         if note := steering_note(config):

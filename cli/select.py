@@ -29,11 +29,10 @@ def command(run_path: Path, download: bool, profiles_directory: Path | None, as_
     selection that was interrupted goes on where it was. `derive` chooses by rule, without training.
     """
     from dsonas_hw.cli.derive import describe_derived
+    from dsonas_hw.deploy.select_measured import select_measured, selects
     from dsonas_hw.errors import RunError, UserError, command_line
-    from dsonas_hw.pipeline import select_measured
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.search.choose import load_architecture, save_architecture
-    from dsonas_hw.select_stage import selects
     from dsonas_hw.task import prepare_task
     from dsonas_hw.train.images import load_data, space_of_config
 

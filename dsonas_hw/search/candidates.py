@@ -109,7 +109,11 @@ def dominates(a: Candidate, b: Candidate, correction: float = 1.0) -> bool:
     - it is at least as wide, has at least the edges and multiply-adds, and of one width the shared accuracy.
     """
     cheaper = b.used(correction) - a.used(correction)
-    gains = [a.architecture.width - b.architecture.width, a.num_edges - b.num_edges, a.flops - b.flops]
+    gains: list[float] = [
+        a.architecture.width - b.architecture.width,
+        a.num_edges - b.num_edges,
+        a.flops - b.flops,
+    ]
     if gains[0] == 0 and a.accuracy is not None and b.accuracy is not None:
         gains.append(a.accuracy - b.accuracy)
         if min(a.used(correction), b.used(correction)) >= WELL_FILLED:
