@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from dsonas_hw.architecture.architecture import architecture_from_json
 from dsonas_hw.config import RetrainConfig, build_config
 from dsonas_hw.task import load_data
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data_batches import BatchCursor
 from dsonas_hw.train.loop import StopSignal, resolve_train_device
+from dsonas_hw.train.trainable import trainable_from_json
 from dsonas_hw.train.trainer import Trainer
 
 
@@ -32,14 +33,19 @@ def help_rank_0() -> None:
 
 
 def _help_retrain(job: Mapping[str, Any]) -> None:
+    from dsonas_hw.run_directory import RunDirectory
+    from dsonas_hw.search.teacher import open_teacher
+
     config = build_config(job["config"])
+    dataset, device = load_data(config), resolve_train_device(job["device"])
     trainer = Trainer(
-        architecture_from_json(job["architecture"], origin="rank 0"),
-        load_data(config),
+        trainable_from_json(job["architecture"], origin="rank 0"),
+        dataset,
         RetrainConfig(**job["recipe"]),
         seed=config.seed,
-        device=resolve_train_device(job["device"]),
+        device=device,
         num_workers=config.data.num_workers,
+        teacher=open_teacher(RunDirectory(Path(job["run"])), config, dataset, device=device),
     )
     trainer.load_state_dict(job["state"])
     cursor, stop = BatchCursor(trainer.batches), StopSignal()
