@@ -171,7 +171,7 @@ def derive_measured(
     return found[fitted.architecture]
 
 
-def _trial_text(trial: Trial, target: DeviceConfig) -> str:
+def _trial_text(trial: Trial[Architecture], target: DeviceConfig) -> str:
     """What a trial says to people."""
     latency = trial.measured.get("latency_ms")
     measured = (

@@ -16,7 +16,7 @@ from dsonas_hw.errors import DeviceError, command_line
 from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.measurement import LatencyMeasurement
 from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
-from dsonas_hw.profile.rounds import VERDICT, measure_rounds
+from dsonas_hw.profile.rounds import VERDICT, Plan, measure_rounds
 from dsonas_hw.profile.runtimes import Session, measure_session, open_session, read_model
 from dsonas_hw.profile.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
 
