@@ -1,9 +1,9 @@
 """The teacher of a retraining with `retrain.distill`: found, or trained first, and frozen.
 
-    teacher        where it comes from
-    supernet       the newest checkpoint of the search in `distill.run` (of this run, if none is named)
-    network        the trained network of the run `distill.run`
-    a family       trained first in RUN/teacher, by the same recipe without a teacher; e.g. resnet
+teacher        where it comes from
+supernet       the newest checkpoint of the search in `distill.run` (of this run, if none is named)
+network        the trained network of the run `distill.run`
+a family       trained first in RUN/teacher, by the same recipe without a teacher; e.g. resnet
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dsonas_hw.errors import RunError, UserError
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.parts import SearchParts
-from dsonas_hw.task import build_space
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.hand_made import WIDTH_UNITS, parse_family
+from dsonas_hw.train.images import build_space
 from dsonas_hw.train.loop import Progress
 from dsonas_hw.train.retrain import RESULT_NAME, retrain
 from dsonas_hw.train.trainable import Trainable, build_network, trainable_from_json
@@ -123,9 +123,7 @@ def _supernet(run: RunDirectory, dataset: Dataset, device: torch.device) -> nn.M
     return parts.supernet
 
 
-def _check_alike(
-    path: Path, input_shape: tuple[int, ...], num_classes: int, dataset: Dataset
-) -> None:
+def _check_alike(path: Path, input_shape: tuple[int, ...], num_classes: int, dataset: Dataset) -> None:
     if num_classes != dataset.num_classes:
         raise UserError(
             f"the teacher in {path} tells {num_classes} classes, {dataset.name} has {dataset.num_classes}; "

@@ -1,9 +1,9 @@
 """The loss of a network that learns from a teacher beside the labels (Hinton et al. 2015).
 
-    loss = (1 − w) · loss of the labels + w · T² · KL(softmax(teacher / T) ‖ softmax(network / T))
+loss = (1 − w) · loss of the labels + w · T² · KL(softmax(teacher / T) ‖ softmax(network / T))
 
-    T   temperature; T² keeps the gradient's size whatever T is
-    w   weight
+T   temperature; T² keeps the gradient's size whatever T is
+w   weight
 """
 
 from __future__ import annotations

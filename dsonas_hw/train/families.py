@@ -89,7 +89,12 @@ def efficientnet(size: Size, num_classes: int) -> nn.Module:
         (6, 5, 1, 80, 112, 3), (6, 5, 2, 112, 192, 4), (6, 3, 1, 192, 320, 1),
     )  # fmt: skip
     d = size.depth
-    small = ((1, 3, 1, 32, 16, d), (6, 3, 1, 16, 24, 2 * d), (6, 5, 2, 24, 48, 2 * d), (6, 5, 2, 48, 96, 2 * d))
+    small = (
+        (1, 3, 1, 32, 16, d),
+        (6, 3, 1, 16, 24, 2 * d),
+        (6, 5, 2, 24, 48, 2 * d),
+        (6, 5, 2, 48, 96, 2 * d),
+    )
     setting = [MBConvConfig(*row, width_mult=size.width) for row in (small if size.is_small else large)]
     wide = size.channels(4 * (96 if size.is_small else 320))
     return EfficientNet(setting, 0.0, 0.0, num_classes, last_channel=wide)
@@ -97,7 +102,9 @@ def efficientnet(size: Size, num_classes: int) -> nn.Module:
 
 def regnet(size: Size, num_classes: int) -> nn.Module:
     """RegNetX-400MF (Radosavovic et al. 2020); small images: three stages of 1, 2 and 2 blocks, groups of 16."""
-    own, depths, group = ((24, 56, 152), (1, 2, 2), 16) if size.is_small else ((32, 64, 160, 400), (1, 2, 7, 12), 16)
+    own, depths, group = (
+        ((24, 56, 152), (1, 2, 2), 16) if size.is_small else ((32, 64, 160, 400), (1, 2, 7, 12), 16)
+    )
     step = group  # a stage is whole groups
     widths = [max(step, round(c * size.width / step) * step) for c in own]
     strides = [1, 2, 2] if size.is_small else [2, 2, 2, 2]
@@ -144,13 +151,17 @@ def mobilenetv4(size: Size, num_classes: int) -> nn.Module:
     if size.is_small:
         return nn.Sequential(*layers, *_head(wide, num_classes))
     last = size.channels(1280)
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), Conv2dNormActivation(wide, last, 1), *_head(last, num_classes))
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), Conv2dNormActivation(wide, last, 1), *_head(last, num_classes)
+    )
 
 
 class _UniversalBlock(nn.Module):
     """Depthwise?, expand, depthwise?, project; the input is added where the shapes allow it."""
 
-    def __init__(self, enters: int, leaves: int, start: int, middle: int, stride: int, expansion: int) -> None:
+    def __init__(
+        self, enters: int, leaves: int, start: int, middle: int, stride: int, expansion: int
+    ) -> None:
         super().__init__()
         inner = max(CHANNEL_STEP, enters * expansion)
         layers: list[nn.Module] = []

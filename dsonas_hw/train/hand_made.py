@@ -163,7 +163,12 @@ def build_module(network: HandMade) -> nn.Module:
         stem = nn.Conv2d(channels, first.out_channels, 3, network.stem_stride, 1, bias=False)
     elif channels != first.in_channels:
         stem = nn.Conv2d(
-            channels, first.out_channels, first.kernel_size, first.stride, first.padding, bias=False  # type: ignore[arg-type]
+            channels,
+            first.out_channels,
+            first.kernel_size,
+            first.stride,
+            first.padding,
+            bias=False,  # type: ignore[arg-type]
         )
     else:
         return body
