@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 
 from torch import nn
@@ -22,8 +21,6 @@ from torchvision.models.efficientnet import MBConvConfig
 from torchvision.models.regnet import BlockParams, RegNet
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import Conv2dNormActivation
-
-from dsonas_hw.errors import UserError, closest
 
 SMALL_SIDE = 64
 """Images of fewer pixels a side have the stem and the stages for small images."""
@@ -47,7 +44,7 @@ class Size:
 
 
 def resnet(size: Size, num_classes: int) -> nn.Module:
-    """ResNet-18 (He et al. 2016); small images: the same paper's 16, 32 and 64 channels, ResNet-8 at depth 1."""
+    """ResNet-18 (He et al. 2016); small images: that paper's 16, 32, 64 channels, ResNet-8 at depth 1."""
     own = (16, 32, 64) if size.is_small else (64, 128, 256, 512)
     num_blocks = size.depth if size.is_small else 2
     first, *_ = stages = [size.channels(c) for c in own]
@@ -69,16 +66,17 @@ def resnet(size: Size, num_classes: int) -> nn.Module:
 
 
 def mobilenetv2(size: Size, num_classes: int) -> nn.Module:
-    """MobileNetV2 (Sandler et al. 2018); small images: two blocks a stage, expansion 6, a head of 4 × the width."""
+    """MobileNetV2 (Sandler et al. 2018); small images: two blocks a stage, a head 4 × as wide."""
     setting = [[1, 16, 1, 1], [6, 24, 2, 1], [6, 48, 2, 2], [6, 96, 2, 2]]
     if size.is_small:
         setting = [[t, c, n * size.depth, s] for t, c, n, s in setting]
-    network = MobileNetV2(num_classes, size.width, setting if size.is_small else None, dropout=0.0)
+    network: nn.Module = MobileNetV2(num_classes, size.width, setting if size.is_small else None, dropout=0.0)
     if size.is_small or size.width < 1:  # torchvision never narrows the head, which would dwarf the rest
-        last = network.features[-1][0]
+        enters = network.get_submodule("features")[-1][0].in_channels  # type: ignore[index]
         wide = size.channels(4 * 96 if size.is_small else 1280)
-        network.features[-1] = Conv2dNormActivation(last.in_channels, wide, 1, activation_layer=nn.ReLU6)
-        network.classifier[1] = nn.Linear(wide, num_classes)
+        head = Conv2dNormActivation(enters, wide, 1, activation_layer=nn.ReLU6)
+        network.get_submodule("features")[-1] = head  # type: ignore[index,operator]
+        network.set_submodule("classifier.1", nn.Linear(wide, num_classes))
     return network
 
 
@@ -97,41 +95,42 @@ def efficientnet(size: Size, num_classes: int) -> nn.Module:
     )
     setting = [MBConvConfig(*row, width_mult=size.width) for row in (small if size.is_small else large)]
     wide = size.channels(4 * (96 if size.is_small else 320))
-    return EfficientNet(setting, 0.0, 0.0, num_classes, last_channel=wide)
+    network: nn.Module = EfficientNet(setting, 0.0, 0.0, num_classes, last_channel=wide)
+    return network
 
 
 def regnet(size: Size, num_classes: int) -> nn.Module:
-    """RegNetX-400MF (Radosavovic et al. 2020); small images: three stages of 1, 2 and 2 blocks, groups of 16."""
-    own, depths, group = (
-        ((24, 56, 152), (1, 2, 2), 16) if size.is_small else ((32, 64, 160, 400), (1, 2, 7, 12), 16)
-    )
-    step = group  # a stage is whole groups
-    widths = [max(step, round(c * size.width / step) * step) for c in own]
+    """RegNetX-400MF (Radosavovic et al. 2020); small images: 1, 2 and 2 blocks, groups of 16."""
+    group = 16  # a stage is whole groups
+    own = [24, 56, 152] if size.is_small else [32, 64, 160, 400]
+    depths = [size.depth, 2 * size.depth, 2 * size.depth] if size.is_small else [1, 2, 7, 12]
     strides = [1, 2, 2] if size.is_small else [2, 2, 2, 2]
-    depths = tuple(n * size.depth for n in depths) if size.is_small else depths
-    params = BlockParams(list(depths), widths, [group] * len(own), [1.0] * len(own), strides)
-    return RegNet(params, num_classes, size.channels(widths[0] / size.width if size.is_small else 32))
+    widths = [max(group, round(c * size.width / group) * group) for c in own]
+    params = BlockParams(depths, widths, [group] * len(own), [1.0] * len(own), strides)
+    network: nn.Module = RegNet(params, num_classes, size.channels(24 if size.is_small else 32))
+    return network
 
 
 def shufflenetv2(size: Size, num_classes: int) -> nn.Module:
-    """ShuffleNetV2 1.0× (Ma et al. 2018); small images: the same stages, 2, 3 and 2 blocks, behind a smaller stem."""
+    """ShuffleNetV2 1.0× (Ma et al. 2018); small images: its channels, 2, 3 and 2 blocks."""
     own = (24, 58, 116, 232, 464) if size.is_small else (24, 58, 116, 232, 1024)
     repeats = [n * size.depth for n in (2, 3, 2)] if size.is_small else [4, 8, 4]
     halves = [2 * max(4, round(c * size.width / 8) * 4) for c in own]  # a block splits its channels in two
-    network = ShuffleNetV2(repeats, halves, num_classes)
+    network: nn.Module = ShuffleNetV2(repeats, halves, num_classes)
     if size.is_small:
-        network.maxpool = nn.Identity()
+        network.set_submodule("maxpool", nn.Identity())
     return network
 
 
 def mobilenetv4(size: Size, num_classes: int) -> nn.Module:
-    """Like MobileNetV4-Conv-S (Qin et al. 2024): fused convolutions first, then universal inverted bottlenecks.
+    """Like MobileNetV4-Conv-S (Qin et al. 2024): convolutions first, then universal inverted bottlenecks.
 
-    A block is (first depthwise, second depthwise, stride, channels, expansion); 0: there is no such depthwise.
+    A block: first depthwise, second depthwise (0: there is none), stride, channels, expansion.
     """
     large = (
-        (5, 5, 2, 96, 3), (0, 3, 1, 96, 2), (0, 3, 1, 96, 2), (0, 3, 1, 96, 2), (0, 3, 1, 96, 2), (3, 0, 1, 96, 4),
-        (3, 3, 2, 128, 6), (5, 5, 1, 128, 4), (0, 5, 1, 128, 4), (0, 5, 1, 128, 3), (0, 3, 1, 128, 4), (0, 3, 1, 128, 4),
+        (5, 5, 2, 96, 3), *(4 * ((0, 3, 1, 96, 2),)), (3, 0, 1, 96, 4),
+        (3, 3, 2, 128, 6), (5, 5, 1, 128, 4), (0, 5, 1, 128, 4), (0, 5, 1, 128, 3),
+        *(2 * ((0, 3, 1, 128, 4),)),
     )  # fmt: skip
     small = (
         *((5, 5, 2, 96, 3), *((0, 3, 1, 96, 2), (3, 0, 1, 96, 4)) * size.depth),
@@ -193,4 +192,4 @@ FAMILIES: dict[str, tuple[str, Callable[[Size, int], nn.Module]]] = {
     "shufflenetv2": ("ShuffleNetV2", shufflenetv2),
     "efficientnet": ("EfficientNet", efficientnet),
 }
-"""Name → how it is written, and what builds it; its first convolution is replaced by the stem that is asked for."""
+"""Name → how it is written, and what builds it, before its first convolution is replaced for the images."""

@@ -91,7 +91,7 @@ def parse_family(name: str, *, input_shape: tuple[int, int, int], num_classes: i
     if match is None or match[1] not in FAMILIES:
         raise UserError(
             f"unknown family {name!r}. {closest(name, list(FAMILIES))} "
-            "Small images also have variants: -s2 (stem of stride 2), -d2 (twice the blocks), e.g. resnet-s2-d2"
+            "Small images also have variants: -s2 (stem of stride 2) and -d2 (twice the blocks)"
         )
     network = HandMade(
         family=match[1], input_shape=input_shape, num_classes=num_classes,
@@ -162,19 +162,19 @@ def build_module(network: HandMade) -> nn.Module:
     if small:
         stem = nn.Conv2d(channels, first.out_channels, 3, network.stem_stride, 1, bias=False)
     elif channels != first.in_channels:
-        stem = nn.Conv2d(
-            channels,
-            first.out_channels,
-            first.kernel_size,
-            first.stride,
-            first.padding,
-            bias=False,  # type: ignore[arg-type]
-        )
+        own: Any = (first.kernel_size, first.stride, first.padding)
+        stem = nn.Conv2d(channels, first.out_channels, *own, bias=False)
     else:
         return body
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     body.set_submodule(name, stem)
     return body
+
+
+def layer_shapes(network: HandMade) -> tuple[tuple[int, ...], ...]:
+    """Shapes of all weights: networks that have equal ones are the same network."""
+    with torch.device("meta"):
+        return tuple(tuple(p.shape) for p in build_module(network).parameters())
 
 
 def count_params(network: HandMade) -> int:
@@ -184,16 +184,17 @@ def count_params(network: HandMade) -> int:
 
 def hand_made_onnx(network: HandMade, *, batch_size: int) -> bytes:
     """The network with random weights as an ONNX file (float32): its latency does not depend on them."""
-    torch.manual_seed(0)
-    module = HandMadeNetwork(network).eval()
-    file = io.BytesIO()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = HandMadeNetwork(network).eval()
+    file: Any = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter that needs no further package
         torch.onnx.export(
             module, (torch.zeros(batch_size, *network.input_shape),), file, dynamo=False,
             input_names=["input"], output_names=["logits"], opset_version=ONNX_OPSET,
         )  # fmt: skip
-    return file.getvalue()
+    return bytes(file.getvalue())
 
 
 def _replace_last_linear(body: nn.Module, dropout: float) -> None:

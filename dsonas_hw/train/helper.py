@@ -1,13 +1,15 @@
-"""Helper processes: every rank but 0 waits here for jobs, and a retraining in one (`train.distributed`)."""
+"""A retraining in a helper process: it does what rank 0 says (`train.distributed`)."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from dsonas_hw.config import RetrainConfig, build_config
+from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data_batches import BatchCursor
 from dsonas_hw.train.images import load_data
@@ -15,27 +17,12 @@ from dsonas_hw.train.loop import StopSignal, resolve_train_device
 from dsonas_hw.train.trainable import trainable_from_json
 from dsonas_hw.train.trainer import Trainer
 
-
-def help_rank_0() -> None:
-    """Do the jobs that rank 0 begins, until it sends the helpers home.
-
-    Signals are rank 0's affair: it ends the step, writes a checkpoint, and sends the helpers home.
-    """
-    for number in StopSignal.SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    while (job := distributed.wait_for_job()) is not None:
-        if job["job"] == "search":
-            from dsonas_hw.search.helper import help_search
-
-            help_search(job)
-        else:
-            _help_retrain(job)
+OpenTeacher = Callable[..., nn.Module | None]
+"""`search.teacher.open_teacher`."""
 
 
-def _help_retrain(job: Mapping[str, Any]) -> None:
-    from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.search.teacher import open_teacher
-
+def help_retrain(job: Mapping[str, Any], open_teacher: OpenTeacher) -> None:
+    """Take part in the retraining that rank 0 began, to its end."""
     config = build_config(job["config"])
     dataset, device = load_data(config), resolve_train_device(job["device"])
     trainer = Trainer(

@@ -1,4 +1,4 @@
-"""What can be trained: an architecture of a search space, or a hand-made network; alike in everything else."""
+"""What can be trained: an architecture of a search space, or a hand-made network; else alike."""
 
 from __future__ import annotations
 

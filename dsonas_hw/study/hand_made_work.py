@@ -1,0 +1,275 @@
+"""The jobs that only a study with hand-made networks has: teacher, choose, fit, train."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
+from dsonas_hw.architecture.graph import block_segments
+from dsonas_hw.architecture.onnx import build_onnx
+from dsonas_hw.budget import Budget, judge_interval
+from dsonas_hw.config import DistillConfig, RunConfig, build_config
+from dsonas_hw.deploy.fit_measured import TIMED, fit_until_measured, measure_architecture, scale_timed
+from dsonas_hw.deploy.measure import find_target, measure_on_target, repeatability_of
+from dsonas_hw.errors import BudgetError
+from dsonas_hw.files import read_json, read_json_lines, write_json
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.path import Derived, PathPoint, derive_architecture
+from dsonas_hw.study.codesign_work import open_run
+from dsonas_hw.study.engine import RESULT
+from dsonas_hw.study.family_width import FamilyWidths
+from dsonas_hw.study.hand_made import RANDOM_SEARCH, SEARCHED
+from dsonas_hw.study.measure_network import measure_network
+from dsonas_hw.study.random_points import point_of, random_point
+from dsonas_hw.study.spec import RANDOM
+from dsonas_hw.task import Task, prepare_task, target_costs
+from dsonas_hw.train.images import load_data, space_of_config
+
+if TYPE_CHECKING:
+    from dsonas_hw.measure.statistics import Estimate
+    from dsonas_hw.train.hand_made import HandMade
+    from dsonas_hw.train.trainable import Trainable
+
+TRIED = "random-search.jsonl"
+BRIEF = 5
+"""A brief training has this part of the retraining's epochs: one fifth."""
+
+
+def _config_of(job: Mapping[str, Any]) -> RunConfig:
+    return build_config({**job["config"], "budget": job["budgets"]})
+
+
+# -- random search -----------------------------------------------------------------------------------------
+
+
+def choose(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Random search: train random networks briefly for as long as the search took, and take the best.
+
+    They are scored on the training images that the search keeps for λ, never on test images. How many there
+    are depends on the machine's speed, and is in the result; each of them does not.
+    """
+    from dsonas_hw.train.briefly import train_briefly
+    from dsonas_hw.train.loop import StopSignal, resolve_train_device
+
+    config = _config_of(job)
+    task = prepare_task(config, space_of_config(config))
+    search_seconds = float(read_json(path.parent / job["needs"] / RESULT)["seconds"])
+    dataset, device = load_data(config), resolve_train_device(config.train_on)
+    run, _ = open_run(path, config)
+    epochs = max(1, config.retrain.epochs // BRIEF)
+    with run.lock(), StopSignal() as stop:
+        log = run.path / TRIED
+        tried = read_json_lines(log) if log.exists() else []
+        while not tried or sum(row["seconds"] for row in tried) < search_seconds:
+            started = time.monotonic()
+            point = random_point(task, seed=f"{RANDOM_SEARCH}/{job['seed']}", index=len(tried))
+            network = derive_architecture([point], task.budgets, task.target).architecture
+            accuracy = train_briefly(network, config, dataset, epochs=epochs, device=device, stop=stop)
+            row = {
+                "architecture": network.to_json(), "accuracy": accuracy,
+                "seconds": round(time.monotonic() - started, 3),
+            }  # fmt: skip
+            run.log(TRIED, row)
+            tried.append(row)
+    best = max(tried, key=lambda row: row["accuracy"])
+    return {
+        "architecture": best["architecture"], "accuracy": best["accuracy"], "num_tried": len(tried),
+        "seconds": sum(row["seconds"] for row in tried), "search_seconds": search_seconds,
+    }  # fmt: skip
+
+
+# -- fitting by measurement --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A network that holds its budgets as far as measuring tells, and what it costs by prediction."""
+
+    network: Trainable
+    model: bytes
+    """ONNX, random weights."""
+    costs: Mapping[str, float | None]
+    width: int
+    ratio_before_fit: float
+    block_flops: tuple[int, ...] = ()
+
+
+def fit(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Fit one network to its budget by measurement, then measure it once more for the verdict."""
+    config = _config_of(job)
+    name = job["network"]
+    try:
+        if name in (SEARCHED, RANDOM, RANDOM_SEARCH):
+            task = prepare_task(config, space_of_config(config))
+            latency_model = task.target.latency_model
+            fitted = _fit_architecture(path, job, task)
+        else:
+            latency_model = target_costs(config.target).latency_model
+            fitted = _fit_family(name, config)
+    except BudgetError as error:
+        return {"reason": str(error)}
+    timed = any(budget.name in TIMED for budget in config.budgets)
+    measured = None
+    if (timed or job["measure"]) and find_target(config.target) is not None:
+        measured = measure_network(fitted.model, config, latency_model)
+    result = {
+        "network": fitted.network.to_json(), "width": fitted.width, "costs": dict(fitted.costs),
+        "ratio": max((fitted.costs[b.quantity] or 0.0) / b.limit for b in config.budgets),
+        "ratio_before_fit": fitted.ratio_before_fit, "block_flops": list(fitted.block_flops),
+        "latency_measured": measured, "verdict": _verdict(config.budgets, fitted.costs, measured),
+    }  # fmt: skip
+    if name == RANDOM_SEARCH:
+        chosen = read_json(path.parent / job["needs"] / RESULT)
+        result |= {key: chosen[key] for key in ("num_tried", "search_seconds")}
+    return result
+
+
+def _fit_architecture(path: Path, job: Mapping[str, Any], task: Task) -> Fitted:
+    from dsonas_hw.deploy.derive_measured import derive_measured
+
+    if job["network"] == SEARCHED:
+        search = RunDirectory(path.parent / job["needs"] / "run")
+        derived = derive_measured(search, task, say=print, bar=lambda title: nullcontext(_silent))
+    elif job["network"] == RANDOM:
+        derived = _fit_point(random_point(task, seed=str(job["seed"]), index=job["index"]), task)
+    else:
+        chosen = read_json(path.parent / job["needs"] / RESULT)["architecture"]
+        derived = _fit_point(point_of(architecture_from_json(chosen, origin=job["needs"]), task), task)
+    network = derived.architecture
+    return Fitted(
+        network=network, width=network.width, costs=derived.costs.to_dict(),
+        model=build_onnx(network, batch_size=task.config.target.batch_size).SerializeToString(),
+        ratio_before_fit=derived.ratio_before_fit,
+        block_flops=tuple(int(task.target.block_cost(b, "flops")) for b in block_segments(network)),
+    )  # fmt: skip
+
+
+def _fit_point(point: PathPoint, task: Task) -> Derived:
+    """One architecture at the width at which it holds when it is measured."""
+    found: dict[Architecture, Derived] = {}
+
+    def fit_scaled(scale: float) -> Architecture:
+        derived = derive_architecture([point], scale_timed(task.budgets, scale), task.target)
+        return found.setdefault(derived.architecture, derived).architecture
+
+    measure = measure_architecture(
+        task.config.target, repeatability=repeatability_of(task.target.latency_model)
+    )
+    return found[fit_until_measured(fit_scaled, task.budgets, measure).architecture]
+
+
+def _fit_family(name: str, config: RunConfig) -> Fitted:
+    from dsonas_hw.train.hand_made import hand_made_onnx, parse_family
+
+    space = space_of_config(config)
+    own = parse_family(name, input_shape=space.input_shape, num_classes=space.num_classes)
+    budgets = config.budgets
+    timed = any(budget.name in TIMED for budget in budgets)
+    widths = FamilyWidths(network=own, target=config.target, timed=timed)
+    repeatability = repeatability_of(target_costs(config.target).latency_model)
+
+    def onnx_of(network: HandMade) -> bytes:
+        return hand_made_onnx(network, batch_size=config.target.batch_size)
+
+    def measure(network: HandMade) -> Mapping[str, Estimate | None]:
+        found = measure_on_target(onnx_of(network), config.target)
+        return found.costs(config.target.statistic, repeatability) if found else {}
+
+    fit_scaled: Callable[[float], HandMade] = lambda scale: widths.fit(scale_timed(budgets, scale))  # noqa: E731
+    first = fit_scaled(1.0)
+    try:
+        network = fit_until_measured(
+            fit_scaled, budgets, measure, count_flops=lambda n: widths.costs(n)["flops"] or 0.0
+        ).architecture
+    except BudgetError:
+        raise BudgetError(widths.why_none(budgets)) from None
+    return Fitted(
+        network=network, model=onnx_of(network), costs=widths.costs(network), width=network.width_units,
+        ratio_before_fit=widths.ratio(first, budgets),
+    )  # fmt: skip
+
+
+def _verdict(
+    budgets: Sequence[Budget], costs: Mapping[str, float | None], measured: Mapping[str, Any] | None
+) -> str | None:
+    """The worst verdict over the budgets; a latency is measured, or else predicted. None: not known."""
+    verdicts = []
+    for budget in budgets:
+        if budget.name == "latency" and measured is not None:
+            high = measured["judged_ms_high"]
+            low_high = (measured["judged_ms_low"], float("inf") if high is None else high)
+        elif (cost := costs[budget.quantity]) is not None:
+            low_high = (cost, cost)
+        else:
+            return None
+        verdicts.append(judge_interval(*low_high, budget.limit))
+    return next((v for v in ("missed", "undecided") if v in verdicts), "holds")
+
+
+# -- training ----------------------------------------------------------------------------------------------
+
+
+def train(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Train a fitted network from scratch; one that no width fits is skipped."""
+    from dsonas_hw.search.teacher import NETWORK_NAME, open_teacher
+    from dsonas_hw.train.loop import resolve_train_device
+    from dsonas_hw.train.retrain import retrain
+    from dsonas_hw.train.trainable import trainable_from_json
+
+    fitted = read_json(path.parent / job["needs"] / RESULT)
+    if "reason" in fitted:
+        return {"skipped": fitted["reason"]}
+    config = _with_teacher(_config_of(job), path, job["teacher"])
+    run, begun = open_run(path, config)
+    network = trainable_from_json(fitted["network"], origin=job["needs"])
+    dataset, device = load_data(config), resolve_train_device(config.train_on)
+    is_hand_made = "family" in fitted["network"]
+    with run.lock():
+        write_json(run.path / NETWORK_NAME if is_hand_made else run.architecture_path, network.to_json())
+        trained = retrain(
+            run, config, network, dataset, device=device, resume=begun,
+            teacher=open_teacher(run, config, dataset, device=device),
+        )  # fmt: skip
+    return {"test_error": trained.test_error, "seconds": trained.seconds, **fitted}
+
+
+def teach(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """Train the hand-made teacher of a seed, which all trainings of that seed share."""
+    from dsonas_hw.search.teacher import FOLDER, open_teacher
+    from dsonas_hw.train.loop import resolve_train_device
+    from dsonas_hw.train.retrain import RESULT_NAME
+
+    config = build_config(job["config"])
+    run, _ = open_run(path, config)
+    with run.lock():
+        open_teacher(run, config, load_data(config), device=resolve_train_device(config.train_on))
+    trained = read_json(run.path / FOLDER / RESULT_NAME)
+    return {"test_accuracy": trained["test_accuracy"], "seconds": trained["seconds"]}
+
+
+def _with_teacher(config: RunConfig, path: Path, teacher: str | None) -> RunConfig:
+    """The configuration that names the run in which the study's own teacher is."""
+    if teacher is None:
+        return config
+    from dsonas_hw.search.teacher import FOLDER
+
+    distill = config.retrain.distill
+    run = path.parent / teacher / "run"
+    if distill.teacher == "supernet":
+        update: dict[str, Any] = {"run": run}
+    else:
+        update = {"teacher": "network", "run": run / FOLDER}
+    changed = DistillConfig.model_validate({**distill.model_dump(), **update})
+    return config.model_copy(update={"retrain": config.retrain.model_copy(update={"distill": changed})})
+
+
+def _silent(done: int, total: int, text: str) -> None:
+    """Report nothing."""
+
+
+HAND_MADE_KINDS = {"teacher": teach, "choose": choose, "fit": fit, "fitted": train}
