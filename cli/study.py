@@ -26,6 +26,7 @@ Examples:
   dsonas-hw study random-baseline --set data.data_dir=~/cifar
   dsonas-hw study table3 --workers 4 --out studies/table3
   dsonas-hw study table3 --preset cifar10 --budget params=3M --seeds 5 --dry-run
+  dsonas-hw study hand-made --preset fashion-mnist --budget latency=0.142ms --seeds 3
   dsonas-hw study my-grid.yaml --dry-run
   dsonas-hw study codesign --devices 1080ti,2080ti,v100,local --budget latency=0.1ms,0.15ms --dataset digits
   dsonas-hw study codesign --devices t4,a100 --budget latency=3ms,5ms --dataset imagenet --workers 8 \\
@@ -177,7 +178,7 @@ def _grid(
     from dsonas_hw.report.grid_report import write_grid_report
     from dsonas_hw.study.grid import save_grid
     from dsonas_hw.study.scheduler import describe_jobs
-    from dsonas_hw.study.table import markdown, save_tables
+    from dsonas_hw.study.table import collect_skipped, markdown, save_tables
 
     path = out or Path("studies") / study.file.name
     with _workers(path, workers, ray_address) as run_jobs:
@@ -190,10 +191,13 @@ def _grid(
         from dataclasses import asdict
 
         print_json({"study": str(path), "report": str(page), "rows": [asdict(r) for r in rows],
+                    "skipped": collect_skipped(path, study),
                     "failed": [asdict(f) for f in failures]})  # fmt: skip
     else:
         click.echo(markdown(rows))
     say(f"report: {page}")
+    for line in collect_skipped(path, study):
+        say(line)
     for failure in failures:
         say(f"failed: {failure.name}: {failure.reason}")
     if failures:

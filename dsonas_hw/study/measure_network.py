@@ -7,7 +7,7 @@ from typing import Any
 
 from dsonas_hw.config import RunConfig
 from dsonas_hw.cost.model import LatencyModel
-from dsonas_hw.deploy.measure import measure_on_target, repeatability_of
+from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target, repeatability_of
 from dsonas_hw.errors import UserError
 
 
@@ -21,6 +21,13 @@ def measure_network(model: bytes, config: RunConfig, latency_model: LatencyModel
     found = measure_on_target(model, config.target)
     if found is None:
         raise UserError(f"{config.target.device} is not here: its latency cannot be measured (measure: true)")
+    return describe_latency(found, config, latency_model)
+
+
+def describe_latency(
+    found: TargetMeasurement, config: RunConfig, latency_model: LatencyModel | None
+) -> dict[str, Any]:
+    """What `measure_network` tells of a measurement."""
     repeatability = repeatability_of(latency_model)
     median = found.latency.estimate("p50").widened(repeatability)
     judged = found.latency.estimate(config.target.statistic).widened(repeatability)

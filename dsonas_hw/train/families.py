@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from torch import nn
 from torchvision.models import EfficientNet, MobileNetV2, ShuffleNetV2
@@ -72,10 +73,11 @@ def mobilenetv2(size: Size, num_classes: int) -> nn.Module:
         setting = [[t, c, n * size.depth, s] for t, c, n, s in setting]
     network: nn.Module = MobileNetV2(num_classes, size.width, setting if size.is_small else None, dropout=0.0)
     if size.is_small or size.width < 1:  # torchvision never narrows the head, which would dwarf the rest
-        enters = network.get_submodule("features")[-1][0].in_channels  # type: ignore[index]
+        features: Any = network.get_submodule("features")
+        enters = features[-1][0].in_channels
         wide = size.channels(4 * 96 if size.is_small else 1280)
         head = Conv2dNormActivation(enters, wide, 1, activation_layer=nn.ReLU6)
-        network.get_submodule("features")[-1] = head  # type: ignore[index,operator]
+        features[-1] = head
         network.set_submodule("classifier.1", nn.Linear(wide, num_classes))
     return network
 

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -162,8 +162,10 @@ def build_module(network: HandMade) -> nn.Module:
     if small:
         stem = nn.Conv2d(channels, first.out_channels, 3, network.stem_stride, 1, bias=False)
     elif channels != first.in_channels:
-        own: Any = (first.kernel_size, first.stride, first.padding)
-        stem = nn.Conv2d(channels, first.out_channels, *own, bias=False)
+        kernel, stride, padding = cast(
+            "tuple[Any, Any, Any]", (first.kernel_size, first.stride, first.padding)
+        )
+        stem = nn.Conv2d(channels, first.out_channels, kernel, stride, padding, bias=False)
     else:
         return body
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
