@@ -64,7 +64,7 @@ Examples:
 @click.option(
     "--dataset", help="codesign: digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), help="codesign: where the dataset's files are.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the dataset's files are.")
 @click.option(
     "--config",
     "config_file",
@@ -106,6 +106,7 @@ def command(
     budget: tuple[str, ...],
     seeds: str | None,
     preset: str | None,
+    data_dir: Path | None,
     **codesign: Any,
 ) -> None:
     """Run a grid of searches and trainings, or a co-design across devices.
@@ -124,7 +125,7 @@ def command(
 
         check_address(ray_address)
     if name == CODESIGN:
-        options = {**codesign, "budget": budget, "seeds": seeds, "preset": preset}
+        options = {**codesign, "budget": budget, "seeds": seeds, "preset": preset, "data_dir": data_dir}
         _codesign(out, workers, ray_address, settings, dry_run, as_json, options)
         return
     for option, value in codesign.items():
@@ -132,12 +133,16 @@ def command(
             given = option.removesuffix("_file").replace("_", "-")
             raise click.UsageError(f"--{given} is only for `study codesign`, not for {name}")
     from dsonas_hw.cli.study_codesign import seed_numbers
+    from dsonas_hw.config import overlay
     from dsonas_hw.study.codesign import budget_levels
     from dsonas_hw.study.load import load_study
 
+    changes = parse_settings(settings)
+    if data_dir is not None:
+        changes = overlay(changes, {"data": {"data_dir": str(data_dir)}})
     study = load_study(
         name,
-        parse_settings(settings),
+        changes,
         preset=preset,
         budgets=budget_levels(budget) if budget else (),
         seeds=seed_numbers(seeds) if seeds is not None else (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from dsonas_hw.train.trainable import Trainable
 
 TRIED = "random-search.jsonl"
+MAX_DRAWS = 5
+"""Random architectures that are fitted for one network: the first may hold the budget at no width."""
 BRIEF = 5
 """A brief training has this part of the retraining's epochs: one fifth."""
 
@@ -77,9 +79,10 @@ def choose(path: Path, job: dict[str, Any]) -> dict[str, Any]:
             }  # fmt: skip
             run.log(TRIED, row)
             tried.append(row)
-    best = max(tried, key=lambda row: row["accuracy"])
+    ranked = sorted(tried, key=lambda row: -row["accuracy"])
     return {
-        "architecture": best["architecture"], "accuracy": best["accuracy"], "num_tried": len(tried),
+        "architectures": [row["architecture"] for row in ranked[:MAX_DRAWS]],
+        "accuracy": ranked[0]["accuracy"], "num_tried": len(tried),
         "seconds": sum(row["seconds"] for row in tried), "search_seconds": search_seconds,
     }  # fmt: skip
 
@@ -156,6 +159,21 @@ def _fit_architecture(path: Path, job: Mapping[str, Any], task: Task) -> Fitted:
         block_flops=tuple(int(task.target.block_cost(b, "flops")) for b in block_segments(network)),
         measurement=measurement,
     )  # fmt: skip
+
+
+def _fit_first(points: Iterable[PathPoint], task: Task) -> tuple[Derived, TargetMeasurement | None]:
+    """The first of these architectures that holds when it is measured, at some width.
+
+    Raises:
+        BudgetError: none does; says what the last one took.
+    """
+    failure = BudgetError("there is no random architecture to measure")
+    for point in points:
+        try:
+            return _fit_point(point, task)
+        except BudgetError as error:
+            failure = error
+    raise failure
 
 
 def _fit_point(point: PathPoint, task: Task) -> tuple[Derived, TargetMeasurement | None]:
