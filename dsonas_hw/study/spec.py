@@ -76,8 +76,7 @@ class StudyFile(BaseModel):
     """Families of `train.families` at the width that fills each budget, by name, e.g. resnet or resnet-s2;
     then every network is fitted by measurement, the searched and the random ones too."""
     random_search: bool = False
-    """With hand_made: also the best of the random architectures that can be trained briefly within the time
-    of the search."""
+    """With hand_made: also the best random architecture that brief trainings find in the search's time."""
     transfer: TransferFrom | None = None
     for_preset: dict[str, dict[str, Any]] = {}
     """Preset → fields that take the place of this file's where `--preset` asks for it."""
@@ -166,8 +165,7 @@ def expand(file: StudyFile) -> Study:
     if len(jobs) > MAX_JOBS:
         raise UserError(f"study {file.name} has {len(jobs)} jobs, more than {MAX_JOBS}; make it smaller")
     names = [job.name for job in jobs]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(
             f"study {file.name}: two variants, budgets or seeds make the same job {twice}; rename one"
         )
