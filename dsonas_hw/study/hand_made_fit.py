@@ -204,3 +204,7 @@ def _verdict(
             return None
         verdicts.append(judge_interval(*low_high, budget.limit))
     return next((v for v in ("missed", "undecided") if v in verdicts), "holds")
+
+
+def _silent(done: int, total: int, text: str) -> None:
+    """Report nothing."""

@@ -124,8 +124,4 @@ def _with_teacher(config: RunConfig, path: Path, teacher: str | None) -> RunConf
     return config.model_copy(update={"retrain": config.retrain.model_copy(update={"distill": changed})})
 
 
-def _silent(done: int, total: int, text: str) -> None:
-    """Report nothing."""
-
-
 HAND_MADE_KINDS = {"teacher": teach, "choose": choose, "fit": fit_network, "fitted": train}
