@@ -178,6 +178,10 @@ def _grid(
         from dsonas_hw.cli.study_codesign import list_jobs
 
         list_jobs(study.jobs, as_json)
+        if study.file.hand_made and not as_json:
+            from dsonas_hw.study.duration import estimate_duration
+
+            click.echo(str(estimate_duration(study.jobs)))
         return
     check_data(study)
     from dsonas_hw.report.grid_report import write_grid_report
