@@ -6,6 +6,7 @@ run that was stopped anywhere goes on from there.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -163,16 +164,19 @@ def deploy(
     """
     from dsonas_hw.deploy.export_and_validate import export_network, validate_network
     from dsonas_hw.deploy.validate import load_validation
+    from dsonas_hw.search.teacher import open_teacher
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import retrain
 
     architecture, budgets = load_architecture(run)
     config = task.config
+    device = resolve_train_device(config.train_on)
+    with bar("teacher") if config.retrain.distill.teacher else nullcontext() as report:
+        teacher = open_teacher(run, config, dataset, device=device, progress=report)
     with bar("retrain") as report:
         trained = retrain(
-            run, config, architecture, dataset, device=resolve_train_device(config.train_on), resume=resume,
-            progress=report,
-        )  # fmt: skip
+            run, config, architecture, dataset, device=device, resume=resume, teacher=teacher, progress=report
+        )
     say(f"retrained: test accuracy {trained.test_accuracy:.2%}, {trained.seconds:.0f} s")
     export_network(run, architecture, dataset, batch_size=config.target.batch_size)
     say(f"exported: {run.model_path}")
