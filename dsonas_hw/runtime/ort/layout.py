@@ -152,8 +152,11 @@ class _Deployment:
                 self._unchanged(step, blocked=self._all_blocked(step.reads))
             case "gemm":
                 self._gemm(step)
+            case "conv_transpose":
+                inputs = (self._plain(step.reads[0]), *kernel.inputs[1:])
+                self._unchanged(replace(step, kernel=replace(kernel, inputs=inputs, output=step.written_shape)))
             case _:
-                self._unchanged(step, blocked=False)
+                self._unchanged(step)
 
     def _conv(self, step: ScheduledKernel) -> None:
         kernel, source = step.kernel, step.reads[0]
@@ -344,7 +347,7 @@ class _Deployment:
             self._write(view, shape, blocked=False, maker=self._emit(kernel))
         return view
 
-    def _unchanged(self, step: ScheduledKernel, *, blocked: bool, function: str = "") -> None:
+    def _unchanged(self, step: ScheduledKernel, *, blocked: bool = False, function: str = "") -> None:
         """A kernel that runs as it is, in blocks where its input is (and `blocked` allows it)."""
         kernel = step.kernel
         if blocked:
@@ -357,7 +360,9 @@ class _Deployment:
             kernel = replace(kernel, function=function)
         epilogue = kernel.epilogue
         index = self._emit(replace(kernel, epilogue=()))
-        self._write(step.writes, step.kernel.output, blocked=blocked, maker=index)
+        # A recurrent layer writes (steps, directions, batch, hidden).
+        shape = step.written_shape if kernel.op == "rnn" else step.kernel.output
+        self._write(step.writes, shape, blocked=blocked, maker=index)
         self._activate(epilogue, step.writes)
 
 

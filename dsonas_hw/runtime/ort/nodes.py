@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from dsonas_hw.kernel.onnx.lower import window
 from dsonas_hw.kernel.onnx.lower_elementwise import BINARY
 from dsonas_hw.kernel.spec import Kernel, Shape
 from dsonas_hw.runtime.ort.layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, VIEW
@@ -47,6 +48,7 @@ OPS: dict[str, str] = {
 }
 ACTIVATIONS = {"Clip": "relu"}  # `relu6` and `relu` are one comparison more or less
 FUNCTIONS = {"QuickGelu": "silu", "Clip": "relu"}
+RECURRENT = ("LSTM", "GRU", "RNN")
 VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 STATISTICS_OF_INPUT = ("layernorm", "instancenorm", "groupnorm")
 
@@ -123,6 +125,8 @@ def _describe_one(
     if op_type in VIEWS:
         return Kernel(op="copy", function=VIEW, inputs=(shapes[0],), output=output)
     op = OPS.get(op_type)
+    if op_type in RECURRENT:
+        return _recurrent(op_type, shapes, names, constants, attributes)
     if op == "conv":
         # Inputs are image, weight, bias and a residual that is added in the same kernel.
         weight = constants.get(names[1], shapes[1]) if len(names) > 1 else shapes[1]
@@ -134,13 +138,24 @@ def _describe_one(
             function=function,
             inputs=(shapes[0], *added),
             output=output,
-            kernel_size=_pair(weight[2:]),
-            stride=_pair(attributes.get("strides", (1, 1))),
-            dilation=_pair(attributes.get("dilations", (1, 1))),
+            kernel_size=window(weight[2:], len(output)),
+            **_steps(attributes, len(output)),
             groups=attributes.get("group", 1),
             num_weights=prod(weight),
             num_bias=output[1] if len(names) > 2 and names[2] else 0,
             epilogue=(("add",) if added else ()) + epilogue,
+        )
+    if op == "conv_transpose":
+        weight = constants.get(names[1], shapes[1])
+        return Kernel(
+            op=op,
+            inputs=(shapes[0],),
+            output=output,
+            kernel_size=window(weight[2:], len(output)),
+            **_steps(attributes, len(output)),
+            groups=attributes.get("group", 1),
+            num_weights=prod(weight),
+            num_bias=output[1] if len(names) > 2 and names[2] else 0,
         )
     if op in ("maxpool", "avgpool"):
         return Kernel(
@@ -148,9 +163,8 @@ def _describe_one(
             function=function,
             inputs=(shapes[0],),
             output=output,
-            kernel_size=_pair(attributes.get("kernel_shape", (1, 1))),
-            stride=_pair(attributes.get("strides", (1, 1))),
-            dilation=_pair(attributes.get("dilations", (1, 1))),
+            kernel_size=window(attributes.get("kernel_shape"), len(output)),
+            **_steps(attributes, len(output)),
         )
     if op == "gemm" or (op == "matmul" and len(names) > 1 and names[1] in constants):
         # The weight is not counted from `shapes`: once it is packed in advance, they leave it out.
@@ -177,6 +191,33 @@ def _describe_one(
         )
     return Kernel(
         op="unary", function=FUNCTIONS.get(op_type, op_type.lower()), inputs=(shapes[0],), output=output
+    )
+
+
+def _recurrent(
+    op_type: str,
+    shapes: Sequence[Shape],
+    names: Sequence[str],
+    constants: Mapping[str, Shape],
+    attributes: Mapping[str, Any],
+) -> Kernel:
+    """A recurrent layer, all steps of it; its states are read where they are no constants."""
+    directions = 2 if attributes.get("direction") == "bidirectional" else 1
+    steps, batch, features = shapes[0]
+    if attributes.get("layout", 0):
+        steps, batch = batch, steps
+    # The profiler leaves out inputs that are not there.
+    shape_of = dict(zip(filter(None, names), shapes, strict=False))
+    states = [shape_of[name] for name in names[5:7] if name and name not in constants]
+    stored = [prod(constants[name]) if name in constants else 0 for name in names]
+    return Kernel(
+        op="rnn",
+        function=op_type.lower(),
+        inputs=((steps, batch, features), *states),
+        output=(steps, batch, directions * attributes["hidden_size"]),
+        groups=directions,
+        num_weights=sum(stored[1:3]),
+        num_bias=sum(stored[3:4] + (stored[7:8] if op_type == "LSTM" else [])),
     )
 
 
@@ -210,8 +251,12 @@ def _shape(entry: Mapping[str, Sequence[int]]) -> Shape:
     return tuple(max(1, int(size)) for size in sizes) or (1,)
 
 
-def _pair(values: Sequence[int]) -> tuple[int, int]:
-    return (int(values[0]), int(values[1])) if len(values) > 1 else (1, int(values[0]))
+def _steps(attributes: Mapping[str, Any], rank: int) -> dict[str, tuple[int, ...]]:
+    """Stride and dilation of a window over a tensor of this rank."""
+    return {
+        "stride": window(attributes.get("strides"), rank),
+        "dilation": window(attributes.get("dilations"), rank),
+    }
 
 
 def _attributes(node: Any) -> dict[str, Any]:
