@@ -2,8 +2,8 @@
 
 The batch is, in this order: the open dimension that is named so (`batch`, `N`, …), wherever that name stands;
 the first dimension, where it is open in every input, or fixed at one size in every input; of an input that a
-recurrent layer reads, the dimension that the layer takes for the batch instead of the first. In any other file
-no dimension is known to be the batch, and the file's own sizes stay.
+recurrent layer reads, the dimension that the layer takes for the batch stands for the first. In any other
+file no dimension is known to be the batch, and the file's own sizes stay.
 """
 
 from __future__ import annotations

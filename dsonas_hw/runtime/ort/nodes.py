@@ -49,6 +49,7 @@ OPS: dict[str, str] = {
 ACTIVATIONS = {"Clip": "relu"}  # `relu6` and `relu` are one comparison more or less
 FUNCTIONS = {"QuickGelu": "silu", "Clip": "relu"}
 RECURRENT = ("LSTM", "GRU", "RNN")
+GATHERS = ("Gather", "GatherElements", "GatherND")
 VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 STATISTICS_OF_INPUT = ("layernorm", "instancenorm", "groupnorm")
 
@@ -176,6 +177,16 @@ def _describe_one(
             num_bias=output[-1] if len(names) > 2 and names[2] else 0,
             epilogue=epilogue,
         )
+    if op_type in GATHERS:
+        is_stored = [name in constants for name in names[:2]] or [False, True]
+        num_stored = prod(constants[names[0]]) if is_stored[0] else 0
+        return Kernel(
+            op="copy",
+            function="gather",
+            inputs=(output,) if is_stored[1] else (output, shapes[1]),
+            output=output,
+            num_bias=num_stored if num_stored > 1 else 0,
+        )
     if op in ("sum", "mul", "sub", "div", "concat") or op_type in BINARY:
         return _elementwise(op or "binary", "" if op else op_type.lower(), shapes, names, constants, output)
     if op == "matmul":
@@ -206,15 +217,16 @@ def _recurrent(
     steps, batch, features = shapes[0]
     if attributes.get("layout", 0):
         steps, batch = batch, steps
-    # The profiler leaves out inputs that are not there.
-    shape_of = dict(zip(filter(None, names), shapes, strict=False))
-    states = [shape_of[name] for name in names[5:7] if name and name not in constants]
+    hidden = attributes["hidden_size"]
+    # Once weights are packed in advance, `shapes` leaves them out; so shapes of states are not looked up there.
+    num_states = sum(bool(name) and name not in constants for name in names[5:7])
+    states = [(directions, batch, hidden)] * num_states
     stored = [prod(constants[name]) if name in constants else 0 for name in names]
     return Kernel(
         op="rnn",
         function=op_type.lower(),
         inputs=((steps, batch, features), *states),
-        output=(steps, batch, directions * attributes["hidden_size"]),
+        output=(steps, batch, directions * hidden),
         groups=directions,
         num_weights=sum(stored[1:3]),
         num_bias=sum(stored[3:4] + (stored[7:8] if op_type == "LSTM" else [])),
