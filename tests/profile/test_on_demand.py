@@ -6,7 +6,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx_build import Build
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.onnx import model_bytes
@@ -119,6 +121,23 @@ def test_a_network_from_a_file_is_learnt_and_then_predicted_whole(profiles: Path
         prediction = predict_onnx(file, target, say=lines.append)
         assert prediction.unknown_kernels == ()
         assert prediction.source == "measured"
+        assert len(lines) == 1
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "volume"])
+def test_recurrent_layers_and_volumes_are_timed_too(kind: str, profiles: Path, tmp_path: Path) -> None:
+    if kind == "recurrent":
+        build = Build(10, 1, 32)
+        y = build.add("LSTM", "x", build.weight(1, 256, 32), build.weight(1, 256, 64), hidden_size=64)
+    else:
+        build = Build(1, 4, 8, 16, 16)
+        y = build.add("Conv", "x", build.weight(8, 4, 3, 3, 3))
+    file, lines = tmp_path / "network.onnx", list[str]()
+    onnx.save(build.model(y), file)
+    for _ in range(2):
+        target = Target(device="local", runtime="ort-cpu", profiles_directory=profiles)
+        prediction = predict_onnx(file, target, say=lines.append)
+        assert (prediction.source, prediction.unknown_kernels) == ("measured", ())
         assert len(lines) == 1
 
 

@@ -16,8 +16,10 @@ RECURRENT = ("LSTM", "GRU", "RNN")
 STATES = (5, 6)
 """Positions of the states among the inputs of a recurrent layer."""
 KEEP_AXES = frozenset(
-    "Identity Cast Dropout Relu Tanh Sigmoid Add Sub Mul Div MatMul LayerNormalization QuantizeLinear "
-    "DequantizeLinear".split()
+    [
+        *("Identity", "Cast", "Dropout", "Relu", "Tanh", "Sigmoid", "Add", "Sub", "Mul", "Div", "MatMul"),
+        *("LayerNormalization", "QuantizeLinear", "DequantizeLinear"),
+    ]
 )
 """Operations that leave the first two of three axes where they are in their first input."""
 

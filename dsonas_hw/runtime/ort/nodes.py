@@ -140,7 +140,8 @@ def _describe_one(
             inputs=(shapes[0], *added),
             output=output,
             kernel_size=window(weight[2:], len(output)),
-            **_steps(attributes, len(output)),
+            stride=window(attributes.get("strides"), len(output)),
+            dilation=window(attributes.get("dilations"), len(output)),
             groups=attributes.get("group", 1),
             num_weights=prod(weight),
             num_bias=output[1] if len(names) > 2 and names[2] else 0,
@@ -153,7 +154,8 @@ def _describe_one(
             inputs=(shapes[0],),
             output=output,
             kernel_size=window(weight[2:], len(output)),
-            **_steps(attributes, len(output)),
+            stride=window(attributes.get("strides"), len(output)),
+            dilation=window(attributes.get("dilations"), len(output)),
             groups=attributes.get("group", 1),
             num_weights=prod(weight),
             num_bias=output[1] if len(names) > 2 and names[2] else 0,
@@ -165,7 +167,8 @@ def _describe_one(
             inputs=(shapes[0],),
             output=output,
             kernel_size=window(attributes.get("kernel_shape"), len(output)),
-            **_steps(attributes, len(output)),
+            stride=window(attributes.get("strides"), len(output)),
+            dilation=window(attributes.get("dilations"), len(output)),
         )
     if op == "gemm" or (op == "matmul" and len(names) > 1 and names[1] in constants):
         # The weight is not counted from `shapes`: once it is packed in advance, they leave it out.
@@ -218,7 +221,7 @@ def _recurrent(
     if attributes.get("layout", 0):
         steps, batch = batch, steps
     hidden = attributes["hidden_size"]
-    # Once weights are packed in advance, `shapes` leaves them out; so shapes of states are not looked up there.
+    # The shapes of states are not looked up: once weights are packed in advance, `shapes` leaves them out.
     num_states = sum(bool(name) and name not in constants for name in names[5:7])
     states = [(directions, batch, hidden)] * num_states
     stored = [prod(constants[name]) if name in constants else 0 for name in names]
@@ -261,14 +264,6 @@ def _shape(entry: Mapping[str, Sequence[int]]) -> Shape:
     """`{"float": [1, 48, 32, 32]}` → the sizes; a scalar counts as one element."""
     (sizes,) = entry.values()
     return tuple(max(1, int(size)) for size in sizes) or (1,)
-
-
-def _steps(attributes: Mapping[str, Any], rank: int) -> dict[str, tuple[int, ...]]:
-    """Stride and dilation of a window over a tensor of this rank."""
-    return {
-        "stride": window(attributes.get("strides"), rank),
-        "dilation": window(attributes.get("dilations"), rank),
-    }
 
 
 def _attributes(node: Any) -> dict[str, Any]:
