@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import onnx
 import pytest
-from onnx_build import Build
+from onnx import TensorProto, helper
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.onnx import model_bytes
@@ -127,13 +128,19 @@ def test_a_network_from_a_file_is_learnt_and_then_predicted_whole(profiles: Path
 @pytest.mark.parametrize("kind", ["recurrent", "volume"])
 def test_recurrent_layers_and_volumes_are_timed_too(kind: str, profiles: Path, tmp_path: Path) -> None:
     if kind == "recurrent":
-        build = Build(10, 1, 32)
-        y = build.add("LSTM", "x", build.weight(1, 256, 32), build.weight(1, 256, 64), hidden_size=64)
+        shape, weights = (10, 1, 32), [(1, 256, 32), (1, 256, 64)]
+        node = helper.make_node("LSTM", ["x", "w0", "w1"], ["y"], hidden_size=64)
     else:
-        build = Build(1, 4, 8, 16, 16)
-        y = build.add("Conv", "x", build.weight(8, 4, 3, 3, 3))
+        shape, weights = (1, 4, 8, 16, 16), [(8, 4, 3, 3, 3)]
+        node = helper.make_node("Conv", ["x", "w0"], ["y"])
+    stored = [
+        helper.make_tensor(f"w{index}", TensorProto.FLOAT, dims, [0.0] * prod(dims))
+        for index, dims in enumerate(weights)
+    ]
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    graph = helper.make_graph([node], "network", [taken], [onnx.ValueInfoProto(name="y")], stored)
     file, lines = tmp_path / "network.onnx", list[str]()
-    onnx.save(build.model(y), file)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
     for _ in range(2):
         target = Target(device="local", runtime="ort-cpu", profiles_directory=profiles)
         prediction = predict_onnx(file, target, say=lines.append)

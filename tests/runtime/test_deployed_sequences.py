@@ -15,7 +15,7 @@ pytestmark = rules_apply
 
 
 class Residual(nn.Module):
-    """A residual behind a convolution with a bias, which ONNX Runtime adds in the convolution of images only."""
+    """A residual; ONNX Runtime adds it in the convolution only of images."""
 
     def __init__(self, first: nn.Module, second: nn.Module) -> None:
         super().__init__()
@@ -42,13 +42,13 @@ NETWORKS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
     "sequence": (
         nn.Sequential(
             nn.Conv1d(1, 16, 9, stride=4), nn.BatchNorm1d(16), nn.ReLU(), nn.MaxPool1d(4),
-            nn.Conv1d(16, 32, 3, padding=1, groups=4), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, 4),
+            nn.Conv1d(16, 32, 3, padding=1), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(32, 4),
         ),
         (2, 1, 600),
     ),
     "residual sequence": (Residual(nn.Conv1d(8, 8, 3, padding=1), nn.Conv1d(8, 8, 3, padding=1)), (1, 8, 64)),
     "vocoder": (
-        nn.Sequential(nn.Conv1d(20, 32, 7), nn.LeakyReLU(0.1), nn.ConvTranspose1d(32, 16, 8, 4, 2), nn.Tanh()),
+        nn.Sequential(nn.Conv1d(20, 32, 7), nn.ReLU(), nn.ConvTranspose1d(32, 16, 8, 4, 2), nn.Tanh()),
         (1, 20, 50),
     ),
     "generator": (
