@@ -93,7 +93,7 @@ def network_from_onnx(
     Args:
         model: a file, which need not be trusted, or a loaded model, which is not modified.
         batch_size: replaces the batch that the file states; by default a fixed batch stays and an open one
-            is 1. Which dimension the batch is: see `onnx_inputs`.
+            is 1. Which dimension the batch is: see `inputs`.
         input_shapes: shapes of inputs by name, for what the file leaves open; some of them may be those of
             other networks.
         fuse: True for what an inference runtime runs, False for what an eager framework runs.

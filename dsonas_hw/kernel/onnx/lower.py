@@ -187,7 +187,7 @@ class LoweredGraph:
     unknown: tuple[str, ...]
     """Operations without a kernel, as ``OpType (node name)``."""
     unknown_work: float
-    """What they may cost, in the unit of `onnx_unknown.work_of`; may be infinite."""
+    """What they may cost, in the unit of `unknown.work_of`; may be infinite."""
     num_unused_params: int
     flops_in: Mapping[str, int]
     """Flops by the precision in which they are computed."""

@@ -1,6 +1,6 @@
 """ONNX Runtime's own operations: what its optimiser and its quantiser write.
 
-Shapes come from `onnx_infer_contrib`. What is listed nowhere, the packed and decoding variants of attention
+Shapes come from `infer_contrib`. What is listed nowhere, the packed and decoding variants of attention
 say, is unknown.
 """
 

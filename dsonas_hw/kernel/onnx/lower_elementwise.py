@@ -15,7 +15,7 @@ def _unary(function: str) -> LowerNode:
 
 
 def _activation(lowering: Lowering, node: Node) -> None:
-    """What `onnx_patterns` recognised."""
+    """What `patterns` recognised."""
     _unary(node.attributes["function"])(lowering, node)
 
 

@@ -85,7 +85,7 @@ def lower_matmul(b: int = 1, bias: int | None = None) -> LowerNode:
 
     def lower(lowering: Lowering, node: Node) -> None:
         left, right = lowering.shape(node.inputs[0]), lowering.shape(node.inputs[b])
-        # `onnx_patterns` gives a plain MatMul the bias that was added behind it.
+        # `patterns` gives a plain MatMul the bias that was added behind it.
         added = 2 if bias is None and node.op == "MatMul" else bias
         name = "" if added is None else node.input(added)
         lower_product(lowering, node, (node.inputs[0], left), (node.inputs[b], right), name)

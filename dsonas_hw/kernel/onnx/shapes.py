@@ -1,7 +1,7 @@
 """Shapes of every tensor of an ONNX model, at the sizes that are asked for.
 
-One walk in running order does it (`onnx_walk`). For another batch size than the file's the walk is made twice
-(see `onnx_batch`).
+One walk in running order does it (`walk`). For another batch size than the file's the walk is made twice
+(see `batch`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 onnx infers each operation's shapes, small constants (target shapes, axes) are evaluated on the way, and
 whatever depends on constants only becomes a constant. The bodies of If, Loop and Scan are put in their place
-(`onnx_bodies`).
+(`bodies`).
 """
 
 from __future__ import annotations
