@@ -28,7 +28,7 @@ from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.errors import UserError, closest
 from dsonas_hw.files import read_regular
 
-Adaptive = Literal["none", "block", "operation", "release-flops", "release-mac"]
+Adaptive = Literal["none", "block", "operation", "marginal", "release-flops", "release-mac"]
 Amp = Annotated[
     Literal["off", "bf16", "fp16"],
     BeforeValidator(lambda value: {True: "bf16", False: "off"}[value] if isinstance(value, bool) else value),
@@ -94,7 +94,7 @@ class SpaceConfig(_Section):
     operations: tuple[str, ...] = ("sep3", "sep5", "avg3", "max3")
     stages: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(default=(8, 8, 8), max_length=8)
     channels: int = Field(default=48, ge=1, le=4096)
-    stem: Literal["cifar", "imagenet"] = "cifar"
+    stem: Literal["cifar", "strided", "imagenet"] = "cifar"
     share: bool = True
     first_level_lambda: bool = True
     stage_shortcut: bool = False
@@ -115,6 +115,9 @@ class SearchConfig(_Section):
     free_bn_scale: bool = False
     """Learn the batch norms' scale in stem, block outputs and head, as the authors' release does; the paper
     fixes it to one everywhere."""
+    path_strength: bool = False
+    """Scale every node and block by its strongest path from the block's input, so that batch norm does not
+    hide from λ what it is worth (`search.strength`); the paper does not."""
     lam_lr: float = Field(default=0.1, gt=0)
     lam_momentum: float = Field(default=0.9, ge=0, lt=1)
     gamma: float = Field(default=1e-3, gt=0)
@@ -122,7 +125,8 @@ class SearchConfig(_Section):
     gamma_control: bool = True
     """Scale γ so that the cost reaches the tightest budget when the schedule ends."""
     adaptive: Adaptive = "operation"
-    """γ by block cost (Eq. 9), by operation cost (Eq. 10), plain, or by the release's own constants."""
+    """γ by block cost (Eq. 9), by operation cost (Eq. 10), by what the network saves without the edge
+    (marginal), plain, or by the release's own constants."""
     adaptive_cost: Literal["flops", "mac", "latency"] = "mac"
     w_steps: int = Field(default=1, ge=1)
     """Steps on W for each step on λ."""

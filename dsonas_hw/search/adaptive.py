@@ -1,4 +1,4 @@
-"""γ for every λ of the supernet, from the costs of what is alive: Eq. 9, Eq. 10, or as in the release."""
+"""γ for every λ of the supernet, from what is alive and costs: Eq. 9, Eq. 10, marginal, or the release's."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dsonas_hw.architecture.costs import CostName, TargetCosts
 from dsonas_hw.architecture.graph import BlockSegment, block_segments
 from dsonas_hw.config import Adaptive
 from dsonas_hw.cost.gamma import adaptive_gamma_per_block, adaptive_gamma_per_operation
+from dsonas_hw.search.marginal import marginal_gamma
 from dsonas_hw.search.release_gamma import release_flops_gamma, release_mac_gamma
 
 
@@ -29,6 +30,8 @@ def relative_gamma(
     shape = (space.num_lambda_sets, len(space.edges))
     if adaptive == "none":
         return torch.ones(shape)
+    if adaptive == "marginal":
+        return marginal_gamma(architecture, target, cost)
     if adaptive == "release-mac":
         return torch.tensor(release_mac_gamma(space)).expand(shape).clone()
     if adaptive == "release-flops":

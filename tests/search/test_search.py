@@ -44,12 +44,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
         {"search": {"adaptive": "none"}},
         {"search": {"adaptive": "block", "adaptive_cost": "flops"}},
         {"search": {"adaptive": "operation"}, "seed": 1},
+        {"search": {"adaptive": "marginal", "path_strength": True}},
         {"space": {"share": True}, "budget": ["flops=300k"]},
         {"space": {"share": True}, "budget": ["params=3k", "mac=30k"], "search": {"gamma": 1e-4}},
         {"budget": ["mac=16k"], "search": {"w_steps": 4, "epochs": 12}, "data": {"split_ratio": [4, 1]}},
         {"space": {"first_level_lambda": False, "stage_shortcut": True}, "data": {"split": False}},
     ],
-    ids=["plain", "eq 9", "eq 10", "share flops", "share two budgets", "4:1", "release"],
+    ids=["plain", "eq 9", "eq 10", "marginal", "share flops", "share two budgets", "4:1", "release"],
 )
 def test_it_lands_within_ten_percent_before_any_fitting(tmp_path: Path, changes: dict[str, Any]) -> None:
     run = TinyRun(tmp_path / "run", tiny_config(**changes))
