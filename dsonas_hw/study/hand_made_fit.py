@@ -15,11 +15,13 @@ from dsonas_hw.budget import Budget, judge_interval
 from dsonas_hw.config import RunConfig, build_config
 from dsonas_hw.deploy.fit_measured import TIMED, fit_until_measured, scale_timed
 from dsonas_hw.deploy.measure import TargetMeasurement, find_target, measure_on_target, repeatability_of
+from dsonas_hw.deploy.select_measured import select_measured, selects
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.files import read_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.derive import Derived, derive_architecture
 from dsonas_hw.search.path import PathPoint
+from dsonas_hw.study.codesign_work import open_run
 from dsonas_hw.study.engine import RESULT
 from dsonas_hw.study.family_width import FamilyWidths
 from dsonas_hw.study.hand_made import RANDOM_SEARCH, SEARCHED
@@ -27,7 +29,7 @@ from dsonas_hw.study.measure_network import describe_latency, measure_network
 from dsonas_hw.study.random_points import point_of, random_point
 from dsonas_hw.study.spec import RANDOM
 from dsonas_hw.task import Task, prepare_task, target_costs
-from dsonas_hw.train.images import space_of_config
+from dsonas_hw.train.images import load_data, space_of_config
 
 if TYPE_CHECKING:
     from dsonas_hw.cost.model import LatencyModel
@@ -92,7 +94,10 @@ def _fit_architecture(path: Path, job: Mapping[str, Any], task: Task) -> Fitted:
     measurement = None
     if job["network"] == SEARCHED:
         search = RunDirectory(path.parent / job["needs"] / "run")
-        derived = derive_measured(search, task, say=print, bar=lambda title: nullcontext(_silent))
+        if selects(task):
+            derived = _select(path, search, task)
+        else:
+            derived = derive_measured(search, task, say=print, bar=lambda title: nullcontext(_silent))
     elif job["network"] == RANDOM:
         draws = (
             random_point(task, seed=f"{job['seed']}/{draw}", index=job["index"]) for draw in range(MAX_DRAWS)
@@ -110,6 +115,15 @@ def _fit_architecture(path: Path, job: Mapping[str, Any], task: Task) -> Fitted:
         block_flops=tuple(int(task.target.block_cost(b, "flops")) for b in block_segments(network)),
         measurement=measurement,
     )  # fmt: skip
+
+
+def _select(path: Path, search: RunDirectory, task: Task) -> Derived:
+    """The network that `run` would take: several of the path trained briefly, in this job's run directory."""
+    run, _ = open_run(path, task.config)
+    with run.lock():
+        run.log_path("path.jsonl").write_bytes(search.log_path("path.jsonl").read_bytes())
+        dataset = load_data(task.config)
+        return select_measured(run, task, dataset, say=print, bar=lambda title: nullcontext(_silent))
 
 
 def _fit_first(points: Iterable[PathPoint], task: Task) -> tuple[Derived, TargetMeasurement | None]:
