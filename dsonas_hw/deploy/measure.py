@@ -14,7 +14,7 @@ from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.measure.measurement import LatencyMeasurement
-from dsonas_hw.measure.rounds import VERDICT, measure_rounds
+from dsonas_hw.measure.rounds import QUICK, VERDICT, Plan, measure_rounds
 from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
 from dsonas_hw.profile.profiler import open_yardstick
 from dsonas_hw.runtime.base import Session
@@ -93,12 +93,18 @@ def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
 
 
 def measure_on_target(
-    model: bytes | Path, target: DeviceConfig, *, engine_path: Path | None = None, progress: Progress = silent
+    model: bytes | Path,
+    target: DeviceConfig,
+    *,
+    engine_path: Path | None = None,
+    plan: Plan | None = None,
+    progress: Progress = silent,
 ) -> TargetMeasurement | None:
     """Latency and, where the device tells, energy of an ONNX model; None: the target is not here.
 
     Takes half a minute, and waits before until no one else measures on the device.
     engine_path: for the runtime tensorrt, an engine of this model that is timed instead of building one.
+    plan: how it is timed; None: for a verdict.
 
     Raises:
         DeviceError: the target is here and cannot run the model.
@@ -107,29 +113,56 @@ def measure_on_target(
     found = find_target(target)
     if found is None:
         return None
-    device, runtime = found
-
-    where = Target(
-        device=device.name,
-        runtime=runtime,
-        precision=target.precision,
-        batch_size=target.batch_size,
-        threads=target.threads,
-    )
+    device, where = found[0], _target_of(target, *found)
 
     def open_network() -> Session:
         return open_deployed(model, where, engine_path)
 
     with exclusive_device(device.name):
         if device.name == LOCAL:
-            latency, versions = _measure_here(open_network, where, progress)
+            latency, versions = _measure_here(open_network, where, plan or VERDICT, progress)
             energy = None
         else:
             with open_network() as session:
-                latency, energy = _measure_on_gpu(session, where, device, progress)
+                latency, energy = _measure_on_gpu(session, where, device, plan or VERDICT, progress)
                 versions = dict(session.versions)
     return TargetMeasurement(
-        latency=latency, energy=energy, runtime=runtime, versions=versions, device_title=device.title
+        latency=latency, energy=energy, runtime=where.runtime, versions=versions, device_title=device.title
+    )
+
+
+def measure_relative_latency(model: bytes, target: DeviceConfig) -> float | None:
+    """Latency of an ONNX model for comparison with other models on this target, in a second; None: not here.
+
+    The unit is a run of the reference workload, which takes the machine's changes of speed out, on this
+    machine, and a millisecond elsewhere.
+
+    Raises:
+        as `measure_on_target`.
+    """
+    found = find_target(target)
+    if found is None:
+        return None
+    device, where = found[0], _target_of(target, *found)
+
+    def open_network() -> Session:
+        return open_deployed(model, where, None)
+
+    with exclusive_device(device.name):
+        if device.name != LOCAL:
+            with open_network() as session:
+                return get_runtime(where.runtime).measure(session, plan=QUICK).quiet_ms
+        with open_yardstick(replace(where, precision="fp32")) as yardstick:
+            return measure_rounds(open_network, plan=QUICK, yardstick=yardstick.run).latency_at(1.0)
+
+
+def _target_of(target: DeviceConfig, device: DetectedDevice, runtime: str) -> Target:
+    return Target(
+        device=device.name,
+        runtime=runtime,
+        precision=target.precision,
+        batch_size=target.batch_size,
+        threads=target.threads,
     )
 
 
@@ -146,7 +179,7 @@ def open_deployed(model: bytes | Path, target: Target, engine_path: Path | None)
 
 
 def _measure_here(
-    open_network: Callable[[], Session], target: Target, progress: Progress
+    open_network: Callable[[], Session], target: Target, plan: Plan, progress: Progress
 ) -> tuple[LatencyMeasurement, dict[str, str]]:
     """Latency on this machine, the reference workload beside it; and the versions of what ran."""
     versions: dict[str, str] = {}
@@ -157,12 +190,12 @@ def _measure_here(
         return session
 
     with open_yardstick(replace(target, precision="fp32")) as yardstick:
-        latency = measure_rounds(open_noted, plan=VERDICT, yardstick=yardstick.run, progress=progress)
+        latency = measure_rounds(open_noted, plan=plan, yardstick=yardstick.run, progress=progress)
     return latency, versions
 
 
 def _measure_on_gpu(
-    session: Session, target: Target, device: DetectedDevice, progress: Progress
+    session: Session, target: Target, device: DetectedDevice, plan: Plan, progress: Progress
 ) -> tuple[LatencyMeasurement, EnergyMeasurement | None]:
     """Latency with the driver's remarks about clocks and throttling, and energy if the driver counts it."""
     from dsonas_hw.device.energy import NO_ENERGY, measure_energy
@@ -175,7 +208,7 @@ def _measure_on_gpu(
             watch.look()
             progress(done, total)
 
-        latency = get_runtime(target.runtime).measure(session, plan=VERDICT, progress=look)
+        latency = get_runtime(target.runtime).measure(session, plan=plan, progress=look)
         remarks = (*latency.remarks, *watch.remarks)
         try:
             energy = measure_energy(session.run, session.synchronize, meter=watch.gpu)

@@ -49,7 +49,8 @@ class Lowering:
         self.kernels: list[ScheduledKernel] = []
         self.unknown: dict[str, float] = {}
         """Operations without a kernel: how they are called, and the work that they may hold."""
-        self.num_unknown_params = 0
+        self.num_unused_params = 0
+        """Stored for operations that have no kernel: unknown ones, and those that would write no element."""
         self.flops_in: Counter[str] = Counter()
         """Flops by the precision in which they are computed."""
         self.makers = {name: node for node in graph.nodes for name in node.outputs}
@@ -84,7 +85,7 @@ class Lowering:
         """Note an operation without a kernel: what it may cost, and what it stores."""
         self.unknown[node.label] = self.unknown.get(node.label, 0.0) + possible_work(self.graph, node)
         for name, size in self.constants(node.inputs).items():
-            self.num_unknown_params += size - self.stored.count(name, self.graph.constants[name], size)
+            self.num_unused_params += size - self.stored.count(name, self.graph.constants[name], size)
 
     def emit(
         self,
@@ -109,6 +110,9 @@ class Lowering:
             fields["output"] = self.shape(writes)
         weights, biases = weights or {}, biases or {}
         if prod(fields["output"]) == 0:
+            for name, size in {**weights, **biases}.items():
+                if name in self.graph.constants:
+                    self.num_unused_params += size - self.stored.count(name, self.graph.constants[name], size)
             return
         full = [index for index, shape in enumerate(fields["inputs"]) if prod(shape)]
         if len(full) < len(fields["inputs"]):

@@ -32,7 +32,7 @@ class LoweredGraph:
     """Operations without a kernel, as ``OpType (node name)``."""
     unknown_work: float
     """What they may cost, in the unit of `unknown.work_of`; may be infinite."""
-    num_unknown_params: int
+    num_unused_params: int
     flops_in: Mapping[str, int]
     """Flops by the precision in which they are computed."""
 
@@ -77,7 +77,7 @@ def lower_graph(graph: Graph, stored: StoredTensors | None = None) -> LoweredGra
         schedule=schedule,
         unknown=tuple(lowering.unknown),
         unknown_work=sum(lowering.unknown.values()),
-        num_unknown_params=lowering.num_unknown_params,
+        num_unused_params=lowering.num_unused_params,
         flops_in=dict(lowering.flops_in),
     )
 
