@@ -19,7 +19,7 @@ from dsonas_hw.budget import Budget
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.fit_measured import TIMED, MeasureArchitecture, Trial, try_out
 from dsonas_hw.deploy.measure import measure_relative_latency
-from dsonas_hw.train.weights import architecture_hash
+from dsonas_hw.train.identity import architecture_hash
 
 Log = Callable[[Mapping[str, Any]], None]
 

@@ -11,21 +11,16 @@ import numpy as np
 
 from dsonas_hw.architecture.graph import build_graph
 from dsonas_hw.architecture.onnx import Array, random_weights
-from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.errors import RunError, command_line
 from dsonas_hw.files import atomic_write, open_regular
 from dsonas_hw.train.hand_made import HandMade, HandMadeNetwork
+from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.trainable import Trainable
 
 WEIGHTS_NAME = "weights.npz"
 _ARCHITECTURE = "architecture"
 _HEADER_BYTES = 65_536
 """More than the header of any array that we write."""
-
-
-def architecture_hash(architecture: Trainable) -> str:
-    """Equal for equal networks (space, blocks and width; or family, variant and width)."""
-    return short_hash(architecture.to_json())
 
 
 def save_weights(path: Path, architecture: Trainable, arrays: Mapping[str, Array]) -> None:
