@@ -41,14 +41,18 @@ def conv_bn_relu(
 
 
 def build_layer(layer: Layer, channels: int) -> nn.Module:
-    """A primitive layer of an operation, C channels in and out."""
+    """A primitive layer of an operation on C channels, with its batch norm and ReLU where it has them."""
     k, padding = layer.kernel_size, layer.padding
     if layer.kind == "avgpool":
         return nn.AvgPool2d(k, 1, padding, count_include_pad=False)
     if layer.kind == "maxpool":
         return nn.MaxPool2d(k, 1, padding)
-    groups = channels if layer.kind == "depthwise" else 1
-    return nn.Conv2d(channels, channels, k, 1, padding, layer.dilation, groups, bias=False)
+    inputs, outputs = layer.inputs * channels, layer.outputs * channels
+    groups = inputs if layer.kind == "depthwise" else 1
+    conv = nn.Conv2d(inputs, outputs, k, 1, padding, layer.dilation, groups, bias=False)
+    if not layer.activated:
+        return conv
+    return nn.Sequential(conv, batch_norm(outputs), nn.ReLU(inplace=True))
 
 
 class SupernetBlock(nn.Module):
@@ -167,8 +171,9 @@ class Supernet(nn.Module):
         self.space = space
         self.checkpoint_activations = checkpoint_activations
         c, free = space.channels, free_bn_scale
-        if space.stem == "cifar":
-            self.stem = conv_bn_relu(space.input_shape[0], c, 3, free_scale=free)
+        if space.stem != "imagenet":
+            stride = 1 if space.stem == "cifar" else 2
+            self.stem = conv_bn_relu(space.input_shape[0], c, 3, stride, free_scale=free)
         else:
             self.stem = nn.Sequential(
                 conv_bn_relu(space.input_shape[0], c // 2, 3, 2, free_scale=free),
