@@ -1,4 +1,14 @@
-"""The jobs that a study file stands for."""
+"""A study file and the jobs it stands for.
+
+    base × variants (or grid) × seeds  ─▶  one search each
+                     × budgets         ─▶  the searched architecture, trained;
+                                           `random` random ones of its space, trained alike;
+                                           `random_same_width` of the searched one's width
+    transfer × seeds                   ─▶  one search elsewhere
+                     × budgets         ─▶  its block in the network of the base, trained
+
+One search serves every budget: it is steered by the tightest, and the others are served from its path.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +22,6 @@ from dsonas_hw.errors import UserError
 from dsonas_hw.study.hand_made import hand_made_jobs
 from dsonas_hw.study.spec import (
     DEFAULT_PRESET,
-    MAX_JOBS,
     RANDOM,
     SAME_WIDTH,
     TRANSFERRED,
@@ -21,8 +30,9 @@ from dsonas_hw.study.spec import (
     Study,
     StudyFile,
     slug,
-    variants_of,
 )
+
+MAX_JOBS = 10_000
 
 
 def expand(file: StudyFile) -> Study:
@@ -150,3 +160,26 @@ def _checked_config(origin: str, asked: dict[str, Any], seed: int) -> dict[str, 
     config = overlay(load_preset(preset), {**asked, "preset": preset, "seed": seed})
     build_config(config, origin=origin)
     return config
+
+
+def variants_of(file: StudyFile) -> dict[str, dict[str, Any]]:
+    if file.variants and file.grid:
+        raise UserError(f"study {file.name}: give variants or a grid, not both")
+    for name in file.variants:
+        if name.startswith(RANDOM) or name == TRANSFERRED:
+            raise UserError(f"study {file.name}: a variant cannot be called {name}, as a baseline is")
+    if not file.grid:
+        return file.variants or {"searched": {}}
+    if empty := [key for key, values in file.grid.items() if not values]:
+        raise UserError(f"study {file.name}: grid field {empty[0]} has no values")
+    variants: dict[str, dict[str, Any]] = {}
+    for values in itertools.product(*file.grid.values()):
+        changes: dict[str, Any] = {}
+        for key, value in zip(file.grid, values, strict=True):
+            nested: Any = value
+            for part in reversed(key.split(".")):
+                nested = {part: nested}
+            changes = overlay(changes, nested)
+        name = ", ".join(f"{k.split('.')[-1]}={v}" for k, v in zip(file.grid, values, strict=True))
+        variants[name] = changes
+    return variants

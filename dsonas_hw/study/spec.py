@@ -1,27 +1,13 @@
-"""A study file and the jobs it stands for.
-
-    base × variants (or grid) × seeds  ─▶  one search each
-                     × budgets         ─▶  the searched architecture, trained;
-                                           `random` random ones of its space, trained alike;
-                                           `random_same_width` of the searched one's width
-    transfer × seeds                   ─▶  one search elsewhere
-                     × budgets         ─▶  its block in the network of the base, trained
-
-One search serves every budget: it is steered by the tightest, and the others are served from its path.
-"""
+"""What a study file says, and the jobs that it stands for (`study.expand`)."""
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-
-from dsonas_hw.config import overlay
-from dsonas_hw.errors import UserError
 
 JobKind = Literal[
     "pretrain", "search", "derive", "train", "measure", "searched", "random", "transferred",
@@ -36,7 +22,6 @@ SAME_WIDTH = "random, same width"
 TRANSFERRED = "transferred"
 """Variant of the networks whose block was found elsewhere."""
 DEFAULT_PRESET = "digits"
-MAX_JOBS = 10_000
 
 
 class TransferFrom(BaseModel):
@@ -141,29 +126,6 @@ class Study:
     jobs: tuple[Job, ...] = field(repr=False)
     baselines: Mapping[str, Baseline] = field(default_factory=dict, repr=False)
     """Variant → what its networks are compared with."""
-
-
-def variants_of(file: StudyFile) -> dict[str, dict[str, Any]]:
-    if file.variants and file.grid:
-        raise UserError(f"study {file.name}: give variants or a grid, not both")
-    for name in file.variants:
-        if name.startswith(RANDOM) or name == TRANSFERRED:
-            raise UserError(f"study {file.name}: a variant cannot be called {name}, as a baseline is")
-    if not file.grid:
-        return file.variants or {"searched": {}}
-    if empty := [key for key, values in file.grid.items() if not values]:
-        raise UserError(f"study {file.name}: grid field {empty[0]} has no values")
-    variants: dict[str, dict[str, Any]] = {}
-    for values in itertools.product(*file.grid.values()):
-        changes: dict[str, Any] = {}
-        for key, value in zip(file.grid, values, strict=True):
-            nested: Any = value
-            for part in reversed(key.split(".")):
-                nested = {part: nested}
-            changes = overlay(changes, nested)
-        name = ", ".join(f"{k.split('.')[-1]}={v}" for k, v in zip(file.grid, values, strict=True))
-        variants[name] = changes
-    return variants
 
 
 def slug(text: str) -> str:
