@@ -118,10 +118,11 @@ class _Scheduler:
         return list(self.failed.values())
 
     def _start_or_skip(self, job: Job) -> None:
-        if job.needs in self.failed:
+        needs = [name for name in (job.needs, *job.needs_also) if name is not None]
+        if failed := [name for name in needs if name in self.failed]:
             self.waiting.remove(job)
-            self.failed[job.name] = JobFailure(name=job.name, reason=f"needs {job.needs}, which failed")
-        elif self._has_room(job) and (job.needs is None or is_done(self.study, job.needs)):
+            self.failed[job.name] = JobFailure(name=job.name, reason=f"needs {failed[0]}, which failed")
+        elif self._has_room(job) and all(is_done(self.study, name) for name in needs):
             self.waiting.remove(job)
             self.tries[job.name] += 1
             folder = job_directory(self.study, job.name)

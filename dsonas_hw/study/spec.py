@@ -25,7 +25,7 @@ from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.errors import UserError
 
 JobKind = Literal[
-    "pretrain", "search", "derive", "train", "measure", "searched", "random", "transferred"
+    "pretrain", "search", "evaluate", "derive", "train", "measure", "searched", "random", "transferred"
 ]  # fmt: skip
 """`searched`, `random` and `transferred` derive (or draw) and train in one; the others but `search` are of a
 co-design study."""
@@ -92,6 +92,8 @@ class Job:
     config: Mapping[str, Any]
     needs: str | None = None
     """Name of the job whose outcome it uses: the search's path, the pretraining's supernet, …"""
+    needs_also: tuple[str, ...] = ()
+    """Names of more of them: all searches whose candidates are shared."""
     index: int = 0
     """Number of the random architecture."""
     measure: bool = False
@@ -104,6 +106,7 @@ class Job:
         return {
             "name": self.name, "kind": self.kind, "variant": self.variant, "budgets": list(self.budgets),
             "seed": self.seed, "config": dict(self.config), "needs": self.needs, "index": self.index,
+            "needs_also": list(self.needs_also),
             "measure": self.measure, "devices": list(self.devices), "exclusive": self.exclusive,
         }  # fmt: skip
 
