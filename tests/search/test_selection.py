@@ -132,6 +132,17 @@ def test_finalists_that_do_not_hold_are_passed_over(searched: TinyRun, tmp_path:
         Selection(searched, tmp_path / "none")(verdict=lambda architecture: 1.2)
 
 
+def test_one_that_misses_when_it_is_trained_gives_its_place_to_the_next(
+    searched: TinyRun, tmp_path: Path
+) -> None:
+    selection = Selection(searched, tmp_path / "run")
+    first = selection()
+    second = selection(verdict=lambda architecture: 1.1 if architecture == first.architecture else 0.9)
+    assert second.architecture != first.architecture
+    chosen = [row["index"] for row in selection_rows(selection.run, "chosen")]
+    assert len(set(chosen)) == len(chosen) == 2
+
+
 def test_a_log_of_another_selection_is_refused(searched: TinyRun, tmp_path: Path) -> None:
     selection = Selection(searched, tmp_path / "run")
     selection.run.log("selection.jsonl", {"kind": "candidate", "index": 0, "width": 1})
