@@ -25,7 +25,7 @@ from dsonas_hw.search.path import PathPoint
 LOWEST, HIGHEST = 0.5, 1.25
 """Predicted cost / limit of what may turn out to fill the budgets when it is measured."""
 FAIRLY_FILLED = 0.7
-"""A width at which no network fills the budgets has a place where its fullest uses that much: a faster network
+"""A width at which no network fills the budgets has a place where its fullest uses so much: a faster network
 may be the better one."""
 NUM_TRIALS = 3
 """Networks that are measured for one place on the slate, at most."""
