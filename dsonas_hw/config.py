@@ -160,6 +160,21 @@ class SelectConfig(_Section):
     """Of the first round, over the images of W; those of λ score."""
 
 
+class DistillConfig(_Section):
+    """Learning from a teacher in retraining, beside the labels (`train.distill_loss`)."""
+
+    teacher: str | None = None
+    """None: no teacher. supernet: that of a search; network: the trained network of `run`; else a hand-made
+    family such as resnet, trained first by the same recipe in RUN/teacher."""
+    run: Path | None = None
+    """The run that holds the supernet or network; None: this run."""
+    width: float = Field(default=2.0, ge=0.1, le=16)
+    """Of a hand-made teacher, times its family's own."""
+    temperature: float = Field(default=4.0, gt=0, le=100)
+    weight: float = Field(default=0.5, gt=0, le=1)
+    """Of the teacher's part in the loss; the labels have the rest."""
+
+
 class RetrainConfig(_Section):
     """Training of the derived architecture from scratch."""
 
@@ -188,6 +203,7 @@ class RetrainConfig(_Section):
     """Limit of the gradient's norm: an addition to the paper. None: no limit."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average of the weights; 0 = none."""
+    distill: DistillConfig = DistillConfig()
     amp: Amp = "off"
     compile: bool = False
     """`torch.compile` the network, which takes a minute or two to begin; meant for a GPU."""

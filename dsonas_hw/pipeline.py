@@ -6,6 +6,7 @@ run that was stopped anywhere goes on from there.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -106,21 +107,18 @@ def ensure_profile(
 
     A target that is not here is estimated when it is asked for; see `profile.open`.
     """
+    from dsonas_hw.profile.open import resolve_target
     from dsonas_hw.profile.profile_space import is_profiled, profile_space
-    from dsonas_hw.profile.profiler import MeasuringConditions
+    from dsonas_hw.runtime.registry import get_runtime
 
-    target = config.target
-    if target.device != LOCAL or target.runtime not in (None, "ort-cpu"):
+    target = resolve_target(config.target)
+    if target.device != LOCAL or not get_runtime(target.runtime).times_kernels:
         return
-    conditions = MeasuringConditions(
-        device=LOCAL, runtime="ort-cpu", precision=target.precision, batch_size=target.batch_size,
-        threads=target.threads,
-    )  # fmt: skip
-    if is_profiled(space, conditions, profiles_directory=profiles_directory):
+    if is_profiled(space, target, profiles_directory=profiles_directory):
         return
     with bar("profile local") as report:
         profile = profile_space(
-            space, conditions, name=config.preset, profiles_directory=profiles_directory, progress=report
+            space, target, name=config.preset, profiles_directory=profiles_directory, progress=report
         )
     if profile.check is not None:
         error = profile.check.error
@@ -167,16 +165,19 @@ def deploy(
     """
     from dsonas_hw.deploy.export_and_validate import export_network, validate_network
     from dsonas_hw.deploy.validate import load_validation
+    from dsonas_hw.search.teacher import open_teacher
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import retrain
 
     architecture, budgets = load_architecture(run)
     config = task.config
+    device = resolve_train_device(config.train_on)
+    with bar("teacher") if config.retrain.distill.teacher else nullcontext() as report:
+        teacher = open_teacher(run, config, dataset, device=device, progress=report)
     with bar("retrain") as report:
         trained = retrain(
-            run, config, architecture, dataset, device=resolve_train_device(config.train_on), resume=resume,
-            progress=report,
-        )  # fmt: skip
+            run, config, architecture, dataset, device=device, resume=resume, teacher=teacher, progress=report
+        )
     say(f"retrained: test accuracy {trained.test_accuracy:.2%}, {trained.seconds:.0f} s")
     export_network(run, architecture, dataset, batch_size=config.target.batch_size)
     say(f"exported: {run.model_path}")

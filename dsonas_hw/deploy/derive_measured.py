@@ -62,7 +62,7 @@ def derive_measured(
     return found[fitted.architecture]
 
 
-def trial_text(trial: Trial, target: DeviceConfig) -> str:
+def trial_text(trial: Trial[Architecture], target: DeviceConfig) -> str:
     """What a trial says to people."""
     latency = trial.measured.get("latency_ms")
     measured = (

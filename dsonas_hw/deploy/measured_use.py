@@ -41,11 +41,11 @@ class MeasuredUse:
         self,
         budgets: Sequence[Budget],
         *,
-        measure: MeasureArchitecture,
+        measure: MeasureArchitecture[Architecture],
         measure_relative: Callable[[Architecture], float | None],
         known: Sequence[Mapping[str, Any]] = (),
         log: Log = lambda row: None,
-        on_trial: Callable[[Trial], None] = lambda trial: None,
+        on_trial: Callable[[Trial[Architecture]], None] = lambda trial: None,
     ) -> None:
         """
         measure: for verdicts. measure_relative: in a second. known: rows that were logged before.

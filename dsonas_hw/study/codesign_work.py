@@ -11,13 +11,13 @@ from dsonas_hw.config import RunConfig, build_config
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import write_json
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.study.engine import RESULT
 from dsonas_hw.task import prepare_task, target_costs
 from dsonas_hw.train.images import load_data, space_of_config
 
 if TYPE_CHECKING:
     from dsonas_hw.architecture.architecture import Architecture
 
-RESULT_NAME = "result.json"
 MEASUREMENT = "measurement.json"
 PATIENCE_S = 120.0
 """How long a job waits for the worker of a study that was killed, which writes its checkpoint and ends."""
@@ -47,7 +47,7 @@ def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     config = build_config({**job["config"], "budget": job["budgets"]})
     task = prepare_task(config, space_of_config(config))
     if config.select.candidates:
-        derived = best_of(load_evaluated(path.parent / job["needs"] / RESULT_NAME), task)
+        derived = best_of(load_evaluated(path.parent / job["needs"] / RESULT), task)
     else:
         search = RunDirectory(path.parent / job["needs"] / "run")
         derived = derive_measured(search, task, say=print, bar=lambda title: nullcontext(_silent))

@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 
 from dsonas_hw.errors import RunError
 from dsonas_hw.files import read_json, refuse_links, remove_leftovers, write_json
-from dsonas_hw.study.engine import LOG, WORKER, Engine, LocalEngine, Worker
-from dsonas_hw.study.job import DESCRIPTION, RESULT
+from dsonas_hw.study.engine import LOG, RESULT, WORKER, Engine, LocalEngine, Worker
+from dsonas_hw.study.job import DESCRIPTION
 from dsonas_hw.study.spec import Job
 
 MAX_TRIES = 3
@@ -118,11 +118,10 @@ class _Scheduler:
         return list(self.failed.values())
 
     def _start_or_skip(self, job: Job) -> None:
-        needs = [name for name in (job.needs, *job.needs_also) if name is not None]
-        if failed := [name for name in needs if name in self.failed]:
+        if failed := [name for name in job.all_needs if name in self.failed]:
             self.waiting.remove(job)
             self.failed[job.name] = JobFailure(name=job.name, reason=f"needs {failed[0]}, which failed")
-        elif self._has_room(job) and all(is_done(self.study, name) for name in needs):
+        elif self._has_room(job) and all(is_done(self.study, name) for name in job.all_needs):
             self.waiting.remove(job)
             self.tries[job.name] += 1
             folder = job_directory(self.study, job.name)
