@@ -27,8 +27,7 @@ def nothing(*args: Any) -> None:
     """Measure nothing, report nothing."""
 
 
-NUM_CANDIDATES = 3
-"""At four places: there are no more widths and points."""
+NUM_CANDIDATES = 4
 
 
 class Selection:
@@ -51,7 +50,9 @@ class Selection:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    config = tiny_config(select={"candidates": 4, "epochs": 1}, retrain={"batch_size": 16, "dropout": 0.2})
+    config = tiny_config(
+        select={"candidates": NUM_CANDIDATES, "epochs": 1}, retrain={"batch_size": 16, "dropout": 0.2}
+    )
     run = TinyRun(tmp_path_factory.mktemp("searched") / "run", config)
     run.run()
     return run
@@ -128,7 +129,7 @@ def test_finalists_that_do_not_hold_are_passed_over(searched: TinyRun, tmp_path:
 
     derived = Selection(searched, tmp_path / "run")(verdict=only_the_third)
     assert derived.architecture in asked[2:]
-    with pytest.raises(BudgetError, match="none of the 3 candidates holds"):
+    with pytest.raises(BudgetError, match="none of the 4 candidates holds"):
         Selection(searched, tmp_path / "none")(verdict=lambda architecture: 1.2)
 
 
