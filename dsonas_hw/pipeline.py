@@ -56,6 +56,7 @@ def run_all(
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
     from dsonas_hw.search.parts import check_dataset
+    from dsonas_hw.search.teacher import check_teacher
     from dsonas_hw.train.loop import resolve_train_device
 
     space = space_of_config(config)
@@ -63,6 +64,7 @@ def run_all(
     resolve_train_device(config.train_on)
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
+    check_teacher(config, dataset)
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
     task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
     run.create(config, resume=resume)

@@ -35,7 +35,7 @@ def relative_latency(target: DeviceConfig) -> Callable[[Architecture], float | N
 
 def _name(architecture: Architecture) -> str:
     """How a log names a network."""
-    from dsonas_hw.train.weights import architecture_hash
+    from dsonas_hw.train.identity import architecture_hash
 
     return architecture_hash(architecture)
 

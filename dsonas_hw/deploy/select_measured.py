@@ -29,7 +29,7 @@ def refuse(run: RunDirectory, architecture: Architecture, *, need: float) -> Non
     need: what it may take of its limit, above 1.
     """
     from dsonas_hw.search.selection import LOG_NAME
-    from dsonas_hw.train.weights import architecture_hash
+    from dsonas_hw.train.identity import architecture_hash
 
     network = architecture_hash(architecture)
     run.log(LOG_NAME, {"kind": "verdict", "network": network, "need": need, "measured_ratio": need})

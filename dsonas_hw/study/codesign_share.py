@@ -50,7 +50,7 @@ def candidates_of(
     config: of the study, but for device and budget. A device and a budget that no network fits have none.
     """
     from dsonas_hw.search.slate import choose_slate
-    from dsonas_hw.train.weights import architecture_hash
+    from dsonas_hw.train.identity import architecture_hash
 
     found: dict[str, tuple[PathPoint, Architecture]] = {}
     for device, budget in itertools.product(devices, budgets):

@@ -13,6 +13,10 @@ class Eager(Runtime):
     precisions = ("fp32", "fp16")
     on_cpu = True
     fuses = False
+    estimated_as = "eager"
+    views_are_free = True
+    uses_tf32_in_products = False
+    reorders_for_tensor_cores = True
     distributions = ("torch",)
     module = "torch"
     cuda_file = "version.py"

@@ -17,6 +17,8 @@ class TensorRT(Runtime):
     name = "tensorrt"
     title = "an engine that TensorRT builds"
     precisions = ("fp32", "fp16", "int8")
+    estimated_as = "tensorrt"
+    adds_while_making = True
     invents_int8 = True
     makes_engines = True
     distributions = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings")
