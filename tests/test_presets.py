@@ -177,6 +177,7 @@ def test_own_choices_have_a_preset_of_their_own_that_retrains_as_the_paper(name:
     paper, own = (build_config(load_preset(preset)) for preset in (name, f"{name}-steered"))
     assert own.search.gamma_control
     assert (own.search.adaptive, own.search.adaptive_cost) == ("operation", None)
-    different = {k for k, v in own.retrain.model_dump().items() if v != getattr(paper.retrain, k)}
+    papers = paper.retrain.model_dump()
+    different = {k for k, v in own.retrain.model_dump().items() if v != papers[k]}
     assert different <= {"width", "warmup_epochs", "warmup_lr", "grad_clip"}
     assert own.space == paper.space

@@ -116,7 +116,7 @@ def test_what_people_read() -> None:
     results = [result("searched", 0.2), *(result("random", error) for error in (0.3, 0.5))]
     lines = markdown(tabulate(results)).splitlines()
     assert len(lines) == 4
-    assert {line.count("|") for line in lines} == {14}
+    assert {line.count("|") for line in lines} == {15}
     assert lines[2].startswith("| mac=1M | searched | 1 | 20.00 | 900k | 2.00M | 1.0k |")
     assert lines[2].endswith("| +1.4 σ |  |")  # no random networks of its width
     assert "| 40.00 ± 14.14 |" in lines[3]
