@@ -45,7 +45,7 @@ def command(
     unknown there is no prediction (exit 2; other files are still predicted). Estimates exit with 3.
     """
     from dsonas_hw.errors import UserError, one_line
-    from dsonas_hw.profile.open import open_latency_model
+    from dsonas_hw.profile.open import is_measured_here, open_latency_model
     from dsonas_hw.profile.predict_onnx import predict_onnx
 
     model = open_latency_model(
@@ -77,7 +77,7 @@ def command(
         raise failures[0]
     if failures:
         raise UserError(f"{len(failures)} of {len(models)} files could not be predicted")
-    if "estimated" in sources:
+    if sources and not is_measured_here(model):
         leave(EXIT_ESTIMATED)
 
 

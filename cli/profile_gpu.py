@@ -32,8 +32,7 @@ def profile_gpu(
     from dsonas_hw.config import build_config, load_preset
     from dsonas_hw.device.cuda_order import as_cuda_gives_it
     from dsonas_hw.device.detect import detect_devices
-    from dsonas_hw.profile.calibrated import open_calibrated
-    from dsonas_hw.profile.open import user_profiles
+    from dsonas_hw.profile.open import open_estimate, user_profiles
     from dsonas_hw.task import space_of_config
 
     if conditions.device == "local":
@@ -53,15 +52,15 @@ def profile_gpu(
             f"ESTIMATED, NOT MEASURED: {conditions.device} is {why}; a network's latency may be off by about "
             f"±{done.expected_error:.0%} (90 % interval)"
         )
-        calibrated = open_calibrated(
+        used = open_estimate(
             conditions.device,
-            runtime=conditions.runtime,
-            precision=conditions.precision,
-            batch_size=conditions.batch_size,
-            directory=profiles_directory or user_profiles(),
+            conditions.runtime,
+            conditions.precision,
+            conditions.batch_size,
+            profiles_directory or user_profiles(),
         )
-        if calibrated is not None:
-            say(f"predict and search use your calibration instead. {calibrated.caution}")
+        if used.source == "calibrated":
+            say(f"predict and search use a calibration instead. {used.caution}")
     else:
         with progress_bar(f"profile {conditions.device}") as report:
             done = measure_gpu(

@@ -11,7 +11,6 @@ outlier moves nothing; normal priors hold what the networks do not tell apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,12 +82,17 @@ def adjusted(stream_ms: Array | float, constant_ms: Array | float) -> Array:
     return np.maximum(stream_ms + constant_ms, _LEAST * stream_ms)
 
 
-def fit_adjustment(streams: Streams, measured: Array, sharpness: float, noise: float) -> Adjustment:
+def fit_adjustment(
+    streams: Streams, measured: Array, sharpness: float, noise: float, importance: Array | None = None
+) -> Adjustment:
     """Iterated, robustly weighted least squares with normal priors around "no adjustment".
 
-    measured: shape (networks,), ms; noise: spread of log(measured / adjusted estimate), where the estimate's
-    own error for each network counts more than the noise of the timing.
+    measured: shape (networks,), ms; noise: standard deviation of log(measured / adjusted estimate), where the
+    estimate's own error for each network counts more than the noise of the timing; importance: of every
+    network, 1 each by default.
     """
+    if importance is None:
+        importance = np.ones(len(measured))
     gpu_ms, host_ms = NO_ADJUSTMENT.apply(streams)
     unit_gpu = float(np.median(gpu_ms / streams.batch))
     unit_host = float(np.median(host_ms)) or 1.0
@@ -99,7 +103,7 @@ def fit_adjustment(streams: Streams, measured: Array, sharpness: float, noise: f
         gpu_ms, host_ms = now.apply(streams)
         residuals = np.log(measured / combined(gpu_ms, host_ms, sharpness))
         slopes = _slopes(streams, now, gpu_ms, host_ms, sharpness, unit_gpu, unit_host)
-        weights = 1 / (1 + (residuals / (3 * noise)) ** 2) / noise**2
+        weights = importance / (1 + (residuals / (3 * noise)) ** 2) / noise**2
         normal = (slopes * weights[:, None]).T @ slopes + np.diag(priors**-2)
         step = np.linalg.solve(normal, slopes.T @ (weights * residuals) - x / priors**2)
         step *= min(1.0, 0.5 / max(float(np.max(np.abs(step))), 1e-12))
@@ -107,23 +111,6 @@ def fit_adjustment(streams: Streams, measured: Array, sharpness: float, noise: f
         if float(np.max(np.abs(step))) < 1e-6:
             break
     return Adjustment(x[:-2], float(x[-2]) * unit_gpu, float(x[-1]) * unit_host)
-
-
-def leave_one_out(
-    streams: Streams, measured: Array, groups: Sequence[object], sharpness: float, noise: float
-) -> Array:
-    """log(measured / predicted) of every network, predicted without it and without others of its group."""
-    errors = np.empty(len(measured))
-    for index, group in enumerate(groups):
-        others = np.array([other != group for other in groups])
-        found = (
-            fit_adjustment(streams.pick(others), measured[others], sharpness, noise)
-            if others.any()
-            else NO_ADJUSTMENT
-        )
-        alone = streams.pick(np.arange(len(groups)) == index)
-        errors[index] = math.log(measured[index] / combined(*found.apply(alone), sharpness)[0])
-    return errors
 
 
 def combined(gpu_ms: Array, host_ms: Array, sharpness: float) -> Array:

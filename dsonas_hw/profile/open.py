@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.spec import LOCAL
@@ -11,6 +12,10 @@ from dsonas_hw.profile.measured import MeasuredLatency, profile_command
 from dsonas_hw.profile.rows import TableHeader
 from dsonas_hw.profile.runtimes import RUNTIMES, check_runtime
 from dsonas_hw.profile.table import load_table, table_path
+
+if TYPE_CHECKING:
+    from dsonas_hw.profile.calibrated import CalibratedLatency
+    from dsonas_hw.profile.estimate import EstimatedLatency
 
 DEFAULT_GPU_RUNTIME = "tensorrt"
 
@@ -26,8 +31,8 @@ def open_latency_model(
 ) -> LatencyModel:
     """What predicts latencies on a device.
 
-    A table in `profiles_directory` (or the user's data directory), else one that is shipped, else, for a GPU
-    of the catalogue, an estimate.
+    A table in `profiles_directory` (or the user's data directory), else, for a GPU of the catalogue, an
+    estimate: calibrated by the user, or on networks that others measured, or as its datasheet has it.
 
     Raises:
         ProfileError: there is no table; says which `dsonas-hw profile` command makes it.
@@ -54,23 +59,53 @@ def open_latency_model(
             f"{name} has no profile for {wanted}, {precision}, batch {batch_size}, {threads} thread"
             f"{'s' if threads != 1 else ''}; measure it with: {profile_command(header)}"
         )
-    return _open_estimate(name, wanted, precision, batch_size, profiles_directory or user_profiles())
+    return open_estimate(name, wanted, precision, batch_size, profiles_directory or user_profiles())
 
 
-def _open_estimate(
+def open_estimate(
     device: str, runtime: str, precision: str, batch_size: int, directory: Path
 ) -> LatencyModel:
-    """The estimate of a catalogued GPU, sharpened by the user's calibration if there is one."""
+    """The estimate of a catalogued GPU, calibrated by the user, or else on measurements of others."""
     from dsonas_hw.device.spec import load_device
     from dsonas_hw.profile.calibrated import open_calibrated
     from dsonas_hw.profile.estimate import load_estimate
 
+    estimate = load_estimate(load_device(device), runtime=runtime, precision=precision, batch_size=batch_size)
     calibrated = open_calibrated(
         device, runtime=runtime, precision=precision, batch_size=batch_size, directory=directory
     )
-    if calibrated is not None:
-        return calibrated
-    return load_estimate(load_device(device), runtime=runtime, precision=precision, batch_size=batch_size)
+    return calibrated or open_shipped(estimate) or estimate
+
+
+def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
+    """The estimate as calibrated on networks that others measured; None if nobody did.
+
+    A device file of the user's own describes another device, whatever its name: what is shipped is not of it.
+    """
+    from dsonas_hw.device.spec import load_device
+    from dsonas_hw.profile.calibrated import CalibratedLatency, calibration_path, load_calibration
+
+    path = calibration_path(
+        shipped_profiles(), estimate.device, runtime=estimate.runtime, precision=estimate.precision
+    )
+    if not path.exists():
+        return None
+    calibration = load_calibration(path)
+    if calibration.base != estimate.fingerprint:
+        return None
+    return CalibratedLatency(
+        load_device(estimate.device), batch_size=estimate.batch_size, calibration=calibration
+    )
+
+
+def is_measured_here(model: LatencyModel) -> bool:
+    """Whether the user (or a table of hers) measured something on this device: not so for estimates, nor for
+    what is calibrated on the measurements of others."""
+    from dsonas_hw.profile.calibrated import CalibratedLatency
+
+    if isinstance(model, CalibratedLatency):
+        return not model.calibration.measured_by
+    return model.source != "estimated"
 
 
 def open_table(path: Path) -> MeasuredLatency | None:
@@ -134,14 +169,16 @@ def find_table(
     threads: int,
     profiles_directory: Path | None = None,
 ) -> Path | None:
-    """The table that serves a target: the user's own before a shipped one; None if there is neither."""
-    for directory in (profiles_directory or user_profiles(), shipped_profiles()):
-        path = table_path(
-            directory, device, runtime=runtime, precision=precision, batch_size=batch_size, threads=threads
-        )
-        if path.exists():
-            return path
-    return None
+    """The table that serves a target; None if there is none."""
+    path = table_path(
+        profiles_directory or user_profiles(),
+        device,
+        runtime=runtime,
+        precision=precision,
+        batch_size=batch_size,
+        threads=threads,
+    )
+    return path if path.exists() else None
 
 
 def user_profiles() -> Path:
@@ -152,7 +189,7 @@ def user_profiles() -> Path:
 
 
 def shipped_profiles() -> Path:
-    """Where the tables of this package lie; read only."""
+    """Where the calibrations of this package lie; read only."""
     from importlib import import_module
 
     return Path(import_module("dsonas_hw.profiles").__path__[0])

@@ -205,7 +205,7 @@ def test_damaged_constants_are_refused(change: dict[str, object], message: str) 
     data = json.loads((FOLDER / "estimate_constants.json").read_text()) | change
     with pytest.raises(ProfileError, match=message):
         parse_constants(data)
-    assert SCHEMA_VERSION == 1
+    assert SCHEMA_VERSION == 2
 
 
 def test_needs_neither_torch_nor_scipy() -> None:
