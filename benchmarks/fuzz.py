@@ -298,7 +298,7 @@ def config_seeds(folder: Path) -> list[bytes]:
 
 
 def read_study(data: bytes, scratch: Path) -> None:
-    from dsonas_hw.study.spec import load_study
+    from dsonas_hw.study.load import load_study
 
     for job in load_study(str(_file(scratch, "study.yaml", data)), {}).jobs:
         assert re.fullmatch(r"[A-Za-z0-9][\w.=+-]*", job.name), job.name
@@ -464,8 +464,11 @@ def run_seeds(folder: Path) -> list[bytes]:
         for name, rows in logs.items():
             write_text(run.log_path(name), "".join(json.dumps(row) + "\n" for row in rows))
         write_json(run.path / "retrain.json", {"architecture": identity, "test_accuracy": 0.9, "epochs": 2})
-        verdict = {"name": "mac", "limit": 60e3, "predicted": costs.mac, "measured": None, "holds": True}
-        latency = {"device_title": "CPU", "latency_ms": 0.2, "samples_ms": [0.2, 0.21], "num_samples": 2}
+        verdict = {"name": "latency", "limit": 0.3, "predicted": 0.2, "measured": 0.21, "holds": True,
+                   "verdict": "holds", "statistic": "p50", "low": 0.2, "high": 0.22}  # fmt: skip
+        latency = {"device_title": "CPU", "p50_ms": 0.21, "p50_ms_low": 0.2, "p50_ms_high": 0.22,
+                   "quiet_ms": 0.2, "samples_ms": [0.2, 0.21], "round_medians_ms": [0.2, 0.21],
+                   "num_samples": 2}  # fmt: skip
         validation = {
             "budgets": [verdict], "holds": True, "device": "local", "runtime": "ort-cpu",
             "source": "measured", "architecture": identity, "costs": costs.to_dict(), "latency": latency,
@@ -496,8 +499,8 @@ def read_study_directory(data: bytes, scratch: Path) -> None:
 
 def study_directory_seeds(folder: Path) -> list[bytes]:
     from dsonas_hw.study.grid import SPECIFICATION, save_grid
+    from dsonas_hw.study.load import load_study
     from dsonas_hw.study.scheduler import job_directory
-    from dsonas_hw.study.spec import load_study
 
     study = folder / "study"
     specification = {"name": "small", "base": {"preset": "digits"}, "budgets": ["mac=60k"], "random": 2}
@@ -508,7 +511,7 @@ def study_directory_seeds(folder: Path) -> list[bytes]:
         "test_error": 0.1, "seconds": 3.0, "width": 8, "ratio_before_fit": 0.9, "ratio": 0.95,
         "costs": {"flops": 1000, "mac": 2000, "params": 30, "memory_bytes": 4000, "latency_ms": None,
                   "energy_mj": None},
-        "architecture": [{"output": []}], "latency_measured_ms": None,
+        "architecture": [{"output": []}], "latency_measured": {"p50_ms": 0.2, "p95_ms": 0.3},
     }  # fmt: skip
     for job in loaded.jobs:
         job_directory(study, job.name).mkdir(parents=True, exist_ok=True)

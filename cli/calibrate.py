@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dsonas_hw.cli.common import json_option, print_json, say
-from dsonas_hw.cli.options import profiles_option
+from dsonas_hw.cli.options import input_shape_option, profiles_option
 from dsonas_hw.cli.progress import progress_bar
 
 EXAMPLES = """\b
@@ -38,7 +38,11 @@ convolutions.csv (--operators), one convolution a row, becomes a profile marked 
     type=click.Choice(["eager", "ort-cuda", "ort-tensorrt", "tensorrt"]),
     help="What ran the networks.",
 )
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    help="What they ran in.  [default: what the files compute in; fp32 with --operators]",
+)
 @click.option(
     "--operators", is_flag=True, help="The file holds single operators, not networks: import it as a profile."
 )
@@ -46,19 +50,19 @@ convolutions.csv (--operators), one convolution a row, becomes a profile marked 
     "--batch-size",
     type=click.IntRange(1),
     metavar="N",
-    default=1,
-    show_default=True,
-    help="Which rows of --operators to import.",
+    help="Which rows of --operators to import.  [default: 1]",
 )
+@input_shape_option
 @profiles_option
 @json_option
 def command(
     measurements: Path,
     device: str,
     runtime: str,
-    precision: str,
+    precision: str | None,
     operators: bool,
-    batch_size: int,
+    batch_size: int | None,
+    input_shapes: dict[str, tuple[int, ...]],
     profiles_directory: Path | None,
     as_json: bool,
 ) -> None:
@@ -68,7 +72,17 @@ def command(
     Rows that contradict each other wildly, or that are not in milliseconds, are refused.
     """
     if operators:
-        _import(measurements, device, runtime, precision, batch_size, profiles_directory, as_json=as_json)
+        if input_shapes:
+            raise click.UsageError("--input-shape is for networks, not for --operators")
+        _import(
+            measurements,
+            device,
+            runtime,
+            precision or "fp32",
+            batch_size or 1,
+            profiles_directory,
+            as_json=as_json,
+        )
         return
     from dsonas_hw.profile.calibrate_device import calibrate_device
 
@@ -78,6 +92,7 @@ def command(
             device=device,
             runtime=runtime,
             precision=precision,
+            input_shapes=input_shapes,
             directory=profiles_directory,
             progress=report,
         )
@@ -86,7 +101,7 @@ def command(
             {
                 "device": calibration.device,
                 "runtime": runtime,
-                "precision": precision,
+                "precision": calibration.precision,
                 "num_networks": calibration.num_networks,
                 "mape": calibration.mape,
                 "mape_before": calibration.mape_before,
@@ -99,7 +114,7 @@ def command(
         )
         return
     click.echo(
-        f"{calibration.device}, {runtime}, {precision}: {calibration.num_networks} networks; "
+        f"{calibration.device}, {runtime}, {calibration.precision}: {calibration.num_networks} networks; "
         f"error {calibration.mape_before:.1%} before, {calibration.mape:.1%} after (each network predicted "
         f"without itself)"
     )

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -17,6 +20,8 @@ EXIT_ESTIMATED = 3
 """Only an estimate was possible."""
 EXIT_INTERRUPTED = 130
 """Stopped by Ctrl-C or SIGTERM; it can go on."""
+EXIT_CLOSED_PIPE = 141
+"""Whoever read stdout has closed it; what a shell shows of a tool that SIGPIPE ended (128 + 13)."""
 
 
 def json_option(function: F) -> F:
@@ -37,6 +42,20 @@ def print_json(value: object) -> None:
 def say(message: str) -> None:
     """A line for people: stderr, so that stdout stays for results."""
     click.echo(message, err=True)
+
+
+def console() -> Console:
+    """For tables on stdout; a pipe that is closed ends the command as `click.echo` would.
+
+    Rich would end it with exit code 1, which means that the answer is no.
+    """
+    import rich.console
+
+    class PipedConsole(rich.console.Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    return PipedConsole(highlight=False)
 
 
 def leave(code: int) -> NoReturn:

@@ -38,10 +38,11 @@ def command(
     """Fit an architecture of a finished search to a budget: any budget, no new search.
 
     Of all architectures the search passed, the one nearest to the budget is taken, and its width is set to
-    use the budget well.
+    use the budget well. A predicted latency is what the network takes when nothing disturbs it; `validate`
+    holds the median that is measured against the budget.
     """
     from dsonas_hw.budget import parse_budgets
-    from dsonas_hw.errors import RunError
+    from dsonas_hw.errors import RunError, command_line
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.stages import derive, load_architecture, save_architecture
     from dsonas_hw.task import prepare_task, space_of_config
@@ -51,7 +52,7 @@ def command(
     if budget:
         parse_budgets(budget)
         config = config.model_copy(update={"budget": budget})
-    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
     if task.target.caution:
         say(task.target.caution)
     derived = derive(run, task, task.budgets)
@@ -81,11 +82,11 @@ def command(
         )
         return
     describe_derived(derived, task)
-    click.echo(f"next: dsonas-hw retrain {target.path}")
+    click.echo(f"next: {command_line('retrain', target.path)}")
 
 
 def describe_derived(derived: Derived, task: Task) -> None:
-    """A few lines about a derived architecture, for people."""
+    """A few lines about a derived architecture, for people; a predicted latency is the quiet value."""
     from dsonas_hw.budget import QUANTITIES, format_quantity
 
     architecture = derived.architecture
@@ -98,5 +99,5 @@ def describe_derived(derived: Derived, task: Task) -> None:
             continue
         limits = [b.limit for b in task.budgets if b.name == name]
         of_limit = f"  of {format_quantity(name, limits[0])} ({value / limits[0]:.1%})" if limits else ""
-        source = f"  predicted from {task.target.source} kernels" if name == "latency" else ""
+        source = f"  predicted, undisturbed, from {task.target.source} kernels" if name == "latency" else ""
         click.echo(f"  {name:8} {format_quantity(name, value):>10}{of_limit}{source}")

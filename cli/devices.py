@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.cli.common import console, json_option, print_json, say
 
 if TYPE_CHECKING:
     from dsonas_hw.device.detect import DetectedDevice, Detection
@@ -33,9 +33,12 @@ copy a shipped one as a start.
 def command(name: str | None, only_here: bool, as_json: bool) -> None:
     """List the known devices, or show one in full: which is here, which runtime can serve it, and why not."""
     from dsonas_hw.device.detect import detect_devices
+    from dsonas_hw.device.spec import name_conflicts
 
     detection = detect_devices()
     rows = _select(detection, name, only_here)
+    for conflict in name_conflicts():
+        say(f"warning: {conflict}")
     if as_json:
         for row in rows:
             print_json(row)
@@ -113,11 +116,10 @@ def _datasheet(device: Device) -> dict[str, Any]:
 
 
 def _print_table(rows: list[dict[str, Any]], detection: Detection) -> None:
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    console = Console(highlight=False)
+    out = console()
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("device", "architecture", "here", "runtimes"):
         table.add_column(heading, no_wrap=heading != "runtimes")
@@ -128,14 +130,14 @@ def _print_table(rows: list[dict[str, Any]], detection: Detection) -> None:
             "[green]yes[/green]" if row["here"] else "no",
             escape(_runtimes(row)),
         )
-    console.print(table)
-    console.print("\n✓ runs here, – does not; what to install for it: dsonas-hw devices NAME")
+    out.print(table)
+    out.print("\n✓ runs here, – does not; what to install for it: dsonas-hw devices NAME")
     if detection.no_gpu_reason:
-        console.print(f"No GPU here: {escape(detection.no_gpu_reason)}.", soft_wrap=True)
+        out.print(f"No GPU here: {escape(detection.no_gpu_reason)}.", soft_wrap=True)
     for row in rows:
         for status in row["runtimes"] if row["here"] else ():
             if not status["usable"]:
-                console.print(
+                out.print(
                     f"{escape(str(row['name']))}, {status['runtime']}: {escape(str(status['reason']))}",
                     soft_wrap=True,
                 )
@@ -161,13 +163,12 @@ def _runtimes(row: dict[str, Any]) -> str:
 
 
 def _print_details(row: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.markup import escape
 
-    console = Console(highlight=False)
+    out = console()
 
     def line(key: str, value: object) -> None:
-        console.print(f"[bold]{key:<22}[/bold] {escape(str(value))}", soft_wrap=True)
+        out.print(f"[bold]{key:<22}[/bold] {escape(str(value))}", soft_wrap=True)
 
     line("device", f"{row['name']}: {row['title']}")
     if row.get("aliases"):

@@ -31,8 +31,9 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
     """
     from dsonas_hw.architecture.architecture import complete_architecture, identity_architecture
     from dsonas_hw.architecture.fit import check_feasible
-    from dsonas_hw.task import space_of_config, target_costs
+    from dsonas_hw.task import describe_images, space_of_config, target_costs
 
+    images = describe_images(config)
     space = space_of_config(config)
     target = target_costs(config.target, profiles_directory=profiles_directory)
     known = target.latency_model is not None
@@ -57,10 +58,32 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
                 },
                 "costs": costs,
                 "latency_source": target.source if known else None,
+                "images": images,
             }
         )
     else:
         _print(config, space, costs, target, profiles_directory)
+        for line in image_lines(images):
+            click.echo(line)
+
+
+def image_lines(images: dict[str, Any] | None) -> list[str]:
+    """What a user should read before images of folders are trained on (see `task.describe_images`)."""
+    if images is None:
+        return []
+    lines = []
+    for side in ("train", "test"):
+        found = images[side]
+        classes = list(found["classes"].items())
+        named = ", ".join(f"{name} {count}" for name, count in classes[:10]) + (", …" if classes[10:] else "")
+        part = "split off, " if found["split_off"] else ""
+        lines.append(
+            f"{side} images: {found['num_images']} of {len(classes)} classes ({named}), {part}"
+            f"{found['directory']}"
+        )
+    if images["ignored"]:
+        lines.append(f"ignored: {', '.join(images['ignored'])}")
+    return lines
 
 
 def _print(
@@ -99,11 +122,17 @@ def _print(
 
 def _why_unknown(config: Any, profiles_directory: Path | None) -> str:
     """What stands in the way of a latency: no table, or one that cannot be used."""
+    from dsonas_hw.config import space_options
     from dsonas_hw.errors import ProfileError
     from dsonas_hw.task import target_costs
 
     try:
-        target_costs(config.target, profiles_directory=profiles_directory, needs_latency=True)
+        target_costs(
+            config.target,
+            profiles_directory=profiles_directory,
+            needs_latency=True,
+            profile_options=space_options(config),
+        )
     except ProfileError as error:
         return str(error)
     return "the target has no profile"

@@ -50,7 +50,7 @@ def command(
     Writes model.onnx; with --format tensorrt also model.engine and timing.cache, which belong to this GPU and
     TensorRT version.
     """
-    from dsonas_hw.errors import UserError
+    from dsonas_hw.errors import UserError, command_line
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.stages import load_architecture
 
@@ -84,4 +84,4 @@ def command(
     )
     if engine is not None:
         click.echo(f"model.engine: {engine.precision}, batch {engine.batch_size}, built on {engine.gpu}")
-    click.echo(f"next: dsonas-hw validate {run.path}")
+    click.echo(f"next: {command_line('validate', run.path)}")

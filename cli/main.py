@@ -7,10 +7,12 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import click
 
 from dsonas_hw import __version__
+from dsonas_hw.cli.common import EXIT_CLOSED_PIPE
 from dsonas_hw.errors import UserError, is_out_of_memory, one_line
 
 #: command → one line of help. The command lives in `dsonas_hw.cli.<command>` under the name `command`.
@@ -29,6 +31,10 @@ COMMANDS: dict[str, str] = {
     "study": "Grids of runs: baselines, ablations, co-design across devices.",
     "transfer": "Carry a searched block into another network.",
 }
+
+
+class ClosedPipeError(Exception):
+    """Whoever read our output has gone; click would end with exit code 1, which means something here."""
 
 
 class LazyGroup(click.Group):
@@ -52,6 +58,12 @@ class LazyGroup(click.Group):
 
             ctx.fail(f"No such command {args[0]!r}. {closest(args[0], list(COMMANDS))}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ClosedPipeError from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -108,6 +120,7 @@ def _run(args: Sequence[str] | None) -> None:
     try:
         arguments = None if args is None else list(args)
         code = cli.main(args=arguments, prog_name="dsonas-hw", standalone_mode=False)
+        sys.stdout.flush()
     except UserError as error:
         prefix = "error: " if error.exit_code == 2 else ""
         click.echo(prefix + one_line(error), err=True)
@@ -122,9 +135,8 @@ def _run(args: Sequence[str] | None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+    except (ClosedPipeError, BrokenPipeError):
+        _leave_closed_pipe()
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -138,3 +150,9 @@ def _run(args: Sequence[str] | None) -> None:
         sys.exit(2)
     if code:  # of click's Exit
         sys.exit(code)
+
+
+def _leave_closed_pipe() -> NoReturn:
+    """Whoever read our output has gone (`| head`): end without a word, as tools do that SIGPIPE ends."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what it still holds cannot be written
+    sys.exit(EXIT_CLOSED_PIPE)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,32 +16,45 @@ from dsonas_hw.errors import DataError, RunError, UserError, closest
 F = TypeVar("F", bound=Callable[..., Any])
 
 #: Datasets that take the preset of another; the rest have one of their own name.
-_PRESET_OF_DATASET = {"cifar100": "cifar10"}
+_PRESET_OF_DATASET = {
+    "cifar10": "cifar10-steered", "cifar100": "cifar10-steered", "imagenet": "imagenet-steered",
+}  # fmt: skip
+"""Where a budget is met by steering γ, not the paper's presets, whose γ is constant."""
 #: option → place in the configuration
 _PLACES = {
     "dataset": ("data", "dataset"),
     "data_dir": ("data", "data_dir"),
+    "train_dir": ("data", "train_dir"),
+    "test_dir": ("data", "test_dir"),
     "device": ("target", "device"),
     "runtime": ("target", "runtime"),
     "precision": ("target", "precision"),
     "batch_size": ("target", "batch_size"),
     "threads": ("target", "threads"),
+    "statistic": ("target", "statistic"),
     "seed": ("seed",),
     "train_on": ("train_on",),
 }
 
-_OPTIONS = [
-    click.option("--preset", metavar="NAME",
-                 help="Start from this preset (default: the dataset's own): digits, fashion-mnist, cifar10, "
-                      "cifar10-small, imagenet, …"),
+_CHANGES = [
     click.option("--config", "config_file", type=click.Path(path_type=Path, dir_okay=False),
                  help="YAML file laid over the preset; unknown keys are refused."),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
                  help="Any field of the configuration, e.g. --set search.epochs=60 --set space.share=false."),
+]  # fmt: skip
+_OPTIONS = [
+    click.option("--preset", metavar="NAME",
+                 help="Start from this preset (default: the dataset's own): digits, fashion-mnist, cifar10, "
+                      "cifar10-small, imagenet, …"),
+    *_CHANGES,
     click.option("--dataset", metavar="NAME",
                  help="digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."),
     click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR",
                  help="Where the dataset's files are, or go with --download."),
+    click.option("--train-dir", type=click.Path(path_type=Path), metavar="DIR",
+                 help="Of folder:PATH, the folder of the training classes, where its name does not tell."),
+    click.option("--test-dir", type=click.Path(path_type=Path), metavar="DIR",
+                 help="Of folder:PATH, the folder of the test classes."),
     click.option("--budget", "budget", multiple=True, metavar="LIMITS",
                  help="mac=12M, flops=600M, params=3M, latency=5ms, memory=8MB, energy=20mJ; repeat it or "
                       "give a comma list; all must hold."),
@@ -50,6 +65,8 @@ _OPTIONS = [
     click.option("--batch-size", type=click.IntRange(1), metavar="N",
                  help="Images per inference on the target."),
     click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads of the inference."),
+    click.option("--statistic", type=click.Choice(["p50", "p95", "p99"]),
+                 help="Of the measured latency, what a budget limits (default: p50, the median)."),
     click.option("--train-on", metavar="WHERE",
                  help="Where training runs: cpu, cuda, cuda:1 (default: CUDA if there)."),
     click.option("--seed", type=click.IntRange(0), metavar="N", help="Same seed, same machine: same result."),
@@ -63,6 +80,13 @@ def configuration_options(function: F) -> F:
     return function
 
 
+def changes_options(function: F) -> F:
+    """`--config` and `--set` alone, for a command that has options of its own for the rest."""
+    for option in reversed(_CHANGES):
+        function = option(function)
+    return function
+
+
 def profiles_option(function: F) -> F:
     """`--profiles DIR`: where lookup tables are."""
     return click.option(
@@ -72,6 +96,41 @@ def profiles_option(function: F) -> F:
         type=click.Path(path_type=Path, file_okay=False),
         help="Lookup tables (default: the user's data directory; see DSONAS_HW_HOME).",
     )(function)
+
+
+def profiles_arguments(directory: Path | None) -> list[str]:
+    """`--profiles DIR` as it was given, for a command that is to go on with the same tables."""
+    return [] if directory is None else ["--profiles", str(directory)]
+
+
+def input_shape_option(function: F) -> F:
+    """`--input-shape NAME=1x3x640x480`, repeatable: sizes that a file leaves open."""
+    return click.option(
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        metavar="NAME=SIZES",
+        callback=lambda context, parameter, texts: parse_input_shapes(texts),
+        help="Sizes of an input that the file leaves open, as image=1x3x640x480; may be repeated.",
+    )(function)
+
+
+def parse_input_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """`NAME=SIZES` options as shapes by name.
+
+    Raises:
+        click.BadParameter: not NAME=SIZES, or a name that is given twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, sizes = text.rpartition("=")
+        parts = sizes.replace("×", "x").lower().split("x")
+        if not equals or not name or not all(part.isascii() and part.isdigit() for part in parts):
+            raise click.BadParameter(f"{text!r} is not NAME=SIZES, as in --input-shape image=1x3x640x480")
+        if name in shapes:
+            raise click.BadParameter(f"{name!r} is given twice")
+        shapes[name] = tuple(int(part) for part in parts)
+    return shapes
 
 
 def config_from_options(
@@ -118,7 +177,7 @@ def _default_preset(dataset: object) -> str:
     if dataset is None:
         return "digits"
     if str(dataset).startswith("folder:"):
-        return "cifar10"
+        return "cifar10-steered"
     if dataset not in KNOWN_SHAPES:
         known = [*KNOWN_SHAPES, "folder:PATH"]
         raise DataError(f"unknown dataset {dataset!r}. {closest(str(dataset), known)}")
@@ -183,9 +242,35 @@ def was_restarted() -> bool:
 
 
 def next_run(name: str) -> Path:
-    """runs/<name>-<n>, the first number that is free."""
+    """Make runs/<name>-<n>, with the first number that is free; gone again if the command leaves it empty.
+
+    Whoever makes the folder has it: of two commands that start together, one takes the next number.
+
+    Raises:
+        RunError: it cannot be made.
+    """
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
-    number = 1
-    while (path := Path("runs") / f"{stem}-{number}").exists():
-        number += 1
+    runs = Path("runs")
+    try:
+        runs.mkdir(exist_ok=True)
+        for number in itertools.count(1):
+            path = runs / f"{stem}-{number}"
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise RunError(
+            f"cannot make a run directory in {runs.absolute()}: {error.strerror}; name one with --out"
+        ) from error
+
+    def remove_if_empty() -> None:
+        for folder in (path, runs):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    context = click.get_current_context(silent=True)
+    if context is not None:
+        context.call_on_close(remove_if_empty)
     return path

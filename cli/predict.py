@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from dsonas_hw.cli.common import EXIT_ESTIMATED, json_option, leave, print_json, say
-from dsonas_hw.cli.options import profiles_option
+from dsonas_hw.cli.options import input_shape_option, profiles_option
 
 EXAMPLES = """\b
 Examples:
   dsonas-hw predict model.onnx
   dsonas-hw predict a.onnx b.onnx --device 1080ti --json
   dsonas-hw predict model.onnx --runtime ort-cpu --batch-size 8 --threads 2
+  dsonas-hw predict detector.onnx --input-shape images=1x3x640x480
 """
 
 
@@ -22,8 +23,18 @@ Examples:
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL.onnx …")
 @click.option("--device", default="local", show_default=True, help="Device to predict for (see: devices).")
 @click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), metavar="N", default=1, show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    help="What it runs in.  [default: what the file computes in]",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Replaces the file's batch.  [default: the file's own; 1 where it is open]",
+)
+@input_shape_option
 @click.option(
     "--threads", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="CPU threads."
 )
@@ -33,63 +44,93 @@ def command(
     models: tuple[Path, ...],
     device: str,
     runtime: str | None,
-    precision: str,
-    batch_size: int,
+    precision: str | None,
+    batch_size: int | None,
+    input_shapes: dict[str, tuple[int, ...]],
     threads: int,
     profiles_directory: Path | None,
     as_json: bool,
 ) -> None:
-    """Latency, flops, mac and params of ONNX networks on a device, without running them.
+    """Latency, flops, mac and params of ONNX networks on a device.
 
-    A kernel that the device's table does not know is listed, and missing from the latency; when most are
-    unknown there is no prediction (exit 2; other files are still predicted). Estimates exit with 3.
+    They are not run, except where this machine's table does not know a kernel: then the network is timed
+    first, and its kernels are known from then on. A kernel that stays unknown is listed. Where what is
+    unknown may change the answer there is no latency (exit 2), and counts that lack something say "at
+    least". Estimates exit with 3.
     """
-    from dsonas_hw.errors import UserError, one_line
-    from dsonas_hw.profile.open import is_measured_here, open_latency_model
+    from dsonas_hw.errors import ProfileError, UserError, one_line
+    from dsonas_hw.kernel.onnx_inputs import check_input_names
+    from dsonas_hw.profile.open import Target, resolve
     from dsonas_hw.profile.predict_onnx import predict_onnx
+    from dsonas_hw.profile.runtimes import check_runtime
 
-    model = open_latency_model(
-        device,
-        runtime=runtime,
+    name, wanted = resolve(device, runtime)
+    check_runtime(wanted, precision or "fp32")
+    target = Target(
+        device=name,
+        runtime=wanted,
         precision=precision,
-        batch_size=batch_size,
         threads=threads,
         profiles_directory=profiles_directory,
     )
     sources = set()
+    inputs: set[str] = set()
     failures: list[UserError] = []
     for path in models:
         try:
-            result = predict_onnx(path, model)
+            result = predict_onnx(path, target, batch_size=batch_size, input_shapes=input_shapes, say=say)
         except UserError as error:
             failures.append(error)
             if len(models) > 1:
                 say(f"no prediction of {path}: {one_line(error)}")
             continue
-        sources.add(result.source)
+        inputs.update(result.input_shapes)
         if as_json:
             print_json(result.to_json())
         else:
             _show(result.to_json())
-    if sources and model.caution:
-        say(model.caution)
+        if result.why_no_latency is not None:
+            failures.append(ProfileError(result.why_no_latency))
+            if len(models) > 1:
+                say(f"no latency of {path}: {result.why_no_latency}")
+        sources.add(result.source)
+    if len(failures) < len(models) or inputs:
+        check_input_names(input_shapes, inputs)
+    for caution in target.cautions if sources - {None} else ():
+        say(caution)
     if len(models) == 1 and failures:
         raise failures[0]
     if failures:
         raise UserError(f"{len(failures)} of {len(models)} files could not be predicted")
-    if sources and not is_measured_here(model):
+    if sources and not target.is_measured_here:
         leave(EXIT_ESTIMATED)
 
 
 def _show(values: dict[str, Any]) -> None:
     from dsonas_hw.budget import format_quantity
 
-    low, high = (format_quantity("latency", values[f"latency_ms_{end}"]) for end in ("low", "high"))
-    counts = (f"{name} {format_quantity(name, values[name])}" for name in ("flops", "mac", "params"))
-    click.echo(
-        f"{values['model']}: {format_quantity('latency', values['latency_ms'])} ({low} to {high}), "
-        f"{', '.join(counts)}; predicted from {values['source']} kernels of {values['device']}, "
-        f"{values['runtime']}, {values['precision']}, batch {values['batch_size']}"
+    at_least = "at least " if values["at_least"] else ""
+    counts = ", ".join(
+        f"{name} {at_least}{format_quantity(name, values[name])}" for name in ("flops", "mac", "params")
     )
+    precision = values["precision"]
+    if values["file_precision"] != precision:
+        precision += f" (file: {values['file_precision']})"
+    where = f"{values['device']}, {values['runtime']}, {precision}, batch {values['batch_size']}"
+    if values["latency_ms"] is None:
+        click.echo(f"{values['model']}: no latency, {counts}; for {where}")
+    else:
+        middle, low, high = (
+            format_quantity("latency", values[key])
+            for key in ("latency_ms", "latency_ms_low", "latency_ms_high")
+        )
+        source = f"predicted from {values['source']} kernels of {where}"
+        click.echo(f"{values['model']}: {middle} ({low} to {high}), {counts}; {source}")
+    for note in values["notes"]:
+        say(f"  {note}")
     for name in values["unknown_kernels"]:
-        say(f"  unknown, not in the latency: {name}")
+        say(
+            f"  unknown, not counted: {name}"
+            if values["at_least"]
+            else f"  unknown, not in the latency: {name}"
+        )

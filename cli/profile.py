@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
-from dsonas_hw.cli.options import profiles_option
+from dsonas_hw.cli.options import changes_options, config_from_options, input_shape_option, profiles_option
 from dsonas_hw.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from dsonas_hw.config import RunConfig
+    from dsonas_hw.profile.probe import Probe
     from dsonas_hw.profile.rows import CheckRow, ErrorSummary
+    from dsonas_hw.space.space import SearchSpace
 
 EXAMPLES = """\b
 Examples:
   dsonas-hw profile --device local
   dsonas-hw profile --device local --preset digits
   dsonas-hw profile --device local --preset cifar10 --width 24 --width 36 --resolution 32
+  dsonas-hw profile --device local --preset cifar10 --set space.levels=3 --set space.operations=[sep3,max3]
+  dsonas-hw profile --device local --config mine.yaml
   dsonas-hw profile --device local --check 40 --preset cifar10
   dsonas-hw profile --device local --model mobilenet_v2.onnx
   dsonas-hw profile --device 1080ti
@@ -28,7 +33,7 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
 
 
 @click.command(epilog=EXAMPLES)
-@click.option("--device", default="local", show_default=True, help="local, or a GPU (see: devices).")
+@click.option("--device", help="local, or a GPU (see: devices).  [default: the configuration's, else local]")
 @click.option(
     "--mode",
     type=click.Choice(["auto", "measure", "estimate"]),
@@ -40,8 +45,10 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
     "--preset",
     "presets",
     multiple=True,
-    help=f"Search spaces to measure networks of; may be repeated.  [default: {', '.join(PRESETS)}]",
+    help="Search spaces to measure networks of; may be repeated.  [default: that of --config or --set, else "
+    f"{', '.join(PRESETS)}]",
 )
+@changes_options
 @click.option(
     "--model",
     "models",
@@ -86,11 +93,14 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
     help="Of the networks checked.",
 )
 @click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), default="fp32", show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), metavar="N", default=1, show_default=True)
+@input_shape_option
 @click.option(
-    "--threads", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="CPU threads."
+    "--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the networks.  [default: fp32]"
 )
+@click.option(
+    "--batch-size", type=click.IntRange(1), metavar="N", help="Images of one inference.  [default: 1]"
+)
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="CPU threads.  [default: 1]")
 @click.option(
     "--lock-clocks",
     "sm_clock_mhz",
@@ -101,44 +111,80 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
 @profiles_option
 @json_option
 def command(
-    device: str,
+    device: str | None,
     mode: str,
     presets: tuple[str, ...],
+    config_file: Path | None,
+    settings: tuple[str, ...],
     models: tuple[Path, ...],
     num_checked: int | None,
     profiles_directory: Path | None,
     as_json: bool,
     runtime: str | None,
-    precision: str,
-    batch_size: int,
-    threads: int,
+    input_shapes: dict[str, tuple[int, ...]],
+    precision: str | None,
+    batch_size: int | None,
+    threads: int | None,
     **options: Any,
 ) -> None:
-    """Measure the kernels of the presets' networks on a device, and check the table that results.
+    """Measure every kernel that networks of a search space can need, and check the table that results.
 
-    Interrupted, it continues where it stopped. A GPU that is not here is estimated, and the table says so.
+    Without --preset, --config, --set and --model, networks of every kind in use are measured too, so
+    that any network can be predicted. The spaces are those of the presets; --config and --set change
+    them as they do for search, so that a space of your own can be profiled. Interrupted, it continues
+    where it stopped. A GPU that is not here is estimated, and the table says so.
     """
     from dsonas_hw.profile.open import resolve
     from dsonas_hw.profile.profiler import MeasuringConditions
     from dsonas_hw.profile.runtimes import check_runtime
 
-    name, wanted = resolve(device, runtime)
-    check_runtime(wanted, precision)
-    conditions = MeasuringConditions(
-        device=name, runtime=wanted, precision=precision, batch_size=batch_size, threads=threads
-    )
+    configs = [
+        config_from_options(
+            preset=preset,
+            config_file=config_file,
+            settings=settings,
+            budget=(),
+            device=device,
+            runtime=runtime,
+            precision=precision,
+            batch_size=batch_size,
+            threads=threads,
+        )
+        for preset in presets or ((None,) if config_file or settings or models else PRESETS)
+    ]
+    target = configs[0].target
+    name, wanted = resolve(target.device, target.runtime)
+    check_runtime(wanted, target.precision)
     if options["sm_clock_mhz"] and (name == "local" or mode == "estimate"):
         raise click.UsageError("--lock-clocks is for a GPU that is measured")
     if models and (name != "local" or mode == "estimate" or num_checked is not None):
         raise click.UsageError("--model is measured, on local; it goes with neither --check nor an estimate")
     if name != "local" and (num_checked is not None or options["widths"] or options["resolutions"]):
         raise click.UsageError(f"--check, --width and --resolution are for tables of local, not of {name}")
-    if name == "local" and mode != "estimate":
-        presets = presets or (() if models else PRESETS)
+    if input_shapes and not models:
+        raise click.UsageError("--input-shape is for the files of --model")
+    measured_here = name == "local" and mode != "estimate"
+    if measured_here:
+        _check_local(wanted)
+    has_space = bool(presets or config_file or settings)
+    own_batch = batch_size or (target.batch_size if has_space else None)
+    probes = _read_models(models, own_batch, input_shapes, target.precision, wanted, presets)
+    conditions = MeasuringConditions(
+        device=name,
+        runtime=wanted,
+        precision=target.precision,
+        batch_size=own_batch or (probes[0].batch_size if probes else target.batch_size),
+        threads=target.threads,
+    )
+    if measured_here:
+        spaces = {} if models and not has_space else _named_spaces(configs, config_file, settings)
         try:
-            results = _profile_local(presets, conditions, num_checked, profiles_directory, options)
+            with_generic = not (models or has_space)
+            results = _profile_local(
+                spaces, conditions, num_checked, profiles_directory, options, with_generic=with_generic
+            )
             if models:
-                results.append((None, _profile_models(models, conditions, profiles_directory)))
+                results.append((None, _profile_models(probes, conditions, profiles_directory)))
         except KeyboardInterrupt:
             say("interrupted; the same command goes on where it stopped")
             leave(EXIT_INTERRUPTED)
@@ -153,44 +199,53 @@ def command(
         return
     from dsonas_hw.cli.profile_gpu import profile_gpu
 
-    profile_gpu(conditions, mode, profiles_directory, presets or PRESETS, options, as_json=as_json)
+    spaces = _named_spaces(configs, config_file, settings)
+    profile_gpu(conditions, mode, profiles_directory, list(spaces.values()), options, as_json=as_json)
+
+
+def _named_spaces(
+    configs: list[RunConfig], config_file: Path | None, settings: tuple[str, ...]
+) -> dict[str, SearchSpace]:
+    """The search spaces, by what they are called in the table: preset, file and settings."""
+    from dsonas_hw.task import space_of_config
+
+    changes = " ".join([config_file.stem] if config_file else []) + "".join(f" {text}" for text in settings)
+    return {
+        f"{config.preset} {changes.strip()}".rstrip()[:200]: space_of_config(config) for config in configs
+    }
 
 
 def _profile_local(
-    presets: tuple[str, ...],
+    spaces: dict[str, SearchSpace],
     conditions: Any,
     num_checked: int | None,
     profiles_directory: Path | None,
     options: dict[str, Any],
+    *,
+    with_generic: bool,
 ) -> list[tuple[CheckRow | None, Path]]:
-    """(check, table) of each preset."""
+    """(check, table) of each space, and of networks of other kinds."""
     from dsonas_hw.architecture.profiling import (
         NUM_CHECKED,
         check_space,
         path_of,
         profile_space,
     )
-    from dsonas_hw.config import build_config, load_preset
-    from dsonas_hw.errors import DeviceError
-    from dsonas_hw.profile.ort import why_no_gpu
+    from dsonas_hw.profile.generic_profile import NAME, check_generic, profile_generic
     from dsonas_hw.profile.table import load_table
-    from dsonas_hw.task import space_of_config
 
-    if conditions.runtime in ("ort-cuda", "ort-tensorrt"):
-        reason = why_no_gpu(conditions.runtime) or "the device local is the CPU; name the GPU with --device"
-        raise DeviceError(f"runtime {conditions.runtime} cannot run here: {reason}")
-    if conditions.runtime != "ort-cpu":
-        raise DeviceError(f"local is profiled with ort-cpu, not {conditions.runtime}; name a GPU")
     grid = {"widths": options["widths"] or None, "resolutions": options["resolutions"] or None}
-    spaces = {preset: space_of_config(build_config(load_preset(preset))) for preset in presets}
     path = path_of(conditions, profiles_directory)
     if num_checked is None:
-        for preset, space in spaces.items():
-            with progress_bar(f"profile {preset}") as report:
+        if with_generic:
+            with progress_bar(f"profile {NAME}") as report:
+                profile_generic(path, conditions, progress=report)
+        for name, space in spaces.items():
+            with progress_bar(f"profile {name}") as report:
                 profile_space(
                     space,
                     conditions,
-                    name=preset,
+                    name=name,
                     profiles_directory=profiles_directory,
                     num_networks=options["num_networks"],
                     num_checked=0,
@@ -200,28 +255,77 @@ def _profile_local(
         if options["no_check"]:
             return [(None, path)]
     results: list[tuple[CheckRow | None, Path]] = []
-    for preset, space in spaces.items():
-        with progress_bar(f"check {preset}") as report:
+    for name, space in spaces.items():
+        with progress_bar(f"check {name}") as report:
             done = check_space(
                 space,
                 load_table(path),
-                name=preset,
+                name=name,
                 num_checked=num_checked or NUM_CHECKED,
                 seed=options["seed"],
                 progress=report,
                 **grid,
             )
         results.append((done.check, path))
+    if with_generic:
+        with progress_bar(f"check {NAME}") as report:
+            results.append((check_generic(load_table(path), seed=options["seed"], progress=report), path))
     return results
 
 
-def _profile_models(models: tuple[Path, ...], conditions: Any, profiles_directory: Path | None) -> Path:
+def _check_local(runtime: str) -> None:
+    """Refuse what cannot measure this machine's CPU.
+
+    Raises:
+        DeviceError: with the reason.
+    """
+    from dsonas_hw.errors import DeviceError
+    from dsonas_hw.profile.ort import why_no_gpu
+
+    if runtime in ("ort-cuda", "ort-tensorrt"):
+        reason = why_no_gpu(runtime) or "the device local is the CPU; name the GPU with --device"
+        raise DeviceError(f"runtime {runtime} cannot run here: {reason}")
+    if runtime != "ort-cpu":
+        raise DeviceError(f"local is profiled with ort-cpu, not {runtime}; name a GPU")
+
+
+def _read_models(
+    models: tuple[Path, ...],
+    batch_size: int | None,
+    input_shapes: dict[str, tuple[int, ...]],
+    precision: str,
+    runtime: str,
+    presets: tuple[str, ...],
+) -> list[Probe]:
+    """The networks of files, before anything is measured.
+
+    Raises:
+        UserError: a file that cannot be timed, or files of different batch sizes.
+    """
+    from dsonas_hw.errors import ProfileError
+    from dsonas_hw.kernel.onnx_inputs import check_input_names
+    from dsonas_hw.profile.model_probes import model_probe
+
+    wanted = 1 if presets and batch_size is None else batch_size
+    probes = [
+        model_probe(path, batch_size=wanted, input_shapes=input_shapes, precision=precision, runtime=runtime)
+        for path in models
+    ]
+    if models:
+        check_input_names(input_shapes, {name for probe in probes for name in probe.schedule.inputs})
+    sizes = sorted({probe.batch_size for probe in probes})
+    if len(sizes) > 1:
+        raise ProfileError(
+            f"the files have batch sizes {', '.join(map(str, sizes))}, and a table has one; give --batch-size"
+        )
+    return probes
+
+
+def _profile_models(probes: list[Probe], conditions: Any, profiles_directory: Path | None) -> Path:
     """Measure networks of files."""
     from dsonas_hw.architecture.profiling import path_of
-    from dsonas_hw.profile.model_probes import model_probe
     from dsonas_hw.profile.profiler import local_header, profile_networks
 
-    probes = [model_probe(path, batch_size=conditions.batch_size) for path in models]
     path = path_of(conditions, profiles_directory)
     with progress_bar("profile models") as report:
         profile_networks(path, local_header(conditions), probes, progress=report)

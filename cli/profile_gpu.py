@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,12 +12,15 @@ from dsonas_hw.cli.common import EXIT_ESTIMATED, leave, print_json, say
 from dsonas_hw.cli.progress import progress_bar
 from dsonas_hw.errors import DeviceError
 
+if TYPE_CHECKING:
+    from dsonas_hw.space.space import SearchSpace
+
 
 def profile_gpu(
     conditions: Any,
     mode: str,
     profiles_directory: Path | None,
-    presets: Sequence[str],
+    spaces: Sequence[SearchSpace],
     options: dict[str, Any],
     *,
     as_json: bool,
@@ -29,11 +32,9 @@ def profile_gpu(
     """
     from dsonas_hw.architecture.profiling import NUM_NETWORKS
     from dsonas_hw.architecture.profiling_gpu import estimate_gpu, measure_gpu
-    from dsonas_hw.config import build_config, load_preset
     from dsonas_hw.device.cuda_order import as_cuda_gives_it
     from dsonas_hw.device.detect import detect_devices
     from dsonas_hw.profile.open import open_estimate, user_profiles
-    from dsonas_hw.task import space_of_config
 
     if conditions.device == "local":
         raise DeviceError("local is this machine's CPU: it is measured, never estimated")
@@ -44,7 +45,6 @@ def profile_gpu(
             f"{conditions.device} is not here ({detection.no_gpu_reason or 'another GPU is'}), "
             "so it cannot be measured; --mode estimate lists what its datasheet lets expect"
         )
-    spaces = [space_of_config(build_config(load_preset(preset))) for preset in presets]
     if detected is None or mode == "estimate":
         done = estimate_gpu(spaces, conditions, profiles_directory=profiles_directory)
         why = "not asked for" if detected is not None else "not here"

@@ -46,7 +46,7 @@ def command(
     Writes weights.npz and retrain.json. Interrupted with Ctrl-C or SIGTERM it finishes the step, writes a
     checkpoint, and --resume ends with the same weights as an uninterrupted run.
     """
-    from dsonas_hw.errors import RunError, UserError
+    from dsonas_hw.errors import RunError, UserError, command_line
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.stages import load_architecture
 
@@ -85,4 +85,4 @@ def command(
     click.echo(
         f"test accuracy {result.test_accuracy:.2%} after {result.epochs} epochs and {result.seconds:.0f} s"
     )
-    click.echo(f"next: dsonas-hw export {run.path}")
+    click.echo(f"next: {command_line('export', run.path)}")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
-from dsonas_hw.cli.options import configuration_options, open_run, profiles_option
+from dsonas_hw.cli.options import configuration_options, open_run, profiles_arguments, profiles_option
 from dsonas_hw.cli.progress import progress_bar
-from dsonas_hw.errors import UserError
+from dsonas_hw.errors import UserError, command_line
 
 if TYPE_CHECKING:
     from dsonas_hw.run_directory import RunDirectory
@@ -22,8 +22,8 @@ Examples:
   dsonas-hw run --resume runs/digits-1
 
 \b
-Exit codes: 0 every budget holds, 1 one is missed, 2 bad usage or input, 3 the device is not here: what it
-would take is only estimated.
+Exit codes: 0 every budget holds, 1 one is missed or undecided, 2 bad usage or input, 3 the device is not
+here: what it would take is only estimated.
 """
 
 
@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """Do the whole job: profile, search, derive, retrain, export, validate, report.
 
-    Predicted costs choose the network; measurement decides: a network that misses its budget on the device is
-    made smaller and measured again, until it holds.
+    Predicted costs choose the network; measurement decides: in the place of a network that does not hold its
+    budget on the device, a smaller one is made and measured, until one holds. None is measured until it fits.
     """
     run, config, resuming = open_run(out, resume, options)
     if dry_run:
@@ -56,9 +56,13 @@ def command(
         show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
         return
     run.check_usable(config, resume=resuming)
+    from dsonas_hw.cli.dry_run import image_lines
     from dsonas_hw.cli.validate import describe_validation, exit_code
     from dsonas_hw.run import run_all
+    from dsonas_hw.task import describe_images
 
+    for line in image_lines(describe_images(config)):
+        say(line)
     try:
         validation = run_all(
             run, config, resume=resuming, download=download, profiles_directory=profiles_directory, say=say,
@@ -66,13 +70,13 @@ def command(
         )  # fmt: skip
     except KeyboardInterrupt:
         begun = run.config_path.exists()
-        say(f"interrupted; go on with: {_resume(run) if begun else 'the same command'}")
+        say(f"interrupted; go on with: {_resume(run, profiles_directory) if begun else 'the same command'}")
         leave(EXIT_INTERRUPTED)
     except UserError as stop:
         if stop.exit_code != EXIT_INTERRUPTED:
             raise
         what = str(stop).partition(";")[0]  # the rest says how to resume this stage alone
-        say(f"{what}; go on with: {_resume(run)}")
+        say(f"{what}; go on with: {_resume(run, profiles_directory)}")
         leave(EXIT_INTERRUPTED)
     if as_json:
         print_json({"run": str(run.path), **validation.to_json()})
@@ -81,5 +85,5 @@ def command(
     leave(exit_code(validation))
 
 
-def _resume(run: RunDirectory) -> str:
-    return f"dsonas-hw run --resume {run.path}"
+def _resume(run: RunDirectory, profiles_directory: Path | None) -> str:
+    return command_line("run", "--resume", run.path, *profiles_arguments(profiles_directory))

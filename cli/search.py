@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from dsonas_hw.cli.common import json_option, print_json, say
-from dsonas_hw.cli.options import configuration_options, open_run, profiles_option
+from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
+from dsonas_hw.cli.options import configuration_options, open_run, profiles_arguments, profiles_option
 from dsonas_hw.cli.progress import progress_bar
+from dsonas_hw.errors import UserError, command_line
 
 EXAMPLES = """\b
 Examples:
@@ -49,23 +50,36 @@ def command(
         show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
         return
     run.check_usable(config, resume=resuming)
-    from dsonas_hw.task import load_data, prepare_task, space_of_config
+    from dsonas_hw.cli.dry_run import image_lines
+    from dsonas_hw.search.parts import check_dataset
+    from dsonas_hw.task import describe_images, load_data, prepare_task, space_of_config
     from dsonas_hw.train.loop import resolve_train_device
 
-    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    for line in image_lines(describe_images(config)):
+        say(line)
+    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
     resolve_train_device(config.train_on)
     dataset = load_data(config, download=download)
+    check_dataset(config, dataset)
     if task.target.caution:
         say(task.target.caution)
     run.create(config, resume=resuming)
     with run.lock():
-        from dsonas_hw.stages import derive, save_architecture, search_path
+        from dsonas_hw.stages import derive, save_architecture, search_path, steering_note
 
         say(f"run directory: {run.path}")
-        if not config.budget:
-            say("no --budget: γ stays fixed, and the network that is left in the end is taken as it is")
+        if note := steering_note(config):
+            say(note)
         with progress_bar("search") as report:
-            result = search_path(run, task, dataset, resume=resuming, progress=report)
+            try:
+                result = search_path(run, task, dataset, resume=resuming, progress=report)
+            except UserError as stop:
+                if stop.exit_code != EXIT_INTERRUPTED or profiles_directory is None:
+                    raise
+                what = str(stop).partition(";")[0]
+                command = ("search", "--resume", run.path, *profiles_arguments(profiles_directory))
+                say(f"{what}; go on with: {command_line(*command)}")
+                leave(EXIT_INTERRUPTED)
         derived = derive(run, task, task.budgets)
         save_architecture(run, derived, task)
     summary = {
@@ -85,4 +99,4 @@ def command(
 
     click.echo(f"{result.num_points} architectures on the path, {result.seconds:.0f} s")
     describe_derived(derived, task)
-    click.echo(f"next: dsonas-hw retrain {run.path}")
+    click.echo(f"next: {command_line('retrain', run.path)}")

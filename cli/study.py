@@ -17,7 +17,7 @@ from dsonas_hw.cli.progress import progress_bar
 if TYPE_CHECKING:
     from dsonas_hw.study.engine import Engine
     from dsonas_hw.study.scheduler import JobFailure
-    from dsonas_hw.study.spec import Job
+    from dsonas_hw.study.spec import Job, Study
 
 CODESIGN = "codesign"
 EXAMPLES = """\b
@@ -25,6 +25,7 @@ Examples:
   dsonas-hw study --list
   dsonas-hw study random-baseline --set data.data_dir=~/cifar
   dsonas-hw study table3 --workers 4 --out studies/table3
+  dsonas-hw study table3 --preset cifar10 --budget params=3M --seeds 5 --dry-run
   dsonas-hw study my-grid.yaml --dry-run
   dsonas-hw study codesign --devices 1080ti,2080ti,v100,local --budget latency=0.1ms,0.15ms --dataset digits
   dsonas-hw study codesign --devices t4,a100 --budget latency=3ms,5ms --dataset imagenet --workers 8 \\
@@ -56,8 +57,8 @@ Examples:
     "--budget",
     multiple=True,
     metavar="LIMITS",
-    help="codesign: limits to serve on every device, e.g. latency=3ms,5ms,8ms; limits of several "
-    "quantities are combined, each with each.",
+    help="Limits to serve instead of the study's own, e.g. params=3M or latency=3ms,5ms,8ms; limits of "
+    "several quantities are combined, each with each. codesign serves them on every device.",
 )
 @click.option(
     "--dataset", help="codesign: digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."
@@ -69,9 +70,16 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     help="codesign: YAML file laid over the preset; unknown keys are refused.",
 )
-@click.option("--preset", help="codesign: start from this preset (default: the dataset's own).")
 @click.option(
-    "--seeds", metavar="NUMBERS", help="codesign: comma list; all is done once per seed (default: 0)."
+    "--preset",
+    help="Start from this preset (default: the study's own; codesign: the dataset's). A study with no "
+    "budgets for it needs --budget.",
+)
+@click.option(
+    "--seeds",
+    metavar="N|LIST",
+    help="How many seeds (5: from 0 to 4), or a comma list of them; all is done once per seed "
+    "(default: the study's own; codesign: 1).",
 )
 @click.option(
     "--search-per-budget",
@@ -83,7 +91,7 @@ Examples:
     is_flag=True,
     help="codesign: leave out devices × budgets that no network, or every one, of the space serves.",
 )
-@click.option("--dry-run", is_flag=True, help="List the jobs; run nothing.")
+@click.option("--dry-run", is_flag=True, help="List the jobs with their steps and images; run nothing.")
 @json_option
 def command(
     name: str | None,
@@ -94,6 +102,9 @@ def command(
     settings: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
+    budget: tuple[str, ...],
+    seeds: str | None,
+    preset: str | None,
     **codesign: Any,
 ) -> None:
     """Run a grid of searches and trainings, or a co-design across devices.
@@ -112,17 +123,29 @@ def command(
 
         check_address(ray_address)
     if name == CODESIGN:
-        _codesign(out, workers, ray_address, settings, dry_run, as_json, codesign)
+        options = {**codesign, "budget": budget, "seeds": seeds, "preset": preset}
+        _codesign(out, workers, ray_address, settings, dry_run, as_json, options)
         return
     for option, value in codesign.items():
         if value not in (None, (), False):
             given = option.removesuffix("_file").replace("_", "-")
             raise click.UsageError(f"--{given} is only for `study codesign`, not for {name}")
-    _grid(name, out, workers, ray_address, settings, dry_run, as_json)
+    from dsonas_hw.cli.study_codesign import seed_numbers
+    from dsonas_hw.study.codesign import budget_levels
+    from dsonas_hw.study.load import load_study
+
+    study = load_study(
+        name,
+        parse_settings(settings),
+        preset=preset,
+        budgets=budget_levels(budget) if budget else (),
+        seeds=seed_numbers(seeds) if seeds is not None else (),
+    )
+    _grid(study, out, workers, ray_address, dry_run, as_json)
 
 
 def _show_list(as_json: bool) -> None:
-    from dsonas_hw.study.spec import load_study, shipped_studies
+    from dsonas_hw.study.load import load_study, shipped_studies
 
     for shipped in shipped_studies():
         study = load_study(shipped, {})
@@ -135,18 +158,15 @@ def _show_list(as_json: bool) -> None:
 
 
 def _grid(
-    name: str,
+    study: Study,
     out: Path | None,
     workers: int | None,
     ray_address: str | None,
-    settings: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
 ) -> None:
     from dsonas_hw.study.check import check_data, check_study
-    from dsonas_hw.study.spec import load_study
 
-    study = load_study(name, parse_settings(settings))
     check_study(study)
     if dry_run:
         from dsonas_hw.cli.study_codesign import list_jobs

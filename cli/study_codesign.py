@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dsonas_hw.study.scheduler import JobFailure
     from dsonas_hw.study.spec import Job
 
+MAX_SEEDS = 1000
 RunJobs = Callable[[Path, "list[Job]"], "list[JobFailure]"]
 
 
@@ -55,7 +56,7 @@ def plan(
     if LOCAL in names and not dry_run:
         _measure_this_machine(config, () if skip_infeasible else levels)
     return plan_codesign(
-        names, levels, config.model_dump(mode="json"), seeds=_numbers(seeds),
+        names, levels, config.model_dump(mode="json"), seeds=seed_numbers("1" if seeds is None else seeds),
         search_per_budget=search_per_budget, skip_infeasible=skip_infeasible,
     )  # fmt: skip
 
@@ -71,25 +72,42 @@ def _measure_this_machine(config: RunConfig, budgets: Sequence[str]) -> None:
     ensure_profile(config, space, profiles_directory=None, say=say, bar=progress_bar)
 
 
-def _numbers(text: str | None) -> tuple[int, ...]:
+def seed_numbers(text: str) -> tuple[int, ...]:
+    """The seeds that `--seeds` names: so many from 0 on, or a comma list of them.
+
+    Raises:
+        BadParameter: no whole numbers, none at all, or one twice.
+    """
     try:
-        numbers = tuple(int(part) for part in (text or "0").split(","))
+        numbers = tuple(int(part) for part in text.split(","))
     except ValueError:
         raise click.BadParameter(
-            f"{text!r} is not a list of whole numbers, e.g. 0,1,2", param_hint="--seeds"
+            f"{text!r} is neither a whole number nor a list of such, e.g. 5 or 0,1,2", param_hint="--seeds"
         ) from None
+    if "," not in text:
+        if not 1 <= numbers[0] <= MAX_SEEDS:
+            raise click.BadParameter(f"give 1 to {MAX_SEEDS} seeds, not {text}", param_hint="--seeds")
+        return tuple(range(numbers[0]))
     if min(numbers) < 0 or len(set(numbers)) != len(numbers):
         raise click.BadParameter("seeds are different numbers from 0 on", param_hint="--seeds")
     return numbers
 
 
 def list_jobs(jobs: Sequence[Job], as_json: bool) -> None:
-    """A line for each job."""
+    """A line for each job with what it costs, and one for all."""
+    from dsonas_hw.study.effort import Effort, count_effort
+
+    total = Effort()
     for job in jobs:
+        effort = count_effort(job)
+        total += effort
         if as_json:
-            print_json({"name": job.name, "budgets": list(job.budgets)})
+            print_json({"name": job.name, "budgets": list(job.budgets), **asdict(effort)})
         else:
-            click.echo(f"{job.name}  ({', '.join(job.budgets) or 'shared by all searches'})")
+            cost = f": {effort}" if effort.images else ""
+            click.echo(f"{job.name}  ({', '.join(job.budgets) or 'shared by all searches'}){cost}")
+    if not as_json:
+        click.echo(f"in all {len(jobs)} jobs: {total}")
 
 
 def show_jobs(study: Codesign, as_json: bool) -> None:

@@ -9,6 +9,7 @@ import click
 
 from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import config_from_options, configuration_options, next_run, profiles_option
+from dsonas_hw.errors import command_line
 
 EXAMPLES = """\b
 Examples:
@@ -54,7 +55,7 @@ def command(
     chosen = choose_block(architecture, block)
     config = config_from_options(**options)
     config = config.model_copy(update={"space": receiving_space(config.space, architecture.space)})
-    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory)
+    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
     if task.target.caution:
         say(task.target.caution)
     run = RunDirectory(out or next_run(config.data.dataset))
@@ -74,4 +75,4 @@ def command(
     from dsonas_hw.cli.derive import describe_derived
 
     describe_derived(derived, task)
-    click.echo(f"next: dsonas-hw retrain {run.path}")
+    click.echo(f"next: {command_line('retrain', run.path)}")

@@ -9,19 +9,21 @@ import click
 
 from dsonas_hw.cli.common import EXIT_ESTIMATED, EXIT_NO, json_option, leave, print_json
 from dsonas_hw.cli.options import profiles_option
+from dsonas_hw.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from dsonas_hw.deploy.validate import Validation
+    from dsonas_hw.deploy.validate import BudgetVerdict, Validation
 
 EXAMPLES = """\b
 Examples:
   dsonas-hw validate runs/cifar10-1
   dsonas-hw validate runs/cifar10-1 --runtime tensorrt
+  dsonas-hw validate runs/cifar10-1 --statistic p95
   dsonas-hw validate runs/cifar10-1 --json | jq .holds
 
 \b
-Exit codes: 0 every budget holds, 1 a budget is missed, 2 bad usage or input, 3 the device is not here: what
-it would take is only estimated.
+Exit codes: 0 every budget holds, 1 a budget is missed or undecided (the limit lies within the interval of
+what was measured), 2 bad usage or input, 3 the device is not here: what it would take is only estimated.
 """
 
 
@@ -29,19 +31,26 @@ it would take is only estimated.
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--runtime", help="Instead of the run's: ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Instead of the run's.")
+@click.option(
+    "--statistic",
+    type=click.Choice(["p50", "p95", "p99"]),
+    help="Of the measured latency, what its budget limits, instead of the run's (p50, the median).",
+)
 @profiles_option
 @json_option
 def command(
     run_path: Path,
     runtime: str | None,
     precision: str | None,
+    statistic: str | None,
     profiles_directory: Path | None,
     as_json: bool,
 ) -> None:
     """Count and measure the exported network, and hold it against every budget.
 
     Flops, mac, params and memory are counted on model.onnx; latency (and energy, where the driver counts it)
-    is measured on the device. Writes validation.json.
+    is measured on the device, once, for half a minute. A latency budget is held against the median of all
+    timings and its interval. Writes validation.json.
     """
     from dsonas_hw.deploy.stages import validate_network
     from dsonas_hw.profile.runtimes import check_runtime
@@ -52,13 +61,15 @@ def command(
     run = RunDirectory(run_path)
     config = run.load_config()
     architecture, budgets = load_architecture(run)
-    changes = {"runtime": runtime, "precision": precision}
+    changes = {"runtime": runtime, "precision": precision, "statistic": statistic}
     target = config.target.model_copy(update={k: v for k, v in changes.items() if v is not None})
     if target.runtime is not None:
         check_runtime(target.runtime, target.precision)
     costs = target_costs(target, profiles_directory=profiles_directory)
-    with run.lock():
-        validation = validate_network(run, architecture, budgets, costs, target)
+    with run.lock(), progress_bar("validate") as report:
+        validation = validate_network(
+            run, architecture, budgets, costs, target, progress=lambda done, total: report(done, total, "")
+        )
     if as_json:
         print_json(validation.to_json())
     else:
@@ -67,30 +78,18 @@ def command(
 
 
 def exit_code(validation: Validation) -> int:
-    """0 all hold, 1 one is missed, 3 only an estimate was possible (or no answer at all)."""
-    if validation.missed:
+    """0 all hold, 1 one is missed or undecided, 3 only an estimate was possible (or no answer at all)."""
+    if validation.missed or validation.undecided:
         return EXIT_NO
     return 0 if validation.is_measured and validation.holds else EXIT_ESTIMATED
 
 
 def describe_validation(validation: Validation) -> None:
     """The verdict as a small table, for people."""
-    from dsonas_hw.budget import format_quantity
-
     for budget in validation.budgets:
-        answer = {True: "holds", False: "MISSED", None: "unknown"}[budget.holds]
-        value = budget.measured if budget.measured is not None else budget.predicted
-        counted = budget.name in ("flops", "mac", "params", "memory")
-        how = "counted" if counted else (validation.source if budget.measured is None else "measured")
-        text = "?" if value is None else format_quantity(budget.name, value)
-        share = "" if value is None else f" ({value / budget.limit:.1%})"
-        click.echo(
-            f"  {budget.name:8} {text:>10} of {format_quantity(budget.name, budget.limit)}{share}"
-            f"  {how}  {answer}"
-        )
-    latency_ms = validation.costs["latency_ms"]
-    if latency_ms is not None and all(budget.name != "latency" for budget in validation.budgets):
-        click.echo(f"  latency  {format_quantity('latency', latency_ms):>10}  {validation.source}")
+        click.echo(_budget_line(budget, validation))
+    for line in latency_lines(validation):
+        click.echo(line)
     where = f"{validation.device} ({validation.runtime or 'no runtime'}, {validation.precision}, "
     where += f"batch {validation.batch_size})"
     if not validation.is_measured:
@@ -103,5 +102,63 @@ def describe_validation(validation: Validation) -> None:
         )
     else:
         click.echo(f"not every budget holds on {where}")
+    for budget in validation.budgets:
+        if budget.verdict == "undecided":
+            click.echo(_what_would_decide(budget))
     for text in validation.warnings:
         click.echo(f"warning: {text}", err=True)
+
+
+def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
+    from dsonas_hw.budget import format_interval, format_quantity
+
+    answer = {"holds": "holds", "missed": "MISSED", "undecided": "UNDECIDED", None: "unknown"}[budget.verdict]
+    value = budget.measured if budget.measured is not None else budget.predicted
+    if budget.name in ("flops", "mac", "params", "memory"):
+        how = "counted"
+    elif budget.measured is None:
+        how = validation.source
+    elif budget.statistic is None:
+        how = "measured"
+    else:
+        interval = format_interval(budget.name, budget.low, budget.high)
+        how = f"measured, {_TITLES[budget.statistic]} ({interval})"
+    text = "?" if value is None else format_quantity(budget.name, value)
+    share = "" if value is None else f" ({value / budget.limit:.1%})"
+    limit = format_quantity(budget.name, budget.limit)
+    return f"  {budget.name:8} {text:>10} of {limit}{share}  {how}  {answer}"
+
+
+_TITLES = {"p50": "median", "p95": "p95", "p99": "p99"}
+
+
+def latency_lines(validation: Validation) -> list[str]:
+    """All that is known of the latency beside its budget."""
+    from dsonas_hw.budget import format_interval, format_quantity
+
+    latency, latency_ms = validation.latency, validation.costs["latency_ms"]
+    if latency is None:
+        if latency_ms is None or any(budget.name == "latency" for budget in validation.budgets):
+            return []
+        return [f"  latency  {format_quantity('latency', latency_ms):>10}  {validation.source}"]
+    names = ", ".join(f"{name} {format_quantity('latency', latency[f'{name}_ms'])}" for name in _TITLES)
+    interval = format_interval("latency", latency["p50_ms_low"], latency["p50_ms_high"])
+    return [
+        f"  latency measured: {names}; the median lies within {interval}; undisturbed "
+        f"{format_quantity('latency', latency['quiet_ms'])}"
+    ]
+
+
+def _what_would_decide(budget: BudgetVerdict) -> str:
+    """One line about an undecided budget."""
+    from dsonas_hw.budget import format_interval, format_quantity
+
+    assert budget.statistic is not None
+    what = f"undecided: the {_TITLES[budget.statistic]} lies within "
+    what += format_interval(budget.name, budget.low, budget.high)
+    if budget.high is None:
+        return f"{what}; too few runs for a bound: a lower percentile would have one"
+    return (
+        f"{what}, and the limit too. {budget.name}={format_quantity(budget.name, budget.high * 1.001)} would "
+        "hold; a smaller network (dsonas-hw derive) or a machine with less else to do may hold this one"
+    )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
+from typing import Literal, get_args
 
 from dsonas_hw.errors import BudgetError, closest
 
@@ -22,6 +23,10 @@ QUANTITIES: dict[str, str] = {
     "energy": "energy_mj",
     "memory": "memory_bytes",
 }
+Verdict = Literal["holds", "missed", "undecided"]
+"""Of a budget: the cost lies below the limit, above it, or the limit lies within the cost's interval."""
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
 _COUNTS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _UNITS: dict[str, dict[str, float]] = {
     "mac": _COUNTS,
@@ -111,6 +116,19 @@ def format_quantity(name: str, value: float) -> str:
         if abs(value) >= factor * 0.99995:
             return f"{value / factor:.4g}{letter}{suffix}"
     return f"{value:.4g}{suffix}"
+
+
+def format_interval(name: str, low: float | None, high: float | None) -> str:
+    """An interval of a cost, e.g. `0.128ms to 0.133ms`; None or infinity: there is no bound on that side."""
+    begin = "0" if low is None else format_quantity(name, low)
+    return f"{begin} to {'?' if high is None or not isfinite(high) else format_quantity(name, high)}"
+
+
+def judge_interval(low: float, high: float, limit: float) -> Verdict:
+    """Hold a cost that lies between `low` and `high` against a limit; a cost that is exact has both alike."""
+    if high <= limit:
+        return "holds"
+    return "missed" if low > limit else "undecided"
 
 
 def worst_ratio(budgets: Iterable[Budget], costs: Mapping[str, float | None]) -> float:

@@ -7,6 +7,8 @@ keys are refused. `RunConfig` is what a run directory stores in `config.yaml`.
 from __future__ import annotations
 
 import copy
+import json
+import shlex
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -33,6 +35,8 @@ Amp = Annotated[
 ]
 """Mixed precision; YAML reads a bare `off` as false."""
 
+SHAPES_IMAGES = ("dataset", "data_dir", "image_size")
+"""Fields of the data that decide the shape of an image, and the classes."""
 MAX_CONFIG_BYTES = 1_000_000
 MAX_SEED = 2**63 - 1
 """What torch takes."""
@@ -59,6 +63,9 @@ class DataConfig(_Section):
     dataset: str = "digits"
     """digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."""
     data_dir: Path | None = None
+    train_dir: Path | None = None
+    """Of folder:PATH, the folder of the training classes below it, where its name does not tell."""
+    test_dir: Path | None = None
     subset: int | None = Field(default=None, ge=2)
     """Train on so many images only, balanced over the classes."""
     test_subset: int | None = Field(default=None, ge=2)
@@ -67,8 +74,17 @@ class DataConfig(_Section):
     """W and λ learn on disjoint parts; False: both on all training images (the paper's ablation)."""
     split_ratio: tuple[int, int] = (1, 1)
     """Images for W : images for λ."""
+    pad_value: int | Literal["mean"] = 0
+    """What images in memory are padded with before a crop: a grey level, or the mean colour of the set."""
     num_workers: int = Field(default=2, ge=0)
     """Loading processes, for sets that do not fit in memory."""
+
+    @field_validator("pad_value", mode="before")
+    @classmethod
+    def _is_grey_or_mean(cls, value: object) -> object:
+        if value == "mean" or (type(value) is int and 0 <= value <= 255):
+            return value
+        raise ValueError("must be a grey level, 0 to 255, or mean")
 
 
 class SpaceConfig(_Section):
@@ -111,7 +127,7 @@ class SearchConfig(_Section):
     w_steps: int = Field(default=1, ge=1)
     """Steps on W for each step on λ."""
     grad_clip: float = Field(default=2.0, gt=0)
-    """Gradients are clipped to ± this value, elementwise."""
+    """Gradients are clipped to ± this value, elementwise: an addition to the paper, from the release."""
     prune_every: int = Field(default=5, ge=1)
     """Epochs between physical prunings."""
     path_images: int = Field(default=512, ge=16)
@@ -140,13 +156,18 @@ class RetrainConfig(_Section):
     restart_factor: int = Field(default=2, ge=1)
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=3e-4, ge=0)
-    dropout: float = Field(default=0.6, ge=0, lt=1)
+    init: Literal["pytorch", "he"] = "pytorch"
+    """How weights are drawn: as PyTorch does (uniform, variance 1 / (3 · fan-in)), or as Huang & Wang (2018)
+    and so the paper do (Gaussian, variance 2 / fan-in)."""
+    dropout: float = Field(default=0.4, ge=0, lt=1)
+    """Of the classifier's inputs, the share that is dropped."""
     drop_path: float = Field(default=0.5, ge=0, lt=1)
+    """Rate at which the edges of the last block are dropped in the last step (`train.drop_path`)."""
     cutout: int = Field(default=16, ge=0)
     aux_weight: float = Field(default=0.4, ge=0)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    grad_clip: float = Field(default=5.0, gt=0)
-    """Limit of the gradient's norm."""
+    grad_clip: float | None = Field(default=5.0, gt=0)
+    """Limit of the gradient's norm: an addition to the paper. None: no limit."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average of the weights; 0 = none."""
     amp: Amp = "off"
@@ -168,6 +189,8 @@ class DeviceConfig(_Section):
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     batch_size: int = Field(default=1, ge=1)
     threads: int = Field(default=1, ge=1)
+    statistic: Literal["p50", "p95", "p99"] = "p50"
+    """Which percentile of the measured latency a budget limits; p50 is the median."""
 
 
 class RunConfig(_Section):
@@ -219,6 +242,28 @@ def load_preset(name: str) -> dict[str, Any]:
         raise UserError(f"unknown preset {name!r}. {closest(name, preset_names())}")
     text = (resources.files("dsonas_hw") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
     return parse_yaml(text, origin=f"preset {name}")
+
+
+def space_options(config: RunConfig) -> str:
+    """Options that make the search space of a configuration on a command line: a preset and what differs.
+
+    Example: ``--preset digits --set space.levels=2 --set 'space.operations=[sep3,max3]'``.
+    """
+    preset = build_config(load_preset(config.preset))
+    words = ["--preset", config.preset]
+    for section in ("data", "space"):
+        ours, theirs = getattr(config, section), getattr(preset, section)
+        for name in type(ours).model_fields:
+            if (section == "space" or name in SHAPES_IMAGES) and getattr(ours, name) != getattr(theirs, name):
+                words += ["--set", f"{section}.{name}={_as_yaml(getattr(ours, name))}"]
+    return shlex.join(words)
+
+
+def _as_yaml(value: object) -> str:
+    """A field's value as `--set` reads it."""
+    if isinstance(value, tuple):
+        return f"[{','.join(map(_as_yaml, value))}]"
+    return str(value) if isinstance(value, str | Path) else json.dumps(value)
 
 
 def load_config_file(path: Path) -> dict[str, Any]:

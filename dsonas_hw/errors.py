@@ -76,11 +76,31 @@ def one_line(error: BaseException | str) -> str:
     return text if len(text) <= MAX_MESSAGE else text[: MAX_MESSAGE - 1] + "…"
 
 
+def command_line(*parts: object) -> str:
+    """A command of ours as a message shows it: quoted, so that it can be pasted into a shell."""
+    import shlex
+
+    return shlex.join(["dsonas-hw", *map(str, parts)])
+
+
 def closest(name: str, known: list[str]) -> str:
-    """Render ` Did you mean …?` for a mistyped name, or the list of what is known."""
+    """Render ` Did you mean …?` for a mistyped name, or the list of what is known.
+
+    Capitals, hyphens and underscores do not count: CIFAR-10 is cifar10.
+    """
     import difflib
 
-    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    plain: dict[str, str] = {}
+    for other in known:
+        plain.setdefault(_plain(other), other)
+    if _plain(name) in plain:
+        return f"Did you mean {plain[_plain(name)]}?"
+    found = difflib.get_close_matches(_plain(name), list(plain), n=3, cutoff=0.5)
+    matches = [plain[match] for match in found]
     if matches:
         return f"Did you mean {' or '.join(matches)}?"
     return f"Known: {', '.join(sorted(known))}."
+
+
+def _plain(name: str) -> str:
+    return "".join(char for char in name.lower() if char.isalnum())

@@ -6,7 +6,7 @@ run that was stopped anywhere goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +14,25 @@ from typing import TYPE_CHECKING
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
-from dsonas_hw.config import RunConfig
+from dsonas_hw.budget import format_interval, format_quantity
+from dsonas_hw.config import DeviceConfig, RunConfig
 from dsonas_hw.deploy.fit_measured import Trial, fit_until_measured, measure_architecture, scale_timed
+from dsonas_hw.deploy.measure import repeatability_of
 from dsonas_hw.device.spec import LOCAL
+from dsonas_hw.errors import BudgetError
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.stages import derive, load_architecture, save_architecture, search_path
+from dsonas_hw.stages import (
+    derive,
+    load_architecture,
+    save_architecture,
+    search_path,
+    steering_note,
+)
 from dsonas_hw.task import Task, load_data, prepare_task, space_of_config
 
 if TYPE_CHECKING:
     from dsonas_hw.deploy.validate import Validation
+    from dsonas_hw.profile.statistics import Estimate
     from dsonas_hw.search.path import Derived
     from dsonas_hw.space.space import SearchSpace
     from dsonas_hw.train.data import Dataset
@@ -31,7 +41,7 @@ if TYPE_CHECKING:
 MAX_ATTEMPTS = 3
 """Networks that are trained at most: each but the first is narrower, because the one before missed."""
 NARROWER = 0.97
-"""Beside measured / limit: how much smaller the next one is made."""
+"""Beside the cost (or the upper end of its interval) / limit: how much smaller the next one is made."""
 
 Say = Callable[[str], None]
 Bar = Callable[[str], AbstractContextManager["Progress"]]
@@ -53,26 +63,28 @@ def run_all(
         Interrupted: a checkpoint was written; `resume` goes on.
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
+    from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.train.loop import resolve_train_device
 
     space = space_of_config(config)
     check_counted_budgets(config, space)
     resolve_train_device(config.train_on)
     dataset = load_data(config, download=download)
+    check_dataset(config, dataset)
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
-    task = prepare_task(config, space, profiles_directory=profiles_directory)
+    task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
     run.create(config, resume=resume)
     say(f"run directory: {run.path}")
     if task.target.caution:
         say(task.target.caution)
-    if not config.budget:
-        say("no --budget: γ stays fixed, and the network that is left in the end is taken as it is")
+    if note := steering_note(config):
+        say(note)
     with run.lock():
         if not run.architecture_path.exists():
             with bar("search") as report:
                 result = search_path(run, task, dataset, resume=resume, progress=report)
             say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s")
-            save_architecture(run, derive_measured(run, task, say=say), task)
+            save_architecture(run, derive_measured(run, task, say=say, bar=bar), task)
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
         from dsonas_hw.report.run_report import write_report
 
@@ -93,7 +105,7 @@ def check_counted_budgets(config: RunConfig, space: SearchSpace) -> None:
 def ensure_profile(
     config: RunConfig, space: SearchSpace, *, profiles_directory: Path | None, say: Say, bar: Bar
 ) -> None:
-    """Measure this machine if it is the target and has no table for networks of this space.
+    """Measure this machine if it is the target and its table does not cover this space.
 
     A target that is not here is estimated when it is asked for; see `profile.open`.
     """
@@ -121,10 +133,19 @@ def ensure_profile(
         )
 
 
-def derive_measured(run: RunDirectory, task: Task, *, say: Say, shrink: float = 1.0) -> Derived:
+def derive_measured(
+    run: RunDirectory,
+    task: Task,
+    *,
+    say: Say,
+    bar: Bar,
+    shrink: float = 1.0,
+    refused: Collection[Architecture] = (),
+) -> Derived:
     """Derive from the path; where latency is budgeted and the target is here, measure and fit until it holds.
 
     shrink: limits of the measured budgets are multiplied by it from the start.
+    refused: architectures that did not hold when they were measured; they are not taken.
 
     Raises:
         BudgetError: nothing on the path holds the budgets.
@@ -136,30 +157,57 @@ def derive_measured(run: RunDirectory, task: Task, *, say: Say, shrink: float = 
         found[derived.architecture] = derived
         return derived.architecture
 
-    def on_trial(trial: Trial) -> None:
-        latency_ms = trial.measured.get("latency_ms")
-        words = "" if latency_ms is None else f", measured {latency_ms:.4g} ms"
-        say(f"tried {trial.architecture.width} channels{words}: {trial.ratio:.1%} of the budget")
+    target, repeatability = task.config.target, repeatability_of(task.target.latency_model)
+
+    def measure(architecture: Architecture) -> Mapping[str, Estimate | None]:
+        with bar("measure") as report:
+            return measure_architecture(
+                target, repeatability=repeatability, progress=lambda done, total: report(done, total, "")
+            )(architecture)
 
     fitted = fit_until_measured(
-        fit, task.budgets, measure_architecture(task.config.target), on_trial=on_trial
+        fit, task.budgets, measure, refused=refused, on_trial=lambda trial: say(_trial_text(trial, target))
     )
     return found[fitted.architecture]
+
+
+def _trial_text(trial: Trial, target: DeviceConfig) -> str:
+    """What a trial says to people."""
+    latency = trial.measured.get("latency_ms")
+    measured = (
+        ""
+        if latency is None
+        else (
+            f", {target.statistic} {format_quantity('latency', latency.value)} "
+            f"({format_interval('latency', latency.low, latency.high)})"
+        )
+    )
+    return (
+        f"tried {trial.architecture.width} channels{measured}: {trial.ratio:.1%} of the budget, up to "
+        f"{trial.bound:.1%} within the interval"
+    )
 
 
 def _deploy_until_it_holds(
     run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, say: Say, bar: Bar
 ) -> Validation:
-    """Retrain, export, validate; if the measured network misses, derive a smaller one and try again."""
+    """Retrain, export, validate; if the network does not hold, derive a smaller one and try that."""
     shrink = 1.0
+    refused: list[Architecture] = []
     for attempt in range(1, MAX_ATTEMPTS + 1):
         validation = deploy(run, task, dataset, resume=resume, say=say, bar=bar)
-        if not validation.missed or attempt == MAX_ATTEMPTS:
+        if not (validation.missed or validation.undecided) or attempt == MAX_ATTEMPTS:
             break
-        worst = max((b.measured or 0.0) / b.limit for b in validation.budgets)
+        worst = max((b.high or b.measured or 0.0) / b.limit for b in validation.budgets)
         shrink *= NARROWER / worst
-        say(f"the trained network takes {worst:.1%} of its budget; trying a smaller one")
-        save_architecture(run, derive_measured(run, task, say=say, shrink=shrink), task)
+        refused.append(load_architecture(run)[0])
+        say(f"the trained network may take {worst:.1%} of its budget; trying a smaller one")
+        try:
+            smaller = derive_measured(run, task, say=say, bar=bar, shrink=shrink, refused=refused)
+        except BudgetError as error:
+            say(f"there is none: {error}")
+            break
+        save_architecture(run, smaller, task)
         resume = False
     return validation
 
@@ -167,8 +215,12 @@ def _deploy_until_it_holds(
 def deploy(
     run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, say: Say, bar: Bar
 ) -> Validation:
-    """Retrain the run's architecture, export it, and hold it against the budgets."""
+    """Retrain the run's architecture, export it, and hold it against the budgets.
+
+    A verdict that is there is kept: a network is not measured again until it fits.
+    """
     from dsonas_hw.deploy.stages import export_network, validate_network
+    from dsonas_hw.deploy.validate import load_validation
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import retrain
 
@@ -182,4 +234,12 @@ def deploy(
     say(f"retrained: test accuracy {trained.test_accuracy:.2%}, {trained.seconds:.0f} s")
     export_network(run, architecture, dataset, batch_size=config.target.batch_size)
     say(f"exported: {run.model_path}")
-    return validate_network(run, architecture, budgets, task.target, config.target)
+    stored = load_validation(run.validation_path) if resume else None
+    if stored is not None and stored.answers(run.model_path, budgets, config.target):
+        say(f"measured before, on {stored.date}")
+        return stored
+    with bar("validate") as report:
+        return validate_network(
+            run, architecture, budgets, task.target, config.target,
+            progress=lambda done, total: report(done, total, ""),
+        )  # fmt: skip

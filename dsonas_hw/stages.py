@@ -13,7 +13,8 @@ from dsonas_hw.architecture.architecture import (
 )
 from dsonas_hw.architecture.transfer import transfer_block
 from dsonas_hw.budget import Budget, parse_budgets
-from dsonas_hw.errors import BudgetError, RunError
+from dsonas_hw.config import RunConfig
+from dsonas_hw.errors import BudgetError, RunError, command_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.task import Task
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     from dsonas_hw.search.path import Derived
     from dsonas_hw.train.data import Dataset
     from dsonas_hw.train.loop import Progress
+
+
+def steering_note(config: RunConfig) -> str | None:
+    """Return what a user should know of a search that no budget steers; None: one does."""
+    if not config.budget:
+        return "no --budget: γ stays fixed, and the network that is left in the end is taken as it is"
+    if not config.search.gamma_control:
+        return "γ is constant (search.gamma_control: false): the width alone meets the budget"
+    return None
 
 
 def search_path(
@@ -72,10 +82,11 @@ def derive(run: RunDirectory, task: Task, budgets: Sequence[Budget], *, shrink: 
         RunError: no search has been run here.
         BudgetError: the path cannot reach the budgets.
     """
-    from dsonas_hw.search.path import derive_architecture, load_path
+    from dsonas_hw.search.path import derive_architecture, load_path, serving_points
 
     space_json = complete_architecture(task.space).to_json()["space"]
-    return derive_architecture(load_path(run, space_json), budgets, task.target, shrink=shrink)
+    points = serving_points(load_path(run, space_json), gamma_control=task.config.search.gamma_control)
+    return derive_architecture(points, budgets, task.target, shrink=shrink)
 
 
 def transfer(run: RunDirectory, task: Task, block: Block) -> Derived:
@@ -134,7 +145,7 @@ def load_architecture(run: RunDirectory) -> tuple[Architecture, tuple[Budget, ..
         UserError: a damaged file.
     """
     if not run.architecture_path.is_file():
-        raise RunError(f"{run.path} has no architecture yet; run: dsonas-hw derive {run.path}")
+        raise RunError(f"{run.path} has no architecture yet; run: {command_line('derive', run.path)}")
     data = read_json(run.architecture_path)
     architecture = architecture_from_json(data, origin=str(run.architecture_path))
     derived = data.get("derived", {})

@@ -46,40 +46,6 @@ def test_every_preset_is_a_valid_configuration_of_its_name(name: str) -> None:
     SearchSpace(**sizes, input_shape=(3, 64, 64))
 
 
-def test_cifar10_carries_the_papers_constants() -> None:
-    config = build_config(load_preset("cifar10"))
-    space, search, retrain = config.space, config.search, config.retrain
-    assert (space.levels, space.operations) == (4, ("sep3", "sep5", "avg3", "max3"))
-    assert (space.stages, space.channels, space.stem) == ((8, 8, 8), 48, "cifar")
-    assert config.data.split_ratio == (1, 1)
-    assert (search.pretrain_epochs, search.epochs, search.batch_size, search.w_steps) == (20, 120, 128, 1)
-    assert (search.lr, search.momentum, search.weight_decay) == (0.1, 0.9, 3e-4)
-    assert (search.lam_lr, search.lam_momentum, search.gamma, search.grad_clip) == (0.1, 0.9, 1e-3, 2.0)
-    assert (retrain.epochs, retrain.batch_size, retrain.schedule) == (630, 128, "cosine-restarts")
-    assert (retrain.lr, retrain.min_lr, retrain.restart_epochs, retrain.restart_factor) == (
-        0.05,
-        0.001,
-        10,
-        2,
-    )
-    # 10 + 20 + … + 320 = 630 epochs: six whole periods of the restarts.
-    assert sum(10 * 2**n for n in range(6)) == retrain.epochs
-    assert (retrain.dropout, retrain.drop_path, retrain.cutout, retrain.aux_weight) == (0.6, 0.5, 16, 0.4)
-    assert retrain.weight_decay == 3e-4
-
-
-def test_imagenet_carries_the_papers_constants() -> None:
-    config = build_config(load_preset("imagenet"))
-    space, search, retrain = config.space, config.search, config.retrain
-    assert (space.stages, space.channels, space.stem) == ((2, 2, 13, 6), 28, "imagenet")
-    assert (config.data.image_size, config.data.split_ratio) == (224, (4, 1))
-    assert (search.w_steps, search.gamma, search.weight_decay, search.prune_every) == (4, 1e-2, 4e-5, 1)
-    assert (retrain.epochs, retrain.batch_size, retrain.schedule) == (240, 1024, "linear")
-    assert (retrain.lr, retrain.min_lr, retrain.weight_decay) == (0.5, 0.0, 4e-5)
-    assert retrain.label_smoothing == 0.1
-    assert retrain.width == 36
-
-
 def test_an_unknown_preset_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"unknown preset 'cifar'\. Did you mean cifar10"):
         load_preset("cifar")

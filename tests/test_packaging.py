@@ -78,7 +78,7 @@ from dsonas_hw.config import load_preset, preset_names
 from dsonas_hw.device.spec import list_devices
 from dsonas_hw.profile.open import open_latency_model, shipped_profiles
 from dsonas_hw.report.page import page
-from dsonas_hw.study.spec import shipped_studies
+from dsonas_hw.study.load import shipped_studies
 print(json.dumps({
     "package": dsonas_hw.__file__,
     "presets": [load_preset(name)["preset"] for name in preset_names()],

@@ -1,4 +1,4 @@
-"""Profiling a device for a search space: measure, fit, check."""
+"""Profiling a device for a search space: plan, measure, fit, check; and what a table lacks, on demand."""
 
 from __future__ import annotations
 
@@ -7,23 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.architecture.coverage import CoveredKernels, needed_kernels
 from dsonas_hw.architecture.lower import lower
+from dsonas_hw.architecture.plan import plan_profile, witness_networks
 from dsonas_hw.architecture.probes import probe_networks, space_id
+from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import ProfileError
-from dsonas_hw.profile.check import CheckedNetwork, check_networks, summarise_check
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.check import CheckedNetwork, check_table
+from dsonas_hw.profile.in_situ import native_block_size
 from dsonas_hw.profile.measured import MeasuredLatency
-from dsonas_hw.profile.open import check_is_this_machine, find_table, user_profiles
-from dsonas_hw.profile.profiler import MeasuringConditions, local_header, profile_networks
+from dsonas_hw.profile.on_demand import Say, can_be_extended, measure_unknown
+from dsonas_hw.profile.open import find_table, user_profiles
+from dsonas_hw.profile.probe import Probe
+from dsonas_hw.profile.profiler import MeasuringConditions, is_finished, local_header, profile_networks
 from dsonas_hw.profile.rows import CheckRow
-from dsonas_hw.profile.table import LatencyTable, TableWriter, load_table, table_path
+from dsonas_hw.profile.table import LatencyTable, load_table, table_path
 from dsonas_hw.space.space import SearchSpace
 
 NUM_NETWORKS = 48
-NUM_SMALL_NETWORKS = 96
+NUM_SMALL_NETWORKS = 80
 """Of a space whose complete network has at most `SMALL_FLOPS`: they take a fraction of a millisecond."""
 SMALL_FLOPS = 20_000_000
-NUM_CHECKED = 24
+NUM_CHECKED = 16
 
 Progress = Callable[[int, int, str], None]
 
@@ -46,7 +53,10 @@ def default_num_networks(space: SearchSpace) -> int:
 def is_profiled(
     space: SearchSpace, conditions: MeasuringConditions, *, profiles_directory: Path | None = None
 ) -> bool:
-    """Whether this device has a finished table that was measured on networks of this space.
+    """Whether this device has a finished table of this space that knows every kernel its networks can run.
+
+    What is unknown although networks that should hold it were timed (the runtime ran something else) is not
+    held against it.
 
     Raises:
         ProfileError: there is a table, but it is damaged.
@@ -62,7 +72,41 @@ def is_profiled(
     if path is None:
         return False
     table = load_table(path)
-    return table.correction is not None and any(_of_space(network.name, space) for network in table.networks)
+    if not is_finished(table) or not any(_of_space(network.name, space) for network in table.networks):
+        return False
+    return not _to_be_timed(space, MeasuredLatency(table))
+
+
+def unknown_kernels(space: SearchSpace, model: MeasuredLatency) -> list[Kernel]:
+    """Kernels that a network of the space can run, and that the table does not know."""
+    needed = needed_kernels(space, block_size=model.block_size, batch_size=model.batch_size)
+    return [kernel for kernel in needed if not model.knows(kernel)]
+
+
+def complete_table(space: SearchSpace, model: LatencyModel, *, say: Say) -> LatencyModel:
+    """The model that knows every kernel of a space: what its table lacks is measured first.
+
+    Where the table cannot be extended, or is not a table at all, the model stays as it is.
+    """
+    if not isinstance(model, MeasuredLatency) or not can_be_extended(model):
+        return model
+    unknown = unknown_kernels(space, model)
+    if not unknown:
+        return model
+    return measure_unknown(model, unknown, _to_be_timed(space, model), say=say)
+
+
+def _to_be_timed(space: SearchSpace, model: MeasuredLatency) -> list[Probe]:
+    """Networks, not in the table yet, that hold what is unknown of a space."""
+    probes = witness_networks(
+        space,
+        unknown_kernels(space, model),
+        CoveredKernels(row.kernel for row in model.table.kernels.values()),
+        block_size=model.block_size,
+        batch_size=model.batch_size,
+    )
+    timed = {network.name for network in model.table.networks}
+    return [probe for probe in probes if probe.name not in timed]
 
 
 def profile_space(
@@ -78,11 +122,12 @@ def profile_space(
     with_isolated: bool = False,
     progress: Progress = lambda done, total, text: None,
 ) -> SpaceProfile:
-    """Measure this machine's CPU on networks of a space, then check the table on others.
+    """Measure this machine's CPU on the plan of a space (`plan_profile`), then check the table on others.
 
     Continues a profile that was interrupted. Several spaces share one table.
 
     name: of the space in the table, e.g. the preset's.
+    num_networks: random ones; witnesses come on top.
 
     Raises:
         ProfileError: the table belongs to another machine, is damaged, or is being written.
@@ -93,16 +138,16 @@ def profile_space(
             f"{conditions.device} is not this machine's CPU; only local is profiled in this way"
         )
     path = path_of(conditions, profiles_directory)
-    probes = list(
-        probe_networks(
-            space,
-            num_networks=num_networks or default_num_networks(space),
-            widths=widths,
-            resolutions=resolutions,
-            batch_size=conditions.batch_size,
-        )
+    header = local_header(conditions)
+    probes = plan_profile(
+        space,
+        num_networks=num_networks or default_num_networks(space),
+        block_size=native_block_size(),
+        batch_size=conditions.batch_size,
+        widths=widths,
+        resolutions=resolutions,
     )
-    table = profile_networks(path, local_header(conditions), probes, progress=progress)
+    table = profile_networks(path, header, probes, progress=progress)
     if not num_checked:
         return SpaceProfile(path=path, check=None)
     return check_space(
@@ -133,7 +178,6 @@ def check_space(
     header = table.header
     if header.device != LOCAL:
         raise ProfileError(f"the table {table.path} is of {header.device}, which cannot be measured here")
-    check_is_this_machine(header, table.path)
     probes = list(
         probe_networks(
             space,
@@ -145,10 +189,9 @@ def check_space(
             held_out=True,
         )
     )
-    networks = check_networks(MeasuredLatency(table), probes, with_isolated=with_isolated, progress=progress)
-    row = summarise_check(name or space_id(space), networks)
-    with TableWriter(table.path, header) as writer:
-        writer.append(row)
+    row, networks = check_table(
+        table, probes, name=name or space_id(space), with_isolated=with_isolated, progress=progress
+    )
     return SpaceProfile(path=table.path, check=row, networks=tuple(networks))
 
 

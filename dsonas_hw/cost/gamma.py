@@ -1,7 +1,7 @@
 """Adaptive γ: how the costs of a device enter the search (DSO-NAS, Eq. 9 and 10).
 
-Pure functions over numbers; any cost of a lookup table will do (flops, mac, latency, energy). Costs are
-those of what is alive now, so γ falls as edges die.
+Pure functions over numbers; any cost of a lookup table will do (flops, mac, latency, energy). Numerators are
+costs of what is alive now, denominators those of the complete network: so γ falls as edges die.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ def adaptive_gamma_per_block(
     ]
 
 
-def adaptive_gamma_per_operation(cost_now: Sequence[Sequence[float]], *, gamma: float) -> list[list[float]]:
-    """Eq. 10: γ_(m,n) = cost_(m,n)(t) / max over the network · γ.
+def adaptive_gamma_per_operation(
+    cost_now: Sequence[Sequence[float]], cost_complete: Sequence[Sequence[float]], *, gamma: float
+) -> list[list[float]]:
+    """Eq. 10: γ_(m,n) = cost_(m,n)(t) / max over the complete network · γ; the maximum has no t.
 
-    cost_now: per block, per operation (node order); 0 for a dead operation.
+    cost_now, cost_complete: per block, per operation (node order), same unit; 0 for a dead operation.
     """
-    largest = max((cost for block in cost_now for cost in block), default=0.0)
+    largest = max((cost for block in cost_complete for cost in block), default=0.0)
     if largest <= 0:
         return [[0.0 for _ in block] for block in cost_now]
     return [[gamma * cost / largest for cost in block] for block in cost_now]

@@ -4,12 +4,21 @@
             ▲                                               └─ leaves room? scale up ────┤
             └────────────────────────────────────────────────────────────────────────────┘
 
-Predicted costs choose; measurement decides. `validate` measures again after training.
+Predicted costs choose; measurement decides, with the verdict that `validate` will give after training: on a
+percentile of the latency (the median) and the interval it lies in. A prediction is of the quiet value, which
+lies below. With q the quiet value, m the median and h the interval's upper end of what was measured,
+
+    need = (m + 1.5·(h − m)) / limit      at most 1: h is below the limit, with half as much again to spare
+                                          for the next measurement, whose median is another
+    scale ← scale / need
+
+so that what is fitted to the predictions is limit × q/m × (1 − margin), whatever this machine's m/q and its
+margin 1.5·(h − m)/m, and whatever the predictions are off by. No network is measured twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 
@@ -18,19 +27,23 @@ from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.budget import Budget, format_quantity
 from dsonas_hw.config import DeviceConfig
-from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target
+from dsonas_hw.deploy.measure import Progress, measure_on_target, silent
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.kernel.costs import count_costs
+from dsonas_hw.profile.statistics import Estimate
 
-MARGIN = 0.02
-"""Share of a limit left free: what a second measurement may differ by."""
+SPARE = 0.5
+"""Of what an interval reaches above its value: left free for the median of the next measurement, which lies
+above this one's by less in nine cases of ten (4 standard deviations of a measurement are the whole reach)."""
 WELL_FILLED = 0.95
-"""A network that uses less of a limit is worth another try at a wider one."""
+"""A network that needs less of a limit is worth another try at a wider one."""
 NUM_TRIALS = 8
+"""Architectures that are measured at most."""
+MAX_FITS = 50
+"""Scales that are looked at, at most: most of them lead to an architecture that is known."""
 LARGEST_STEP = 2.0
 SMALLEST_STEP = 0.95
 """Of a scale that led to the same network again: widths come in steps."""
-NEAR_MISS = 1.2
 CLOSE_SCALES = 1.01
 """Two scales nearer than that need nothing between them."""
 TIMED = ("latency", "energy")
@@ -39,7 +52,7 @@ TIMED = ("latency", "energy")
 Fit = Callable[[float], Architecture]
 """scale → the architecture fitted to the budgets, with the limits of the timed ones multiplied by scale.
 Raises BudgetError when none meets them."""
-MeasureArchitecture = Callable[[Architecture], Mapping[str, float | None]]
+MeasureArchitecture = Callable[[Architecture], Mapping[str, Estimate | None]]
 """Measured costs by quantity (`latency_ms`, `energy_mj`); None: not measured."""
 
 
@@ -49,9 +62,13 @@ class Trial:
 
     scale: float
     architecture: Architecture
-    measured: Mapping[str, float | None]
+    measured: Mapping[str, Estimate | None]
     ratio: float
     """The largest measured cost / limit."""
+    bound: float
+    """The largest upper end of a cost's interval / limit: at most 1 if every budget holds."""
+    need: float
+    """The same with something to spare: at most 1 if the next measurement can be expected to hold too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +86,16 @@ def fit_until_measured(
     budgets: Sequence[Budget],
     measure: MeasureArchitecture,
     *,
-    margin: float = MARGIN,
+    refused: Collection[Architecture] = (),
     max_trials: int = NUM_TRIALS,
     on_trial: Callable[[Trial], None] = lambda trial: None,
 ) -> MeasuredFit:
-    """Refit with the timed limits scaled by limit / measured until the measured costs hold.
+    """Refit with the timed limits scaled by what was measured until the measured costs hold.
 
     If the first fit leaves room (its costs were predicted too high), wider ones are tried as well. The result
-    is the widest that was measured to hold, with `margin` of the limit to spare.
+    is the widest that was measured to hold with something to spare (see the module's text).
+
+    refused: architectures that were measured before and did not hold; they are neither measured nor taken.
 
     Raises:
         BudgetError: not even the narrowest network holds when measured.
@@ -84,38 +103,43 @@ def fit_until_measured(
     timed = [budget for budget in budgets if budget.name in TIMED]
     if not timed:
         return MeasuredFit(architecture=fit(1.0), trial=None, trials=())
-    goal = 1 - margin
     trials: list[Trial] = []
     scale = 1.0
     low, high = 0.0, inf  # the largest scale that held (or fitted nothing), the smallest that missed
-    while len(trials) < max_trials and high > low * CLOSE_SCALES:
-        architecture = _try_fit(fit, scale, is_first=not trials)
+    for _ in range(MAX_FITS):
+        if len(trials) == max_trials or high <= low * CLOSE_SCALES:
+            break
+        architecture = _try_fit(fit, scale, is_first=high == inf and not trials)
         if architecture is None:
             if high == inf:
                 break
             low = max(low, scale)
             scale = (low + high) / 2
             continue
+        if architecture in refused:
+            high = min(high, scale)
+            scale = scale * SMALLEST_STEP if low == 0 else (low + high) / 2
+            continue
         trial = next((t for t in trials if t.architecture == architecture), None)
         is_new = trial is None
         if trial is None:
-            trial = _try_out(architecture, scale, timed, measure, goal)
+            trial = _try_out(architecture, scale, timed, measure)
             if trial is None:
                 return MeasuredFit(architecture=architecture, trial=None, trials=tuple(trials))
             trials.append(trial)
             on_trial(trial)
-        if trial.ratio <= goal:
+        if trial.need <= 1:
             low = max(low, scale)
-            if trial.ratio >= WELL_FILLED * goal or (high == inf and not is_new):
+            if trial.need >= WELL_FILLED or (high == inf and not is_new):
                 break  # full enough, or something else than the timed budgets keeps it from growing
         else:
             high = min(high, scale)
-        # What was fitted to scale × limit takes ratio × limit.
-        step = min(goal / trial.ratio, LARGEST_STEP)
+        # What was fitted to scale × limit needs need × limit.
+        step = min(1 / trial.need, LARGEST_STEP)
         scale *= step if is_new else min(step, SMALLEST_STEP)
         if not low < scale < high:
             scale = (low + high) / 2
-    return _best(trials, timed, margin)
+    return _best(trials, timed)
 
 
 def scale_timed(budgets: Sequence[Budget], scale: float) -> tuple[Budget, ...]:
@@ -123,16 +147,18 @@ def scale_timed(budgets: Sequence[Budget], scale: float) -> tuple[Budget, ...]:
     return tuple(replace(b, limit=b.limit * scale) if b.name in TIMED else b for b in budgets)
 
 
-def measure_architecture(target: DeviceConfig) -> MeasureArchitecture:
-    """Measures architectures on a target, with random weights."""
+def measure_architecture(
+    target: DeviceConfig, *, repeatability: float, progress: Progress = silent
+) -> MeasureArchitecture:
+    """Measures architectures on a target, with random weights.
 
-    def measure(architecture: Architecture) -> Mapping[str, float | None]:
+    repeatability: how far two measurements there differ, as a fraction (`measure.repeatability_of`).
+    """
+
+    def measure(architecture: Architecture) -> Mapping[str, Estimate | None]:
         model = build_onnx(architecture, batch_size=target.batch_size).SerializeToString()
-        found: TargetMeasurement | None = measure_on_target(model, target)
-        if found is None:
-            return {"latency_ms": None, "energy_mj": None}
-        energy = found.energy.energy_mj if found.energy else None
-        return {"latency_ms": found.latency.latency_ms, "energy_mj": energy}
+        found = measure_on_target(model, target, progress=progress)
+        return found.costs(target.statistic, repeatability) if found else {}
 
     return measure
 
@@ -148,46 +174,47 @@ def _try_fit(fit: Fit, scale: float, *, is_first: bool) -> Architecture | None:
 
 
 def _try_out(
-    architecture: Architecture,
-    scale: float,
-    timed: Sequence[Budget],
-    measure: MeasureArchitecture,
-    goal: float,
+    architecture: Architecture, scale: float, timed: Sequence[Budget], measure: MeasureArchitecture
 ) -> Trial | None:
-    """Measure an architecture; a near miss twice, since whatever disturbs a timing makes it longer."""
-    best: Trial | None = None
-    for _ in range(2):
-        measured = measure(architecture)
-        ratio = _worst_ratio(timed, measured)
-        if ratio is None:
-            return None
-        if best is None or ratio < best.ratio:
-            best = Trial(scale=scale, architecture=architecture, measured=measured, ratio=ratio)
-        if not goal < best.ratio < NEAR_MISS:
-            break
-    return best
+    """Measure an architecture, once; None if none of the budgeted costs can be measured."""
+    measured = measure(architecture)
+    known = [(b.limit, estimate) for b in timed if (estimate := measured.get(b.quantity)) is not None]
+    if not known:
+        return None
+    if any(e.high == inf for _, e in known):
+        raise BudgetError(
+            "this network is so slow that too few runs of it were timed to bound so high a percentile of its "
+            "latency; take a lower one, e.g. --statistic p50"
+        )
+    return Trial(
+        scale=scale,
+        architecture=architecture,
+        measured=measured,
+        ratio=max(e.value / limit for limit, e in known),
+        bound=max(e.high / limit for limit, e in known),
+        need=max((e.high + SPARE * (e.high - e.value)) / limit for limit, e in known),
+    )
 
 
-def _worst_ratio(timed: Sequence[Budget], measured: Mapping[str, float | None]) -> float | None:
-    """The largest measured cost / limit; None if nothing was measured."""
-    ratios = [value / b.limit for b in timed if (value := measured.get(b.quantity)) is not None]
-    return max(ratios, default=None)
-
-
-def _best(trials: Sequence[Trial], timed: Sequence[Budget], margin: float) -> MeasuredFit:
-    """The largest network that holds: with the margin if there is one, else without.
+def _best(trials: Sequence[Trial], timed: Sequence[Budget]) -> MeasuredFit:
+    """The largest network that holds: with something to spare if there is one, else without.
 
     Not the slowest: runtimes work on blocks of channels, so that a wider network can be the faster one.
     """
-    for allowed in (1 - margin, 1.0):
-        if holding := [trial for trial in trials if trial.ratio <= allowed]:
+    for holding in ([t for t in trials if t.need <= 1], [t for t in trials if t.bound <= 1]):
+        if holding:
             best = max(holding, key=lambda trial: count_costs(lower(trial.architecture)).flops)
             return MeasuredFit(architecture=best.architecture, trial=best, trials=tuple(trials))
-    nearest = min(trials, key=lambda trial: trial.ratio)
+    if not trials:
+        raise BudgetError(
+            "every network of this search that fits the budget has been measured and does not hold it"
+        )
+    nearest = min(trials, key=lambda trial: trial.bound)
     taken = ", ".join(
-        f"{b.name} {format_quantity(b.name, value)} of {format_quantity(b.name, b.limit)}"
+        f"{b.name} {format_quantity(b.name, estimate.value)} (up to "
+        f"{format_quantity(b.name, estimate.high)}) of {format_quantity(b.name, b.limit)}"
         for b in timed
-        if (value := nearest.measured.get(b.quantity)) is not None
+        if (estimate := nearest.measured.get(b.quantity)) is not None
     )
     raise BudgetError(
         f"no network of this search holds the budget when it is measured: the nearest of {len(trials)} takes "

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.config import DeviceConfig
+from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
-from dsonas_hw.errors import DeviceError
-from dsonas_hw.profile.measurement import LatencyMeasurement, measure_together
+from dsonas_hw.errors import DeviceError, command_line
+from dsonas_hw.profile.measured import MeasuredLatency
+from dsonas_hw.profile.measurement import LatencyMeasurement
 from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
+from dsonas_hw.profile.rounds import VERDICT, measure_rounds
 from dsonas_hw.profile.runtimes import Session, measure_session, open_session, read_model
+from dsonas_hw.profile.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
 
 if TYPE_CHECKING:
     from dsonas_hw.device.detect import DetectedDevice
@@ -22,8 +26,13 @@ if TYPE_CHECKING:
 
 GPU_RUNTIMES = ("tensorrt", "ort-tensorrt", "ort-cuda", "eager")
 """In the order in which they are tried when none is asked for."""
-NUM_ROUNDS = 20
-"""Of 30 ms or 5 inferences: on a shared machine speed changes within a second, and 6 rounds repeat to 1 %."""
+
+Progress = Callable[[int, int], None]
+"""Called after every turn with the turns done and those there are."""
+
+
+def silent(done: int, total: int) -> None:
+    """Report nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +45,25 @@ class TargetMeasurement:
     runtime: str
     versions: Mapping[str, str]
     device_title: str
+
+    def costs(self, statistic: Statistic, repeatability: float) -> dict[str, Estimate | None]:
+        """What a budget limits, by quantity: that percentile of the latency in ms, and the energy in mJ.
+
+        repeatability: how far two measurements on this machine differ, as a fraction; the latency's interval
+            reaches at least so far, since the rounds of one measurement do not show what the next will find.
+        """
+        return {
+            "latency_ms": self.latency.estimate(statistic).widened(repeatability),
+            "energy_mj": Estimate.exact(self.energy.energy_mj) if self.energy else None,
+        }
+
+
+def repeatability_of(model: LatencyModel | None) -> float:
+    """How far two measurements of one network on a model's device differ, as a fraction, but for rare cases.
+
+    From the reference workload in the device's table, where there is one.
+    """
+    return model.repeatability if isinstance(model, MeasuredLatency) else DEFAULT_REPEATABILITY
 
 
 def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
@@ -65,11 +93,11 @@ def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
 
 
 def measure_on_target(
-    model: bytes | Path, target: DeviceConfig, *, engine_path: Path | None = None
+    model: bytes | Path, target: DeviceConfig, *, engine_path: Path | None = None, progress: Progress = silent
 ) -> TargetMeasurement | None:
     """Latency and, where the device tells, energy of an ONNX model; None: the target is not here.
 
-    Waits until no one else measures on the device.
+    Takes half a minute, and waits before until no one else measures on the device.
     engine_path: for the runtime tensorrt, an engine of this model that is timed instead of building one.
 
     Raises:
@@ -80,20 +108,21 @@ def measure_on_target(
     if found is None:
         return None
     device, runtime = found
-    with exclusive_device(device.name), _open(model, runtime, target, device, engine_path) as session:
+
+    def open_network() -> Session:
+        return _open(model, runtime, target, device, engine_path)
+
+    with exclusive_device(device.name):
         if device.name == LOCAL:
-            conditions = MeasuringConditions(runtime=runtime, threads=target.threads)
-            with open_yardstick(conditions) as yardstick:
-                latency, energy = measure_rounds(session, yardstick=yardstick.run), None
+            latency, versions = _measure_here(open_network, runtime, target.threads, progress)
+            energy = None
         else:
-            latency, energy = _measure_on_gpu(session, device)
-        return TargetMeasurement(
-            latency=latency,
-            energy=energy,
-            runtime=runtime,
-            versions=dict(session.versions),
-            device_title=device.title,
-        )
+            with open_network() as session:
+                latency, energy = _measure_on_gpu(session, device, progress)
+                versions = dict(session.versions)
+    return TargetMeasurement(
+        latency=latency, energy=energy, runtime=runtime, versions=versions, device_title=device.title
+    )
 
 
 def _open(
@@ -125,27 +154,30 @@ def _check_engine(engine_path: Path, model: bytes, target: DeviceConfig) -> None
         found = f"{info.precision} at batch {info.batch_size}, not {target.precision} at {target.batch_size}"
     else:
         return
-    raise DeviceError(
-        f"{engine_path} is of {found}; build it again: dsonas-hw export {engine_path.parent} "
-        f"--format tensorrt --precision {target.precision}, or delete it"
+    command = command_line(
+        "export", engine_path.parent, "--format", "tensorrt", "--precision", target.precision
     )
+    raise DeviceError(f"{engine_path} is of {found}; build it again: {command}; or delete it")
 
 
-def measure_rounds(
-    session: Session, *, num_rounds: int = NUM_ROUNDS, yardstick: Callable[[], object] | None = None
-) -> LatencyMeasurement:
-    """Latency on a machine that others may use: short rounds, of which the quiet ones count.
+def _measure_here(
+    open_network: Callable[[], Session], runtime: str, threads: int, progress: Progress
+) -> tuple[LatencyMeasurement, dict[str, str]]:
+    """Latency on this machine, the reference workload beside it; and the versions of what ran."""
+    versions: dict[str, str] = {}
 
-    yardstick: run between the rounds, and tells how fast the machine was (`LatencyMeasurement.turns`).
-    """
-    (measurement,) = measure_together(
-        [session.run], session.synchronize, num_rounds=num_rounds, yardstick=yardstick
-    )
-    return measurement
+    def open_noted() -> Session:
+        session = open_network()
+        versions.update(session.versions)
+        return session
+
+    with open_yardstick(MeasuringConditions(runtime=runtime, threads=threads)) as yardstick:
+        latency = measure_rounds(open_noted, plan=VERDICT, yardstick=yardstick.run, progress=progress)
+    return latency, versions
 
 
 def _measure_on_gpu(
-    session: Session, device: DetectedDevice
+    session: Session, device: DetectedDevice, progress: Progress
 ) -> tuple[LatencyMeasurement, EnergyMeasurement | None]:
     """Latency with the driver's remarks about clocks and throttling, and energy if the driver counts it."""
     from dsonas_hw.device.energy import NO_ENERGY, measure_energy
@@ -153,8 +185,12 @@ def _measure_on_gpu(
 
     assert device.index is not None
     with watch_gpu(device.index) as watch:
-        latency = measure_session(session)
-        watch.look()
+
+        def look(done: int, total: int) -> None:
+            watch.look()
+            progress(done, total)
+
+        latency = measure_session(session, plan=VERDICT, progress=look)
         remarks = (*latency.remarks, *watch.remarks)
         try:
             energy = measure_energy(session.run, session.synchronize, meter=watch.gpu)

@@ -12,7 +12,7 @@ from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.export import ExportResult, export_engine, export_onnx
-from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target
+from dsonas_hw.deploy.measure import Progress, TargetMeasurement, measure_on_target, silent
 from dsonas_hw.deploy.validate import Validation, load_training, save_validation, validate
 from dsonas_hw.run_directory import RunDirectory
 
@@ -68,6 +68,8 @@ def validate_network(
     budgets: Sequence[Budget],
     costs: TargetCosts,
     target: DeviceConfig,
+    *,
+    progress: Progress = silent,
 ) -> Validation:
     """Write validation.json from model.onnx; the runtime tensorrt times model.engine if there is one.
 
@@ -78,7 +80,9 @@ def validate_network(
     engine = run.path / ENGINE_NAME
 
     def measure(model: Path, target: DeviceConfig) -> TargetMeasurement | None:
-        return measure_on_target(model, target, engine_path=engine if engine.is_file() else None)
+        return measure_on_target(
+            model, target, engine_path=engine if engine.is_file() else None, progress=progress
+        )
 
     validation = validate(
         run.model_path,

@@ -1,9 +1,11 @@
 """The verdict: what the exported network costs, against every budget.
 
     model.onnx ─┬─ counted ──▶ flops, mac, params, memory ─┐
-                └─ measured on the device ▶ latency, energy ─┴─▶ budgets hold? ──▶ validation.json
+                └─ measured on the device ▶ latency, energy ─┴─▶ a verdict each ──▶ validation.json
 
-If the device is not here, latency is what the device's profile predicts, and `source` says so.
+A measured latency is a percentile and the interval that it lies in, so that there are three verdicts: holds,
+missed, and undecided where the limit lies within the interval. It is measured once: nothing is measured again
+until it fits. If the device is not here, latency is what the device's profile predicts, and `source` says so.
 """
 
 from __future__ import annotations
@@ -12,27 +14,26 @@ import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import BYTES_PER_ELEMENT, TargetCosts
-from dsonas_hw.budget import Budget
+from dsonas_hw.budget import Budget, Verdict, judge_interval
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.export import read_metadata
-from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target
-from dsonas_hw.errors import ModelFileError, RunError
+from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target, repeatability_of
+from dsonas_hw.errors import ModelFileError, RunError, UserError, command_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.from_onnx import kernels_from_onnx
 from dsonas_hw.profile.measured import MeasuredLatency
+from dsonas_hw.profile.measurement import quantile
+from dsonas_hw.profile.statistics import STATISTICS, Estimate, Statistic
 from dsonas_hw.run_directory import versions
 
-SCHEMA = 1
-NUM_ATTEMPTS = 3
-"""Measurements at most while the latency budget is missed; whatever disturbs a timing makes it longer."""
-PAUSE_SECONDS = 2.0
-"""Between two of them."""
+SCHEMA = 2
 
 Measure = Callable[[Path, DeviceConfig], TargetMeasurement | None]
 
@@ -44,11 +45,18 @@ class BudgetVerdict:
     name: str
     limit: float
     predicted: float | None
-    """By counting the architecture, or by the device's profile."""
+    """By counting the architecture, or by the device's profile; of a latency it is the quiet value."""
     measured: float | None
     """Counted on the exported file, or measured on the device; None: not measured."""
+    verdict: Verdict | None
+    """By the interval of `measured`, else by `predicted`; None: neither is known."""
     holds: bool | None
-    """By `measured`, else by `predicted`; None: neither is known."""
+    """The verdict in short; None: undecided, or nothing is known."""
+    statistic: Statistic | None = None
+    """Of a measured latency: which percentile `measured` is."""
+    low: float | None = None
+    high: float | None = None
+    """The interval of a measured latency; None: there is no bound, or the cost is exact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +76,14 @@ class Validation:
     caution: str
     """What to say of a latency that was not measured; empty if it was."""
     costs: Mapping[str, float | None]
-    """Every cost of the exported file: flops, mac, params, memory_bytes, latency_ms, energy_mj."""
+    """Every cost of the exported file: flops, mac, params, memory_bytes, latency_ms, energy_mj.
+
+    A measured latency is the percentile that `target.statistic` names: the median, unless told otherwise.
+    """
+    statistic: Statistic
+    """That percentile."""
     latency: Mapping[str, Any] | None
-    """Statistics and raw samples of the measurement that counts."""
+    """Percentiles, interval, rounds and raw samples of the measurement (`_latency_statistics`)."""
     energy: Mapping[str, Any] | None
     warnings: tuple[str, ...]
     max_abs_output_error: float | None
@@ -86,12 +99,30 @@ class Validation:
 
     @property
     def missed(self) -> tuple[str, ...]:
-        """Names of the budgets that do not hold."""
-        return tuple(budget.name for budget in self.budgets if budget.holds is False)
+        """Names of the budgets whose cost lies above the limit."""
+        return tuple(budget.name for budget in self.budgets if budget.verdict == "missed")
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Names of the budgets whose limit lies within what is not known of the cost."""
+        return tuple(budget.name for budget in self.budgets if budget.verdict == "undecided")
 
     @property
     def is_measured(self) -> bool:
         return self.source == "measured"
+
+    def answers(self, model_path: Path, budgets: Sequence[Budget], target: DeviceConfig) -> bool:
+        """Whether this is the measured verdict on that file, those budgets and that target."""
+        return (
+            self.is_measured
+            and [(b.name, b.limit) for b in self.budgets] == [(b.name, b.limit) for b in budgets]
+            and self.runtime == (target.runtime or self.runtime)
+            and all(
+                getattr(self, name) == getattr(target, name)
+                for name in ("device", "precision", "batch_size", "threads", "statistic")
+            )
+            and self.model_sha256 == hashlib.sha256(model_path.read_bytes()).hexdigest()
+        )
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -105,14 +136,13 @@ def validate(
     target: DeviceConfig,
     *,
     training: Mapping[str, Any] | None = None,
-    measure: Measure | None = None,
-    pause: Callable[[float], None] = time.sleep,
+    measure: Measure = measure_on_target,
 ) -> Validation:
     """Count and measure an exported network and answer every budget; writes nothing.
 
     costs: predicts what cannot be counted.
     training: the object of retrain.json, if there is one.
-    measure: stands in for `measure_on_target` in tests.
+    measure: called once.
 
     Raises:
         RunError: there is no exported network, or it is another architecture's.
@@ -122,21 +152,28 @@ def validate(
     from dsonas_hw.train.weights import architecture_hash
 
     if not model_path.is_file():
-        raise RunError(f"{model_path} does not exist; run: dsonas-hw export {model_path.parent}")
+        raise RunError(f"{model_path} does not exist; run: {command_line('export', model_path.parent)}")
     metadata = read_metadata(model_path)
     if metadata.get("architecture_hash") != architecture_hash(architecture):
         raise RunError(
             f"{model_path} is not the run's architecture; export it again: "
-            f"dsonas-hw export {model_path.parent}"
+            + command_line("export", model_path.parent)
         )
     counted = count_model(model_path, target)
     predicted = costs.costs(architecture).to_dict()
-    measured, attempts = _measure_until_held(model_path, budgets, target, measure or measure_on_target, pause)
-    known: dict[str, float | None] = {**counted, "latency_ms": None, "energy_mj": None}
+    measured = measure(model_path, target)
+    repeatability = repeatability_of(costs.latency_model)
+    known: dict[str, Estimate | None] = {"latency_ms": None, "energy_mj": None, **_exact(counted)}
     if measured is not None:
-        known["latency_ms"] = measured.latency.latency_ms
-        known["energy_mj"] = measured.energy.energy_mj if measured.energy else None
-    verdicts = tuple(judge(budget, predicted[budget.quantity], known[budget.quantity]) for budget in budgets)
+        known |= measured.costs(target.statistic, repeatability)
+    values = {quantity: estimate.value if estimate else None for quantity, estimate in known.items()}
+    verdicts = tuple(
+        judge(
+            budget, predicted[budget.quantity], known[budget.quantity],
+            statistic=target.statistic if measured and budget.name == "latency" else None,
+        )
+        for budget in budgets
+    )  # fmt: skip
     model = costs.latency_model
     usual_ms = model.yardstick_ms if isinstance(model, MeasuredLatency) else 0.0
     source = (
@@ -151,10 +188,11 @@ def validate(
         precision=target.precision,
         batch_size=target.batch_size,
         threads=target.threads,
+        statistic=target.statistic,
         source=source,
         caution="" if measured else costs.caution,
-        costs={**known, "latency_ms": known["latency_ms"] or predicted["latency_ms"]},
-        latency=_latency_statistics(measured, attempts) if measured else None,
+        costs={**values, "latency_ms": values["latency_ms"] or predicted["latency_ms"]},
+        latency=_latency_statistics(measured, repeatability) if measured else None,
         energy=_energy_statistics(measured) if measured else None,
         warnings=measured.latency.warnings_at(usual_ms) if measured else (),
         max_abs_output_error=_number(metadata.get("max_abs_output_error")),
@@ -168,7 +206,7 @@ def validate(
     )
 
 
-def count_model(model_path: Path, target: DeviceConfig) -> dict[str, float | None]:
+def count_model(model_path: Path, target: DeviceConfig) -> dict[str, float]:
     """Flops, mac and params of an ONNX file at batch 1; peak activation memory at the target's batch.
 
     Raises:
@@ -183,21 +221,47 @@ def count_model(model_path: Path, target: DeviceConfig) -> dict[str, float | Non
     return {**asdict(count_costs(network.kernels)), "memory_bytes": memory_bytes}
 
 
-def judge(budget: Budget, predicted: float | None, measured: float | None) -> BudgetVerdict:
-    """Hold a cost against its limit."""
-    value = measured if measured is not None else predicted
+def judge(
+    budget: Budget, predicted: float | None, known: Estimate | None, *, statistic: Statistic | None = None
+) -> BudgetVerdict:
+    """Hold a cost against its limit: what is known of it, else what is predicted.
+
+    statistic: of a measured latency, which percentile is known; its interval goes into the verdict.
+    """
+    value = known or (Estimate.exact(predicted) if predicted is not None else None)
+    verdict = judge_interval(value.low, value.high, budget.limit) if value else None
+    timed = known if statistic else None
     return BudgetVerdict(
         name=budget.name,
         limit=budget.limit,
         predicted=predicted,
-        measured=measured,
-        holds=None if value is None else value <= budget.limit,
+        measured=known.value if known else None,
+        verdict=verdict,
+        holds=None if verdict in (None, "undecided") else verdict == "holds",
+        statistic=statistic,
+        low=timed.low if timed else None,
+        high=_bound(timed.high) if timed else None,
     )
+
+
+def _exact(counted: Mapping[str, float]) -> dict[str, Estimate]:
+    return {quantity: Estimate.exact(value) for quantity, value in counted.items()}
 
 
 def save_validation(path: Path, validation: Validation) -> None:
     """Write validation.json."""
     write_json(path, validation.to_json())
+
+
+def load_validation(path: Path) -> Validation | None:
+    """The verdict in validation.json; None if there is none, or none that this version wrote."""
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        found = TypeAdapter(Validation).validate_python(read_json(path)) if path.is_file() else None
+    except (UserError, ValidationError):
+        return None
+    return found if found is not None and found.schema == SCHEMA else None
 
 
 def load_training(path: Path) -> dict[str, Any] | None:
@@ -212,42 +276,37 @@ def load_training(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _measure_until_held(
-    model_path: Path,
-    budgets: Sequence[Budget],
-    target: DeviceConfig,
-    measure: Measure,
-    pause: Callable[[float], None],
-) -> tuple[TargetMeasurement | None, int]:
-    """The least disturbed of a few measurements, taken until the latency budget holds; and how many."""
-    limit_ms = min((b.limit for b in budgets if b.quantity == "latency_ms"), default=None)
-    best: TargetMeasurement | None = None
-    for attempt in range(1, NUM_ATTEMPTS + 1):
-        measured = measure(model_path, target)
-        if measured is None:
-            return None, 0
-        if best is None or measured.latency.latency_ms < best.latency.latency_ms:
-            best = measured
-        if limit_ms is None or best.latency.latency_ms <= limit_ms or attempt == NUM_ATTEMPTS:
-            break
-        pause(PAUSE_SECONDS)
-    return best, attempt
-
-
-def _latency_statistics(measured: TargetMeasurement, attempts: int) -> dict[str, Any]:
+def _latency_statistics(measured: TargetMeasurement, repeatability: float) -> dict[str, Any]:
+    """The object `latency` of validation.json, in ms; each percentile's interval beside it."""
     latency = measured.latency
+    percentiles: dict[str, float | None] = {}
+    for name in STATISTICS:
+        estimate = latency.estimate(name).widened(repeatability)
+        percentiles |= {
+            f"{name}_ms": estimate.value, f"{name}_ms_low": estimate.low,
+            f"{name}_ms_high": _bound(estimate.high),
+        }  # fmt: skip
     return {
-        "latency_ms": latency.latency_ms,
-        "minimum_ms": latency.minimum_ms,
-        "median_ms": latency.median_ms,
+        **percentiles,
+        "quiet_ms": latency.quiet_ms,
         "mean_ms": latency.mean_ms,
-        "coefficient_of_variation": latency.coefficient_of_variation,
-        "settled": latency.settled,
+        "std_ms": latency.std_ms,
+        "relative_repeatability": repeatability,
+        "num_rounds": len(latency.rounds_ms),
         "num_samples": len(latency.samples_ms),
-        "num_measurements": attempts,
         "device_title": measured.device_title,
-        "samples_ms": [float(f"{sample:.5g}") for sample in latency.samples_ms],
+        "round_medians_ms": [_short(quantile(samples, 0.5)) for samples in latency.rounds_ms],
+        "samples_ms": [_short(sample) for sample in latency.samples_ms],
     }
+
+
+def _bound(value: float) -> float | None:
+    """A bound as JSON has it: None where there is none."""
+    return value if isfinite(value) else None
+
+
+def _short(value_ms: float) -> float:
+    return float(f"{value_ms:.5g}")
 
 
 def _energy_statistics(measured: TargetMeasurement) -> dict[str, Any] | None:

@@ -95,6 +95,14 @@ class Device:
     """Runtime → the versions that serve it; a runtime that never can is absent. Empty: nothing is stated."""
     sources: tuple[str, ...]
 
+    def serves(self, runtime: str) -> bool:
+        """Whether some version of a runtime can run here; any can where nothing is stated."""
+        if runtime not in RUNTIMES:
+            return False
+        if not self.runtimes:
+            return True
+        return runtime in self.runtimes and self.runtimes[runtime].versions != "none"
+
     @property
     def fingerprint(self) -> str:
         """Identifies this description in a table's header: the numbers an estimate depends on."""

@@ -22,25 +22,73 @@ _VENDOR_WORDS = re.compile(r"\b(nvidia|geforce|tesla|quadro)\b")
 def load_device(name: str, directory: Path | None = None) -> Device:
     """The device of this name, alias or driver name, in any spelling ("GTX 1080 Ti", "gtx1080ti").
 
-    A file in `directory` (default: `devices` in the user's data directory) wins over the shipped one.
+    A file in `directory` (default: `devices` in the user's data directory) wins over the shipped one of the
+    same file name.
 
     Raises:
-        DeviceError: no such device (the message lists close matches), or its file is damaged.
+        DeviceError: no such device (the message lists close matches), two files claim the name, or the file
+            is damaged.
     """
     files = _device_files(directory)
-    if name in files:
+    others = [path for path in files.values() if path.parent != _shipped() and path.stem != name]
+    if name in files and not others:
         return read_device(files[name])
-    devices = [read_device(path) for path in files.values()]
+    # A damaged file of another device does not stand in the way of one that is named exactly.
+    devices = [device for path in files.values() if (device := _read(path, lenient=name in files, name=name))]
     wanted = normalise_name(name)
-    for device in devices:
-        if wanted in _all_names(device):
-            return device
+    claiming = [device for device in devices if wanted in _all_names(device)]
+    if len(claiming) > 1:
+        raise DeviceError(_conflict(name, claiming, files))
+    if claiming:
+        return claiming[0]
     hint = closest(name.lower(), [*files, *(alias for device in devices for alias in device.aliases)])
     if hint.startswith("Known:"):
         hint = closest("", list(files))
     raise DeviceError(
         f"unknown device {name!r}. {hint} `dsonas-hw devices` lists all; your own go to {_user_directory()}"
     )
+
+
+def _read(path: Path, *, lenient: bool, name: str) -> Device | None:
+    try:
+        return read_device(path)
+    except DeviceError:
+        if lenient and path.stem != name:
+            return None
+        raise
+
+
+def _conflict(name: str, claiming: list[Device], files: dict[str, Path]) -> str:
+    """What to tell the user about a name that several device files claim."""
+    wanted = normalise_name(name)
+    claims = []
+    for device in claiming:
+        names = (device.name, *device.aliases, *device.nvml_names, device.title)
+        as_written = next(text for text in names if normalise_name(text) == wanted)
+        claims.append(f"{files[device.name]} ({as_written!r})")
+    own = next((d for d in claiming if files[d.name].parent != _shipped()), claiming[-1])
+    return (
+        f"device {name!r} is claimed by {len(claiming)} files: {' and '.join(claims)}; take the name out of "
+        f"the aliases, nvml_names and title of {files[own.name].name}"
+    )
+
+
+def name_conflicts(directory: Path | None = None) -> list[str]:
+    """A line for every two device files that claim the same names.
+
+    Raises:
+        DeviceError: a device file is damaged.
+    """
+    files = _device_files(directory)
+    by_name: dict[str, list[Device]] = {}
+    for device in list_devices(directory):
+        for text in _all_names(device):
+            by_name.setdefault(text, []).append(device)
+    found: dict[tuple[str, ...], str] = {}
+    for text, claiming in by_name.items():
+        if len(claiming) > 1:
+            found.setdefault(tuple(d.name for d in claiming), _conflict(text, claiming, files))
+    return list(found.values())
 
 
 def list_devices(directory: Path | None = None) -> list[Device]:
@@ -62,15 +110,18 @@ def _all_names(device: Device) -> set[str]:
     return {normalise_name(name) for name in names}
 
 
+def _shipped() -> Path:
+    return Path(str(importlib.resources.files("dsonas_hw.devices")))
+
+
 def _user_directory() -> Path:
     return data_directory() / "devices"
 
 
 def _device_files(directory: Path | None) -> dict[str, Path]:
     """Device name → file; the user's own files come first and win."""
-    shipped = Path(str(importlib.resources.files("dsonas_hw.devices")))
     files: dict[str, Path] = {}
-    for folder in (directory if directory is not None else _user_directory(), shipped):
+    for folder in (directory if directory is not None else _user_directory(), _shipped()):
         for path in sorted(folder.glob("*.toml")):
             files.setdefault(path.stem, path)
     return files

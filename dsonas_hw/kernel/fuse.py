@@ -56,16 +56,35 @@ def fuse_kernels(schedule: Schedule) -> Schedule:
         if index is not None and before is not None and num_readers[before.writes] == 1:
             kernel = _append(before.kernel, step)
             if kernel is not None:
-                steps[index] = replace(before, kernel=kernel, writes=step.writes)
+                steps[index] = replace(
+                    before,
+                    kernel=kernel,
+                    writes=step.writes,
+                    num_repeated_bias=_num_repeated_bias(before, step, kernel),
+                )
                 maker[step.writes] = index
                 continue
             if _is_own_padding(before.kernel, step.kernel):
                 kernel = replace(step.kernel, inputs=(*before.kernel.inputs, *step.kernel.inputs[1:]))
-                step = replace(step, kernel=kernel, reads=(*before.reads, *step.reads[1:]))
+                step = replace(
+                    step,
+                    kernel=kernel,
+                    reads=(*before.reads, *step.reads[1:]),
+                    reads_as=(*before.read_shapes, *step.read_shapes[1:]),
+                )
                 steps[index] = None
         maker[step.writes] = len(steps)
         steps.append(step)
     return replace(schedule, kernels=tuple(step for step in steps if step is not None))
+
+
+def _num_repeated_bias(before: ScheduledKernel, after: ScheduledKernel, fused: Kernel) -> int:
+    """Elements of the bias of two fused kernels that are stored with another kernel already."""
+    num_repeated = before.num_repeated_bias + after.num_repeated_bias
+    num_before = before.kernel.num_bias + after.kernel.num_bias
+    if fused.num_bias == num_before or after.kernel.num_bias == 0:
+        return min(num_repeated, fused.num_bias)  # they lie side by side
+    return fused.num_bias if num_repeated == num_before else 0  # one was folded into the other
 
 
 def _without_quantisation(schedule: Schedule) -> Schedule:
@@ -77,7 +96,8 @@ def _without_quantisation(schedule: Schedule) -> Schedule:
         else:
             steps.append(replace(step, reads=tuple(renamed.get(name, name) for name in step.reads)))
     outputs = frozenset(renamed.get(name, name) for name in schedule.outputs)
-    return replace(schedule, kernels=tuple(steps), outputs=outputs)
+    shapes = {renamed.get(name, name): shape for name, shape in schedule.output_shapes.items()}
+    return replace(schedule, kernels=tuple(steps), outputs=outputs, output_shapes=shapes)
 
 
 def _append(before: Kernel, step: ScheduledKernel) -> Kernel | None:

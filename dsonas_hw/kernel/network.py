@@ -24,6 +24,26 @@ class ScheduledKernel:
     channel_axes: frozenset[int] = frozenset()
     """Axes of the input along which this kernel is a constant scale and shift, so that a convolution
     (axis 1) or a linear layer (last axis) before it can absorb it. Empty: it is no such kernel."""
+    reads_as: tuple[Shape, ...] = ()
+    """Shapes under which the buffers of `reads` are seen, where those are not the first of `kernel.inputs`:
+    a slice reads a region of its tensor, a pool takes a sequence for an image."""
+    writes_as: Shape = ()
+    """Shape of the tensor that is written, where it is not `kernel.output`."""
+    written_as: str = ""
+    """The operation of the file, where one kernel stands for several that a runtime tells apart."""
+    num_repeated_weights: int = 0
+    """Of the kernel's weights, elements that an earlier kernel has too: they are stored once."""
+    num_repeated_bias: int = 0
+
+    @property
+    def read_shapes(self) -> tuple[Shape, ...]:
+        """Shapes of the tensors that are read, one for each of `reads`."""
+        return self.reads_as or self.kernel.inputs[: len(self.reads)]
+
+    @property
+    def written_shape(self) -> Shape:
+        """Shape of the tensor that is written."""
+        return self.writes_as or self.kernel.output
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +55,8 @@ class Schedule:
     """Buffers that exist before the first kernel runs."""
     outputs: frozenset[str]
     """Buffers that must still exist after the last kernel."""
+    output_shapes: Mapping[str, Shape] = field(default_factory=dict)
+    """Shapes in which the caller wants the outputs, where they are views of what was written."""
 
 
 @dataclass(frozen=True, kw_only=True)

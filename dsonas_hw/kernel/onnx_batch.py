@@ -37,6 +37,12 @@ class BatchChange:
         self._tensors = tensors
         self._offsets: dict[str, int] = {}
 
+    def copy(self, tensors: Tensors) -> BatchChange:
+        """The same over other tensors."""
+        other = BatchChange(self._before, self._old_batch, tensors)
+        other._offsets = dict(self._offsets)
+        return other
+
     def is_literal(self, name: str) -> bool:
         """Whether a constant is the same at both batch sizes, so that what it says of the batch is old."""
         old, new = self._before.constants.get(name), self._tensors.constants.get(name)

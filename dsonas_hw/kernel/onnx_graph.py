@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dsonas_hw.kernel.onnx_values import Array
 
 CONTRIB_DOMAIN = "com.microsoft"
+NCHWC_DOMAIN = "com.microsoft.nchwc"
 MALFORMED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError)
 """What reading an operation raises whose inputs or attributes are missing or of another type."""
 
@@ -43,6 +44,10 @@ class Constant:
     """Its elements, if they are few and known."""
     num_stored: int = 0
     """Elements that the file stores for it; a broadcast or generated constant stores fewer than it has."""
+    sources: frozenset[str] = frozenset()
+    """The stored tensors that it is made of, whose elements it shares with whatever else is made of them."""
+    quantised_type: int | None = None
+    """Element type, as ONNX numbers it, that it was dequantised from."""
 
     @property
     def scalar(self) -> float | None:
@@ -83,6 +88,14 @@ class Graph:
     shapes: dict[str, Shape]
     """Of activations and constants; a tensor that is missing here could not be inferred."""
     constants: dict[str, Constant]
+    elem_types: dict[str, int] = field(default_factory=dict)
+    """Element types as ONNX numbers them."""
+    stored: Mapping[str, int] = field(default_factory=dict)
+    """Elements of every stored tensor that constants name as their source."""
+    notes: list[str] = field(default_factory=list)
+    """What a reader of the numbers should know: which branch of an If was taken."""
+    alternatives: list[Graph] = field(default_factory=list)
+    """Branches that are stored and do not run."""
 
     def shape(self, name: str) -> Shape:
         """Shape of a tensor.

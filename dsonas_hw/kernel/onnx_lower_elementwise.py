@@ -44,8 +44,8 @@ def _prelu(lowering: Lowering, node: Node) -> None:
     if lowering.graph.is_activation(slope):
         lowering.emit("binary", node.inputs[:2], node.outputs[0], function="prelu")
         return
-    num_bias = lowering.num_stored([slope])
-    lowering.emit("unary", [node.inputs[0]], node.outputs[0], function="prelu", num_bias=num_bias)
+    biases = lowering.constants([slope])
+    lowering.emit("unary", [node.inputs[0]], node.outputs[0], function="prelu", biases=biases)
 
 
 def _elementwise(op: str, function: str = "", *, affine: bool = False) -> LowerNode:
@@ -59,12 +59,18 @@ def _elementwise(op: str, function: str = "", *, affine: bool = False) -> LowerN
         if len(reads) == len(node.inputs) == 1:
             lowering.view(node.outputs[0], reads[0])  # the sum of one operand
             return
-        num_weights = lowering.num_stored(node.inputs)
-        if op == "binary" and len(reads) == 1 and num_weights == 0:
+        weights = lowering.constants(node.inputs)
+        if op == "binary" and len(reads) == 1 and not weights:
             lowering.emit("unary", reads, node.outputs[0], function=function)
             return
         lowering.emit(
-            op, reads, node.outputs[0], function=function, num_weights=num_weights, channel_axes=axes
+            op,
+            reads,
+            node.outputs[0],
+            function=function,
+            weights=weights,
+            channel_axes=axes,
+            written_as=node.op if node.op == "Add" else "",
         )
 
     return lower

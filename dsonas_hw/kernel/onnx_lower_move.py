@@ -66,11 +66,9 @@ def _split(lowering: Lowering, node: Node) -> None:
 
 
 def _concat(lowering: Lowering, node: Node) -> None:
+    """Also of a single tensor, which every framework copies."""
     reads = lowering.activations(node)
-    if len(node.inputs) == 1:
-        lowering.view(node.outputs[0], reads[0])
-        return
-    lowering.emit("concat", reads, node.outputs[0], num_weights=lowering.num_stored(node.inputs))
+    lowering.emit("concat", reads, node.outputs[0], weights=lowering.constants(node.inputs))
 
 
 def _gather(function: str) -> LowerNode:
@@ -89,7 +87,7 @@ def _gather(function: str) -> LowerNode:
             node.outputs[0],
             inputs=tuple(shapes),
             function=function,
-            num_bias=lowering.num_stored([data]),
+            biases=lowering.constants([data]),
         )
 
     return lower
@@ -103,8 +101,32 @@ def _resize(lowering: Lowering, node: Node) -> None:
     lowering.emit("resize", [node.inputs[0]], node.outputs[0], function=mode)
 
 
+def _moved(function: str) -> LowerNode:
+    """Every operand is read once, and the output written."""
+
+    def lower(lowering: Lowering, node: Node) -> None:
+        reads = lowering.activations(node)
+        shapes = tuple(lowering.shape(name) for name in reads) or (lowering.shape(node.outputs[0]),)
+        weights = lowering.constants(node.inputs[:1])
+        lowering.emit("copy", reads, node.outputs[0], inputs=shapes, function=function, weights=weights)
+        for name in filter(None, node.outputs[1:]):
+            lowering.view(name, node.outputs[0])
+
+    return lower
+
+
+MOVED = [
+    "TopK", "Scatter", "ScatterElements", "ScatterND", "TensorScatter", "ReverseSequence", "OneHot", "Trilu",
+    "CumSum", "CumProd", "GridSample", "RoiAlign", "MaxRoiPool", "MaxUnpool", "CenterCropPad", "Col2Im",
+    "AffineGrid", "EyeLike", "ConstantOfShape", "Range", "RandomNormalLike", "RandomUniformLike",
+]  # fmt: skip
+"""Operations whose time is that of moving their elements, as far as is known."""
+
 MOVE_LOWERINGS: dict[str, LowerNode] = {
     **dict.fromkeys(("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze"), _view),
+    "LoopView": _view,
+    "LoopStack": _view,
+    **{op: _moved(op.lower()) for op in MOVED},
     "Expand": _copy("expand"),
     "Tile": _copy("tile"),
     "DepthToSpace": _copy("depthtospace"),

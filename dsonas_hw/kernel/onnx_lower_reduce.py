@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dsonas_hw.kernel.onnx_graph import Node
-from dsonas_hw.kernel.onnx_lower import Lowering, LowerNode, image, pair
+from dsonas_hw.kernel.onnx_lower import Lowering, LowerNode, image, window
 from dsonas_hw.kernel.onnx_values import axes_of
+
+CEILED_AVERAGE = "AveragePool(ceil_mode, count_include_pad)"
+"""An average that counts padding and rounds its size up, which a window at the border sees differently."""
 
 
 def _pool(op: str) -> LowerNode:
     def lower(lowering: Lowering, node: Node) -> None:
+        ceiled = node.attributes.get("ceil_mode", 0) and node.attributes.get("count_include_pad", 0)
+        rank = len(lowering.shape(node.inputs[0]))
         lowering.emit(
             op,
             [node.inputs[0]],
             node.outputs[0],
             inputs=(image(lowering.shape(node.inputs[0])),),
             output=image(lowering.shape(node.outputs[0])),
-            kernel_size=pair(node.attributes["kernel_shape"]),
-            stride=pair(node.attributes.get("strides")),
-            dilation=pair(node.attributes.get("dilations")),
+            kernel_size=window(node.attributes["kernel_shape"], rank),
+            stride=window(node.attributes.get("strides"), rank),
+            dilation=window(node.attributes.get("dilations"), rank),
+            written_as=CEILED_AVERAGE if ceiled else "",
         )
 
     return lower
@@ -26,7 +32,14 @@ def _pool(op: str) -> LowerNode:
 def _global_pool(op: str) -> LowerNode:
     def lower(lowering: Lowering, node: Node) -> None:
         source = image(lowering.shape(node.inputs[0]))
-        lowering.emit(op, [node.inputs[0]], node.outputs[0], inputs=(source,), output=(*source[:2], 1, 1))
+        lowering.emit(
+            op,
+            [node.inputs[0]],
+            node.outputs[0],
+            inputs=(source,),
+            output=(*source[:2], *(1,) * (len(source) - 2)),
+            written_as=node.op if node.op.startswith("Reduce") else "",
+        )
 
     return lower
 
@@ -44,7 +57,8 @@ def _reduce(function: str) -> LowerNode:
             lowering.view(node.outputs[0], node.inputs[0])
             return
         pool = {"mean": "global_avgpool", "max": "global_maxpool"}.get(function)
-        if pool and len(source) == 4 and axes and {axis % 4 for axis in axes} == {2, 3}:
+        rank = len(source)
+        if pool and rank in (4, 5) and axes and {axis % rank for axis in axes} == set(range(2, rank)):
             _global_pool(pool)(lowering, node)
             return
         lowering.emit("reduce", [node.inputs[0]], node.outputs[0], function=function)
@@ -58,7 +72,7 @@ def _batchnorm(lowering: Lowering, node: Node) -> None:
         "batchnorm",
         [node.inputs[0]],
         node.outputs[0],
-        num_bias=2 * shape[1],
+        biases=dict.fromkeys(node.inputs[1:3], shape[1]),
         channel_axes=frozenset([1]),
     )
 
@@ -72,7 +86,7 @@ def _norm(op: str, function: str = "") -> LowerNode:
             [node.inputs[0]],
             node.outputs[0],
             function=function,
-            num_bias=lowering.num_stored(node.inputs[1:]),
+            biases=lowering.constants(node.inputs[1:]),
         )
 
     return lower
@@ -103,6 +117,10 @@ REDUCE_LOWERINGS: dict[str, LowerNode] = {
     "MeanVarianceNormalization": _norm("instancenorm"),
     "GroupNormalization": _norm("groupnorm"),
     "LRN": _norm("lrn"),
+    "LpNormalization": _norm("layernorm", "lp"),
+    "LpPool": _pool("avgpool"),
+    "GlobalLpPool": _global_pool("global_avgpool"),
+    "Hardmax": _softmax("hard"),
     "Softmax": _softmax(""),
     "LogSoftmax": _softmax("log"),
 }

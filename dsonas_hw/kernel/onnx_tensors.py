@@ -29,6 +29,8 @@ class Tensors:
         self.shapes: dict[str, Shape] = {}
         self.elem_types: dict[str, int] = {}
         self.constants: dict[str, Constant] = {}
+        self.stored: dict[str, int] = {}
+        """Elements of every tensor that the file stores, by the file's name for it."""
 
     def set(self, name: str, shape: Sequence[int], elem_type: int) -> None:
         """Record a tensor's shape and type.
@@ -46,31 +48,49 @@ class Tensors:
         self.set(name, constant.shape, elem_type)
         self.constants[name] = constant
 
-    def set_values(self, name: str, values: Array) -> None:
-        """Record a constant whose elements are known."""
+    def copy(self) -> Tensors:
+        """The same, to be added to separately."""
+        other = Tensors()
+        other.shapes, other.elem_types = dict(self.shapes), dict(self.elem_types)
+        other.constants, other.stored = dict(self.constants), self.stored
+        return other
+
+    def set_values(self, name: str, values: Array, source: str = "") -> None:
+        """Record a constant whose elements are known; `source`: what the file calls it."""
         from onnx import helper
 
         constant = Constant(
             shape=tuple(values.shape),
             values=values if values.size <= MAX_ELEMENTS else None,
             num_stored=values.size,
+            sources=self._source(source or name, values.size),
         )
         self.set_constant(name, constant, helper.np_dtype_to_tensor_dtype(values.dtype))
 
-    def set_stored(self, name: str, tensor: onnx.TensorProto) -> None:
-        """Record a constant that the file stores."""
+    def set_stored(self, name: str, tensor: onnx.TensorProto, source: str = "") -> None:
+        """Record a constant that the file stores; `source`: what the file calls it."""
         shape = tuple(tensor.dims)
         self.set(name, shape, tensor.data_type)
-        self.constants[name] = Constant(shape=shape, values=_small_values(tensor), num_stored=prod(shape))
+        self.constants[name] = Constant(
+            shape=shape,
+            values=_small_values(tensor),
+            num_stored=prod(shape),
+            sources=self._source(source or name, prod(shape)),
+        )
 
-    def set_sparse(self, name: str, tensor: onnx.SparseTensorProto) -> None:
+    def set_sparse(self, name: str, tensor: onnx.SparseTensorProto, source: str = "") -> None:
         """Record a constant that the file stores sparsely; a device stores it densely."""
         shape = tuple(tensor.dims)
         self.set(name, shape, tensor.values.data_type)
-        self.constants[name] = Constant(shape=shape, num_stored=prod(shape))
+        sources = self._source(source or name, prod(shape))
+        self.constants[name] = Constant(shape=shape, num_stored=prod(shape), sources=sources)
 
-    def set_constant_node(self, node: Node) -> None:
-        """Record the output of a Constant operation.
+    def _source(self, source: str, num_elements: int) -> frozenset[str]:
+        self.stored[source] = num_elements
+        return frozenset([source])
+
+    def set_constant_node(self, node: Node, source: str = "") -> None:
+        """Record the output of a Constant operation; `source`: what the file calls it.
 
         Raises:
             ModelFileError: it holds no value.
@@ -81,13 +101,13 @@ class Tensors:
         name = node.outputs[0]
         for key, value in node.attributes.items():
             if isinstance(value, onnx.TensorProto):
-                self.set_stored(name, value)
+                self.set_stored(name, value, source)
             elif isinstance(value, onnx.SparseTensorProto):
-                self.set_sparse(name, value)
+                self.set_sparse(name, value, source)
             elif key in ("value_int", "value_ints"):
-                self.set_values(name, np.asarray(value, np.int64))
+                self.set_values(name, np.asarray(value, np.int64), source)
             elif key in ("value_float", "value_floats"):
-                self.set_values(name, np.asarray(value, np.float32))
+                self.set_values(name, np.asarray(value, np.float32), source)
             elif key in ("value_string", "value_strings"):
                 shape = (len(value),) if key == "value_strings" else ()
                 self.set_constant(name, Constant(shape=shape), onnx.TensorProto.STRING)
@@ -104,12 +124,18 @@ class Tensors:
         from onnx import TensorProto
 
         made = self.constants[name]
-        sources = [source for source in node.inputs if source]
-        data = [source for source in sources if self.elem_types[source] != TensorProto.INT64] or sources
+        given_names = [source for source in node.inputs if source]
+        data = [s for s in given_names if self.elem_types[s] != TensorProto.INT64] or given_names
         given = sum(self.constants[source].num_stored for source in data)
+        sources = frozenset[str]().union(*(self.constants[source].sources for source in data))
         if node.op == "ConstantOfShape":
-            given = 0
-        self.constants[name] = replace(made, num_stored=min(prod(made.shape), given))
+            given, sources = 0, frozenset()
+        quantised = self.constants[given_names[0]].quantised_type
+        if node.op == "DequantizeLinear":
+            quantised = self.elem_types[given_names[0]]
+        self.constants[name] = replace(
+            made, num_stored=min(prod(made.shape), given), sources=sources, quantised_type=quantised
+        )
 
 
 def _small_values(tensor: onnx.TensorProto) -> Any:

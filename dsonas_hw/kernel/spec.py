@@ -11,6 +11,7 @@ own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -22,6 +23,7 @@ FAMILIES: dict[str, str] = {
     "conv_transpose": "conv",
     "gemm": "gemm",
     "matmul": "gemm",
+    "rnn": "recurrent",  # one direction or both of an LSTM, GRU or plain RNN: named in `function`
     "maxpool": "pool",
     "avgpool": "pool",
     "global_avgpool": "reduce",
@@ -44,21 +46,31 @@ FAMILIES: dict[str, str] = {
     "resize": "move",
 }
 
+#: Matrix products per step and direction of a recurrent layer.
+RECURRENT_GATES: dict[str, int] = {"lstm": 4, "gru": 3, "rnn": 1}
+
+
+def by(sizes: Sequence[int]) -> str:
+    """Sizes as they are written: (3, 3) is 3x3."""
+    return "x".join(map(str, sizes))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kernel:
     """One kernel of a deployed network.
 
-    Shapes are (N, C, H, W) for images and (N, features) or (N, tokens, features) otherwise; N is the batch.
+    Shapes are (N, C, H, W) for images, (N, C, D, H, W) for volumes and (N, features) or (N, tokens, features)
+    otherwise; N is the batch. A recurrent layer reads (steps, N, features) and writes (steps, N, directions ·
+    hidden), and `groups` is its number of directions.
     """
 
     op: str
     inputs: tuple[Shape, ...]
     """Shapes of the activations that are read; weights are not among them."""
     output: Shape
-    kernel_size: tuple[int, int] = (1, 1)
-    stride: tuple[int, int] = (1, 1)
-    dilation: tuple[int, int] = (1, 1)
+    kernel_size: tuple[int, ...] = (1, 1)
+    stride: tuple[int, ...] = (1, 1)
+    dilation: tuple[int, ...] = (1, 1)
     groups: int = 1
     num_weights: int = 0
     """Weight elements that are read and stored (bias not included)."""
@@ -72,10 +84,12 @@ class Kernel:
     def __post_init__(self) -> None:
         if self.op not in FAMILIES:
             raise ValueError(f"unknown kernel op {self.op!r}")
+        if self.op == "rnn" and self.function not in RECURRENT_GATES:
+            raise ValueError(f"unknown recurrent layer {self.function!r}")
 
     @property
     def family(self) -> str:
-        """conv | gemm | pool | reduce | norm | softmax | elementwise | move."""
+        """conv | gemm | recurrent | pool | reduce | norm | softmax | elementwise | move."""
         return FAMILIES[self.op]
 
     @property
@@ -89,13 +103,16 @@ class Kernel:
 
     @property
     def flops(self) -> int:
-        """Multiply-adds of convolutions, linear layers and matrix products; 0 for everything else."""
+        """Multiply-adds of convolutions, linear and recurrent layers, matrix products; 0 for all else."""
         if self.op == "conv":
             return prod(self.output) * (self.inputs[0][1] // self.groups) * prod(self.kernel_size)
         if self.op == "conv_transpose":
             return prod(self.inputs[0]) * (self.output[1] // self.groups) * prod(self.kernel_size)
         if self.op in ("gemm", "matmul"):
             return prod(self.output) * self.inputs[0][-1]
+        if self.op == "rnn":
+            hidden = self.output[-1] // self.groups
+            return prod(self.output) * RECURRENT_GATES[self.function] * (self.inputs[0][-1] + hidden)
         return 0
 
     @property
@@ -114,18 +131,18 @@ class Kernel:
 
         Example: ``conv(1x48x32x32)->1x48x32x32;k3x3,s1x1,g48+bn+relu``.
         """
-        shapes = ",".join("x".join(map(str, shape)) for shape in self.inputs)
+        shapes = ",".join(by(shape) for shape in self.inputs)
         details = []
         if self.function:
             details.append(self.function)
         if self.kernel_size != (1, 1) or self.family in ("conv", "pool"):
-            details.append("k{}x{}".format(*self.kernel_size))
+            details.append(f"k{by(self.kernel_size)}")
         if self.stride != (1, 1) or self.family in ("conv", "pool"):
-            details.append("s{}x{}".format(*self.stride))
-        if self.dilation != (1, 1):
-            details.append("d{}x{}".format(*self.dilation))
+            details.append(f"s{by(self.stride)}")
+        if set(self.dilation) != {1}:
+            details.append(f"d{by(self.dilation)}")
         if self.groups != 1:
             details.append(f"g{self.groups}")
         tail = ";" + ",".join(details) if details else ""
         fused = "".join(f"+{name}" for name in self.epilogue)
-        return f"{self.op}({shapes})->{'x'.join(map(str, self.output))}{tail}{fused}"
+        return f"{self.op}({shapes})->{by(self.output)}{tail}{fused}"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dsonas_hw.device.spec import LOCAL
-from dsonas_hw.errors import DeviceError
-from dsonas_hw.kernel.network import NetworkKernels
+from dsonas_hw.errors import DeviceError, ProfileError
+from dsonas_hw.kernel.from_onnx import OnnxNetwork, network_from_onnx
+from dsonas_hw.kernel.onnx_inputs import check_input_names
+from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.profile.calibrate import Calibration, calibrate
 from dsonas_hw.profile.calibrated import calibration_path, save_calibration
 from dsonas_hw.profile.calibration_csv import load_networks, read_calibration_rows
 from dsonas_hw.profile.estimate import load_estimate
+from dsonas_hw.profile.model_precision import precision_of_model
+from dsonas_hw.profile.runtimes import check_runtime
 from dsonas_hw.profile.table import now_utc
 
 
@@ -21,33 +25,64 @@ def calibrate_device(
     *,
     device: str,
     runtime: str,
-    precision: str,
+    precision: str | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
     directory: Path | None = None,
     progress: Callable[[int, int, str], None] = lambda done, total, text: None,
 ) -> tuple[Calibration, Path]:
-    """Fit, check and store; `directory` of profiles: the user's own by default; `progress` of reading models.
+    """Fit, check and store.
+
+    precision: what the networks ran in; None for what their files compute in.
+    input_shapes: shapes of inputs by name, for what the files leave open.
+    directory: of profiles; the user's own by default. progress: of reading models.
 
     Raises:
         DeviceError: no such device, or no peak for this precision.
         ModelFileError: a model cannot be read.
         ProfileError: the measurements cannot be used, or the result cannot be written.
     """
-    from dsonas_hw.kernel.from_onnx import kernels_from_onnx
-    from dsonas_hw.profile.open import user_profiles
+    from dsonas_hw.profile.open import resolve, user_profiles
 
     if device == LOCAL:
         raise DeviceError("local is this machine's CPU: it is measured, never estimated; name a GPU")
+    device, runtime = resolve(device, runtime)
+    check_runtime(runtime, precision or "fp32")
     rows = read_calibration_rows(measurements)
-    model = load_estimate(device, runtime=runtime, precision=precision, batch_size=rows[0].batch_size)
+    precisions: dict[Path, str] = {}
+    inputs: set[str] = set()
 
-    def read(path: Path, batch_size: int) -> NetworkKernels:
-        return kernels_from_onnx(path, batch_size=batch_size, fuse=model.fuse)
+    def read(path: Path, batch_size: int) -> OnnxNetwork:
+        network = network_from_onnx(
+            path, batch_size=batch_size, input_shapes=input_shapes, fuse=runtime != "eager"
+        )
+        inputs.update(network.input_shapes)
+        precisions[path], _ = precision_of_model(
+            str(path), network.precision, asked=precision, runtime=runtime
+        )
+        return network
 
-    calibration = dataclasses.replace(
-        calibrate(model, load_networks(rows, read, progress)), created=now_utc()
-    )
+    networks = load_networks(rows, read, progress)
+    check_input_names(input_shapes or {}, inputs)
+    model = load_estimate(device, runtime=runtime, precision=_only(precisions), batch_size=rows[0].batch_size)
+    calibration = dataclasses.replace(calibrate(model, networks), created=now_utc())
     path = calibration_path(
-        directory or user_profiles(), calibration.device, runtime=runtime, precision=precision
+        directory or user_profiles(), calibration.device, runtime=runtime, precision=model.precision
     )
     save_calibration(calibration, path)
     return calibration, path
+
+
+def _only(precisions: Mapping[Path, str]) -> str:
+    """The precision of all networks.
+
+    Raises:
+        ProfileError: they have several.
+    """
+    found = {precision: path for path, precision in precisions.items()}
+    if len(found) > 1:
+        (first, a), (second, b), *_ = found.items()
+        raise ProfileError(
+            f"{a} computes in {first} and {b} in {second}: calibrate with the networks of one precision, "
+            "or say what all of them ran in with --precision"
+        )
+    return next(iter(found))

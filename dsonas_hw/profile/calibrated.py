@@ -52,7 +52,7 @@ class CalibratedLatency(EstimatedLatency):
         if calibration.base != self.fingerprint or calibration.device != device.name:
             raise ProfileError(
                 f"this calibration of {calibration.device} belongs to another estimate (another version of "
-                f"dsonas-hw or of the device file); run `dsonas-hw calibrate --device {device.name}` again"
+                f"dsonas-hw or of the device file); calibrate {device.name} again"
             )
         self.calibration = calibration
         self._factors = calibration.factors
@@ -168,9 +168,7 @@ def load_calibration(path: Path) -> Calibration:
     try:
         return _parse(json.loads(text))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise ProfileError(
-            f"the calibration {path} is damaged ({error}); run `dsonas-hw calibrate` again"
-        ) from error
+        raise ProfileError(f"the calibration {path} is damaged ({error}); calibrate again") from error
 
 
 def open_calibrated(

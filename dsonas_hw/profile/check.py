@@ -19,12 +19,13 @@ from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.measurement import LatencyMeasurement, cpu_clock, measure_latency, measure_together
+from dsonas_hw.profile.open import check_is_this_machine
 from dsonas_hw.profile.probe import Probe
 from dsonas_hw.profile.profiler import open_like, open_yardstick
 from dsonas_hw.profile.rows import CheckRow, ErrorSummary, NetworkRow
 from dsonas_hw.profile.runtimes import open_session
 from dsonas_hw.profile.single_kernel import build_kernel_model
-from dsonas_hw.profile.table import now_utc
+from dsonas_hw.profile.table import LatencyTable, TableWriter, now_utc
 
 NETWORKS_AT_ONCE = 10
 NUM_ROUNDS = 8
@@ -109,6 +110,29 @@ def check_networks(
         )
     progress(len(probes), len(probes), "checked")
     return checked
+
+
+def check_table(
+    table: LatencyTable,
+    probes: Sequence[Probe],
+    *,
+    name: str,
+    with_isolated: bool = True,
+    progress: Progress = lambda done, total, text: None,
+) -> tuple[CheckRow, list[CheckedNetwork]]:
+    """Compare a table of this machine with measurements of networks it has not seen; append the result to it.
+
+    name: of the networks' kind, in the table: its last check counts.
+
+    Raises:
+        ProfileError: the table is not finished, another machine's, or being written.
+    """
+    check_is_this_machine(table.header, table.path)
+    networks = check_networks(MeasuredLatency(table), probes, with_isolated=with_isolated, progress=progress)
+    row = summarise_check(name, networks)
+    with TableWriter(table.path, table.header) as writer:
+        writer.append(row)
+    return row, networks
 
 
 def summarise_check(space: str, networks: Sequence[CheckedNetwork]) -> CheckRow:

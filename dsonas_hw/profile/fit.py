@@ -4,13 +4,14 @@
 
 Kernel costs come from timings in whole networks (`kernel_costs`). A scale and a cost per kernel for every
 group of kernels, and one constant, are fitted on the same networks as they ran without the profiler; groups
-are drawn towards common values, as far as the networks do not tell them apart. What is left over is alike in
-networks that are alike: a Gaussian process over their cost, number of kernels and largest tensor carries it
-to the networks between (`network_costs.Residual`).
+are drawn towards common values, as far as the networks do not tell them apart. What is left over is alike
+in networks that are alike: a Gaussian process over their cost, number of kernels and largest tensor carries
+it to the networks between (`network_costs.Residual`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,28 +19,25 @@ import numpy as np
 
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.kernel_costs import Array, KernelCosts, fit_coefficients
-from dsonas_hw.profile.network_costs import (
-    GROUPS,
-    Part,
-    Place,
-    correction_values,
-    group_of,
-    similarity,
-    written_mb,
-)
+from dsonas_hw.profile.kernel_costs import Array, Category, CategoryFit, KernelCosts, similarity
+from dsonas_hw.profile.kernel_fit import fit_categories
+from dsonas_hw.profile.network_costs import GROUPS, Part, correction_values, group_of, written_mb
 from dsonas_hw.profile.rows import Anchor, CorrectionRow, KernelRow
 
-INTERVAL_SHARE = 0.9
-"""Share of the networks that the interval is made to cover."""
+INTERVAL_FRACTION = 0.9
+"""Fraction of the networks that the interval is made to cover."""
 MIN_INTERVAL = 0.02
+SLOPES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
+"""What the kernels' uncertainty may add to the interval of the median network, relative to the rest."""
+LAPLACE_QUANTILE = 2.303
+"""−ln(1 − 0.9): the 90 % quantile of |x| in units of a Laplace distribution's scale."""
 MIN_NETWORKS = 4
-NUM_FOLDS = 8
-GROUP_SPREADS = (0.15, 0.0008, 0.01)
+NUM_FOLDS = 5
+GROUP_DEVIATIONS = (0.15, 0.0008, 0.01)
 """How far a group's scale, its cost per kernel (ms) and the constant (ms) may lie from the common ones."""
 RIDGE = 1e-3
 """Variance of the networks' relative errors that the groups need not explain."""
-RESIDUAL_SPREAD = 0.05
+RESIDUAL_DEVIATION = 0.05
 RESIDUAL_NOISE = 0.02
 """Standard deviations, in logarithms: of what networks nearby share, and of what is each one's own."""
 
@@ -66,43 +64,99 @@ def fit_correction(
         raise ProfileError(
             f"{len(networks)} networks were timed; a fit needs {MIN_NETWORKS}: profile a preset too"
         )
-    coefficients = fit_coefficients(rows)
-    costs = KernelCosts(coefficients, rows)
-    matrix = np.array([_design(costs, network) for network in networks])
-    places = np.array([_place(costs, network) for network in networks])
+    fits = fit_categories(rows)
+    counts = _count_kernels(networks)
+    design = _design(KernelCosts(fits, rows), counts)
     measured = np.array([network.latency_ms for network in networks]) * speed
-    solution = _solve_groups(matrix, measured)
-    weights = _solve_residual(places, np.log(measured / _positive(matrix @ solution)))
+    solution, weights = _solve(design, measured)
+    half_width, slope = _interval(fits, rows, counts, measured)
     values = correction_values(
-        coefficients,
+        fits,
         scales=dict(zip(GROUPS, map(float, solution), strict=False)),
         per_kernel_ms=dict(zip(GROUPS, map(float, solution[len(GROUPS) :]), strict=False)),
         constant_ms=float(solution[-1]),
-        interval=_interval(matrix, places, measured),
+        interval=half_width,
+        interval_slope=slope,
     )
     anchors: list[Anchor] = [
-        (float(place[0]), float(place[1]), float(place[2]), float(weight))
-        for place, weight in zip(places, weights, strict=True)
+        (float(vector[0]), float(vector[1]), float(vector[2]), float(weight))
+        for vector, weight in zip(design.vectors, weights, strict=True)
     ]
     return CorrectionRow(values={**values, "num_networks": float(len(networks))}, anchors=tuple(anchors))
 
 
-def _design(costs: KernelCosts, network: TimedNetwork) -> list[float]:
-    """Costs per group, numbers of kernels per group, one."""
-    sums, counts = ([0.0] * len(GROUPS) for _ in range(2))
-    for kernel in network.kernels:
-        index = GROUPS.index(group_of(kernel))
-        sums[index] += costs.latency_ms(kernel)
-        counts[index] += 1
-    return [*sums, *counts, 1.0]
+@dataclass(frozen=True, kw_only=True)
+class _Design:
+    """What is known of every network before it is timed."""
+
+    matrix: Array
+    """Costs per group, numbers of kernels per group, one; shape (networks, 2 · groups + 1)."""
+    vectors: Array
+    """Feature vectors, shape (networks, 3)."""
+    deviations: Array
+    """Mean standard deviation of the kernels' logarithms."""
+
+    def of(self, chosen: Array) -> _Design:
+        """The same of some of the networks."""
+        return _Design(
+            matrix=self.matrix[chosen], vectors=self.vectors[chosen], deviations=self.deviations[chosen]
+        )
 
 
-def _place(costs: KernelCosts, network: TimedNetwork) -> Place:
-    return Part(
-        cost_ms=sum(costs.latency_ms(kernel) for kernel in network.kernels),
-        num_kernels=len(network.kernels),
-        largest_mb=max(written_mb(kernel) for kernel in network.kernels),
-    ).place
+@dataclass(frozen=True, kw_only=True)
+class _Counts:
+    """How often every kernel runs in every network."""
+
+    kernels: list[Kernel]
+    counts: Array
+    """Shape (networks, kernels)."""
+    groups: Array
+    """One column per group, 1 where a kernel belongs to it; shape (kernels, groups)."""
+    largest_mb: list[float]
+    """What the network's kernels write at most."""
+
+
+def _count_kernels(networks: Sequence[TimedNetwork]) -> _Counts:
+    numbers: dict[Kernel, int] = {}
+    found = [Counter(network.kernels) for network in networks]
+    for network in found:
+        for kernel in network:
+            numbers.setdefault(kernel, len(numbers))
+    counts = np.zeros((len(networks), len(numbers)))
+    for index, network in enumerate(found):
+        for kernel, count in network.items():
+            counts[index, numbers[kernel]] = count
+    groups = np.zeros((len(numbers), len(GROUPS)))
+    for kernel, number in numbers.items():
+        groups[number, GROUPS.index(group_of(kernel))] = 1.0
+    largest_mb = [max(written_mb(kernel) for kernel in network) for network in found]
+    return _Counts(kernels=list(numbers), counts=counts, groups=groups, largest_mb=largest_mb)
+
+
+def _design(costs: KernelCosts, of: _Counts) -> _Design:
+    costs.add(of.kernels)
+    found = [costs.cost(kernel) for kernel in of.kernels]
+    costs_ms = np.array([cost.latency_ms for cost in found])
+    uncertain_ms = of.counts @ np.array([cost.latency_ms * cost.deviation for cost in found])
+    sums, numbers = of.counts @ (costs_ms[:, None] * of.groups), of.counts @ of.groups
+    parts = [
+        Part(cost_ms=total, num_kernels=int(count), largest_mb=mb, uncertain_ms=uncertain)
+        for total, count, mb, uncertain in zip(
+            sums.sum(axis=1), numbers.sum(axis=1), of.largest_mb, uncertain_ms, strict=True
+        )
+    ]
+    return _Design(
+        matrix=np.column_stack([sums, numbers, np.ones(len(sums))]),
+        vectors=np.array([part.vector for part in parts]),
+        deviations=np.array([part.deviation for part in parts]),
+    )
+
+
+def _solve(design: _Design, measured: Array) -> tuple[Array, Array]:
+    """The groups' numbers, and the weights of the residual."""
+    solution = _solve_groups(design.matrix, measured)
+    residuals = np.log(measured / _positive(design.matrix @ solution))
+    return solution, _solve_residual(design.vectors, residuals)
 
 
 def _solve_groups(matrix: Array, measured: Array) -> Array:
@@ -113,7 +167,7 @@ def _solve_groups(matrix: Array, measured: Array) -> Array:
     )
     scale, per_kernel, constant = _solve_relative(common, measured)
     base = np.repeat([scale, per_kernel, constant], [num_groups, num_groups, 1])
-    spreads = np.repeat(GROUP_SPREADS, [num_groups, num_groups, 1])
+    spreads = np.repeat(GROUP_DEVIATIONS, [num_groups, num_groups, 1])
     relative = matrix * spreads / measured[:, None]
     errors = 1 - matrix @ base / measured
     weights = np.ones(len(measured))
@@ -126,12 +180,12 @@ def _solve_groups(matrix: Array, measured: Array) -> Array:
     return np.asarray(base + spreads * change)
 
 
-def _solve_residual(places: Array, logs: Array) -> Array:
-    """Weights of a Gaussian process through the residuals; what no neighbours could share is not believed."""
-    logs = np.clip(logs, -3 * RESIDUAL_SPREAD, 3 * RESIDUAL_SPREAD)
-    covariance = RESIDUAL_SPREAD**2 * similarity(places, places)
-    weights = np.linalg.solve(covariance + RESIDUAL_NOISE**2 * np.eye(len(places)), logs)
-    return np.asarray(RESIDUAL_SPREAD**2 * weights)
+def _solve_residual(vectors: Array, logs: Array) -> Array:
+    """Weights of a Gaussian process; outliers are clipped at three standard deviations."""
+    logs = np.clip(logs, -3 * RESIDUAL_DEVIATION, 3 * RESIDUAL_DEVIATION)
+    covariance = RESIDUAL_DEVIATION**2 * similarity(vectors, vectors)
+    weights = np.linalg.solve(covariance + RESIDUAL_NOISE**2 * np.eye(len(vectors)), logs)
+    return np.asarray(RESIDUAL_DEVIATION**2 * weights)
 
 
 def _solve_relative(matrix: Array, measured: Array) -> tuple[float, float, float]:
@@ -153,23 +207,46 @@ def _robust_weights(errors: Array) -> Array:
     return np.asarray(weights / weights.max())
 
 
-def _interval(matrix: Array, places: Array, measured: Array) -> tuple[float, float]:
-    """Factors on a prediction between which the share of networks lies, from folds that were left out.
+def _interval(
+    fits: dict[Category, CategoryFit],
+    rows: Sequence[KernelRow],
+    counts: _Counts,
+    measured: Array,
+) -> tuple[float, float]:
+    """Half the interval's width in logarithms, and what the kernels' deviation adds, from held-out networks.
 
-    The kernels' rows stay in: the margin for that is what a network adds to a table of many.
+    A fold of networks is held out together with the rows of the kernels that no other network has, because a
+    network that is predicted later brings kernels of its own.
     """
-    logs = np.zeros(len(measured))
     folds = np.arange(len(measured)) % min(NUM_FOLDS, len(measured))
+    logs, deviations = np.zeros(len(measured)), np.zeros(len(measured))
     for fold in range(int(folds.max()) + 1):
-        rest, out = folds != fold, folds == fold
-        solution = _solve_groups(matrix[rest], measured[rest])
-        left = np.log(measured / _positive(matrix @ solution))
-        logs[out] = left[out] - similarity(places[out], places[rest]) @ _solve_residual(
-            places[rest], left[rest]
-        )
-    half = float(np.quantile(np.abs(logs), INTERVAL_SHARE))
-    half = max(half * (1 + 2 / len(measured)), MIN_INTERVAL)
-    return float(np.exp(-half)), float(np.exp(half))
+        out = folds == fold
+        used = counts.counts[~out].sum(axis=0) > 0
+        own = {kernel for kernel, elsewhere in zip(counts.kernels, used, strict=True) if not elsewhere}
+        kept = [row for row in rows if row.kernel not in own]
+        if not kept:
+            continue
+        design = _design(KernelCosts(fit_categories(kept, like=fits), kept), counts)
+        solution, weights = _solve(design.of(~out), measured[~out])
+        residual = similarity(design.vectors[out], design.vectors[~out]) @ weights
+        predicted = _positive(design.matrix[out] @ solution) * np.exp(residual)
+        logs[out] = np.log(measured[out] / predicted)
+        deviations[out] = design.deviations[out]
+    return _calibrate_interval(logs, deviations)
+
+
+def _calibrate_interval(logs: Array, deviations: Array) -> tuple[float, float]:
+    """(h, slope) so that √(h² + (slope · deviation)²) holds 90 % of |logs|; the likeliest of such pairs."""
+    errors = np.abs(logs)
+    best = (np.inf, 0.0, 0.0)
+    for slope in SLOPES:
+        widths = np.hypot(1.0, slope * deviations / max(float(np.median(deviations)), 1e-9))
+        scale = max(float(np.quantile(errors / widths, INTERVAL_FRACTION)), MIN_INTERVAL)
+        loss = float(np.mean(np.log(scale * widths) + errors / (scale * widths) * LAPLACE_QUANTILE))
+        best = min(best, (loss, scale, scale * slope / max(float(np.median(deviations)), 1e-9)))
+    margin = 1 + 2 / len(logs)  # a quantile of few values comes out too small
+    return max(best[1] * margin, MIN_INTERVAL), best[2] * margin
 
 
 def _positive(values: Array) -> Array:

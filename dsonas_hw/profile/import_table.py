@@ -26,13 +26,16 @@ from dsonas_hw.errors import ProfileError
 from dsonas_hw.files import read_regular
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.calibrate_check import MeasuredNetwork, check_unit_of_all
+from dsonas_hw.profile.csv_table import positive_number, read_rows
 from dsonas_hw.profile.estimate import load_estimate
-from dsonas_hw.profile.kernel_costs import KernelCosts, fit_coefficients
+from dsonas_hw.profile.kernel_costs import KernelCosts
+from dsonas_hw.profile.kernel_fit import fit_categories
 from dsonas_hw.profile.network_costs import correction_values
 from dsonas_hw.profile.rows import CorrectionRow, KernelRow, TableHeader
 from dsonas_hw.profile.table import now_utc, save_table, table_path
 
 REQUIRED = ("batch", "cin", "hin", "win", "cout", "k", "stride", "latency_ms")
+OPTIONAL = ("groups", "conv_type", "elmt_fused", "precision")
 MIN_ROWS, MAX_ROWS = 20, 20_000
 _NUM_FOLDS = 5
 _MAX_BYTES = 1 << 26
@@ -123,13 +126,15 @@ def _check_unit(
 
 def cross_validate(rows: list[KernelRow]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """log(measured / predicted by the rows of other folds) of every row that the others can predict."""
+    fits = fit_categories(rows)
     order = list(range(len(rows)))
     random.Random(0).shuffle(order)
     errors = []
     for fold in range(_NUM_FOLDS):
         held = order[fold::_NUM_FOLDS]
         kept = [rows[i] for i in sorted(set(order) - set(held))]
-        costs = KernelCosts(fit_coefficients(kept), kept)
+        costs = KernelCosts(fit_categories(kept, like=fits), kept)
+        costs.add(rows[i].kernel for i in held[:200])
         errors += [
             math.log(rows[i].latency_ms / costs.latency_ms(rows[i].kernel))
             for i in held[:200]
@@ -139,22 +144,15 @@ def cross_validate(rows: list[KernelRow]) -> np.ndarray[tuple[int], np.dtype[np.
 
 
 def _correction(rows: list[KernelRow], errors: np.ndarray[tuple[int], np.dtype[np.float64]]) -> CorrectionRow:
-    low = float(np.exp(min(np.quantile(errors, 0.05), -0.01)))
-    high = float(np.exp(max(np.quantile(errors, 0.95), 0.01)))
-    return CorrectionRow(values=correction_values(fit_coefficients(rows), interval=(low, high)))
+    half_width = max(float(np.quantile(np.abs(errors), 0.9)), 0.01)
+    return CorrectionRow(values=correction_values(fit_categories(rows), interval=half_width))
 
 
 def _read(source: Path, precision: str, batch_size: int) -> Iterator[KernelRow | None]:
     """Rows of the CSV; None for one of another precision or batch size."""
     try:
-        reader = csv.DictReader(io.StringIO(_read_text(source), newline=""))
-        missing = [name for name in REQUIRED if name not in (reader.fieldnames or ())]
-        if missing:
-            raise ProfileError(
-                f"{source} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)}; "
-                f"a table of operators has {', '.join(REQUIRED)}"
-            )
-        for line, values in enumerate(reader, start=2):
+        rows = read_rows(_read_text(source), source, required=REQUIRED, optional=OPTIONAL)
+        for line, values in rows:
             if values.get("precision") not in (None, precision):
                 yield None
                 continue
@@ -180,13 +178,11 @@ def _read_text(source: Path) -> str:
     return data.decode("utf-8-sig")
 
 
-def _row(values: Mapping[str, str | None], batch_size: int) -> KernelRow | None:
+def _row(values: Mapping[str, str], batch_size: int) -> KernelRow | None:
     numbers = {name: _whole(values, name) for name in REQUIRED[:-1]}
     if numbers["batch"] != batch_size:
         return None
-    latency_ms = float(values["latency_ms"] or "nan")
-    if not (math.isfinite(latency_ms) and latency_ms > 0):
-        raise ValueError(f"latency_ms must be a positive number, not {values['latency_ms']!r}")
+    latency_ms = positive_number(values["latency_ms"], "latency_ms")
     n, cin, h, w, cout, k, stride = (numbers[name] for name in REQUIRED[:-1])
     depthwise = (values.get("conv_type") or "").lower().startswith("depthwise")
     groups = cin if depthwise else _whole(values, "groups") if values.get("groups") else 1
@@ -210,7 +206,7 @@ def _row(values: Mapping[str, str | None], batch_size: int) -> KernelRow | None:
     return KernelRow(kernel=kernel, latency_ms=latency_ms, source="imported", statistic="imported")
 
 
-def _whole(values: Mapping[str, str | None], name: str) -> int:
+def _whole(values: Mapping[str, str], name: str) -> int:
     text = values.get(name)
     try:
         value = float(text or "")

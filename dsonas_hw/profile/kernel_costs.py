@@ -1,17 +1,24 @@
-"""From a table's rows to the cost of any kernel of the same sort: interpolation over channels and resolution.
+"""The cost of one kernel inside a network, from the rows of a table and the numbers fitted on them.
 
-    cost(kernel) = fit(kernel) · exp(local(kernel))
-    fit          = Σ coefficient · feature            per sort of kernel, all coefficients ≥ 0
-    local        = mean of log(row / fit) over the sort's rows, weighted by samples and nearness
+    cost = base · exp(residual)
+    base     = Σ coefficient · feature                 of the kernel's category, every coefficient ≥ 0
+    residual = Gaussian process over the category's rows, in logarithms; 0 far from all of them
 
-A row that was timed often decides its own kernel; between rows its neighbours decide; far from all rows the
-fit, which grows with the work, does. A sort of kernel without any row has no cost: the caller must say so.
+Kernels of one category differ in size only, or in little (kernel size, stride, activation). A category is a
+path from general to special, e.g. conv/depthwise/blocked: a kernel of a category that was never measured
+costs what the base of the nearest ancestor says. Every cost has a standard deviation in logarithms: small
+beside rows, that of the category between them, larger beyond the largest row, larger still where only an
+ancestor answers.
+
+`kernel_fit` makes the numbers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 
 import numpy as np
@@ -33,158 +40,241 @@ UNITS = {
     "taps": 1e-6,
     "spilled": 1e-5,
 }
-#: How far the residual of a row is carried: in ln(channels in), ln(channels out), ln(pixels), ln(inputs).
-REACH = (0.25, 0.25, 0.4, 0.3)
+DIMENSIONS = ("channels_in", "channels_out", "pixels", "window", "stride", "dilation", "inputs", "activation")
+"""Of the space in which rows are near each other; logarithms, but for the last, which is 0 or 1."""
 MAX_SAMPLES = 20
-"""A row is not trusted beyond this: its timings share a place in the network."""
-REACH_OF_FIT = 4.0
-"""A kernel that is so many times larger than all of its sort is not known."""
-PRIOR_SAMPLES = 1.5
-"""Weight of the fit against a row, in samples."""
+"""A row is not trusted beyond this: its timings come from few networks."""
+KNOWN_EXCESS = math.log(4)
+"""A kernel that exceeds every row of its category by more than this, in logarithms, is not known."""
+EXCESS_DEVIATION = 0.25
+"""Standard deviation that a cost gains per unit of excess."""
+ANCESTOR_DEVIATION = 0.5
+"""The least standard deviation where an ancestor of the category answers."""
+CHEAP_ACTIVATIONS = frozenset({"relu", "add", "bn"})
+CONTEXT_NOISE = 0.5
+"""What a kernel takes differs from network to network by this fraction of one timing's standard deviation."""
+LEAST_MS = 1e-6
+
+Category = tuple[str, ...]
 
 
-def sort_of(kernel: Kernel) -> str:
-    """Kernels of one sort differ in size only."""
-    parts = [kernel.op]
-    if kernel.function:
-        parts.append(kernel.function)
-    if kernel.family in ("conv", "pool"):
-        parts.append("k{}x{}".format(*kernel.kernel_size))
-        parts.append("s{}x{}".format(*kernel.stride))
-        if kernel.dilation != (1, 1):
-            parts.append("d{}x{}".format(*kernel.dilation))
-    if kernel.family == "conv" and kernel.groups > 1:
-        parts.append("depthwise" if kernel.groups == kernel.inputs[0][1] else "grouped")
-    if kernel.op == "mul" and len({*kernel.inputs}) > 1:
-        parts.append("broadcast")
-    return ".".join(parts) + "".join(f"+{name}" for name in kernel.epilogue)
+def category_of(kernel: Kernel) -> Category:
+    """Return the kernel's category, from general to special."""
+    match kernel.op:
+        case "conv":
+            return ("conv", _geometry(kernel), kernel.function or "plain")
+        case "maxpool" | "avgpool" | "global_avgpool" | "global_maxpool":
+            return ("pool", kernel.op, kernel.function or "plain")
+        case "gemm" | "matmul":
+            return ("product", kernel.op if len(kernel.inputs) == 1 else "two_inputs")
+        case "sum" | "mul" | "sub" | "div":
+            return ("elementwise", kernel.op, "broadcast" if len({*kernel.inputs}) > 1 else "equal")
+        case "unary" | "copy":
+            return (kernel.op, kernel.function)
+        case "concat":
+            return ("copy", "concat")
+    return ("other", kernel.op)
 
 
+def _geometry(kernel: Kernel) -> str:
+    is_pointwise = set(kernel.kernel_size) == {1}
+    if kernel.groups == 1:
+        return "pointwise" if is_pointwise else "dense"
+    if kernel.groups != kernel.inputs[0][1]:
+        return "grouped"
+    return "scale" if is_pointwise else "depthwise"
+
+
+def ancestors(category: Category) -> Iterator[Category]:
+    """Yield the categories that hold this one, the nearest first, the one of all kernels last."""
+    for length in range(len(category) - 1, -1, -1):
+        yield category[:length]
+
+
+@lru_cache(maxsize=1 << 16)
 def features(kernel: Kernel) -> tuple[float, ...]:
-    """What the cost of a kernel may grow with; see `FEATURES`."""
+    """Return what the cost of a kernel may grow with; see `FEATURES`."""
     elements_in = sum(prod(shape) for shape in kernel.inputs)
     elements_out = prod(kernel.output)
     spilled = max(0, 4 * (elements_in + elements_out + kernel.num_weights) - CACHE_BYTES)
-    flops, taps = kernel.flops, 0
-    if kernel.op == "conv":
-        taps = elements_out * (kernel.inputs[0][1] // kernel.groups)
+    taps = elements_out * (kernel.inputs[0][1] // kernel.groups) if kernel.op == "conv" else 0
     return (
         1.0,
         float(len(kernel.inputs) - 1),
         elements_in * UNITS["elements_in"],
         elements_out * UNITS["elements_out"],
         kernel.num_weights * UNITS["weights"],
-        flops * UNITS["flops"],
+        kernel.flops * UNITS["flops"],
         taps * UNITS["taps"],
         spilled * UNITS["spilled"],
     )
 
 
-def place(kernel: Kernel) -> tuple[float, float, float, float]:
-    """Where a kernel lies among its sort, in units of `REACH`."""
+@lru_cache(maxsize=1 << 16)
+def coordinates(kernel: Kernel) -> tuple[float, ...]:
+    """Return where a kernel lies among its category; see `DIMENSIONS`."""
     shape, output = kernel.inputs[0], kernel.output
-    pixels = prod(output[2:]) if len(output) > 2 else 1
-    channels_in = shape[1] if len(shape) > 1 else 1
-    channels_out = output[1] if len(output) > 1 else 1
-    values = (channels_in, channels_out, pixels * output[0], len(kernel.inputs))
-    return tuple(math.log(value) / reach for value, reach in zip(values, REACH, strict=True))  # type: ignore[return-value]
+    if kernel.family == "gemm":
+        channels_in, channels_out, pixels = shape[-1], output[-1], prod(output[:-1])
+    else:
+        channels_in = (shape[1] if len(shape) > 1 else 1) // kernel.groups
+        channels_out = output[1] if len(output) > 1 else 1
+        pixels = prod(output) // channels_out
+    return (
+        math.log(max(channels_in, 1)),
+        math.log(channels_out),
+        math.log(pixels),
+        math.log(prod(kernel.kernel_size)),
+        math.log(max(kernel.stride)),
+        math.log(max(kernel.dilation)),
+        math.log(max(len(kernel.inputs), 1)),
+        0.0 if CHEAP_ACTIVATIONS.issuperset(kernel.epilogue) else 1.0,
+    )
+
+
+def similarity(first: Array, second: Array) -> Array:
+    """Return exp(−½ distance²) of points, shapes (n, d) and (m, d) → (n, m)."""
+    squares = np.square(first).sum(axis=1)[:, None] + np.square(second).sum(axis=1)[None, :]
+    return np.asarray(np.exp(-0.5 * np.maximum(squares - 2 * first @ second.T, 0.0)))
+
+
+def row_noise(row: KernelRow, noise: float) -> float:
+    """Return the variance of a row's logarithm: few samples, and a clock of whole microseconds."""
+    resolution = 0.0003 / row.latency_ms
+    return noise**2 * (0.25 + 1.0 / min(row.num_samples, MAX_SAMPLES)) + resolution**2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CategoryFit:
+    """The numbers of one category."""
+
+    coefficients: tuple[float, ...]
+    """In the order of `FEATURES`."""
+    length_scales: tuple[float, ...] = (1.0,) * len(DIMENSIONS)
+    deviation: float = 0.0
+    """Standard deviation of the logarithms around the base."""
+    noise: float = 0.05
+    """Standard deviation of one timing, in logarithms."""
+
+    def bases_ms(self, kernels: Sequence[Kernel]) -> Array:
+        """Return the kernels' costs without the residual."""
+        matrix = np.array([features(kernel) for kernel in kernels])
+        return np.asarray(np.maximum(matrix @ np.array(self.coefficients), LEAST_MS))
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCost:
+    """What a kernel costs in a network, and the standard deviation of its logarithm."""
+
+    latency_ms: float
+    deviation: float
 
 
 class KernelCosts:
-    """Costs of single kernels from coefficients and rows."""
+    """Costs of single kernels from fits and rows."""
 
-    def __init__(self, coefficients: Mapping[str, Sequence[float]], rows: Iterable[KernelRow]) -> None:
-        self.coefficients = {sort: tuple(values) for sort, values in coefficients.items()}
-        self._cache: dict[Kernel, float] = {}
-        grouped: dict[str, list[KernelRow]] = {}
+    def __init__(self, fits: Mapping[Category, CategoryFit], rows: Iterable[KernelRow]) -> None:
+        """Keep the rows; what they imply is computed category by category, when it is asked for."""
+        self.fits = dict(fits)
+        self._rows: dict[Category, list[KernelRow]] = {}
         for row in rows:
-            sort = sort_of(row.kernel)
-            if sort in self.coefficients:
-                grouped.setdefault(sort, []).append(row)
-        self._grouped = grouped
-        self._largest = {
-            sort: tuple(
-                REACH_OF_FIT * size for size in np.max([_sizes(row.kernel) for row in members], axis=0)
-            )
-            for sort, members in grouped.items()
-        }
-        self._local: dict[str, tuple[Array, Array, Array]] = {}
+            self._rows.setdefault(category_of(row.kernel), []).append(row)
+        self._residuals: dict[Category, _Residual] = {}
+        self._cache: dict[Kernel, KernelCost] = {}
 
     def knows(self, kernel: Kernel) -> bool:
-        """Whether kernels of its sort were measured, and not only ones that are much smaller."""
-        largest = self._largest.get(sort_of(kernel))
-        if largest is None:
+        """Whether kernels of its category were measured, and not only ones that are much smaller."""
+        category = category_of(kernel)
+        if category not in self._rows or category not in self.fits:
             return False
-        return all(size <= limit for size, limit in zip(_sizes(kernel), largest, strict=True))
+        return bool(self._residual(category).excess([kernel])[0] <= KNOWN_EXCESS)
+
+    def has_relatives(self, kernel: Kernel) -> bool:
+        """Whether kernels of the same operation, if of another layout or geometry, were measured."""
+        operation = category_of(kernel)[:1]
+        return operation != ("other",) and operation in self.fits
 
     def latency_ms(self, kernel: Kernel) -> float:
-        """Cost of a kernel.
+        """Return the cost of a kernel.
 
         Raises:
-            KeyError: no kernel of its sort was measured.
+            KeyError: the table has no rows at all.
         """
-        found = self._cache.get(kernel)
+        return self.cost(kernel).latency_ms
+
+    def cost(self, kernel: Kernel) -> KernelCost:
+        """Return the cost of a kernel and how certain it is.
+
+        Raises:
+            KeyError: the table has no rows at all.
+        """
+        if kernel not in self._cache:
+            self.add([kernel])
+        return self._cache[kernel]
+
+    def add(self, kernels: Iterable[Kernel]) -> None:
+        """Compute the costs of many kernels at once, for later calls of `cost`.
+
+        Raises:
+            KeyError: the table has no rows at all.
+        """
+        grouped: dict[Category, list[Kernel]] = {}
+        for kernel in dict.fromkeys(kernels):
+            if kernel not in self._cache:
+                grouped.setdefault(category_of(kernel), []).append(kernel)
+        for category, members in grouped.items():
+            self._cache.update(zip(members, self._costs(category, members), strict=True))
+
+    def _costs(self, category: Category, kernels: list[Kernel]) -> list[KernelCost]:
+        if category in self.fits and category in self._rows:
+            return self._residual(category).costs(kernels)
+        for ancestor in ancestors(category):
+            if (nearest := self.fits.get(ancestor)) is not None:
+                deviation = max(nearest.deviation, ANCESTOR_DEVIATION)
+                return [KernelCost(float(base_ms), deviation) for base_ms in nearest.bases_ms(kernels)]
+        raise KeyError(kernels[0].key)
+
+    def _residual(self, category: Category) -> _Residual:
+        found = self._residuals.get(category)
         if found is None:
-            sort = sort_of(kernel)
-            base = self._fit(self.coefficients[sort], kernel)
-            found = self._cache[kernel] = base * math.exp(self._residual(sort, kernel))
+            found = self._residuals[category] = _Residual(self.fits[category], self._rows[category])
         return found
 
-    @staticmethod
-    def _fit(coefficients: Sequence[float], kernel: Kernel) -> float:
-        total = sum(c * x for c, x in zip(coefficients, features(kernel), strict=True))
-        return max(total, 1e-6)
 
-    def _residual(self, sort: str, kernel: Kernel) -> float:
-        if sort not in self._grouped:
-            return 0.0
-        if sort not in self._local:
-            rows = self._grouped[sort]
-            base = self.coefficients[sort]
-            self._local[sort] = (
-                np.array([place(row.kernel) for row in rows]),
-                np.array([math.log(row.latency_ms / self._fit(base, row.kernel)) for row in rows]),
-                np.array([float(min(row.num_samples, MAX_SAMPLES)) for row in rows]),
-            )
-        places, residuals, samples = self._local[sort]
-        distance = np.square(places - np.array(place(kernel))).sum(axis=1)
-        weights = samples * np.exp(-0.5 * distance)
-        return float(weights @ residuals / (weights.sum() + PRIOR_SAMPLES))
+class _Residual:
+    """The Gaussian process of one category."""
+
+    def __init__(self, fit: CategoryFit, rows: list[KernelRow]) -> None:
+        self._fit = fit
+        self._scales = np.array(fit.length_scales)
+        self._variance = fit.deviation**2
+        kernels = [row.kernel for row in rows]
+        self._points = np.array([coordinates(kernel) for kernel in kernels]) / self._scales
+        logs = np.log(np.array([row.latency_ms for row in rows]) / fit.bases_ms(kernels))
+        noise = np.diag([row_noise(row, fit.noise) for row in rows])
+        covariance = self._variance * similarity(self._points, self._points) + noise
+        self._inverse = np.linalg.inv(np.linalg.cholesky(covariance))
+        self._weights = self._inverse.T @ (self._inverse @ logs)
+        self._largest = np.log(np.max([_sizes(kernel) for kernel in kernels], axis=0))
+
+    def costs(self, kernels: list[Kernel]) -> list[KernelCost]:
+        """Costs of kernels of this category."""
+        points = np.array([coordinates(kernel) for kernel in kernels]) / self._scales
+        near = self._variance * similarity(points, self._points)
+        explained = np.square(self._inverse @ near.T).sum(axis=0)
+        variances = np.maximum(self._variance - explained, 0.0) + (CONTEXT_NOISE * self._fit.noise) ** 2
+        variances += np.square(EXCESS_DEVIATION * np.maximum(self.excess(kernels), 0.0))
+        costs_ms = self._fit.bases_ms(kernels) * np.exp(near @ self._weights)
+        deviations = np.sqrt(variances)
+        return [KernelCost(*pair) for pair in zip(costs_ms.tolist(), deviations.tolist(), strict=True)]
+
+    def excess(self, kernels: list[Kernel]) -> Array:
+        """How far kernels exceed the largest rows, in logarithms; negative within them."""
+        sizes = np.log([_sizes(kernel) for kernel in kernels])
+        return np.asarray((sizes - self._largest).max(axis=1))
 
 
 def _sizes(kernel: Kernel) -> tuple[int, int, int]:
-    """Elements moved, weights, flops."""
+    """Elements moved, weights, flops; at least 1 each."""
     moved = sum(prod(shape) for shape in kernel.inputs) + prod(kernel.output)
-    return moved, kernel.num_weights, kernel.flops
-
-
-def fit_coefficients(rows: Iterable[KernelRow]) -> dict[str, tuple[float, ...]]:
-    """Coefficients of every sort of kernel, by non-negative least squares of relative errors."""
-    grouped: dict[str, list[KernelRow]] = {}
-    for row in rows:
-        grouped.setdefault(sort_of(row.kernel), []).append(row)
-    found = {}
-    for sort, members in grouped.items():
-        matrix = np.array([features(row.kernel) for row in members])
-        target = np.array([row.latency_ms for row in members])
-        weights = np.sqrt([min(row.num_samples, MAX_SAMPLES) for row in members]) / target
-        solution = solve_non_negative(matrix * weights[:, None], target * weights)
-        found[sort] = tuple(float(value) for value in solution)
-    return found
-
-
-def solve_non_negative(matrix: Array, target: Array, *, num_sweeps: int = 500) -> Array:
-    """argmin |matrix·x − target|² with x ≥ 0, by coordinate descent on the normal equations."""
-    gram, right = matrix.T @ matrix, matrix.T @ target
-    diagonal = np.diag(gram)
-    solution = np.zeros(len(right))
-    for _ in range(num_sweeps):
-        largest = 0.0
-        for index in np.flatnonzero(diagonal > 0):
-            step = (right[index] - gram[index] @ solution) / diagonal[index]
-            new = max(0.0, solution[index] + step)
-            largest = max(largest, abs(new - solution[index]) * math.sqrt(diagonal[index]))
-            solution[index] = new
-        if largest <= 1e-9 * math.sqrt(float(target @ target) + 1e-300):
-            break
-    return solution
+    return moved, max(kernel.num_weights, 1), max(kernel.flops, 1)

@@ -14,9 +14,11 @@ from dsonas_hw.cost.model import LatencyPrediction, Source
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.commands import directory_of, profile_command
 from dsonas_hw.profile.network_costs import NetworkCosts, Part
 from dsonas_hw.profile.ort_layout import deployed_kernels
-from dsonas_hw.profile.table import LatencyTable, TableHeader
+from dsonas_hw.profile.statistics import relative_repeatability
+from dsonas_hw.profile.table import LatencyTable
 
 
 class MeasuredLatency:
@@ -26,8 +28,10 @@ class MeasuredLatency:
         ProfileError: the table holds no finished profile.
     """
 
-    def __init__(self, table: LatencyTable) -> None:
+    def __init__(self, table: LatencyTable, *, profile_options: str = "") -> None:
+        """profile_options: of `dsonas-hw profile`, for the space in question; for messages."""
         header = table.header
+        self.profile_options = profile_options
         self.table = table
         self.device = header.device
         self.runtime = header.runtime
@@ -36,17 +40,17 @@ class MeasuredLatency:
         self.source: Source = header.source
         self.fuse = header.runtime != "eager"
         self.block_size = int(header.settings.get("block_size") or 0)
+        command = profile_command(header, directory=directory_of(table.path), options=profile_options)
         if table.correction is None:
             raise ProfileError(
-                f"the table {table.path} is not finished (its profile was interrupted); "
-                f"go on with: {profile_command(header)}"
+                f"the table {table.path} is not finished (its profile was interrupted); go on with: {command}"
             )
         try:
             self._costs = NetworkCosts(table.correction, table.kernels.values())
         except KeyError as error:
             raise ProfileError(
                 f"the correction in {table.path} lacks {error}; it was made by another version of dsonas-hw: "
-                f"delete it and run: {profile_command(header)}"
+                f"delete it and run: {command}"
             ) from error
         self._alone: dict[Kernel, float] = {}
 
@@ -81,7 +85,7 @@ class MeasuredLatency:
     def predict_part(self, part: Part) -> LatencyPrediction:
         """Latency of the network that consists of this part."""
         latency_ms = self._costs.latency_ms(part)
-        low, high = self._costs.interval
+        low, high = self._costs.interval(part)
         return LatencyPrediction(
             latency_ms=latency_ms,
             latency_ms_low=latency_ms * low,
@@ -111,8 +115,7 @@ class MeasuredLatency:
             missing = list(dict.fromkeys(kernel.key for kernel in kernels if not self.knows(kernel)))
             raise ProfileError(
                 f"{len(missing)} kernels were never measured on {self.device} with {self.runtime}: "
-                f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}. "
-                f"measure those of a network with: {profile_command(self.table.header)} --model FILE.onnx"
+                f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}"
             ) from None
 
     @property
@@ -121,9 +124,25 @@ class MeasuredLatency:
         correction = self.table.correction
         return correction.values.get("yardstick_ms", 0.0) if correction else 0.0
 
+    @property
+    def repeatability(self) -> float:
+        """How far two measurements of one network on this machine differ at most, as a fraction."""
+        return relative_repeatability([n.yardstick_ms for n in self.table.networks if n.yardstick_ms])
+
+    def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
+        """The kernels of a network, as the runtime runs them, that the table does not know; each once."""
+        return tuple(dict.fromkeys(kernel for kernel in self.deploy(schedule) if not self.knows(kernel)))
+
     def knows(self, kernel: Kernel) -> bool:
-        """Whether a kernel, as the runtime runs it, is of a sort that was measured, and near what was."""
+        """Whether a kernel, as the runtime runs it, is of a category that was measured, and near what was."""
         return self._costs.kernels.knows(kernel)
+
+    def has_relatives(self, kernel: Kernel) -> bool:
+        """Whether kernels of the same operation were measured, which its cost can be told from, roughly.
+
+        Not so for a table of somebody else's.
+        """
+        return self.source == "measured" and self._costs.kernels.has_relatives(kernel)
 
     def kernel_latency_ms(self, kernel: Kernel) -> float:
         """The share of a network's latency that this kernel adds, its inputs in the runtime's own layout.
@@ -156,20 +175,6 @@ class MeasuredLatency:
             return kernels
         # Whoever times operators times them bare; a fused activation costs next to nothing.
         return tuple(replace(k, epilogue=tuple(e for e in k.epilogue if e == "add")) for k in kernels)
-
-
-def profile_command(header: TableHeader) -> str:
-    """What to type to measure such a table."""
-    parts = [f"dsonas-hw profile --device {header.device}"]
-    if header.runtime != "ort-cpu":
-        parts.append(f"--runtime {header.runtime}")
-    if header.precision != "fp32":
-        parts.append(f"--precision {header.precision}")
-    if header.batch_size != 1:
-        parts.append(f"--batch-size {header.batch_size}")
-    if header.threads != 1:
-        parts.append(f"--threads {header.threads}")
-    return " ".join(parts)
 
 
 def infer_schedule(kernels: Sequence[Kernel]) -> Schedule:

@@ -1,19 +1,25 @@
-"""Timing one thing rightly.
+"""What timings of a network say, and how networks are timed.
 
-`measure_latency`: one network, until it has settled
+A *measurement* keeps its samples. Four numbers say what they are worth:
 
-    warm-up → window → window → window → …   until the last three windows agree, or time is up
-              └ samples: synchronize, clock, run, synchronize, clock
+| number          | what it is                                           | what it is for        |
+|-----------------|------------------------------------------------------|-----------------------|
+| p50, p95, p99   | percentiles of the wall time of all samples          | budgets               |
+| the quiet value | a low quantile of the samples that nothing disturbed | tables, predictions   |
 
-`measure_together`: several networks in turns
+`measure_rounds` (in `rounds.py`): one network, for a verdict on it.
+
+`measure_together`: several networks in turns, for tables
 
     round 1: [yardstick] network 1 [yardstick] network 2 [yardstick] …   round 2: … again
 
-On a shared machine the mean and the median move by half while the low end stays within 1 %: `latency_ms`
-is a low quantile, and the raw samples are kept for anyone who wants another. Where the work is done by the
-calling thread, its CPU time is sampled too: a sample in which another program had the core does not count.
-And because the machine itself is faster in one minute than in the next, a yardstick, a small network that
-never changes, can be timed around every turn: `latency_at` states a latency at a given speed of the machine.
+On a shared machine the mean and the median move by half while the low end stays within 1 %. Where the work is
+done by the calling thread, its CPU time is sampled too: a sample in which another program had the core does
+not count for the quiet value. And because the machine itself is faster in one minute than in the next, a
+yardstick, a small network that never changes, can be timed around every turn: `latency_at` states the quiet
+value at a given speed of the machine.
+
+`measure_latency`: one small thing, for the quiet value alone, until the last windows of samples agree.
 """
 
 from __future__ import annotations
@@ -23,10 +29,13 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from statistics import median
 
+from dsonas_hw.profile.statistics import SHARES, STATISTICS, Estimate, Statistic, estimate_quantile
+
 LOW_QUANTILE = 0.05
-"""Which quantile of the samples is called the latency."""
+"""Which quantile of the samples is the quiet value."""
 USUAL_SPEED = 0.93
 """Of the machine against its profile; below, a verdict on latency is one on the moment too."""
 NOISY_VARIATION = 0.025
@@ -40,7 +49,7 @@ YARDSTICK_RUNS = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Turn:
-    """One network's part of one round."""
+    """A few runs of a network after each other."""
 
     num_warmup: int
     num_samples: int
@@ -56,26 +65,52 @@ class LatencyMeasurement:
 
     samples_ms: tuple[float, ...]
     settled: bool
-    """Whether the last windows (or the best rounds) agreed before the time was up."""
+    """Whether the quiet value was seen twice: the last windows, or the two quietest turns, agree."""
     remarks: tuple[str, ...] = ()
     """What else makes the numbers doubtful: throttling, dropped clocks."""
     cpu_samples_ms: tuple[float, ...] = ()
     """CPU time of the thread in each sample, where it does the work itself; empty: not known."""
     turns: tuple[Turn, ...] = ()
-    """One per round, if it was timed in rounds."""
+    """Those that the samples were taken in, in their order; none: they were taken all at once."""
+    turns_per_round: int = 1
+    """How many turns that follow each other count as one round."""
+
+    @property
+    def quiet_ms(self) -> float:
+        """A low quantile of the quiet samples: what the device needs when nothing disturbs it."""
+        return quantile(self.quiet_samples_ms, LOW_QUANTILE)
 
     @property
     def latency_ms(self) -> float:
-        """A low quantile of the samples: what the device needs when nothing disturbs it."""
-        return quantile(self.quiet_samples_ms, LOW_QUANTILE)
+        """What a table holds of this network: the quiet value."""
+        return self.quiet_ms
+
+    @property
+    def rounds_ms(self) -> tuple[tuple[float, ...], ...]:
+        """The samples of each round."""
+        if not self.turns:
+            return (self.samples_ms,)
+        ends = [0, *accumulate(turn.num_samples for turn in self.turns)]
+        bounds = [*ends[:: self.turns_per_round], ends[-1]]
+        return tuple(
+            self.samples_ms[begin:end] for begin, end in pairwise(dict.fromkeys(bounds)) if end > begin
+        )
+
+    def estimate(self, statistic: Statistic) -> Estimate:
+        """A percentile of the wall time of all samples, and its 99 % interval over the rounds, in ms."""
+        return estimate_quantile(self.rounds_ms, SHARES[statistic])
+
+    def percentiles_ms(self) -> dict[Statistic, float]:
+        """p50, p95 and p99 of the wall time of all samples."""
+        return {name: quantile(self.samples_ms, SHARES[name]) for name in STATISTICS}
 
     def latency_at(self, yardstick_ms: float) -> float:
-        """The latency at the speed at which the yardstick takes this long.
+        """The quiet value at the speed at which the yardstick takes this long.
 
-        The middle of the rounds' ratios; without a yardstick it is `latency_ms`.
+        The median of the turns' ratios; without a yardstick it is `quiet_ms`.
         """
         ratios = [turn.low_ms / turn.yardstick_ms for turn in self.turns if turn.yardstick_ms]
-        return median(ratios) * yardstick_ms if ratios else self.latency_ms
+        return median(ratios) * yardstick_ms if ratios else self.quiet_ms
 
     def relative_speed(self, usual_ms: float) -> float | None:
         """How fast the machine was, 1 where the yardstick took `usual_ms`; None without a yardstick."""
@@ -96,10 +131,6 @@ class LatencyMeasurement:
         return bool(self.cpu_samples_ms) and self.quiet_samples_ms is self.cpu_samples_ms
 
     @property
-    def minimum_ms(self) -> float:
-        return min(self.samples_ms)
-
-    @property
     def median_ms(self) -> float:
         return quantile(self.samples_ms, 0.5)
 
@@ -108,18 +139,22 @@ class LatencyMeasurement:
         return sum(self.samples_ms) / len(self.samples_ms)
 
     @property
+    def std_ms(self) -> float:
+        """Standard deviation of all samples."""
+        mean = self.mean_ms
+        return math.sqrt(sum((sample - mean) ** 2 for sample in self.samples_ms) / len(self.samples_ms))
+
+    @property
     def coefficient_of_variation(self) -> float:
         """Standard deviation over mean."""
-        mean = self.mean_ms
-        variance = sum((sample - mean) ** 2 for sample in self.samples_ms) / len(self.samples_ms)
-        return math.sqrt(variance) / mean
+        return self.std_ms / self.mean_ms
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Everything that a reader of the number should know; empty when it is clean."""
         found = list(self.remarks)
         if self.was_crowded:
-            found.append("other programs shared the core in nearly every sample: CPU time was counted")
+            found.append("other programs shared the core in nearly every sample: the quiet value is CPU time")
         if not self.settled:
             found.append("the timing had not settled when its time was up")
         if self.coefficient_of_variation > NOISY_VARIATION:
@@ -158,7 +193,7 @@ def measure_latency(
     window: samples of one window; windows agree when the low quantiles of the last three lie within
     `agreement` of each other. Garbage collection is off meanwhile.
     """
-    with _GarbageCollectionOff():
+    with GarbageCollectionOff():
         for _ in range(num_warmup):
             run()
         synchronize()
@@ -194,7 +229,6 @@ def measure_together(
     min_samples: int = 5,
     max_samples: int = 40,
     round_seconds: float = 0.03,
-    max_extra_rounds: int = 6,
     yardstick: Callable[[], object] | None = None,
     clock_s: Callable[[], float] = time.perf_counter,
     cpu_clock_s: Callable[[], float] | None = None,
@@ -203,19 +237,17 @@ def measure_together(
 
     Every round times every network for about `round_seconds`. A shared machine changes its speed by 5 to
     10 % from second to second; the best of 4 rounds repeats to 1.7 %, of 6 rounds to 0.9 % (24 networks of
-    0.1 to 5 ms), where one block of samples of the same number repeats to 5 %. A result is settled when its
-    two best rounds agree within 3 %; networks that are not get further rounds.
+    0.1 to 5 ms), where one block of samples of the same number repeats to 5 %. How many rounds there are does
+    not depend on what they say. A result is settled when its two best rounds agree within 3 %.
 
     yardstick: run around every turn (see the module's text).
     cpu_clock_s: `time.thread_time` where `run` does its work in this thread (see `LatencyMeasurement`).
     """
-    clocks = _Clocks(clock_s, cpu_clock_s, synchronize)
-    takes = [_Take() for _ in runs]
-    with _GarbageCollectionOff():
-        for number in range(num_rounds + max_extra_rounds):
+    clocks = Clocks(clock_s, cpu_clock_s, synchronize)
+    takes = [Take() for _ in runs]
+    with GarbageCollectionOff():
+        for _ in range(num_rounds):
             for run, take in zip(runs, takes, strict=True):
-                if number >= num_rounds and take.settled:
-                    continue
                 before_ms = clocks.shortest_ms(yardstick)
                 for _ in range(num_warmup):
                     run()
@@ -239,7 +271,7 @@ def cpu_clock(runtime: str, threads: int) -> Callable[[], float] | None:
     return time.thread_time if runtime == "ort-cpu" and threads == 1 else None
 
 
-class _Clocks:
+class Clocks:
     """Times single runs by the wall, and by the CPU if it can."""
 
     def __init__(
@@ -270,7 +302,7 @@ class _Clocks:
         return min(self.time_ms(yardstick)[1] for _ in range(YARDSTICK_RUNS - 1))
 
 
-class _Take:
+class Take:
     """What has been timed of one network so far."""
 
     def __init__(self) -> None:
@@ -294,16 +326,17 @@ class _Take:
     def settled(self) -> bool:
         return len(self.turns) > 1 and _agree(sorted(turn.low_ms for turn in self.turns)[:2], 0.03)
 
-    def measurement(self) -> LatencyMeasurement:
+    def measurement(self, *, turns_per_round: int = 1) -> LatencyMeasurement:
         return LatencyMeasurement(
             samples_ms=tuple(self.samples_ms),
             settled=self.settled,
             cpu_samples_ms=tuple(self.cpu_samples_ms),
             turns=tuple(self.turns),
+            turns_per_round=turns_per_round,
         )
 
 
-class _GarbageCollectionOff:
+class GarbageCollectionOff:
     """Collections would land in single samples."""
 
     def __enter__(self) -> None:

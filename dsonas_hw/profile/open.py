@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, ProfileError
-from dsonas_hw.profile.measured import MeasuredLatency, profile_command
+from dsonas_hw.kernel.spec import Shape
+from dsonas_hw.profile.commands import directory_of, profile_command
+from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.rows import TableHeader
 from dsonas_hw.profile.runtimes import RUNTIMES, check_runtime
 from dsonas_hw.profile.table import load_table, table_path
@@ -28,11 +32,14 @@ def open_latency_model(
     batch_size: int = 1,
     threads: int = 1,
     profiles_directory: Path | None = None,
+    profile_options: str = "",
 ) -> LatencyModel:
     """What predicts latencies on a device.
 
     A table in `profiles_directory` (or the user's data directory), else, for a GPU of the catalogue, an
     estimate: calibrated by the user, or on networks that others measured, or as its datasheet has it.
+
+    profile_options: of `dsonas-hw profile`, for the space in question; for messages.
 
     Raises:
         ProfileError: there is no table; says which `dsonas-hw profile` command makes it.
@@ -48,18 +55,83 @@ def open_latency_model(
         threads=threads,
         profiles_directory=profiles_directory,
     )
-    if path is not None and (model := open_table(path)) is not None:
+    if path is not None and (model := open_table(path, profile_options=profile_options)) is not None:
         return model
     if name == LOCAL:
-        header = TableHeader(
-            device=name, fingerprint="", runtime=wanted, precision=precision, batch_size=batch_size,
-            threads=threads, source="measured", created="",
-        )  # fmt: skip
+        command = profile_command(
+            _header(name, wanted, precision, batch_size, threads),
+            directory=profiles_directory,
+            options=profile_options,
+        )
         raise ProfileError(
             f"{name} has no profile for {wanted}, {precision}, batch {batch_size}, {threads} thread"
-            f"{'s' if threads != 1 else ''}; measure it with: {profile_command(header)}"
+            f"{'s' if threads != 1 else ''}; measure it with: {command}"
         )
     return open_estimate(name, wanted, precision, batch_size, profiles_directory or user_profiles())
+
+
+def _header(device: str, runtime: str, precision: str, batch_size: int, threads: int) -> TableHeader:
+    """Of a table that there is not."""
+    return TableHeader(
+        device=device, fingerprint="", runtime=runtime, precision=precision, batch_size=batch_size,
+        threads=threads, source="measured", created="",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where networks of files are to run: precision and batch size may be each file's own."""
+
+    device: str
+    runtime: str
+    precision: str | None = None
+    """None: the file's own."""
+    threads: int = 1
+    profiles_directory: Path | None = None
+    _opened: dict[tuple[str, int], LatencyModel] = field(default_factory=dict, repr=False, compare=False)
+
+    def open(self, *, precision: str, batch_size: int) -> LatencyModel:
+        """What predicts latencies there, opened once; errors as of `open_latency_model`."""
+        key = (precision, batch_size)
+        if key not in self._opened:
+            self._opened[key] = open_latency_model(
+                self.device,
+                runtime=self.runtime,
+                precision=precision,
+                batch_size=batch_size,
+                threads=self.threads,
+                profiles_directory=self.profiles_directory,
+            )
+        return self._opened[key]
+
+    def keep(self, model: LatencyModel, *, precision: str, batch_size: int) -> LatencyModel:
+        """Answer with this model from now on: its table has been extended."""
+        self._opened[precision, batch_size] = model
+        return model
+
+    @property
+    def is_measured_here(self) -> bool:
+        """Whether all that was opened is (see the function `is_measured_here`)."""
+        return all(map(is_measured_here, self._opened.values()))
+
+    @property
+    def cautions(self) -> list[str]:
+        """What a reader of the predictions must be told."""
+        return list(dict.fromkeys(model.caution for model in self._opened.values() if model.caution))
+
+    def profile_command(
+        self,
+        precision: str,
+        batch_size: int,
+        *,
+        models: Sequence[Path] = (),
+        input_shapes: Mapping[str, Shape] | None = None,
+    ) -> str:
+        """What to type to measure networks of files there."""
+        header = _header(self.device, self.runtime, precision, batch_size, self.threads)
+        return profile_command(
+            header, directory=self.profiles_directory, models=models, input_shapes=input_shapes
+        )
 
 
 def open_estimate(
@@ -108,7 +180,7 @@ def is_measured_here(model: LatencyModel) -> bool:
     return model.source != "estimated"
 
 
-def open_table(path: Path) -> MeasuredLatency | None:
+def open_table(path: Path, *, profile_options: str = "") -> MeasuredLatency | None:
     """The model of one table; None for a listing of estimates, which the estimate itself answers better.
 
     Raises:
@@ -116,13 +188,13 @@ def open_table(path: Path) -> MeasuredLatency | None:
     """
     table = load_table(path)
     if table.header.device == LOCAL:
-        check_is_this_machine(table.header, path)
+        check_is_this_machine(table.header, path, profile_options=profile_options)
     if table.header.source in ("estimated", "calibrated"):
         return None
-    return MeasuredLatency(table)
+    return MeasuredLatency(table, profile_options=profile_options)
 
 
-def check_is_this_machine(header: TableHeader, path: Path) -> None:
+def check_is_this_machine(header: TableHeader, path: Path, *, profile_options: str = "") -> None:
     """Refuse a table of another machine's `local`.
 
     Raises:
@@ -135,7 +207,8 @@ def check_is_this_machine(header: TableHeader, path: Path) -> None:
         there = header.settings.get("device_title") or header.fingerprint
         raise ProfileError(
             f"the table {path} was measured on another machine ({there}; this is {cpu.title}); "
-            f"measure this one with: {profile_command(header)}, after moving that table away"
+            "move it away, then measure this one with: "
+            + profile_command(header, directory=directory_of(path), options=profile_options)
         )
 
 
@@ -143,7 +216,7 @@ def resolve(device: str, runtime: str | None) -> tuple[str, str]:
     """A device's own name for an alias, and the runtime to assume when none is asked for.
 
     Raises:
-        DeviceError: no such device.
+        DeviceError: no such device, or its datasheet excludes the runtime.
     """
     if device == LOCAL:
         return LOCAL, runtime or "ort-cpu"
@@ -152,12 +225,17 @@ def resolve(device: str, runtime: str | None) -> tuple[str, str]:
     found = load_device(device)
     if runtime == "ort-cpu":
         raise DeviceError(f"ort-cpu runs on the device local, {found.name} is a GPU; leave --runtime away")
-    if runtime is not None:
-        return found.name, runtime
-    supported = [name for name in RUNTIMES if name in found.runtimes]
-    if DEFAULT_GPU_RUNTIME in supported or not supported:
-        return found.name, DEFAULT_GPU_RUNTIME
-    return found.name, supported[0]
+    served = [name for name in RUNTIMES if found.serves(name)]
+    if runtime is None:
+        return found.name, DEFAULT_GPU_RUNTIME if DEFAULT_GPU_RUNTIME in served else served[0]
+    check_runtime(runtime)
+    if runtime not in served:
+        support = found.runtimes.get(runtime)
+        reason = f": {support.install}" if support else ""
+        raise DeviceError(
+            f"{runtime} does not serve {found.name}{reason}; runtimes that do: {', '.join(served)}"
+        )
+    return found.name, runtime
 
 
 def find_table(

@@ -230,7 +230,7 @@ def _versions(ort: Any) -> dict[str, str]:
 def _fixed_shape(shape: list[Any], batch_size: int) -> tuple[int, ...] | None:
     """A symbolic first dimension is the batch; None when another one is symbolic."""
     sizes = [batch_size if i == 0 and not isinstance(s, int) else s for i, s in enumerate(shape)]
-    return tuple(sizes) if all(isinstance(size, int) and size > 0 for size in sizes) else None
+    return tuple(sizes) if all(isinstance(size, int) and size >= 0 for size in sizes) else None
 
 
 def _random_input(tensor: Any, batch_size: int, rng: np.random.Generator) -> Any:
@@ -240,7 +240,7 @@ def _random_input(tensor: Any, batch_size: int, rng: np.random.Generator) -> Any
             f"input {tensor.name!r} has shape {tensor.shape} and type {tensor.type}: "
             "only tensors whose sizes are fixed (apart from the batch) can be timed"
         )
-    if shape and shape[0] != batch_size and isinstance(tensor.shape[0], int):
+    if len(shape) >= 4 and shape[0] != batch_size and isinstance(tensor.shape[0], int):
         raise ModelFileError(
             f"input {tensor.name!r} is fixed to a batch of {shape[0]}, asked for {batch_size}; "
             "export the model with that batch, or with a symbolic one"

@@ -3,8 +3,18 @@
 On x86 its optimiser moves convolutions and their neighbours into a blocked layout (NCHWc: channels padded
 to a multiple of the block size, 16 with AVX-512, 8 with AVX2), inserts reorders where a kernel cannot
 follow, adds residuals inside the convolution, and turns a batch norm behind a pool into a depthwise 1×1
-convolution. What a kernel costs depends on that, so a prediction has to follow it. Law (tested): the same
-kernels as the optimised graph of the runtime itself, for random architectures and networks from elsewhere.
+convolution. What a kernel costs depends on that, so a prediction has to follow it.
+
+Law: the kernels that are derived here are those that ONNX Runtime's optimised graph runs, one for one, with
+their shapes, weights and fused activations. tests/profile/test_deployed_*.py hold it for random
+architectures, random networks from PyTorch and torchvision's classifiers, with the blocks of the processor
+that they run on and without blocks; with blocks of 8 also where AVX-512 can be hidden; and, by recorded
+graphs of a few architectures, for blocks of 16, of 8 and none on every processor. The law ends where a
+network transposes between its kernels (ConvNeXt, transformers), because ONNX Runtime moves transposes through
+the graph. Several reshapes in a row count as one, and as none if they end in the shape that they began with.
+
+The rules are those of ONNX Runtime 1.30 to 1.32. Before 1.30 a hard swish behind a blocked convolution runs
+apart from it, and before 1.25 a batch norm or a SiLU behind blocks leaves them.
 
 Runtime kernels are `Kernel` objects, their `function` saying what became of them: `blocked`, `from_plain` (a
 convolution that reads few channels as they are and writes blocks), `to_blocked`, `from_blocked`, `view`.
@@ -28,14 +38,17 @@ VIEW = "view"
 
 CHANNEL_ALIGNMENT = 4
 """Channels of a tensor that is reordered into blocks must be a multiple of it."""
-FUSED_IN_BLOCKED_CONV = frozenset(
-    {"relu", "sigmoid", "tanh", "leakyrelu", "clip", "hardsigmoid", "hardswish"}
-)
-FUSED_IN_CONV = frozenset({"relu", "sigmoid", "tanh", "leakyrelu", "clip", "hardsigmoid"})
-FUSED_IN_GEMM = frozenset({"relu", "sigmoid", "tanh", "leakyrelu"})
+FUSED_IN_CONV = frozenset({"relu", "relu6", "clip", "sigmoid", "tanh", "leakyrelu", "hardsigmoid"})
+FUSED_IN_BLOCKED_CONV = FUSED_IN_CONV | {"hardswish"}
+# fmt: off
+FUSED_IN_GEMM = frozenset({
+    "relu", "sigmoid", "tanh", "leakyrelu", "elu", "selu", "hardsigmoid", "softplus", "softsign",
+    "thresholdedrelu",
+})
+# fmt: on
 BLOCKED_CONV = (BLOCKED, FROM_PLAIN)
 MERGEABLE = frozenset({"sum", "mul", "concat", "unary", "global_avgpool", "global_maxpool"})
-BLOCKED_ACTIVATIONS = frozenset({"relu", "sigmoid", "tanh", "silu"})
+BLOCKED_ACTIVATIONS = frozenset({"relu", "sigmoid", "tanh", "silu", "gelu"})
 
 
 @dataclass(slots=True)
@@ -56,7 +69,7 @@ class _Deployment:
 
     def __init__(self, schedule: Schedule, block_size: int, blocked_inputs: bool, is_part: bool) -> None:
         self.block = block_size
-        schedule = merge_duplicates(rename_activations(schedule))
+        schedule = merge_duplicates(schedule)
         self.pools: dict[tuple[Kernel, str], str] = {}
         """Pools that ran: (pool, buffer it reads) → buffer it wrote, before any batch norm."""
         self.buffers = {
@@ -71,7 +84,7 @@ class _Deployment:
         if not is_part:
             for name in sorted(schedule.outputs):
                 if name in self.buffers:
-                    self._plain(name)
+                    self._plain(self._seen(name, schedule.output_shapes.get(name, self.buffers[name].shape)))
 
     # -- layouts -------------------------------------------------------------------------------------
 
@@ -113,19 +126,24 @@ class _Deployment:
 
     def _add(self, step: ScheduledKernel) -> None:
         kernel = step.kernel
-        for name, shape in zip(step.reads, kernel.inputs, strict=False):
+        for name, shape in zip(step.reads, step.read_shapes, strict=False):
             if name not in self.buffers:  # a constant, or the output of something unknown
                 self.buffers[name] = _Buffer(shape)
+        reads = map(self._seen, step.reads, step.read_shapes)
+        step = replace(step, reads=tuple(reads))
         match kernel.op:
             case "conv":
                 self._conv(step)
             case "maxpool" | "avgpool":
                 self._pool(step)
+            case "global_avgpool" | "global_maxpool" if step.written_as:
+                self._reduce(step)
             case "global_avgpool" | "global_maxpool":
                 blocked = self._all_blocked(step.reads) and kernel.inputs[0][1] % self.block == 0
                 self._unchanged(step, blocked=blocked, function=BLOCKED)
             case "batchnorm":
-                self._follow(step.kernel.epilogue, step, self._batchnorm(step.reads[0], step))
+                self._batchnorm(step.reads[0], step)
+                self._activate(kernel.epilogue, step.writes)
             case "sum" | "mul":
                 self._binary(step)
             case "concat":
@@ -140,16 +158,15 @@ class _Deployment:
     def _conv(self, step: ScheduledKernel) -> None:
         kernel, source = step.kernel, step.reads[0]
         channels, groups = kernel.inputs[0][1], kernel.groups
-        output = kernel.output
+        output = step.written_shape
         fused = kernel.epilogue[:1]
         rest = kernel.epilogue[1:]
-        layout = self._conv_layout(kernel)
+        layout = self._conv_layout(kernel) if len(output) == 4 else ""
         if fused and fused[0] not in (FUSED_IN_BLOCKED_CONV if layout else FUSED_IN_CONV):
             fused, rest = (), kernel.epilogue
-        self._view(source, kernel.inputs[0])
         if not layout:
             inputs = (self._plain(source),)
-            maker = self._emit(replace(kernel, inputs=inputs, epilogue=fused))
+            maker = self._emit(replace(kernel, inputs=inputs, output=output, epilogue=fused))
         else:
             inputs = (self._plain(source) if layout == FROM_PLAIN else self._blocked(source),)
             padded = self._padded(output)
@@ -173,7 +190,7 @@ class _Deployment:
     def _conv_layout(self, kernel: Kernel) -> str:
         """`blocked`, `from_plain` (few channels are read as they are, written in blocks), or empty: NCHW."""
         channels, outputs, groups = kernel.inputs[0][1], kernel.output[1], kernel.groups
-        if not self.block or len(kernel.output) != 4:
+        if not self.block:
             return ""
         if groups == 1:
             if channels < self.block:
@@ -186,24 +203,23 @@ class _Deployment:
 
     def _pool(self, step: ScheduledKernel) -> None:
         kernel, source = step.kernel, step.reads[0]
-        blocked = bool(self.block) and len(kernel.output) == 4 and kernel.inputs[0][1] % self.block == 0
+        blocked = bool(self.block) and len(step.written_shape) == 4 and kernel.inputs[0][1] % self.block == 0
+        blocked = blocked and not step.written_as
         bare = replace(kernel, epilogue=(), num_bias=0, function=BLOCKED if blocked else "")
         pooled = self.pools.get((bare, source))
         if pooled is None:
-            self._view(source, kernel.inputs[0])
             shape = self._blocked(source) if blocked else self._plain(source)
             pooled = self.pools[bare, source] = f"{step.writes}/pooled"
             maker = self._emit(replace(bare, inputs=(shape,)))
             self._write(pooled, kernel.output, blocked=blocked, maker=maker)
-        rest = kernel.epilogue
-        if rest[:1] == ("bn",):
-            self._batchnorm(pooled, step)
-            rest = rest[1:]
-        else:
-            self.buffers[step.writes] = self.buffers[pooled]
+        rest, current = kernel.epilogue, pooled
+        while rest[:1] == ("bn",):
+            self._batchnorm(current, step)
+            rest, current = rest[1:], step.writes
+        self.buffers[step.writes] = self.buffers[current]
         self._activate(rest, step.writes)
 
-    def _batchnorm(self, source: str, step: ScheduledKernel) -> str:
+    def _batchnorm(self, source: str, step: ScheduledKernel) -> None:
         """Where its input is blocked it becomes a depthwise 1×1 convolution."""
         buffer = self.buffers[source]
         output = step.kernel.output
@@ -223,10 +239,6 @@ class _Deployment:
             kernel = Kernel(op="batchnorm", inputs=(shape,), output=shape)
         blocked = buffer.blocked and len(output) == 4
         self._write(step.writes, output, blocked=blocked, maker=self._emit(kernel))
-        return step.writes
-
-    def _follow(self, epilogue: tuple[str, ...], step: ScheduledKernel, name: str) -> None:
-        self._activate(epilogue, name)
 
     def _activate(self, functions: tuple[str, ...], name: str) -> None:
         """Activations behind a kernel that was emitted already: fused into it, or kernels of their own."""
@@ -245,36 +257,40 @@ class _Deployment:
 
     def _binary(self, step: ScheduledKernel) -> None:
         kernel = step.kernel
-        if not self._all_blocked(step.reads):
-            for name, shape in zip(step.reads, kernel.inputs, strict=False):
-                self._view(name, shape)
-            shapes = tuple(self._plain(name) for name in step.reads)
-            maker = self._emit(replace(kernel, inputs=shapes or kernel.inputs, epilogue=()))
-            self._write(step.writes, kernel.output, blocked=False, maker=maker)
-        elif not (kernel.op == "sum" and self._add_in_conv(step)):
-            padded = self._padded(self.buffers[step.reads[0]].shape)
-            runs = replace(kernel, inputs=(padded,) * len(step.reads), output=padded, epilogue=())
-            self._write(step.writes, kernel.output, blocked=True, maker=self._emit(runs))
+        blocked = self._all_blocked(step.reads) and len(step.reads) > 1 and not kernel.num_weights
+        if not (kernel.op == "sum" and self._add_in_conv(step, blocked)):
+            inputs = tuple(
+                self._padded(self.buffers[name].shape) if blocked else self._plain(name)
+                for name in step.reads
+            )
+            output = self._padded(kernel.output) if blocked else kernel.output
+            maker = self._emit(replace(kernel, inputs=inputs or kernel.inputs, output=output, epilogue=()))
+            self._write(step.writes, kernel.output, blocked=blocked, maker=maker)
         self._activate(kernel.epilogue, step.writes)
 
-    def _add_in_conv(self, step: ScheduledKernel) -> bool:
-        """A residual of two tensors is added by the convolution that makes one of them."""
-        if len(step.reads) != 2:
+    def _add_in_conv(self, step: ScheduledKernel, blocked: bool) -> bool:
+        """A residual of two tensors is added by a convolution that makes one of them, for nobody else.
+
+        In blocks any such convolution will do; a plain one needs a bias, and `Add`, not `Sum`, in the file.
+        """
+        first, *others = step.reads
+        if len(others) != 1 or not (blocked or step.written_as == "Add"):
             return False
-        for name in step.reads:
+        if not blocked and self.buffers[first].shape != self.buffers[others[0]].shape:
+            return False
+        for name in step.reads if blocked else sorted(step.reads, key=lambda name: self.buffers[name].maker):
             buffer = self.buffers[name]
-            if buffer.maker < 0:
+            maker = self.kernels[buffer.maker] if buffer.maker >= 0 else None
+            if maker is None or maker.op != "conv" or maker.epilogue or self.num_readers[name] != 1:
                 continue
-            maker = self.kernels[buffer.maker]
-            if (
-                maker.op == "conv"
-                and maker.function in BLOCKED_CONV
-                and not maker.epilogue
-                and self.num_readers[name] == 1
-            ):
-                both = (maker.inputs[0], maker.output)
-                self.kernels[buffer.maker] = replace(maker, inputs=both, epilogue=("add",))
-                self._write(step.writes, step.kernel.output, blocked=True, maker=buffer.maker)
+            if (maker.function in BLOCKED_CONV) if blocked else (not maker.function and maker.num_bias):
+                for other in step.reads:
+                    if other != name and not blocked:
+                        self._plain(other)
+                self.kernels[buffer.maker] = replace(
+                    maker, inputs=(maker.inputs[0], maker.output), epilogue=("add",)
+                )
+                self._write(step.writes, step.kernel.output, blocked=blocked, maker=buffer.maker)
                 return True
         return False
 
@@ -289,27 +305,44 @@ class _Deployment:
             and all(buffer.blocked and buffer.shape[1] % self.block == 0 for buffer in found)
         )
         if not blocked:
-            for name, shape in zip(step.reads, kernel.inputs, strict=False):
-                self._view(name, shape)
+            for name in step.reads:
                 self._plain(name)
         self._write(step.writes, kernel.output, blocked=blocked, maker=self._emit(kernel))
 
-    def _gemm(self, step: ScheduledKernel) -> None:
-        kernel = step.kernel
-        self._view(step.reads[0], kernel.inputs[0])
-        fused = kernel.epilogue if kernel.epilogue and kernel.epilogue[0] in FUSED_IN_GEMM else ()
-        maker = self._emit(replace(kernel, epilogue=fused))
-        self._write(step.writes, kernel.output, blocked=False, maker=maker)
-        if not fused:
-            self._activate(kernel.epilogue, step.writes)
+    def _reduce(self, step: ScheduledKernel) -> None:
+        """A global pool that is written as a reduction: never blocked; it may drop the rows and columns."""
+        shape = self._plain(step.reads[0])
+        output = step.written_shape
+        function = step.written_as.removeprefix("Reduce").lower()
+        maker = self._emit(Kernel(op="reduce", function=function, inputs=(shape,), output=output))
+        self._write(step.writes, output, blocked=False, maker=maker)
 
-    def _view(self, name: str, shape: Shape) -> None:
-        """A reshape between the buffer's shape and the one it is read with."""
+    def _gemm(self, step: ScheduledKernel) -> None:
+        """A product of matrices; one with a bias is made two-dimensional and its result seen as before."""
+        kernel, name = step.kernel, step.writes
+        flat = bool(kernel.num_bias) and len(kernel.output) > 2
+        self._plain(step.reads[0])
+        if flat:
+            source, output = (_as_matrix(shape) for shape in (kernel.inputs[0], kernel.output))
+            self._seen(step.reads[0], source)
+            kernel, name = replace(kernel, inputs=(source,), output=output), f"{name}/matrix"
+        fused = kernel.epilogue[:1] if not flat and FUSED_IN_GEMM.issuperset(kernel.epilogue[:1]) else ()
+        maker = self._emit(replace(kernel, epilogue=fused))
+        self._write(name, step.written_shape if not flat else kernel.output, blocked=False, maker=maker)
+        if flat:
+            self.buffers[step.writes] = self.buffers[self._seen(name, step.kernel.output)]
+        self._activate(kernel.epilogue[len(fused) :], step.writes)
+
+    def _seen(self, name: str, shape: Shape) -> str:
+        """The buffer as a tensor of this shape: itself, or a reshape of it, which is a kernel that runs."""
         buffer = self.buffers[name]
-        if len(buffer.shape) != len(shape) and prod(buffer.shape) == prod(shape):
-            before = self._plain(name)
-            index = self._emit(Kernel(op="copy", function=VIEW, inputs=(before,), output=shape))
-            self.buffers[name] = _Buffer(shape, maker=index)
+        if buffer.shape == shape or prod(buffer.shape) != prod(shape):
+            return name
+        view = f"{name}/{shape}"
+        if view not in self.buffers:
+            kernel = Kernel(op="copy", function=VIEW, inputs=(self._plain(name),), output=shape)
+            self._write(view, shape, blocked=False, maker=self._emit(kernel))
+        return view
 
     def _unchanged(self, step: ScheduledKernel, *, blocked: bool, function: str = "") -> None:
         """A kernel that runs as it is, in blocks where its input is (and `blocked` allows it)."""
@@ -318,8 +351,7 @@ class _Deployment:
             inputs = tuple(self._padded(self.buffers[name].shape) for name in step.reads)
             kernel = replace(kernel, inputs=inputs, output=self._padded(kernel.output))
         else:
-            for name, shape in zip(step.reads, kernel.inputs, strict=False):
-                self._view(name, shape)
+            for name in step.reads:
                 self._plain(name)
         if function and (blocked or function != BLOCKED):
             kernel = replace(kernel, function=function)
@@ -332,13 +364,13 @@ class _Deployment:
 def merge_duplicates(schedule: Schedule) -> Schedule:
     """Common subexpressions run once: weightless kernels that read the same buffers in the same order."""
     same: dict[str, str] = {}
-    seen: dict[tuple[Kernel, tuple[str, ...]], str] = {}
+    seen: dict[tuple[Kernel, str, tuple[str, ...]], str] = {}
     steps = []
     for step in schedule.kernels:
         reads = tuple(same.get(name, name) for name in step.reads)
         merged = replace(step, reads=reads) if reads != step.reads else step
         if _is_determined(step.kernel) and step.writes not in schedule.outputs:
-            first = seen.setdefault((step.kernel, reads), step.writes)
+            first = seen.setdefault((step.kernel, step.written_as, reads), step.writes)
             if first != step.writes:
                 same[step.writes] = first
                 continue
@@ -346,19 +378,23 @@ def merge_duplicates(schedule: Schedule) -> Schedule:
     return replace(schedule, kernels=tuple(steps))
 
 
-def rename_activations(schedule: Schedule) -> Schedule:
+def _with_cost_of_relu(kernel: Kernel) -> Kernel:
     """`clip` and `relu6` cost what `relu` costs: one comparison more or less."""
-    steps = []
-    for step in schedule.kernels:
-        epilogue = tuple("relu" if name in ("clip", "relu6") else name for name in step.kernel.epilogue)
-        renamed = step.kernel.epilogue != epilogue
-        steps.append(replace(step, kernel=replace(step.kernel, epilogue=epilogue)) if renamed else step)
-    return replace(schedule, kernels=tuple(steps))
+    epilogue = tuple("relu" if name in ("clip", "relu6") else name for name in kernel.epilogue)
+    function = "relu" if kernel.op == "unary" and kernel.function in ("clip", "relu6") else kernel.function
+    if epilogue == kernel.epilogue and function == kernel.function:
+        return kernel
+    return replace(kernel, epilogue=epilogue, function=function)
 
 
 def _is_determined(kernel: Kernel) -> bool:
     """Whether equal kernels on equal inputs compute the same: no weights, nothing left out (which slice?)."""
     return kernel.num_weights == 0 and kernel.num_bias == 0 and kernel.op in MERGEABLE
+
+
+def _as_matrix(shape: Shape) -> Shape:
+    """(…, features) → (rows, features)."""
+    return (prod(shape[:-1]), shape[-1])
 
 
 def _activation(kernel: Kernel) -> bool:
@@ -384,4 +420,5 @@ def deployed_kernels(
     blocked_inputs: the inputs are already in blocks, as between parts of a network.
     is_part: the outputs may stay in blocks, because another part goes on.
     """
-    return tuple(_Deployment(schedule, block_size, blocked_inputs, is_part).kernels)
+    deployment = _Deployment(schedule, block_size, blocked_inputs, is_part)
+    return tuple(_with_cost_of_relu(kernel) for kernel in deployment.kernels)

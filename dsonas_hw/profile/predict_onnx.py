@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from dsonas_hw.cost.model import LatencyModel, LatencyPrediction, Source
-from dsonas_hw.errors import ProfileError
-from dsonas_hw.kernel.network import Schedule
-from dsonas_hw.profile.measured import MeasuredLatency, profile_command
+from dsonas_hw.errors import ProfileError, one_line
+from dsonas_hw.kernel.from_onnx import OnnxNetwork, network_from_onnx
+from dsonas_hw.kernel.onnx_unknown import NEGLIGIBLE, work_of
+from dsonas_hw.kernel.recurrent import unrolled
+from dsonas_hw.kernel.spec import Shape
+from dsonas_hw.profile.measured import MeasuredLatency
+from dsonas_hw.profile.model_precision import precision_of_model
+from dsonas_hw.profile.model_probes import model_probe, why_not_timed
+from dsonas_hw.profile.on_demand import can_be_extended, measure_unknown
+from dsonas_hw.profile.open import Target
+
+IMPORTED_MAY_LACK = 0.5
+"""A table of convolutions that somebody else measured lacks all other kernels; it says so."""
+
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,87 +33,158 @@ class NetworkPrediction:
     device: str
     runtime: str
     precision: str
+    file_precision: str
+    """What the file computes in: fp32, fp16, bf16, int8, …"""
     batch_size: int
+    input_shapes: Mapping[str, list[int]]
     flops: int
     mac: int
     params: int
-    latency_ms: float
-    latency_ms_low: float
-    latency_ms_high: float
-    source: Source
+    at_least: bool
+    """Whether flops, mac and params lack what `unknown_kernels` names."""
+    latency_ms: float | None
+    """None: nothing that is known would be the network's; `why_no_latency` says why."""
+    latency_ms_low: float | None
+    latency_ms_high: float | None
+    source: Source | None
     unknown_kernels: tuple[str, ...]
     """Operations that no kernel stands for, and kernels the table does not know: not in the latency."""
+    notes: tuple[str, ...]
+    """How the bodies of If, Loop and Scan were counted, and what is particular about the precision."""
+    why_no_latency: str | None
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "device": self.device,
-            "runtime": self.runtime,
-            "precision": self.precision,
-            "batch_size": self.batch_size,
-            "flops": self.flops,
-            "mac": self.mac,
-            "params": self.params,
-            "latency_ms": self.latency_ms,
-            "latency_ms_low": self.latency_ms_low,
-            "latency_ms_high": self.latency_ms_high,
-            "source": self.source,
-            "unknown_kernels": list(self.unknown_kernels),
-        }
+        return asdict(self)
 
 
-def predict_onnx(path: Path, model: LatencyModel) -> NetworkPrediction:
-    """Count and predict an ONNX network.
+def predict_onnx(
+    path: Path,
+    target: Target,
+    *,
+    batch_size: int | None = None,
+    input_shapes: Mapping[str, Shape] | None = None,
+    say: Say = lambda line: None,
+) -> NetworkPrediction:
+    """Count and predict an ONNX network; without a latency where none can be told.
+
+    Where this machine's own table lacks a kernel, the network is timed first, and its kernels are known from
+    then on.
+
+    batch_size, input_shapes: as of `network_from_onnx`.
+    say: hears one line before anything is timed.
 
     Raises:
-        ModelFileError: the file is not a network that can be read.
-        ProfileError: more than half of its operations are unknown, or of its kernels to the device's table.
+        ModelFileError: the file is not a network that can be read, or contradicts the target's precision.
+        ProfileError: the target has no table, and none can be estimated.
     """
-    from dsonas_hw.kernel.from_onnx import schedule_from_onnx
-
-    schedule, unknown = schedule_from_onnx(path, batch_size=model.batch_size, fuse=model.fuse)
-    kernels = [step.kernel for step in schedule.kernels]
-    if len(unknown) > len(kernels):
-        raise ProfileError(
-            f"{len(unknown)} operations of {path} are unknown, e.g. {unknown[0]}; the latency of the "
-            f"{len(kernels)} that are known would not be the network's"
-        )
-    counted = kernels if model.fuse else [s.kernel for s in _fused(path, model.batch_size).kernels]
-    prediction, missing = _predict(model, schedule, str(path))
+    network = network_from_onnx(path, batch_size=batch_size, input_shapes=input_shapes)
+    precision, warning = precision_of_model(
+        str(path), network.precision, asked=target.precision, runtime=target.runtime
+    )
+    missing: tuple[str, ...] = ()
+    prediction = None
+    reason = None if network.is_known else _unknown_reason(network, str(path))
+    if reason is None:
+        model = target.open(precision=precision, batch_size=network.batch_size)
+        running = network
+        if not model.fuse:
+            sizes: Any = {"batch_size": batch_size, "input_shapes": input_shapes}
+            running = network_from_onnx(path, fuse=False, **sizes)
+        learned = _learn(model, running, path, input_shapes or {}, say)
+        if learned is not model:
+            model = target.keep(learned, precision=precision, batch_size=network.batch_size)
+        try:
+            prediction, missing = _predict(model, running, path, target, input_shapes or {})
+        except ProfileError as error:
+            reason = one_line(error)
+    notes = [*network.notes, *filter(None, [warning, _mixture(network)])]
     return NetworkPrediction(
         model=str(path),
-        device=model.device,
-        runtime=model.runtime,
-        precision=model.precision,
-        batch_size=model.batch_size,
-        flops=sum(kernel.flops for kernel in counted),
-        mac=sum(kernel.mac for kernel in counted),
-        params=sum(kernel.params for kernel in counted),
-        latency_ms=prediction.latency_ms,
-        latency_ms_low=prediction.latency_ms_low,
-        latency_ms_high=prediction.latency_ms_high,
-        source=prediction.source,
-        unknown_kernels=(*unknown, *missing),
+        device=target.device,
+        runtime=target.runtime,
+        precision=precision,
+        file_precision=network.precision or "fp32",
+        batch_size=network.batch_size,
+        input_shapes={name: list(shape) for name, shape in network.input_shapes.items()},
+        **asdict(network.costs),
+        at_least=bool(network.unknown),
+        latency_ms=prediction.latency_ms if prediction else None,
+        latency_ms_low=prediction.latency_ms_low if prediction else None,
+        latency_ms_high=prediction.latency_ms_high if prediction else None,
+        source=prediction.source if prediction else None,
+        unknown_kernels=(*network.unknown, *missing),
+        notes=tuple(notes),
+        why_no_latency=reason,
     )
 
 
-def _fused(path: Path, batch_size: int) -> Schedule:
-    from dsonas_hw.kernel.from_onnx import schedule_from_onnx
+def _learn(
+    model: LatencyModel, network: OnnxNetwork, path: Path, input_shapes: Mapping[str, Shape], say: Say
+) -> LatencyModel:
+    """The model that knows the network's kernels, where they can be timed; else as it was."""
+    if not isinstance(model, MeasuredLatency) or not can_be_extended(model) or why_not_timed(network):
+        return model
+    unknown = model.unknown(network.schedule)
+    if not unknown:
+        return model
+    probe = model_probe(
+        path,
+        batch_size=network.batch_size,
+        input_shapes=input_shapes,
+        precision=model.precision,
+        runtime=model.runtime,
+    )
+    return measure_unknown(model, unknown, [probe], say=say)
 
-    return schedule_from_onnx(path, batch_size=batch_size, fuse=True)[0]
+
+def _unknown_reason(network: OnnxNetwork, name: str) -> str:
+    """Why there is no latency of a network of which so much is unknown."""
+    num = len(network.unknown)
+    some = ", ".join(network.unknown[:3]) + (", …" if num > 3 else "")
+    what = f"{num} operations of {name} are" if num > 1 else f"1 operation of {name} is"
+    return (
+        f"{what} unknown ({some}) and may take most of its time; the latency of the rest would not be the "
+        "network's"
+    )
 
 
-def _predict(model: LatencyModel, schedule: Schedule, name: str) -> tuple[LatencyPrediction, tuple[str, ...]]:
+def _mixture(network: OnnxNetwork) -> str:
+    """What to say of a file that computes in several precisions."""
+    total = sum(network.flops_in.values())
+    own = network.flops_in.get(network.precision, 0)
+    if not total or own >= 0.99 * total:
+        return ""
+    others = (
+        ", ".join(sorted(filter(None, network.flops_in.keys() - {network.precision}))) or "another precision"
+    )
+    return f"{own / total:.0%} of its flops are {network.precision}, the rest {others}"
+
+
+def _predict(
+    model: LatencyModel,
+    network: OnnxNetwork,
+    path: Path,
+    target: Target,
+    input_shapes: Mapping[str, Shape],
+) -> tuple[LatencyPrediction, tuple[str, ...]]:
     if not isinstance(model, MeasuredLatency):
-        return model.predict([step.kernel for step in schedule.kernels]), ()
-    deployed = model.deploy(schedule)
+        return model.predict(unrolled(network.kernels)), ()
+    deployed = model.deploy(network.schedule)
     known = [kernel for kernel in deployed if model.knows(kernel)]
-    missing = tuple(dict.fromkeys(k.key for k in deployed if not model.knows(k)))
-    num_flops = sum(kernel.flops for kernel in deployed)
-    if 2 * len(known) < len(deployed) or 2 * sum(kernel.flops for kernel in known) < num_flops:
+    unknown = [kernel for kernel in deployed if not model.knows(kernel)]
+    missing = tuple(dict.fromkeys(kernel.key for kernel in unknown))
+    strange = [kernel for kernel in unknown if not model.has_relatives(kernel)]
+    limit = IMPORTED_MAY_LACK if model.source == "imported" else NEGLIGIBLE
+    if sum(map(work_of, strange)) > limit * sum(map(work_of, [*known, *unknown])):
+        reason = why_not_timed(network)
+        advice = f"they cannot be timed one by one: {reason}" if reason else "its table cannot be added to"
+        if not reason and can_be_extended(model):
+            command = target.profile_command(
+                model.precision, model.batch_size, models=[path], input_shapes=input_shapes
+            )
+            advice = f"measure them with: {command}"
         raise ProfileError(
-            f"{len(deployed) - len(known)} of {len(deployed)} kernels of {name} were never measured on "
-            f"{model.device} with {model.runtime}, e.g. {missing[0]}; "
-            f"measure them with: {profile_command(model.table.header)} --model {name}"
+            f"{len(unknown)} of {len(deployed)} kernels of {path} were never measured on {model.device} with "
+            f"{model.runtime}, e.g. {missing[0]}; {advice}"
         )
-    return model.predict_part(model.part(known)), missing
+    return model.predict_part(model.part([k for k in deployed if k not in set(strange)])), missing

@@ -18,6 +18,7 @@ class Probe:
     """The ONNX model."""
     schedule: Schedule
     """Its kernels, fused."""
+    batch_size: int = 1
 
     @property
     def flops(self) -> int:

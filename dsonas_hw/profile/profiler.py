@@ -29,6 +29,13 @@ from dsonas_hw.profile.yardstick import build_yardstick
 
 NETWORKS_PER_BATCH = 8
 NUM_ROUNDS = 7
+ROUND_SECONDS = 0.03
+NUM_WARMUP = 1
+FEWEST_RUNS, MOST_RUNS = 4, 21
+"""Of one network in one round, those to warm up included."""
+SETUP_SECONDS, SECONDS_PER_NETWORK = 1.0, 0.2
+FLOPS_PER_SECOND = 3e10
+"""What a core of a usual server does in a second; like the two before only to say how long it will take."""
 REFERENCE_SPEED = 0.25
 """Quantile of the yardstick's timings that predictions are stated at: the machine when it is quick."""
 
@@ -104,14 +111,17 @@ def profile_networks(
     header: TableHeader,
     probes: Sequence[Probe],
     *,
+    wait_s: float = 0.0,
     progress: Progress = lambda done, total, text: None,
 ) -> LatencyTable:
     """Time networks and their kernels, and fit the table on them; continues a table that was interrupted.
 
+    wait_s: how long to wait for another process that writes the table.
+
     Raises:
         ProfileError: the table cannot be written, is another device's, or another profile writes it.
     """
-    with TableWriter(path, header) as writer:
+    with TableWriter(path, header, wait_s=wait_s) as writer:
         done = {network.name for network in writer.existing.networks}
         todo = [probe for probe in probes if probe.name not in done]
         total = len(probes)
@@ -122,6 +132,19 @@ def profile_networks(
             todo = todo[len(batch) :]
             progress(total - len(todo), total, f"{len(probes) - len(todo)} networks")
         return finish_table(writer)
+
+
+def estimate_seconds(probes: Sequence[Probe]) -> float:
+    """About how long `profile_networks` takes: every network is timed plain and under the profiler."""
+    runs_s = (probe.flops / FLOPS_PER_SECOND + len(probe.schedule.kernels) * 1e-5 for probe in probes)
+    turns_s = (max(FEWEST_RUNS * run_s, min(ROUND_SECONDS, MOST_RUNS * run_s)) for run_s in runs_s)
+    return SETUP_SECONDS + sum(SECONDS_PER_NETWORK + 2 * NUM_ROUNDS * turn_s for turn_s in turns_s)
+
+
+def is_finished(table: LatencyTable) -> bool:
+    """Whether the table's fit is of all the networks that it holds: no profile was interrupted."""
+    correction = table.correction
+    return correction is not None and correction.values.get("num_networks", 0.0) >= len(table.networks)
 
 
 def finish_table(writer: TableWriter) -> LatencyTable:
@@ -169,9 +192,10 @@ def _measure_batch(batch: Sequence[Probe], header: TableHeader) -> Iterator[Row]
             [*(session.run for session in plain), *(session.run for session in profiled)],
             yardstick.synchronize,
             num_rounds=NUM_ROUNDS,
-            max_samples=20,
-            min_samples=4,
-            num_warmup=2,
+            max_samples=MOST_RUNS - NUM_WARMUP,
+            min_samples=FEWEST_RUNS - NUM_WARMUP,
+            num_warmup=NUM_WARMUP,
+            round_seconds=ROUND_SECONDS,
             yardstick=yardstick.run,
             cpu_clock_s=cpu_clock(header.runtime, header.threads),
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from dsonas_hw.cost.model import Source
-from dsonas_hw.kernel.spec import FAMILIES, Kernel, Shape
+from dsonas_hw.kernel.spec import FAMILIES, RECURRENT_GATES, Kernel, Shape
 
 SCHEMA_VERSION = 1
 MAX_TEXT = 2_000
@@ -304,6 +304,9 @@ def _kernel(values: Mapping[str, Any]) -> Kernel:
     op = _text(values, "op")
     if op not in FAMILIES:
         raise RowError(f"unknown kernel op {op[:40]!r}")
+    function = _text(values, "function", default="")
+    if op == "rnn" and function not in RECURRENT_GATES:
+        raise RowError(f"unknown recurrent layer {function[:40]!r}")
     inputs = values.get("inputs")
     if not isinstance(inputs, list) or len(inputs) > 1_000:
         raise RowError("inputs is not a list of shapes")
@@ -314,13 +317,13 @@ def _kernel(values: Mapping[str, Any]) -> Kernel:
         op=op,
         inputs=tuple(_shape(shape, "inputs") for shape in inputs),
         output=_shape(values.get("output"), "output"),
-        kernel_size=_pair(values, "kernel_size"),
-        stride=_pair(values, "stride"),
-        dilation=_pair(values, "dilation"),
+        kernel_size=_window(values, "kernel_size"),
+        stride=_window(values, "stride"),
+        dilation=_window(values, "dilation"),
         groups=_count(values, "groups", minimum=1, default=1),
         num_weights=_count(values, "num_weights", default=0),
         num_bias=_count(values, "num_bias", default=0),
-        function=_text(values, "function", default=""),
+        function=function,
         epilogue=tuple(_short(name, "epilogue") for name in epilogue),
     )
 
@@ -339,11 +342,11 @@ def _shape(value: Any, name: str) -> Shape:
     return tuple(_integer(size, name, minimum=1, maximum=MAX_DIMENSION) for size in value)
 
 
-def _pair(values: Mapping[str, Any], name: str) -> tuple[int, int]:
+def _window(values: Mapping[str, Any], name: str) -> Shape:
     shape = _shape(values.get(name, [1, 1]), name)
-    if len(shape) != 2:
-        raise RowError(f"{name} {list(shape)!r} is not a pair")
-    return shape[0], shape[1]
+    if len(shape) not in (2, 3):
+        raise RowError(f"{name} {list(shape)!r} is neither of an image nor of a volume")
+    return shape
 
 
 def _integer(value: Any, name: str, *, minimum: int, maximum: int = 2**62) -> int:

@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import onnx
 
     from dsonas_hw.profile.measurement import LatencyMeasurement
+    from dsonas_hw.profile.rounds import Plan
 
 RUNTIMES: tuple[str, ...] = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt", "eager")
 PRECISIONS: dict[str, tuple[str, ...]] = {
@@ -103,16 +105,33 @@ def open_session(
     return open_tensorrt_session(data, precision=precision, batch_size=batch_size)
 
 
-def measure_session(session: Session) -> LatencyMeasurement:
-    """Latency of one inference on a GPU; TensorRT's by CUDA events."""
-    from dsonas_hw.profile.measurement import measure_latency
+def measure_session(
+    session: Session,
+    *,
+    plan: Plan | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> LatencyMeasurement:
+    """Latency of one inference on a GPU, which stays at work between the turns; TensorRT's by CUDA events.
 
+    plan: `rounds.QUICK` if none is given.
+    progress: called after every turn with the turns done and those there are.
+    """
+    from contextlib import nullcontext
+
+    from dsonas_hw.profile.rounds import QUICK, measure_rounds
+
+    plan = plan or QUICK
     if session.runtime == "tensorrt":
         from dsonas_hw.profile.tensorrt import TensorRTSession, measure_engine
 
         assert isinstance(session, TensorRTSession)
-        return measure_engine(session)
-    return measure_latency(session.run, session.synchronize)
+        return measure_engine(session, plan=plan, progress=progress)
+
+    def keep_busy(seconds: float) -> None:
+        session.run()
+        session.synchronize()
+
+    return measure_rounds(lambda: nullcontext(session), plan=plan, rest=keep_busy, progress=progress)
 
 
 def check_runtime(runtime: str, precision: str = "fp32") -> None:

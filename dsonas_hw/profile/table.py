@@ -124,9 +124,11 @@ class TableWriter:
             writer.append(KernelRow(kernel=kernel, latency_ms=0.02, source="measured"))
     """
 
-    def __init__(self, path: Path, header: TableHeader) -> None:
+    def __init__(self, path: Path, header: TableHeader, *, wait_s: float = 0.0) -> None:
+        """wait_s: how long to wait for another process that writes the table."""
         self.path = path
         self.header = header
+        self._wait_s = wait_s
         self.existing: LatencyTable = LatencyTable(path=path, header=header)
         """What the table held when it was opened."""
         self._file: FileIO | None = None
@@ -191,7 +193,7 @@ class TableWriter:
     def _acquire(self) -> None:
         from filelock import FileLock, Timeout
 
-        lock = FileLock(str(self.path) + ".lock", timeout=0)
+        lock = FileLock(str(self.path) + ".lock", timeout=self._wait_s)
         try:
             lock.acquire()
         except Timeout as error:

@@ -3,7 +3,7 @@
 open_tensorrt_session(model)      build for timing, in a temporary folder, and open
 build_engine(model, path)         build to keep (tensorrt_build.py)
 open_engine(path)                 open an engine that was built before
-measure_engine(session)           latency by CUDA events, until it has settled
+measure_engine(session)           latency by CUDA events, in rounds
 measure_layers(session)           time of every layer, by TensorRT's own profiler
 """
 
@@ -16,6 +16,7 @@ import hashlib
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,8 @@ from typing import TYPE_CHECKING, Self
 
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.profile.cuda import Cuda
-from dsonas_hw.profile.measurement import LatencyMeasurement, measure_latency, quantile
+from dsonas_hw.profile.measurement import LatencyMeasurement, quantile
+from dsonas_hw.profile.rounds import QUICK, Plan, measure_rounds
 from dsonas_hw.profile.tensorrt_build import EngineInfo, build_engine, load_engine_info
 from dsonas_hw.profile.tensorrt_library import (
     first_of,
@@ -190,39 +192,48 @@ def open_engine(engine_path: Path, *, cuda: Cuda | None = None) -> TensorRTSessi
 def measure_engine(
     session: TensorRTSession,
     *,
-    num_warmup: int = 10,
-    window: int = 20,
-    max_seconds: float = 5.0,
+    plan: Plan = QUICK,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     clock_s: Callable[[], float] = time.perf_counter,
 ) -> LatencyMeasurement:
     """Latency of one inference by CUDA events: the GPU's own time, without the host's.
 
-    max_seconds: of GPU time. `clock_s` times the host, to remark when it is what limits.
+    The plan's times are GPU time, and the GPU stays at work between the turns. `clock_s` times the host, to
+    remark when it is what limits.
     """
-    gpu_s = host_s = 0.0
-
-    def enqueue() -> None:
-        nonlocal host_s
-        begin_s = clock_s()
-        session.run()
-        host_s += clock_s() - begin_s
-
-    def run() -> None:
-        nonlocal gpu_s
-        gpu_s += session.cuda.elapsed_ms(enqueue) / 1e3
-
-    measured = measure_latency(
-        run,
-        session.synchronize,
-        num_warmup=num_warmup,
-        window=window,
-        max_seconds=max_seconds,
-        clock_s=lambda: gpu_s,  # its difference around `run` is what the events say
+    timed = _EventTimed(session, clock_s)
+    measured = measure_rounds(
+        lambda: nullcontext(timed),
+        plan=plan,
+        rest=lambda seconds: timed.run(),
+        progress=progress,
+        clock_s=lambda: timed.gpu_s,  # its difference around `run` is what the events say
     )
-    if host_s > HOST_BOUND * gpu_s:
-        remark = f"bound by the host: enqueueing takes {host_s / gpu_s:.0%} of the GPU's time"
+    if timed.host_s > HOST_BOUND * timed.gpu_s:
+        share = timed.host_s / timed.gpu_s
+        remark = f"bound by the host: enqueueing takes {share:.0%} of the GPU's time"
         measured = replace(measured, remarks=(*measured.remarks, remark))
     return measured
+
+
+class _EventTimed:
+    """An engine whose runs are timed by CUDA events."""
+
+    def __init__(self, session: TensorRTSession, clock_s: Callable[[], float]) -> None:
+        self._session = session
+        self._clock_s = clock_s
+        self.gpu_s = self.host_s = 0.0
+
+    def run(self) -> None:
+        self.gpu_s += self._session.cuda.elapsed_ms(self._enqueue) / 1e3
+
+    def synchronize(self) -> None:
+        self._session.synchronize()
+
+    def _enqueue(self) -> None:
+        begin_s = self._clock_s()
+        self._session.run()
+        self.host_s += self._clock_s() - begin_s
 
 
 def measure_layers(session: TensorRTSession, *, num_samples: int = 30) -> tuple[LayerTime, ...]:

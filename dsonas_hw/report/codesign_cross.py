@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from math import isfinite
 
 from dsonas_hw.architecture.draw import operation_colour
 from dsonas_hw.device.energy import NO_ENERGY
@@ -125,9 +126,12 @@ def _latency_cell(cell: Cell | None, device: str, is_own: bool, on_front: bool, 
     loud = "" if cell.is_measured else ' class="unsure"'
     energy = f"<small>{cost_text('energy_mj', cell.energy_mj)}</small>" if has_energy else ""
     mark = '<span class="front" title="on this device’s front">●</span> ' if on_front else ""
+    high = significant(cell.latency_ms_high) if isfinite(cell.latency_ms_high) else "?"
+    tail = [f"p{n} {significant(ms)}" for n, ms in ((95, cell.p95_ms), (99, cell.p99_ms)) if ms is not None]
+    percentiles = f"<small>{', '.join(tail)}</small>" if tail else ""
     return (
         f'{opening} data-value="{cell.latency_ms!r}">{mark}{significant(cell.latency_ms)}'
-        f"<small>{significant(cell.latency_ms_low)}–{significant(cell.latency_ms_high)}</small>"
+        f"<small>{significant(cell.latency_ms_low)}–{high}</small>{percentiles}"
         f"<small{loud}>{escape(cell.source)}</small>{energy}</td>"
     )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import isfinite
 from typing import Any
 
 from dsonas_hw.report.numbers import cost_text, percent, plain
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.study.codesign_analysis import carried, pareto_front, preferences
-from dsonas_hw.study.codesign_result import CodesignResult, Network
+from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult, Network
 from dsonas_hw.study.missing import Missing
 
 COUNTED = ("flops", "mac", "params", "memory_bytes")
@@ -119,13 +120,15 @@ def cells_table(result: CodesignResult) -> Table:
             ),
             Column(key="source", heading="Source", numeric=False),
             Column(key="predicted_ms", heading="predicted_ms", text=plain),
+            *(Column(key=key, heading=key, text=plain) for key in MEASURED_MS),
             Column(key="energy_mj", heading="energy_mj", text=plain),
             Column(key="on_front", heading="On the device's front", numeric=False),
         ),
         rows=tuple(
             (
-                c.network, c.device, c.latency_ms, c.latency_ms_low, c.latency_ms_high, c.source,
-                c.predicted_ms, c.energy_mj, c.network in fronts[c.device],
+                c.network, c.device, c.latency_ms, c.latency_ms_low,
+                c.latency_ms_high if isfinite(c.latency_ms_high) else None, c.source, c.predicted_ms,
+                *(getattr(c, key) for key in MEASURED_MS), c.energy_mj, c.network in fronts[c.device],
             )
             for c in result.cells
         ),

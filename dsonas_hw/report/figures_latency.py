@@ -10,7 +10,7 @@ MAX_SAMPLES = 600
 
 
 def latency_figures(data: RunData) -> list[Chart]:
-    """Every timing in the order it was taken, with what is called the latency, and the limit."""
+    """Every timing in the order it was taken, with the percentiles, the quiet value and the limit."""
     latency = data.validation.latency if data.validation else None
     if latency is None or not latency.samples_ms:
         return []
@@ -20,9 +20,14 @@ def latency_figures(data: RunData) -> list[Chart]:
         for budget in data.budgets
         if budget.name == "latency"
     ]
-    reported = latency.values.get("latency_ms")
-    if reported is not None:
-        marks.append(Mark(axis="y", value=reported, label="the latency"))
+    for key, label in (
+        ("quiet_ms", "undisturbed"),
+        ("p50_ms", "median"),
+        ("p95_ms", "p95"),
+        ("p99_ms", "p99"),
+    ):
+        if (value := latency.values.get(key)) is not None:
+            marks.append(Mark(axis="y", value=value, label=label))
     # What something else on the machine interrupted must not squeeze all others together.
     ordered = sorted(latency.samples_ms)
     most = min(ordered[int(0.98 * (len(ordered) - 1))], 2 * ordered[len(ordered) // 2])
@@ -32,8 +37,8 @@ def latency_figures(data: RunData) -> list[Chart]:
             name="latency-samples",
             title="Every timing of the exported network",
             caption=f"{len(latency.samples_ms)} samples in the order they were taken; those above the axis "
-            "are drawn at its end. The latency is a low quantile: what the device needs when nothing "
-            "disturbs it.",
+            "are drawn at its end. A budget limits the median (or the percentile that was named); a "
+            "prediction is of what the device needs when nothing disturbs it.",
             x=Axis(label="sample", whole=True),
             y=Axis(label="latency, ms", low=0.0, high=high),
             series=(

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from dsonas_hw.budget import parse_budgets
+from dsonas_hw.profile.statistics import STATISTICS
 from dsonas_hw.report.chart import Axis, Chart, Series, spans
 from dsonas_hw.report.chart_svg import chart_svg
 from dsonas_hw.report.codesign_tables import cost_column_text, missing_table
@@ -16,11 +17,17 @@ from dsonas_hw.report.page import facts, figure, notes, page, pairs, paragraph
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.study.grid import GridResult
 from dsonas_hw.study.spec import RANDOM, SAME_WIDTH
+from dsonas_hw.study.table import measured_ms
 
 _COLOURS = ("accent", "orange", "green", "pink", "yellow")
 BASELINES = {RANDOM: "muted", SAME_WIDTH: "sky"}
 """Their colours."""
 MAX_NOTES = 12
+_MEASURED = {
+    "quiet_ms": "Undisturbed, ms", "p50_ms": "Median, ms", "p50_ms_low": "from", "p50_ms_high": "to",
+    "p95_ms": "p95, ms", "p99_ms": "p99, ms",
+}  # fmt: skip
+"""What was measured of a network's latency → its heading."""
 
 
 def grid_page(result: GridResult, *, name: str) -> str:
@@ -83,7 +90,10 @@ def row_table(result: GridResult) -> Table:
                 for key in ("mac", "flops", "params")
             ),
             Column(key="latency_ms", heading="Predicted, ms", text=plain),
-            Column(key="latency_measured_ms", heading="Measured, ms", text=plain),
+            *(
+                Column(key=f"latency_{name}_ms", heading=f"Measured {name}, ms", text=plain)
+                for name in STATISTICS
+            ),
             Column(key="beats_random_by_std", heading="Better than random, σ", text=lambda v: plain(v, 2)),
             Column(
                 key="beats_same_width_by_std", heading="Than random of its width, σ",
@@ -93,7 +103,8 @@ def row_table(result: GridResult) -> Table:
         rows=tuple(
             (
                 r.budget, r.variant, r.num, r.test_error_mean, r.test_error_std, r.mac, r.flops, r.params,
-                r.latency_ms, r.latency_measured_ms, r.beats_random_by_std, r.beats_same_width_by_std,
+                r.latency_ms, r.latency_p50_ms, r.latency_p95_ms, r.latency_p99_ms,
+                r.beats_random_by_std, r.beats_same_width_by_std,
             )
             for r in result.rows
         ),
@@ -116,13 +127,14 @@ def network_table(result: GridResult) -> Table:
                 Column(key=key, heading=key, text=cost_column_text(key))
                 for key in costs
             ),
-            Column(key="latency_measured_ms", heading="Measured, ms", text=plain),
+            *(Column(key=key, heading=heading, text=plain) for key, heading in _MEASURED.items()),
             Column(key="width", heading="Channels"),
         ),
         rows=tuple(
             (
                 r["job"], r["variant"], r["budget"], r["seed"], finite(r.get("test_error")),
-                *(finite(r["costs"].get(key)) for key in costs), finite(r.get("latency_measured_ms")),
+                *(finite(r["costs"].get(key)) for key in costs),
+                *(measured_ms(r, key) for key in _MEASURED),
                 r.get("width"),
             )
             for r in result.results

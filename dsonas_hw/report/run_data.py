@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.budget import QUANTITIES, Budget
+from dsonas_hw.budget import QUANTITIES, Budget, Verdict
 from dsonas_hw.config import RunConfig
 from dsonas_hw.space.space import SearchSpace
 
@@ -62,7 +62,15 @@ class BudgetResult:
     limit: float
     predicted: float | None
     measured: float | None
-    holds: bool | None
+    verdict: Verdict | None
+    """None: not answered yet, or nothing is known."""
+    statistic: str = ""
+    """Of a measured latency: which percentile `measured` is."""
+    low: float | None = None
+    high: float | None = None
+    """The interval of `measured`; None: no bound, or the cost is exact."""
+    quiet: float | None = None
+    """Of a measured latency: what the network takes when nothing disturbs it."""
 
     @property
     def quantity(self) -> str:
@@ -76,10 +84,11 @@ class BudgetResult:
 
     @property
     def relative_error(self) -> float | None:
-        """predicted / measured − 1."""
-        if self.predicted is None or not self.measured:
+        """predicted / measured − 1; a predicted latency is of the quiet value."""
+        measured = self.quiet if self.quiet is not None else self.measured
+        if self.predicted is None or not measured:
             return None
-        return self.predicted / self.measured - 1
+        return self.predicted / measured - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,12 +96,12 @@ class LatencyStatistics:
     """The timing behind a measured latency."""
 
     device_title: str
-    num_measurements: int | None
-    """Whole measurements until the budget held; the least disturbed counts."""
     values: Mapping[str, float]
-    """latency_ms, minimum_ms, median_ms, mean_ms, coefficient_of_variation, num_samples: what is known."""
+    """p50_ms, p95_ms, p99_ms and their intervals, quiet_ms, mean_ms, std_ms, num_rounds, num_samples: what is
+    known."""
     samples_ms: tuple[float, ...]
     """In the order they were taken."""
+    round_medians_ms: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +193,11 @@ class RunData:
         predicted = self.derivation.predicted if self.derivation else {}
         return tuple(
             BudgetResult(
-                name=b.name, limit=b.limit, predicted=predicted.get(b.quantity), measured=None, holds=None
+                name=b.name,
+                limit=b.limit,
+                predicted=predicted.get(b.quantity),
+                measured=None,
+                verdict=None,
             )
             for b in self.budgets
         )

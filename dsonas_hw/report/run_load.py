@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
-from dsonas_hw.budget import Budget
+from dsonas_hw.budget import VERDICTS, Budget
 from dsonas_hw.config import MAX_CONFIG_BYTES, RunConfig, load_config_file
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, read_regular
@@ -124,15 +124,17 @@ def _validation(path: Path, architecture: Architecture | None, notes: list[str])
             notes.append("The validation is another architecture's: export and validate this one.")
             return None
         warnings = data.get("warnings")
+        latency = _latency(data.get("latency"))
+        quiet_ms = latency.values.get("quiet_ms") if latency else None
         return Validation(
             holds=data["holds"] is True,
-            budgets=tuple(_budget(row) for row in data.get("budgets", [])),
+            budgets=tuple(_budget(row, quiet_ms) for row in data.get("budgets", [])),
             device=text(data.get("device") or ""),
             runtime=text(data.get("runtime") or ""),
             source=text(data.get("source") or "estimated"),
             caution=text(data.get("caution") or ""),
             costs=costs(data.get("costs") or {}),
-            latency=_latency(data.get("latency")),
+            latency=latency,
             warnings=tuple(text(warning) for warning in warnings) if isinstance(warnings, list) else (),
             max_abs_output_error=finite(data.get("max_abs_output_error")),
             date=text(data.get("date") or ""),
@@ -151,30 +153,34 @@ def _is_of_another(data: Mapping[str, Any], architecture: Architecture | None) -
     return named is not None and architecture is not None and named != architecture_hash(architecture)
 
 
-def _budget(row: Mapping[str, Any]) -> BudgetResult:
-    holds = row.get("holds")
+def _budget(row: Mapping[str, Any], quiet_ms: float | None) -> BudgetResult:
+    name = budget_name(row["name"])
     return BudgetResult(
-        name=budget_name(row["name"]),
+        name=name,
         limit=required(row["limit"]),
         predicted=finite(row.get("predicted")),
         measured=finite(row.get("measured")),
-        holds=holds if isinstance(holds, bool) else None,
+        verdict=next((v for v in VERDICTS if v == row.get("verdict")), None),
+        statistic=text(row.get("statistic") or ""),
+        low=finite(row.get("low")),
+        high=finite(row.get("high")),
+        quiet=quiet_ms if name == "latency" else None,
     )
 
 
 def _latency(raw: Any) -> LatencyStatistics | None:
     if not isinstance(raw, dict):
         return None
-    samples = raw.get("samples_ms")
-    number = finite(raw.get("num_measurements"))
     return LatencyStatistics(
         device_title=text(raw.get("device_title") or ""),
-        num_measurements=None if number is None else int(number),
         values={text(k): v for k, raw_value in raw.items() if (v := finite(raw_value)) is not None},
-        samples_ms=tuple(v for s in samples if (v := finite(s)) is not None)
-        if isinstance(samples, list)
-        else (),
+        samples_ms=_numbers(raw.get("samples_ms")),
+        round_medians_ms=_numbers(raw.get("round_medians_ms")),
     )
+
+
+def _numbers(raw: object) -> tuple[float, ...]:
+    return tuple(v for item in raw if (v := finite(item)) is not None) if isinstance(raw, list) else ()
 
 
 def _texts(raw: object) -> dict[str, str]:

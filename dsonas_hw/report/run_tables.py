@@ -11,6 +11,7 @@ from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, sig
 from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
 from dsonas_hw.report.table import Column, Table
 
+PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
 _COSTS = ("flops", "mac", "params", "memory_bytes", "latency_ms", "energy_mj")
 _EPOCH_FIELDS = ("step", "loss", "accuracy", "test_accuracy", "lr", "gamma", "cost_ratio", "target_ratio",
                  "num_edges", "seconds")  # fmt: skip
@@ -41,20 +42,26 @@ def budget_table(data: RunData) -> Table | None:
             Column(key="limit", heading="Limit"),
             Column(key="predicted", heading="Predicted"),
             Column(key="measured", heading="Measured"),
-            Column(key="relative_error", heading="Predicted / measured − 1", text=signed_percent),
-            Column(key="holds", heading="Holds", numeric=False),
+            Column(key="statistic", heading="Statistic", numeric=False),
+            Column(key="low", heading="From"),
+            Column(key="high", heading="To"),
+            Column(key="relative_error", heading="Predicted / measured (quiet) − 1", text=signed_percent),
+            Column(key="verdict", heading="Verdict", numeric=False),
             Column(key="source", heading="Source", numeric=False),
         ),
         rows=tuple(
-            (b.name, b.quantity, b.limit, b.predicted, b.measured, b.relative_error, b.holds,
-             data.source_of(b.quantity))
+            (b.name, b.quantity, b.limit, b.predicted, b.measured, b.statistic or None, b.low, b.high,
+             b.relative_error, b.verdict, data.source_of(b.quantity))
             for b in data.budget_results
         ),
     )  # fmt: skip
 
 
 def prediction_table(data: RunData) -> Table | None:
-    """Every cost of the exported network: predicted before training, and counted or measured after."""
+    """Every cost of the exported network: predicted before training, and counted or measured after.
+
+    A latency is compared as predictions mean it, when nothing disturbs the device.
+    """
     validation = data.validation
     if validation is None:
         return None
@@ -62,13 +69,15 @@ def prediction_table(data: RunData) -> Table | None:
     predicted |= {b.quantity: b.predicted for b in validation.budgets if b.predicted is not None}
     known = {q: v for q, v in validation.costs.items() if validation.source_of(q) in ("measured", "counted")}
     known |= {b.quantity: b.measured for b in validation.budgets if b.measured is not None}
+    if validation.latency is not None and (quiet_ms := validation.latency.values.get("quiet_ms")) is not None:
+        known["latency_ms"] = quiet_ms
 
     def row(quantity: str) -> tuple[str, str, str, float | None, str]:
         before, after = predicted.get(quantity), known.get(quantity)
         error = before / after - 1 if before is not None and after else None
         source = validation.source_of(quantity) if validation else ""
         return (
-            COST_LABELS[quantity],
+            COST_LABELS[quantity] + (", undisturbed" if quantity == "latency_ms" else ""),
             cost_text(quantity, before),
             cost_text(quantity, after),
             error,
@@ -95,28 +104,34 @@ def latency_table(data: RunData) -> Table | None:
     if latency is None:
         return None
     names = {
-        "latency_ms": "latency (low quantile)",
-        "minimum_ms": "minimum",
-        "median_ms": "median",
+        "p50_ms": "p50, the median",
+        "p95_ms": "p95",
+        "p99_ms": "p99",
+        "quiet_ms": "undisturbed (low quantile)",
         "mean_ms": "mean",
+        "std_ms": "standard deviation",
     }
+
+    def text(key: str) -> str:
+        return cost_text("latency_ms", latency.values.get(key))
+
     rows = [
-        (name, cost_text("latency_ms", latency.values[key]))
+        (name, text(key), f"{text(f'{key}_low')} to {text(f'{key}_high')}" if key in PERCENTILES_MS else "")
         for key, name in names.items()
         if key in latency.values
     ]
-    if (variation := latency.values.get("coefficient_of_variation")) is not None:
-        rows.append(("coefficient of variation", percent(variation)))
-    if (count := latency.values.get("num_samples")) is not None:
-        rows.append(("samples", plain(count, 6)))
-    if latency.num_measurements is not None:
-        rows.append(("measurements until the budget held", str(latency.num_measurements)))
+    rows += [
+        (name, plain(latency.values[key], 6), "")
+        for key, name in (("num_rounds", "rounds"), ("num_samples", "samples"))
+        if key in latency.values
+    ]
     return Table(
         name="latency",
         caption=f"Latency measured on {latency.device_title}" if latency.device_title else "Latency measured",
         columns=(
             Column(key="statistic", heading="Statistic", numeric=False),
             Column(key="value", heading="Value"),
+            Column(key="interval", heading="99 % interval"),
         ),
         rows=tuple(rows),
     )

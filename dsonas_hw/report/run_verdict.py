@@ -47,10 +47,17 @@ def _headline(data: RunData) -> str:
         )
     if not validation.budgets:
         return "<h3>No budget was set</h3>"
-    missed = [budget.name for budget in validation.budgets if budget.holds is False]
+    missed = [budget.name for budget in validation.budgets if budget.verdict == "missed"]
     if missed:
         which = " and ".join(missed)
         return f'<h3 class="bad"><span aria-hidden="true">✗</span> The {escape(which)} budget is missed</h3>'
+    undecided = [budget.name for budget in validation.budgets if budget.verdict == "undecided"]
+    if undecided:
+        which = " and ".join(undecided)
+        return (
+            f'<h3 class="bad"><span aria-hidden="true">?</span> The {escape(which)} budget is undecided</h3>'
+            + paragraph("The limit lies within the interval that the measured value is known to lie in.")
+        )
     if not validation.holds:
         return '<h3 class="bad"><span aria-hidden="true">✗</span> Not every budget could be answered</h3>'
     if not validation.is_measured:
@@ -95,7 +102,8 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
         budget = answered.get(quantity)
         value = budget.value if budget else counted.get(quantity)
         if value is not None:
-            label = f"{COST_LABELS[quantity]}, {data.source_of(quantity)}"
+            statistic = f" {budget.statistic}" if budget and budget.statistic else ""
+            label = f"{COST_LABELS[quantity]}{statistic}, {data.source_of(quantity)}"
             items.append((label, cost_text(quantity, value)))
     return items
 
@@ -103,27 +111,36 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
 def _budget_table(data: RunData) -> str:
     rows = "".join(_budget_row(budget, data.source_of(budget.quantity)) for budget in data.budget_results)
     return (
-        '<div class="scroll"><table><caption>Budgets. The bar is the cost, the hollow mark its prediction, '
-        'the line the limit.</caption><thead><tr><th scope="col">Budget</th>'
+        '<div class="scroll"><table><caption>Budgets. The bar is the cost, the whisker its interval, the '
+        "hollow mark its prediction, the line the limit. A latency is predicted as if nothing disturbed "
+        "the device; held against its limit is what a user will see.</caption>"
+        '<thead><tr><th scope="col">Budget</th>'
         '<th scope="col" class="num">Limit</th><th scope="col" class="num">Predicted</th>'
-        '<th scope="col" class="num">Measured</th><th scope="col">Source</th><th scope="col">Holds</th>'
+        '<th scope="col" class="num">Measured</th><th scope="col">Source</th><th scope="col">Verdict</th>'
         f'<th scope="colgroup" colspan="2">Of the limit</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
 
 
 def _budget_row(budget: BudgetResult, source: str) -> str:
     quantity = budget.quantity
-    holds = {True: "yes", False: "no", None: NONE}[budget.holds]
-    miss = ' class="miss"' if budget.holds is False else ""
+    miss = ' class="miss"' if budget.verdict in ("missed", "undecided") else ""
     loud = "" if source in ("measured", "counted") else ' class="miss"'
     return (
         f'<tr><th scope="row">{escape(budget.name)}</th>'
         f'<td class="num">{cost_text(quantity, budget.limit)}</td>'
         f'<td class="num">{cost_text(quantity, budget.predicted)}</td>'
-        f'<td class="num">{cost_text(quantity, budget.measured)}</td>'
-        f"<td{loud}>{escape(source)}</td><td{miss}>{holds}</td><td>{_share(budget)}</td>"
+        f'<td class="num">{cost_text(quantity, budget.measured)}{_interval(budget)}</td>'
+        f"<td{loud}>{escape(source)}</td><td{miss}>{budget.verdict or NONE}</td><td>{_share(budget)}</td>"
         f"<td>{_bullet(budget)}</td></tr>"
     )
+
+
+def _interval(budget: BudgetResult) -> str:
+    """Which percentile was measured, and the interval that it lies in; empty for a cost that is exact."""
+    if not budget.statistic:
+        return ""
+    low, high = cost_text(budget.quantity, budget.low), cost_text(budget.quantity, budget.high)
+    return f"<small>{escape(budget.statistic)}, {low} to {high}</small>"
 
 
 def _share(budget: BudgetResult) -> str:
@@ -139,8 +156,15 @@ def _bullet(budget: BudgetResult) -> str:
     share = value / budget.limit
     words = _share(budget)
     predicted = budget.predicted / budget.limit if budget.predicted is not None else None
-    scale = 200 / max(1.25, share * 1.08, (predicted or 0) * 1.08)
-    colour = "var(--bad-ink)" if budget.holds is False else "var(--accent)"
+    most = max(share, predicted or 0, (budget.high or 0) / budget.limit)
+    scale = 200 / max(1.25, most * 1.08)
+    colour = "var(--accent)" if budget.verdict in ("holds", None) else "var(--bad-ink)"
+    whisker = (
+        f'<line x1="{budget.low / budget.limit * scale:.1f}" x2="{budget.high / budget.limit * scale:.1f}" '
+        'y1="10" y2="10" stroke="var(--ink)" stroke-width="1.5"/>'
+        if budget.low is not None and budget.high is not None
+        else ""
+    )
     mark = (
         f'<circle cx="{predicted * scale:.1f}" cy="10" r="3.5" fill="var(--paper)" stroke="var(--ink)" '
         'stroke-width="1.5"/>'
@@ -153,5 +177,5 @@ def _bullet(budget: BudgetResult) -> str:
         f'<line x1="0" x2="200" y1="10" y2="10" stroke="var(--line)"/>'
         f'<rect x="0" y="6" width="{share * scale:.1f}" height="8" rx="2" style="fill:{colour}"/>'
         f'<line x1="{scale:.1f}" x2="{scale:.1f}" y1="1" y2="19" stroke="var(--ink)" '
-        f'stroke-width="2"/>{mark}</svg>'
+        f'stroke-width="2"/>{whisker}{mark}</svg>'
     )

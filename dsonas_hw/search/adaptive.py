@@ -35,15 +35,28 @@ def relative_gamma(
         sets = architecture.blocks[: space.num_lambda_sets]
         per_set = torch.tensor([release_flops_gamma(space, block) for block in sets])
         return per_set[:, None].expand(shape).clone()
-    blocks = block_segments(architecture)
+    complete = complete_architecture(space, width=architecture.width)
     if adaptive == "block":
-        complete = block_segments(complete_architecture(space, width=architecture.width))
-        now_costs = _per_set(space.share, [[target.block_cost(b, cost)] for b in blocks])
-        complete_costs = _per_set(space.share, [[target.block_cost(b, cost)] for b in complete])
-        per_block = adaptive_gamma_per_block(
-            [c[0] for c in now_costs], [c[0] for c in complete_costs], gamma=1.0
-        )
+
+        def block_costs(network: Architecture) -> list[float]:
+            costs = [[target.block_cost(segment, cost)] for segment in block_segments(network)]
+            return [row[0] for row in _per_set(space.share, costs)]
+
+        per_block = adaptive_gamma_per_block(block_costs(architecture), block_costs(complete), gamma=1.0)
         return torch.tensor(per_block)[:, None].expand(shape).clone()
+    gammas = torch.tensor(
+        adaptive_gamma_per_operation(
+            _node_costs(architecture, target, cost), _node_costs(complete, target, cost), gamma=1.0
+        )
+    )
+    output = space.num_nodes + 1
+    columns = [space.num_nodes + s - 1 if t == output else t - 1 for s, t in space.edges]
+    return gammas[:, torch.tensor(columns)]
+
+
+def _node_costs(architecture: Architecture, target: TargetCosts, cost: CostName) -> list[list[float]]:
+    """Per λ set, what the edges into each operation are charged with, then what its output edge is."""
+    space = architecture.space
 
     def operation_cost(segment: BlockSegment, node: int) -> float:
         return target.operation_cost(segment, node, cost)
@@ -57,12 +70,9 @@ def relative_gamma(
             for cost_of in (operation_cost, output_edge_cost)
             for node in range(1, space.num_nodes + 1)
         ]
-        for segment in blocks
+        for segment in block_segments(architecture)
     ]
-    gammas = torch.tensor(adaptive_gamma_per_operation(_per_set(space.share, costs), gamma=1.0))
-    output = space.num_nodes + 1
-    columns = [space.num_nodes + s - 1 if t == output else t - 1 for s, t in space.edges]
-    return gammas[:, torch.tensor(columns)]
+    return _per_set(space.share, costs)
 
 
 def _per_set(share: bool, per_block: list[list[float]]) -> list[list[float]]:

@@ -23,7 +23,7 @@ from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio, choose_width
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import RunConfig
-from dsonas_hw.errors import BudgetError, UserError
+from dsonas_hw.errors import BudgetError, UserError, command_line
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.adaptive import relative_gamma
 from dsonas_hw.search.apg_nag import APGNAG
@@ -239,7 +239,7 @@ class Search:
                 self._save()
                 raise Interrupted(
                     f"search interrupted in epoch {self.epoch + 1} of {self.num_epochs}; go on with: "
-                    f"dsonas-hw search --resume {self.run_directory.path}"
+                    f"{command_line('search', '--resume', self.run_directory.path)}"
                 )
         self.stop_requested = stop.requested
 
@@ -296,7 +296,7 @@ class Search:
                 raise UserError(
                     f"the search collapsed in epoch {self.epoch + 1}: every block became the identity; "
                     "lower search.gamma, or let a --budget steer it. The path up to here "
-                    f"can be used: dsonas-hw derive {self.run_directory.path}"
+                    f"can be used: {command_line('derive', self.run_directory.path)}"
                 )
             self._record(decision.gamma)
 
@@ -389,7 +389,7 @@ class Search:
         if self.stop_requested and self.epoch < self.num_epochs:
             raise Interrupted(
                 f"search interrupted after epoch {self.epoch} of {self.num_epochs}; go on with: "
-                f"dsonas-hw search --resume {self.run_directory.path}"
+                f"{command_line('search', '--resume', self.run_directory.path)}"
             )
 
     def _collect(self) -> None:

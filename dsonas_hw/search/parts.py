@@ -33,16 +33,16 @@ class SearchParts:
         seed_everything(config.seed)
         self.config = config
         self.supernet = Supernet(
-            space, free_bn_scale=cfg.free_bn_scale, checkpoint_activations=cfg.checkpoint_activations
+            space,
+            free_bn_scale=cfg.free_bn_scale,
+            checkpoint_activations=cfg.checkpoint_activations,
         ).to(device)
         self.w_optimizer = torch.optim.SGD(
             self.supernet.weights(), lr=cfg.lr, momentum=cfg.momentum, nesterov=cfg.momentum > 0,
             weight_decay=cfg.weight_decay,
         )  # fmt: skip
         self.scaler = loss_scaler(device, cfg.amp)
-        ratio = config.data.split_ratio if config.data.split else None
-        w_images, self.lam_images = split_for_search(dataset, ratio, seed=config.seed)
-        _check_sizes(dataset.name, len(w_images), len(self.lam_images), config)
+        w_images, self.lam_images = check_dataset(config, dataset)
 
         def batches(images: Images, seed: int) -> Batches:
             return Batches(
@@ -80,6 +80,18 @@ class SearchParts:
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state["scaler"])
         self.supernet.silence_dead(self.supernet.blocks_of(self.supernet.lam))
+
+
+def check_dataset(config: RunConfig, dataset: Dataset) -> tuple[Images, Images]:
+    """The images of W and of λ; cheap, so that what is too small is refused before anything is measured.
+
+    Raises:
+        UserError: too few images for one batch, or for the W steps of one λ step.
+    """
+    ratio = config.data.split_ratio if config.data.split else None
+    w_images, lam_images = split_for_search(dataset, ratio, seed=config.seed)
+    _check_sizes(dataset.name, len(w_images), len(lam_images), config)
+    return w_images, lam_images
 
 
 def _check_sizes(name: str, num_w_images: int, num_lam_images: int, config: RunConfig) -> None:

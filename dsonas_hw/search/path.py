@@ -2,6 +2,7 @@
 
 λ only gets sparser in trend, so one search passes through networks of falling cost, as a lasso path does.
 Any budget is served from a finished search: choose the point nearest to it, and let the width close the rest.
+A search with a constant γ, as the paper's, has only its last architecture to serve.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dsonas_hw.architecture.architecture import Architecture, architecture_from_
 from dsonas_hw.architecture.costs import Costs, TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio, fit_width
 from dsonas_hw.budget import Budget
-from dsonas_hw.errors import BudgetError, RunError
+from dsonas_hw.errors import BudgetError, RunError, command_line
 from dsonas_hw.run_directory import RunDirectory
 
 WELL_FILLED = 0.95
@@ -99,8 +100,17 @@ def load_path(run: RunDirectory, space_json: Mapping[str, Any]) -> list[PathPoin
     path = run.log_path("path.jsonl")
     rows = read_json_lines(path)
     if not rows:
-        raise RunError(f"{run.path} holds no search yet; run: dsonas-hw search --resume {run.path}")
+        raise RunError(f"{run.path} holds no search yet; run: {command_line('search', '--resume', run.path)}")
     return [path_point_from_json(r, space_json, origin=f"{path}, line {i}") for i, r in enumerate(rows, 1)]
+
+
+def serving_points(points: Sequence[PathPoint], *, gamma_control: bool) -> Sequence[PathPoint]:
+    """Return the points that may serve a budget.
+
+    All of them where γ was steered. With a constant γ, as in the paper, only the last architecture that the
+    search reached: whatever the budget, the width alone is fitted to it.
+    """
+    return points if gamma_control else [p for p in points if not p.architecture.is_collapsed][-1:]
 
 
 def derive_architecture(

@@ -20,7 +20,7 @@ from dsonas_hw.search.mixing import Mixing
 from dsonas_hw.space.operations import Layer
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.batch_norm import BatchNorm, fixed_statistics
-from dsonas_hw.train.layers import Conv
+from dsonas_hw.train.layers import Conv, draw_he_weights
 
 BN_EPS = 2e-5
 
@@ -54,7 +54,12 @@ class SupernetBlock(nn.Module):
     """One block; its λ are given to `forward`, since blocks may share them."""
 
     def __init__(
-        self, space: SearchSpace, channels: int, *, shortcut: bool, free_scale: bool = False
+        self,
+        space: SearchSpace,
+        channels: int,
+        *,
+        shortcut: bool,
+        free_scale: bool = False,
     ) -> None:
         super().__init__()
         self.space = space
@@ -62,12 +67,14 @@ class SupernetBlock(nn.Module):
         self.operations = nn.ModuleDict()
         self.merge = nn.ParameterDict()
         """Node → its part of the 1×1 convolution, (C in, C out)."""
-        bound = (3.0 / (space.num_nodes * channels)) ** 0.5
+        deviation = (
+            2.0 / (space.num_nodes * channels)
+        ) ** 0.5  # as `draw_he_weights`: its fan-in is all nodes'
         for node in range(1, space.num_nodes + 1):
             layers = [build_layer(layer, channels) for layer in space.operation_of(node).layers]
             norm = [batch_norm(channels)] if layers else []
             self.operations[str(node)] = nn.Sequential(*layers, *norm)
-            self.merge[str(node)] = nn.Parameter(torch.empty(channels, channels).uniform_(-bound, bound))
+            self.merge[str(node)] = nn.Parameter(torch.randn(channels, channels) * deviation)
         self.merge_norm = batch_norm(channels, free_scale=free_scale)
         self.shortcut = conv_bn_relu(channels, channels, 1) if shortcut else None
         self.is_silent = False
@@ -137,7 +144,11 @@ class Supernet(nn.Module):
     """The complete network; `lam` holds every λ, (num_lambda_sets, num_edges), ones at the start."""
 
     def __init__(
-        self, space: SearchSpace, *, free_bn_scale: bool = False, checkpoint_activations: bool = False
+        self,
+        space: SearchSpace,
+        *,
+        free_bn_scale: bool = False,
+        checkpoint_activations: bool = False,
     ) -> None:
         """
         free_bn_scale: learn the batch norms' scale in stem, block outputs and head.
@@ -163,7 +174,10 @@ class Supernet(nn.Module):
             self.stages.append(
                 nn.ModuleList(
                     SupernetBlock(
-                        space, c, shortcut=space.stage_shortcut and index == 0, free_scale=free_bn_scale
+                        space,
+                        c,
+                        shortcut=space.stage_shortcut and index == 0,
+                        free_scale=free_bn_scale,
                     )
                     for index in range(count)
                 )
@@ -176,9 +190,7 @@ class Supernet(nn.Module):
         fixed = torch.tensor([s == 0 and t <= len(space.operations) for s, t in space.edges])
         self.register_buffer("fixed", fixed & (not space.first_level_lambda), persistent=False)
         self.fixed: Tensor
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        draw_he_weights(self)
         self.to(memory_format=torch.channels_last)
 
     def blocks(self) -> Iterable[SupernetBlock]:

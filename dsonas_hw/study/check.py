@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsonas_hw.config import build_config
 from dsonas_hw.errors import DeviceError, UserError
-from dsonas_hw.study.spec import Study
+from dsonas_hw.study.spec import TRANSFERRED, Study
 from dsonas_hw.task import load_data, prepare_task, space_of_config
 
 
@@ -17,9 +17,10 @@ def check_study(study: Study) -> None:
     """
     seen = set()
     for job in study.jobs:
-        if job.kind != "searched" or (job.variant, job.budgets) in seen:
+        is_served = job.kind in ("searched", "transferred") or job.variant == TRANSFERRED
+        if not is_served or (job.kind, job.variant, job.budgets) in seen:
             continue
-        seen.add((job.variant, job.budgets))
+        seen.add((job.kind, job.variant, job.budgets))
         config = build_config({**job.config, "budget": list(job.budgets)})
         try:
             prepare_task(config, space_of_config(config))

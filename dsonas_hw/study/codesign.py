@@ -91,7 +91,7 @@ def budget_levels(options: Sequence[str]) -> tuple[str, ...]:
             raise BudgetError(f"budget {budget} is given twice; keep one")
         texts.append(str(budget))
     if not limits:
-        raise BudgetError("a co-design study needs budgets, e.g. --budget latency=3ms,5ms,8ms")
+        raise BudgetError("a study needs budgets, e.g. --budget latency=3ms,5ms,8ms")
     return tuple(",".join(level) for level in itertools.product(*limits.values()))
 
 

@@ -104,13 +104,17 @@ def _best_accuracy(result: CodesignResult, found_for: str, *, on: str, budget: s
 
 
 def holds(result: CodesignResult, network: Network, device: str, budgets: Iterable[Budget]) -> bool:
-    """Whether a network holds every budget on a device, as far as is known; not if a cost is not."""
+    """Whether a network holds every budget on a device, as far as is known; not if a cost is not.
+
+    A latency that was measured holds with its whole interval, a predicted one by its value.
+    """
     cell = result.cell(network.name, device)
     if cell is None:
         return False
     costs: dict[str, float | None] = {
-        "latency_ms": cell.latency_ms, "energy_mj": cell.energy_mj, "mac": network.mac,
-        "flops": network.flops, "params": network.params, "memory_bytes": network.memory_bytes,
+        "latency_ms": cell.latency_ms_high if cell.is_measured else cell.latency_ms,
+        "energy_mj": cell.energy_mj, "mac": network.mac, "flops": network.flops, "params": network.params,
+        "memory_bytes": network.memory_bytes,
     }  # fmt: skip
     return all((cost := costs[b.quantity]) is not None and cost <= b.limit for b in budgets)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from dsonas_hw.study.job import RESULT
 from dsonas_hw.study.missing import Missing, missing_jobs
 from dsonas_hw.study.scheduler import is_done, job_directory
 from dsonas_hw.study.spec import Job
+
+MEASURED_MS = ("p50_ms", "p95_ms", "p99_ms", "quiet_ms")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,15 +75,23 @@ class Cell:
     network: str
     device: str
     latency_ms: float
+    """Measured: the percentile that budgets limit, the median unless told otherwise. Else predicted: what the
+    network takes when nothing disturbs it."""
     latency_ms_low: float
     latency_ms_high: float
-    """Measured: between these lie 90 % of the samples. Else the interval of the prediction."""
+    """The interval of `latency_ms`: of the measurement, 99 % (infinite: no bound); or of the prediction."""
     source: str
     """measured; predicted from measured kernels; or calibrated, imported, estimated."""
     is_measured: bool
     """This very network, as a whole; False: predicted."""
     predicted_ms: float
-    energy_mj: float | None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    """Of the wall time of all samples; None: not measured."""
+    quiet_ms: float | None = None
+    """What it takes when nothing disturbs it, measured: what `predicted_ms` is to be compared with."""
+    energy_mj: float | None = None
     """None: `codesign_analysis.why_no_energy` tells why."""
     remarks: tuple[str, ...] = ()
     """What the measurement had to say: clocks that dropped, energy that could not be read."""
@@ -241,10 +252,11 @@ def _cells(
                         device=device.name,
                         latency_ms=float(values["latency_ms"]),
                         latency_ms_low=float(values["latency_ms_low"]),
-                        latency_ms_high=float(values["latency_ms_high"]),
+                        latency_ms_high=_bound(values["latency_ms_high"]),
                         source="measured" if measured else _source(guess),
                         is_measured=measured is not None,
                         predicted_ms=float(guess["latency_ms"]),
+                        **{name: _number((measured or {}).get(name)) for name in MEASURED_MS},
                         energy_mj=_number(measured.get("energy_mj")) if measured else None,
                         remarks=tuple(map(str, measured.get("remarks", ()))) if measured else (),
                     )
@@ -259,6 +271,11 @@ def _cells(
 def _source(guess: Mapping[str, Any]) -> str:
     source = str(guess["source"])
     return "predicted" if source == "measured" else source
+
+
+def _bound(value: object) -> float:
+    """The upper end of an interval; infinite where none is known."""
+    return inf if value is None else float(value)  # type: ignore[arg-type]
 
 
 def _number(value: object) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import nullcontext
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,7 @@ def pretrain(path: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """The network of a device and a budget; on a device that is here it is measured until it fits."""
+    """The network of a device and a budget; where the device is here, one that holds when it is measured."""
     from dsonas_hw.architecture.architecture import complete_architecture
     from dsonas_hw.run import derive_measured
     from dsonas_hw.stages import save_architecture
@@ -43,7 +44,7 @@ def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     config = build_config({**job["config"], "budget": job["budgets"]})
     task = prepare_task(config, space_of_config(config))
     search = RunDirectory(path.parent / job["needs"] / "run")
-    derived = derive_measured(search, task, say=print)
+    derived = derive_measured(search, task, say=print, bar=lambda title: nullcontext(_silent))
     run, _ = open_run(path, config)
     with run.lock():
         save_architecture(run, derived, task)
@@ -59,8 +60,12 @@ def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _silent(done: int, total: int, text: str) -> None:
+    """Report nothing."""
+
+
 def predict(architecture: Architecture, config: RunConfig, device: str) -> dict[str, Any]:
-    """Latency of a network on a device, as its profile (or estimate) tells it."""
+    """Quiet latency of a network on a device, as its profile (or estimate) tells it."""
     from dsonas_hw.architecture.lower import lower
 
     target = config.target.model_copy(update={"device": device})
@@ -91,24 +96,31 @@ def train(path: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def measure(path: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """One network on one device that is here: latency, and energy if the device tells."""
+    """One network on one device that is here: latency, and energy if the device tells.
+
+    `latency_ms` and its interval are of the percentile that budgets limit (`target.statistic`).
+    """
     from dsonas_hw.architecture.onnx import build_onnx
-    from dsonas_hw.deploy.measure import measure_on_target
-    from dsonas_hw.profile.measurement import quantile
+    from dsonas_hw.deploy.measure import measure_on_target, repeatability_of
 
     config = build_config(job["config"])
     model = build_onnx(needed_architecture(path, job), batch_size=config.target.batch_size)
     found = measure_on_target(model.SerializeToString(), config.target)
     if found is None:
         raise UserError(f"{config.target.device} is no longer here: its latency cannot be measured")
-    samples: Sequence[float] = found.latency.quiet_samples_ms
+    repeatability = repeatability_of(target_costs(config.target, needs_latency=True).latency_model)
+    budgeted = found.costs(config.target.statistic, repeatability)["latency_ms"]
+    assert budgeted is not None
     write_json(path / MEASUREMENT, {"samples_ms": list(found.latency.samples_ms)})
     return {
-        "latency_ms": found.latency.latency_ms,
-        "latency_ms_low": quantile(samples, 0.05),
-        "latency_ms_high": quantile(samples, 0.95),
+        "latency_ms": budgeted.value,
+        "latency_ms_low": budgeted.low,
+        "latency_ms_high": budgeted.high if isfinite(budgeted.high) else None,
+        "statistic": config.target.statistic,
+        **{f"{name}_ms": value for name, value in found.latency.percentiles_ms().items()},
+        "quiet_ms": found.latency.quiet_ms,
         "energy_mj": found.energy.energy_mj if found.energy else None,
-        "num_samples": len(samples),
+        "num_samples": len(found.latency.samples_ms),
         "remarks": list(found.latency.remarks),
         "runtime": found.runtime,
         "versions": dict(found.versions),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOG = "log.txt"
 WORKER = (sys.executable, "-m", "dsonas_hw.study.job")
-TRAINING = ("pretrain", "search", "train", "searched", "random")
+TRAINING = ("pretrain", "search", "train", "searched", "random", "transferred")
 """Kinds of jobs that use a GPU if there is one."""
 GONE = -9
 """Exit code of a job whose worker is gone, as if it had been killed."""

@@ -65,7 +65,7 @@ def load_grid(path: Path) -> GridResult:
         raise UserError(f"{path / SPECIFICATION} is damaged: {where}: {first['msg']}") from None
     try:
         results = collect_results(path, study)
-        rows = tabulate(results)
+        rows = tabulate(results, study.baselines)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"a result in {path / 'jobs'} is damaged: {type(error).__name__} {error}") from None
     return GridResult(

@@ -12,17 +12,27 @@ import signal
 import stat
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.graph import block_segments
 from dsonas_hw.architecture.sample import random_architecture
+from dsonas_hw.architecture.transfer import choose_block, transfer_block
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.config import RunConfig, build_config
+from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.errors import BudgetError, UserError, one_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.search.path import WELL_FILLED, Derived, PathPoint, derive_architecture, load_path
+from dsonas_hw.search.path import (
+    WELL_FILLED,
+    Derived,
+    PathPoint,
+    derive_architecture,
+    load_path,
+    serving_points,
+)
 from dsonas_hw.stages import save_architecture, search_path
 from dsonas_hw.study.codesign_work import KINDS, open_run
 from dsonas_hw.task import Task, load_data, prepare_task, space_of_config
@@ -92,13 +102,15 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
     with run.lock():
         if job["kind"] == "searched":
             search = RunDirectory(path.parent / job["needs"] / "run")
-            points = load_path(search, _space_json(task))
+            points = _points_of(search, task)
+        elif job["kind"] == "transferred":
+            points = [_transferred_point(RunDirectory(path.parent / job["needs"] / "run"), task)]
         else:
             width = read_json(path.parent / job["needs"] / RESULT)["width"] if job["needs"] else None
             points = _random_points(task, seed=job["seed"], index=job["index"], width=width)
         derived = derive_architecture(points, task.budgets, task.target)
         save_architecture(run, derived, task)
-        measured_ms = _measure(config, derived) if job["measure"] else None
+        measured = _measure(config, derived, task.target.latency_model) if job["measure"] else None
         dataset = load_data(config)
         trained = retrain(
             run, config, derived.architecture, dataset, device=resolve_train_device(config.train_on),
@@ -115,7 +127,7 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
             int(task.target.block_cost(b, "flops")) for b in block_segments(derived.architecture)
         ],
         "architecture": derived.architecture.to_json()["blocks"],
-        "latency_measured_ms": measured_ms,
+        "latency_measured": measured,
     }
     return result
 
@@ -125,6 +137,24 @@ def _space_json(task: Task) -> dict[str, Any]:
 
     space: dict[str, Any] = complete_architecture(task.space).to_json()["space"]
     return space
+
+
+def _points_of(search: RunDirectory, task: Task) -> Sequence[PathPoint]:
+    points = load_path(search, _space_json(task))
+    return serving_points(points, gamma_control=task.config.search.gamma_control)
+
+
+def _transferred_point(search: RunDirectory, task: Task) -> PathPoint:
+    """The network of this task whose every block is the one that a search elsewhere found."""
+    config = search.load_config()
+    elsewhere = prepare_task(config, space_of_config(config))
+    found = derive_architecture(_points_of(search, elsewhere), elsewhere.budgets, elsewhere.target)
+    block = choose_block(found.architecture, None)
+    width = task.config.retrain.width or task.space.channels
+    return PathPoint(
+        step=0, epoch=0, gamma=0.0, architecture=(network := transfer_block(block, task.space, width=width)),
+        costs=task.target.costs(network), accuracy=None,
+    )  # fmt: skip
 
 
 def _random_points(task: Task, *, seed: int, index: int, width: int | None) -> list[PathPoint]:
@@ -149,14 +179,20 @@ def _random_points(task: Task, *, seed: int, index: int, width: int | None) -> l
     )
 
 
-def _measure(config: RunConfig, derived: Derived) -> float:
-    """Latency on the target."""
-    from dsonas_hw.deploy.fit_measured import measure_architecture
+def _measure(config: RunConfig, derived: Derived, model: LatencyModel | None) -> dict[str, Any]:
+    """Latency on the target in ms: percentiles, the interval of the median, and the quiet value."""
+    from dsonas_hw.architecture.onnx import build_onnx
+    from dsonas_hw.deploy.measure import measure_on_target, repeatability_of
 
-    measured = measure_architecture(config.target)(derived.architecture)["latency_ms"]
-    if measured is None:
+    onnx = build_onnx(derived.architecture, batch_size=config.target.batch_size).SerializeToString()
+    found = measure_on_target(onnx, config.target)
+    if found is None:
         raise UserError(f"{config.target.device} is not here: its latency cannot be measured (measure: true)")
-    return measured
+    median = found.latency.estimate("p50").widened(repeatability_of(model))
+    return {
+        **{f"{name}_ms": value for name, value in found.latency.percentiles_ms().items()},
+        "p50_ms_low": median.low, "p50_ms_high": median.high, "quiet_ms": found.latency.quiet_ms,
+    }  # fmt: skip
 
 
 def _stop_with_scheduler() -> None:

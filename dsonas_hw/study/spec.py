@@ -2,8 +2,10 @@
 
     base × variants (or grid) × seeds  ─▶  one search each
                      × budgets         ─▶  the searched architecture, trained;
-                                           `random` random ones, trained alike;
+                                           `random` random ones of its space, trained alike;
                                            `random_same_width` of the searched one's width
+    transfer × seeds                   ─▶  one search elsewhere
+                     × budgets         ─▶  its block in the network of the base, trained
 
 One search serves every budget: it is steered by the tightest, and the others are served from its path.
 """
@@ -12,25 +14,40 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from dsonas_hw.budget import parse_budgets
-from dsonas_hw.config import build_config, load_config_file, load_preset, overlay, parse_yaml
-from dsonas_hw.errors import UserError, closest
+from dsonas_hw.config import build_config, load_preset, overlay
+from dsonas_hw.errors import UserError
 
-JobKind = Literal["pretrain", "search", "derive", "train", "measure", "searched", "random"]
-"""`searched` and `random` derive (or draw) and train in one; the others are of a co-design study."""
+JobKind = Literal[
+    "pretrain", "search", "derive", "train", "measure", "searched", "random", "transferred"
+]  # fmt: skip
+"""`searched`, `random` and `transferred` derive (or draw) and train in one; the others but `search` are of a
+co-design study."""
 RANDOM = "random"
 """Variant of the random architectures."""
 SAME_WIDTH = "random, same width"
 """Variant of those that are as wide as the searched one."""
+TRANSFERRED = "transferred"
+"""Variant of the networks whose block was found elsewhere."""
+DEFAULT_PRESET = "digits"
 MAX_JOBS = 10_000
+
+
+class TransferFrom(BaseModel):
+    """Where a block is searched that is carried into the network of the base (the paper's DSO-NAS*)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base: dict[str, Any]
+    """Of that search, laid over the preset that it names; `--set transfer.KEY=VALUE` is laid over it."""
+    budget: str
+    """One budget or a comma list, which that search and the choice of its architecture serve."""
 
 
 class StudyFile(BaseModel):
@@ -50,10 +67,13 @@ class StudyFile(BaseModel):
     """Each one budget or a comma list."""
     seeds: list[int] = Field(default=[0], min_length=1)
     random: int = Field(default=0, ge=0, le=1000)
-    """Random architectures for each budget and seed, drawn from the first variant's space."""
+    """Random architectures for each budget and seed, drawn from each space that a variant has."""
     random_same_width: int = Field(default=0, ge=0, le=1000)
-    """So many more of exactly the width that the first variant's searched architecture has: what is left of
-    its lead is due to the edges."""
+    """So many more of exactly the width that the searched architecture has, of the first variant of a space:
+    what is left of its lead is due to the edges."""
+    transfer: TransferFrom | None = None
+    for_preset: dict[str, dict[str, Any]] = {}
+    """Preset → fields that take the place of this file's where `--preset` asks for it."""
     search_per_budget: bool = False
     """Search anew for each budget instead of serving all of them from one path."""
     measure: bool = False
@@ -89,45 +109,23 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """The random networks of a space, as variants of their own."""
+
+    of: str
+    """The first variant of that space."""
+    random: str
+    same_width: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """A checked study file and its jobs, searches first."""
 
     file: StudyFile
     jobs: tuple[Job, ...] = field(repr=False)
-
-
-def shipped_studies() -> list[str]:
-    """Names of the studies that come with the package."""
-    folder = resources.files("dsonas_hw") / "studies"
-    return sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
-
-
-def load_study(name_or_path: str, changes: Mapping[str, Any]) -> Study:
-    """A shipped study by name, or a YAML file; `changes` are laid over its base configuration.
-
-    Raises:
-        UserError: unknown study, unknown fields, or a configuration that does not hold.
-    """
-    if name_or_path in shipped_studies():
-        text = (resources.files("dsonas_hw") / "studies" / f"{name_or_path}.yaml").read_text("utf-8")
-        data = parse_yaml(text, origin=f"study {name_or_path}")
-    elif Path(name_or_path).suffix in (".yaml", ".yml"):
-        data = load_config_file(Path(name_or_path))
-    else:
-        raise UserError(
-            f"unknown study {name_or_path!r}. {closest(name_or_path, shipped_studies())} "
-            "Or give the path of a .yaml file"
-        )
-    try:
-        file = StudyFile.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            hint = closest(where, list(StudyFile.model_fields))
-            raise UserError(f"study {name_or_path}: unknown field {where!r}. {hint}") from None
-        raise UserError(f"study {name_or_path}: {where}: {first['msg']}") from None
-    return expand(file.model_copy(update={"base": overlay(file.base, changes)}))
+    baselines: Mapping[str, Baseline] = field(default_factory=dict, repr=False)
+    """Variant → what its networks are compared with."""
 
 
 def expand(file: StudyFile) -> Study:
@@ -138,42 +136,11 @@ def expand(file: StudyFile) -> Study:
     """
     for text in file.budgets:
         parse_budgets([text])
-    jobs: list[Job] = []
-    variants = _variants(file)
-    for (variant, changes), seed in itertools.product(variants.items(), file.seeds):
-        common: dict[str, Any] = {
-            "variant": variant, "seed": seed, "config": _config(file, variant, changes, seed),
-        }  # fmt: skip
-        searches = [(text,) for text in file.budgets] if file.search_per_budget else [tuple(file.budgets)]
-        for budgets in searches:
-            suffix = f"-{slug(budgets[0])}" if file.search_per_budget else ""
-            search = f"search-{slug(variant)}-s{seed}{suffix}"
-            jobs.append(Job(name=search, kind="search", budgets=budgets, **common))
-            for text in budgets:
-                jobs.append(
-                    Job(
-                        name=_searched_name(variant, text, seed), kind="searched",
-                        budgets=(text,), needs=search, measure=file.measure, **common,
-                    )
-                )  # fmt: skip
-    first, changes = next(iter(variants.items()))
-    for seed in file.seeds:
-        config = _config(file, first, changes, seed)
-        for text, index in itertools.product(file.budgets, range(file.random)):
-            jobs.append(
-                Job(
-                    name=f"random-{slug(text)}-s{seed}-{index + 1}", kind="random", variant=RANDOM,
-                    budgets=(text,), seed=seed, config=config, index=index, measure=file.measure,
-                )
-            )  # fmt: skip
-        for text, index in itertools.product(file.budgets, range(file.random_same_width)):
-            jobs.append(
-                Job(
-                    name=f"same-width-{slug(text)}-s{seed}-{index + 1}", kind="random", variant=SAME_WIDTH,
-                    budgets=(text,), seed=seed, config=config, index=file.random + index,
-                    measure=file.measure, needs=_searched_name(first, text, seed),
-                )
-            )  # fmt: skip
+    variants = variants_of(file)
+    baselines = _baselines(file, variants)
+    jobs = [*_searched_jobs(file, variants), *_transfer_jobs(file)]
+    for baseline in dict.fromkeys(baselines.values()):
+        jobs += _random_jobs(file, variants, baseline)
     if len(jobs) > MAX_JOBS:
         raise UserError(f"study {file.name} has {len(jobs)} jobs, more than {MAX_JOBS}; make it smaller")
     names = [job.name for job in jobs]
@@ -182,8 +149,89 @@ def expand(file: StudyFile) -> Study:
         raise UserError(
             f"study {file.name}: two variants, budgets or seeds make the same job {twice}; rename one"
         )
-    order = {"search": 0, "searched": 1, "random": 1}
-    return Study(file=file, jobs=tuple(sorted(jobs, key=lambda job: order[job.kind])))
+    jobs.sort(key=lambda job: job.kind != "search")
+    return Study(file=file, jobs=tuple(jobs), baselines=baselines)
+
+
+def _searched_jobs(file: StudyFile, variants: Mapping[str, dict[str, Any]]) -> Iterator[Job]:
+    for (variant, changes), seed in itertools.product(variants.items(), file.seeds):
+        common: dict[str, Any] = {
+            "variant": variant, "seed": seed, "config": _config(file, variant, changes, seed),
+        }  # fmt: skip
+        searches = [(text,) for text in file.budgets] if file.search_per_budget else [tuple(file.budgets)]
+        for budgets in searches:
+            suffix = f"-{slug(budgets[0])}" if file.search_per_budget else ""
+            search = f"search-{slug(variant)}-s{seed}{suffix}"
+            yield Job(name=search, kind="search", budgets=budgets, **common)
+            for text in budgets:
+                yield Job(
+                    name=_searched_name(variant, text, seed), kind="searched",
+                    budgets=(text,), needs=search, measure=file.measure, **common,
+                )  # fmt: skip
+
+
+def _random_jobs(
+    file: StudyFile, variants: Mapping[str, dict[str, Any]], baseline: Baseline
+) -> Iterator[Job]:
+    tag = "" if baseline.random == RANDOM else f"-{slug(baseline.of)}"
+    for seed in file.seeds:
+        config = _config(file, baseline.of, variants[baseline.of], seed)
+        for text, index in itertools.product(file.budgets, range(file.random)):
+            yield Job(
+                name=f"random{tag}-{slug(text)}-s{seed}-{index + 1}", kind="random",
+                variant=baseline.random, budgets=(text,), seed=seed, config=config, index=index,
+                measure=file.measure,
+            )  # fmt: skip
+        for text, index in itertools.product(file.budgets, range(file.random_same_width)):
+            yield Job(
+                name=f"same-width{tag}-{slug(text)}-s{seed}-{index + 1}", kind="random",
+                variant=baseline.same_width, budgets=(text,), seed=seed, config=config,
+                index=file.random + index, measure=file.measure,
+                needs=_searched_name(baseline.of, text, seed),
+            )  # fmt: skip
+
+
+def _transfer_jobs(file: StudyFile) -> Iterator[Job]:
+    """A search elsewhere for each seed, and its block in the base's network under each budget."""
+    if file.transfer is None:
+        return
+    parse_budgets([file.transfer.budget])
+    for seed in file.seeds:
+        elsewhere = _checked_config(f"study {file.name}, transfer", file.transfer.base, seed)
+        source = build_config(elsewhere).space
+        if not source.share:
+            raise UserError(f"study {file.name}: transfer needs a search of one block, space.share: true")
+        inner = {"levels": source.levels, "operations": list(source.operations), "share": True}
+        config = _config(file, TRANSFERRED, {"space": inner}, seed)
+        search = f"search-{TRANSFERRED}-s{seed}"
+        yield Job(
+            name=search, kind="search", variant=TRANSFERRED, budgets=(file.transfer.budget,), seed=seed,
+            config=elsewhere,
+        )  # fmt: skip
+        for text in file.budgets:
+            yield Job(
+                name=f"{TRANSFERRED}-{slug(text)}-s{seed}", kind="transferred", variant=TRANSFERRED,
+                budgets=(text,), seed=seed, config=config, needs=search, measure=file.measure,
+            )  # fmt: skip
+
+
+def _baselines(file: StudyFile, variants: Mapping[str, dict[str, Any]]) -> dict[str, Baseline]:
+    """Variant → its random networks: one such baseline for each space, named after its first variant."""
+    first_of: dict[str, str] = {}
+    spaces = {}
+    for variant, changes in variants.items():
+        config = build_config(_config(file, variant, changes, file.seeds[0]))
+        data = config.data
+        spaces[variant] = repr((config.space, data.dataset, data.image_size))
+        first_of.setdefault(spaces[variant], variant)
+
+    def baseline(first: str) -> Baseline:
+        if len(first_of) == 1:
+            return Baseline(of=first, random=RANDOM, same_width=SAME_WIDTH)
+        return Baseline(of=first, random=f"{RANDOM} {first}", same_width=f"{RANDOM} {first}, same width")
+
+    made = {space: baseline(first) for space, first in first_of.items()}
+    return {variant: made[space] for variant, space in spaces.items()}
 
 
 def _searched_name(variant: str, budget: str, seed: int) -> str:
@@ -192,23 +240,25 @@ def _searched_name(variant: str, budget: str, seed: int) -> str:
 
 def _config(file: StudyFile, variant: str, changes: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """The checked configuration of a variant, without its budget."""
-    origin = f"study {file.name}, variant {variant}"
-    asked = overlay(file.base, changes)
+    return _checked_config(f"study {file.name}, variant {variant}", overlay(file.base, changes), seed)
+
+
+def _checked_config(origin: str, asked: dict[str, Any], seed: int) -> dict[str, Any]:
     for key in ("seed", "budget"):
         if key in asked:
             raise UserError(f"{origin}: {key} is no field of a variant; list it under {key}s of the study")
-    asked.setdefault("preset", "digits")
-    config = overlay(load_preset(str(asked["preset"])), {**asked, "seed": seed})
+    preset = str(asked.get("preset", DEFAULT_PRESET))
+    config = overlay(load_preset(preset), {**asked, "preset": preset, "seed": seed})
     build_config(config, origin=origin)
     return config
 
 
-def _variants(file: StudyFile) -> dict[str, dict[str, Any]]:
+def variants_of(file: StudyFile) -> dict[str, dict[str, Any]]:
     if file.variants and file.grid:
         raise UserError(f"study {file.name}: give variants or a grid, not both")
-    for name in (RANDOM, SAME_WIDTH):
-        if name in file.variants:
-            raise UserError(f"study {file.name}: a variant cannot be called {name}, as the baseline is")
+    for name in file.variants:
+        if name.startswith(RANDOM) or name == TRANSFERRED:
+            raise UserError(f"study {file.name}: a variant cannot be called {name}, as a baseline is")
     if not file.grid:
         return file.variants or {"searched": {}}
     if empty := [key for key, values in file.grid.items() if not values]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from dsonas_hw.files import read_json, write_json, write_text
 from dsonas_hw.study.job import RESULT
 from dsonas_hw.study.scheduler import is_done, job_directory
-from dsonas_hw.study.spec import RANDOM, SAME_WIDTH, Study
+from dsonas_hw.study.spec import RANDOM, SAME_WIDTH, Baseline, Study
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +30,11 @@ class StudyRow:
     flops: float
     params: float
     latency_ms: float | None
-    """Predicted; means over the networks, as all costs."""
-    latency_measured_ms: float | None
+    """Predicted, undisturbed; means over the networks, as all costs."""
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    latency_p99_ms: float | None
+    """Measured."""
     budget_used: float
     """Tightest cost / limit after width fitting."""
     ratio_before_fit: float
@@ -51,8 +54,17 @@ def collect_results(path: Path, study: Study) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def tabulate(results: Sequence[dict[str, Any]]) -> list[StudyRow]:
-    """Rows by budget, then variant, in the order of the results."""
+def tabulate(
+    results: Sequence[dict[str, Any]], baselines: Mapping[str, Baseline] | None = None
+) -> list[StudyRow]:
+    """Rows by budget, then variant, in the order of the results.
+
+    baselines: variant → the random networks of its space (`Study.baselines`); None: of the only space.
+    """
+    of_variant = dict(baselines or {})
+    for found in list(of_variant.values()):
+        of_variant |= {found.random: found, found.same_width: found}
+    only = Baseline(of="", random=RANDOM, same_width=SAME_WIDTH)
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for result in results:
         groups.setdefault((result["budget"], result["variant"]), []).append(result)
@@ -73,11 +85,13 @@ def tabulate(results: Sequence[dict[str, Any]]) -> list[StudyRow]:
                 flops=statistics.mean(m["costs"]["flops"] for m in members),
                 params=statistics.mean(m["costs"]["params"] for m in members),
                 latency_ms=_mean_or_none([m["costs"]["latency_ms"] for m in members]),
-                latency_measured_ms=_mean_or_none([m["latency_measured_ms"] for m in members]),
+                latency_p50_ms=_mean_or_none([measured_ms(m, "p50_ms") for m in members]),
+                latency_p95_ms=_mean_or_none([measured_ms(m, "p95_ms") for m in members]),
+                latency_p99_ms=_mean_or_none([measured_ms(m, "p99_ms") for m in members]),
                 budget_used=statistics.mean(m["ratio"] for m in members),
                 ratio_before_fit=statistics.mean(m["ratio_before_fit"] for m in members),
-                beats_random_by_std=lead(RANDOM),
-                beats_same_width_by_std=lead(SAME_WIDTH),
+                beats_random_by_std=lead(of_variant.get(variant, only).random),
+                beats_same_width_by_std=lead(of_variant.get(variant, only).same_width),
             )
         )  # fmt: skip
     return rows
@@ -86,7 +100,7 @@ def tabulate(results: Sequence[dict[str, Any]]) -> list[StudyRow]:
 def save_tables(path: Path, study: Study) -> list[StudyRow]:
     """Write results.json (every network), table.csv and table.md; returns the rows."""
     results = collect_results(path, study)
-    rows = tabulate(results)
+    rows = tabulate(results, study.baselines)
     write_json(path / "results.json", results)
     names = list(StudyRow.__dataclass_fields__)
     out = io.StringIO()
@@ -99,19 +113,20 @@ def save_tables(path: Path, study: Study) -> list[StudyRow]:
 
 
 def markdown(rows: Sequence[StudyRow]) -> str:
-    """The rows as a Markdown table, for people."""
+    """The rows as a Markdown table, for people. A latency without p95 and p99 is a prediction."""
     lines = [
-        "| budget | variant | n | error % | mac | flops | params | latency ms | unfitted | vs random "
-        "| vs same width |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| budget | variant | n | error % | mac | flops | params | latency ms | p95 ms | p99 ms | unfitted "
+        "| vs random | vs same width |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         std = f" ± {100 * row.test_error_std:.2f}" if row.test_error_std is not None else ""
-        latency = row.latency_measured_ms or row.latency_ms
+        latency = row.latency_p50_ms or row.latency_ms
         lines.append(
             f"| {row.budget} | {row.variant} | {row.num} | {100 * row.test_error_mean:.2f}{std} "
             f"| {row.mac / 1e3:.0f}k | {row.flops / 1e6:.2f}M | {row.params / 1e3:.1f}k "
-            f"| {'' if latency is None else f'{latency:.3f}'} | {row.ratio_before_fit:.2f} "
+            f"| {_ms(latency)} | {_ms(row.latency_p95_ms)} | {_ms(row.latency_p99_ms)} "
+            f"| {row.ratio_before_fit:.2f} "
             f"| {_sigma(row.beats_random_by_std)} | {_sigma(row.beats_same_width_by_std)} |"
         )
     return "\n".join(lines)
@@ -122,6 +137,17 @@ def _lead(errors: Sequence[float], others: Sequence[float]) -> float | None:
     if len(others) < 2 or (deviation := statistics.stdev(others)) == 0:
         return None
     return (statistics.mean(others) - statistics.mean(errors)) / deviation
+
+
+def measured_ms(result: Mapping[str, Any], name: str) -> float | None:
+    """A number of a network's measured latency (`p50_ms`, …); None: it was not measured."""
+    measured = result.get("latency_measured")
+    value = measured.get(name) if isinstance(measured, dict) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _sigma(value: float | None) -> str:

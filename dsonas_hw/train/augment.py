@@ -4,7 +4,7 @@ What is random is drawn first (`draw`, one row per image), then applied (`crop_a
 rank of a distributed run draws for the whole batch and applies its own rows, and the result does not depend
 on how the batch is shared out.
 
-    uint8 images ── zero-pad, crop, flip ──▶ uint8 ── normalise ──▶ float ── cut-out ──▶ float
+    uint8 images ── pad, crop, flip ──▶ uint8 ── normalise ──▶ float ── cut-out ──▶ float
 
 The cut-out square is zero *after* normalising, which is the mean colour, as in DeVries & Taylor (2017).
 """
@@ -25,19 +25,27 @@ class Augmentation:
     flip: bool = False
     """Mirror half of the images left to right. Wrong for digits and text."""
     pad: int = 0
-    """Pixels of zeros around an image in memory, before a crop of its own size."""
+    """Pixels around an image in memory, before a crop of its own size."""
+    fill: tuple[int, ...] = ()
+    """Their grey level 0 … 255, of each channel; () for zeros."""
     cutout: int = 0
     """Side of the square that is blanked, in pixels; 0 for none. The square may hang over the border."""
     min_crop_area: float = 0.08
     """Image files only: the smallest share of the image that a random resized crop keeps."""
     colour: float = 0.0
     """Image files only: brightness, contrast and saturation change by up to this share."""
+    lighting: float = 0.0
+    """Image files only: standard deviation of a change along the principal components of the colours."""
 
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
             raise ValueError(f"pad and cutout must not be negative, got {self.pad} and {self.cutout}")
         if not 0 < self.min_crop_area <= 1:
             raise ValueError(f"min_crop_area must lie in (0, 1], got {self.min_crop_area}")
+        if any(not 0 <= level <= 255 for level in self.fill):
+            raise ValueError(f"fill must lie in 0 … 255, got {self.fill}")
+        if self.lighting < 0:
+            raise ValueError(f"lighting must not be negative, got {self.lighting}")
         if not 0 <= self.colour < 1:
             raise ValueError(f"colour must lie in [0, 1), got {self.colour}")
 
@@ -89,14 +97,14 @@ def draw(
 
 
 def crop_and_flip(images: Tensor, augmentation: Augmentation, drawn: Draw) -> Tensor:
-    """Zero-pad, crop back to the same size at the drawn offset, mirror where drawn.
+    """Pad, crop back to the same size at the drawn offset, mirror where drawn.
 
     images: (N, C, H, W), any dtype; the result has the same shape and dtype.
     """
     if not augmentation.pad and not augmentation.flip:
         return images
     n, c, height, width = images.shape
-    padded = F.pad(images, [augmentation.pad] * 4) if augmentation.pad else images
+    padded = _pad(images, augmentation) if augmentation.pad else images
     device = images.device
     rows = drawn.top[:, None] + torch.arange(height, device=device)  # (N, H)
     columns = torch.arange(width, device=device)
@@ -104,6 +112,15 @@ def crop_and_flip(images: Tensor, augmentation: Augmentation, drawn: Draw) -> Te
     columns = columns + drawn.left[:, None]  # (N, W)
     flat = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).view(n, 1, -1)
     return padded.reshape(n, c, -1).gather(2, flat.expand(n, c, -1)).view(n, c, height, width)
+
+
+def _pad(images: Tensor, augmentation: Augmentation) -> Tensor:
+    if not any(augmentation.fill):
+        return F.pad(images, [augmentation.pad] * 4)
+    levels = zip(images.unbind(1), augmentation.fill, strict=True)
+    return torch.stack(
+        [F.pad(channel, [augmentation.pad] * 4, value=level) for channel, level in levels], dim=1
+    )
 
 
 def cut_out(images: Tensor, augmentation: Augmentation, drawn: Draw) -> Tensor:

@@ -11,11 +11,12 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from dsonas_hw.errors import DataError, closest
 from dsonas_hw.train import data_cifar, data_idx
 from dsonas_hw.train.augment import Augmentation
-from dsonas_hw.train.data_folder import choose_image_size, decode_all, fits_in_memory, scan_folders
+from dsonas_hw.train.data_folder import choose_image_size, decode_all, fits_in_memory, scan_sides
 from dsonas_hw.train.data_images import (
     ImageFiles,
     Images,
@@ -23,6 +24,7 @@ from dsonas_hw.train.data_images import (
     channel_statistics,
     resize_images,
 )
+from dsonas_hw.train.data_layout import Sides, find_sides
 from dsonas_hw.train.data_split import choose_subset, split_by_class
 
 FOLDER_PREFIX = "folder:"
@@ -67,6 +69,9 @@ def load_dataset(
     subset: int | None = None,
     subset_test: int | None = None,
     in_memory: bool | None = None,
+    train_dir: Path | None = None,
+    test_dir: Path | None = None,
+    pad_value: int | Literal["mean"] = 0,
 ) -> Dataset:
     """Load a dataset: digits, fashion-mnist, cifar10, cifar100, imagenet, or folder:PATH.
 
@@ -75,7 +80,9 @@ def load_dataset(
     download: fetch fashion-mnist, cifar10 or cifar100 when they are not there.
     image_size: height and width to bring the images to; default their own (imagenet: 224).
     subset, subset_test: keep that many train and test images, evenly over the classes, always the same.
+    train_dir, test_dir: for folder:PATH, its sides, where their names do not tell.
     in_memory: for images in folders, whether to decode them once; default: when they are small and fit.
+    pad_value: grey level that images in memory are padded with before a crop, or their mean colour.
 
     Raises:
         DataError: unknown name, missing or damaged data; the message says what to do.
@@ -83,19 +90,36 @@ def load_dataset(
     if image_size is not None and not 1 <= image_size <= 1024:
         raise DataError(f"image size {image_size} is out of range; give 1 to 1024 pixels")
     try:
-        sides, augmentation = _load_sides(name, data_dir.expanduser() if data_dir else None, download)
+        if (train_dir or test_dir) and not name.startswith(FOLDER_PREFIX):
+            raise DataError(f"--train-dir and --test-dir are for --dataset folder:PATH, not for {name}")
+        sides, augmentation = _load_sides(
+            name, data_dir.expanduser() if data_dir else None, download, train_dir, test_dir
+        )
         train, test = _take_subset(sides.train, subset), _take_subset(sides.test, subset_test)
-        return _finish(name, replace(sides, train=train, test=test), image_size, in_memory, augmentation)
+        sides = replace(sides, train=train, test=test)
+        return _finish(name, sides, image_size, in_memory, augmentation, pad_value)
     except OSError as error:
         raise DataError(f"dataset {name}: {error}; check that the files can be read") from error
 
 
-def _load_sides(name: str, data_dir: Path | None, download: bool) -> tuple[_Sides, Augmentation]:
+def folder_of(name: str) -> Path:
+    """The directory of a dataset folder:PATH.
+
+    Raises:
+        DataError: there is no path.
+    """
+    path = name.removeprefix(FOLDER_PREFIX)
+    if not path:
+        raise DataError("folder: needs a path, as in folder:/data/flowers")
+    return Path(path).expanduser()
+
+
+def _load_sides(
+    name: str, data_dir: Path | None, download: bool, train_dir: Path | None, test_dir: Path | None
+) -> tuple[_Sides, Augmentation]:
     if name.startswith(FOLDER_PREFIX):
-        path = name.removeprefix(FOLDER_PREFIX)
-        if not path:
-            raise DataError("folder: needs a path, as in folder:/data/flowers")
-        return _load_folder(Path(path).expanduser()), Augmentation(flip=True, colour=0.2)
+        sides = find_sides(folder_of(name), train_dir=train_dir, test_dir=test_dir)
+        return _scan(sides), Augmentation(flip=True, colour=0.2)
     if name in _LOADERS:
         load, augmentation = _LOADERS[name]
         return load(data_dir, download), augmentation
@@ -116,7 +140,12 @@ def _take_subset(images: Images, num_images: int | None) -> Images:
 
 
 def _finish(
-    name: str, sides: _Sides, image_size: int | None, in_memory: bool | None, augmentation: Augmentation
+    name: str,
+    sides: _Sides,
+    image_size: int | None,
+    in_memory: bool | None,
+    augmentation: Augmentation,
+    pad_value: int | Literal["mean"],
 ) -> Dataset:
     """Bring both sides to one size, decode what fits, measure the channels."""
     train, test = sides.train, sides.test
@@ -133,7 +162,10 @@ def _finish(
         channels = train.images.shape[1]
         mean, std = channel_statistics(train.images)
         # A shift by up to an eighth of the side: 4 pixels of 32, as usual for CIFAR.
-        augmentation = replace(augmentation, pad=round(size / 8))
+        fill: tuple[int, ...] = ()  # black
+        if pad_value:
+            fill = tuple(round(255 * m) if pad_value == "mean" else pad_value for m in mean)
+        augmentation = replace(augmentation, pad=round(size / 8), fill=fill)
     else:
         channels, mean, std = 3, IMAGENET_MEAN, IMAGENET_STD
     return Dataset(
@@ -219,7 +251,11 @@ def _load_imagenet(data_dir: Path | None, download: bool) -> _Sides:
 
 
 def _load_folder(directory: Path) -> _Sides:
-    train, test, class_names = scan_folders(directory)
+    return _scan(find_sides(directory))
+
+
+def _scan(sides: Sides) -> _Sides:
+    train, test, class_names = scan_sides(sides)
     return _Sides(train=train, test=test, class_names=class_names)
 
 
@@ -242,5 +278,5 @@ _LOADERS: dict[str, tuple[Callable[[Path | None, bool], _Sides], Augmentation]] 
     "fashion-mnist": (_load_fashion_mnist, Augmentation(flip=True)),
     "cifar10": (_load_cifar10, Augmentation(flip=True)),
     "cifar100": (_load_cifar100, Augmentation(flip=True)),
-    "imagenet": (_load_imagenet, Augmentation(flip=True, colour=0.4)),
+    "imagenet": (_load_imagenet, Augmentation(flip=True, colour=0.4, lighting=0.1)),
 }

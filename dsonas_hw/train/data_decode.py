@@ -1,7 +1,8 @@
 """One image file → one uint8 tensor, with a plain error for whatever the file turns out to be.
 
-Images become RGB. For evaluation the short side is resized and the centre kept; for training a random part
-is kept, mirrored and recoloured (Szegedy et al. 2015), drawn from a generator that the caller names.
+Images become RGB. For evaluation the short side is resized and the centre kept; for training a random part is
+kept, mirrored, recoloured and lit otherwise (Szegedy et al. 2015, Krizhevsky et al. 2012; fb.resnet.torch),
+drawn from a generator that the caller names.
 """
 
 from __future__ import annotations
@@ -25,6 +26,15 @@ EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", "
 MAX_PIXELS = 80_000_000
 """An image that claims more is refused before it is decoded: it would need hundreds of MB."""
 BILINEAR = Image.Resampling.BILINEAR
+
+COLOUR_EIGENVALUES = (0.2175, 0.0188, 0.0045)
+"""Eigenvalues of the covariance of ImageNet's colours (0 … 1), as fb.resnet.torch states them."""
+COLOUR_COMPONENTS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
+"""Its eigenvectors, one a column; rows are red, green, blue."""
 
 # Pillow remarks on odd metadata, once per image, and warns of large images, which are errors here. The filter
 # is set once because changing it around each image is not safe in threads.
@@ -103,7 +113,14 @@ def augment_image(
         rng.shuffle(enhancers)
         for enhancer in enhancers:
             image = enhancer(image).enhance(1 + rng.uniform(-augmentation.colour, augmentation.colour))
-    return image
+    return light(image, augmentation.lighting, rng) if augmentation.lighting else image
+
+
+def light(image: Image.Image, deviation: float, rng: random.Random) -> Image.Image:
+    """Add one colour to every pixel, drawn along the principal components of ImageNet's colours."""
+    along = [rng.gauss(0.0, deviation) * eigenvalue for eigenvalue in COLOUR_EIGENVALUES]
+    added = 255 * np.array(COLOUR_COMPONENTS) @ np.array(along)
+    return Image.fromarray(np.rint(np.asarray(image) + added).clip(0, 255).astype(np.uint8))
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:

@@ -1,6 +1,6 @@
 """Images in folders, one folder per class (torchvision's ImageFolder layout).
 
-ROOT/train/<class>/*.jpg  and  ROOT/val/<class>/*.jpg  (or test/)      two sides as they are
+ROOT/train/<class>/*.jpg  and  ROOT/val/<class>/*.jpg                  two sides (see `data_layout`)
 ROOT/<class>/*.jpg                                                     one folder, split by class, 4:1
 """
 
@@ -23,9 +23,9 @@ from dsonas_hw.train.data_decode import (
     resize_and_crop_centre,
 )
 from dsonas_hw.train.data_images import ImageFiles, MemoryImages, num_usable_cpus
+from dsonas_hw.train.data_layout import Sides, class_folders, find_sides
 from dsonas_hw.train.data_split import split_by_class
 
-TEST_NAMES = ("val", "test", "validation", "valid")
 TRAIN_TO_TEST = (4.0, 1.0)
 MAX_MEMORY_SIDE = 96
 """Images up to this side are kept in memory when there is room, and are never resized unasked."""
@@ -36,31 +36,23 @@ log = logging.getLogger(__name__)
 
 
 def scan_folders(root: Path) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
-    """Find the train files, the test files and the class names below a directory.
+    """Find the sides of a directory by their names, and scan them; errors as of `find_sides`."""
+    return scan_sides(find_sides(root))
+
+
+def scan_sides(sides: Sides) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
+    """Find the train files, the test files and the class names.
 
     The files carry image_size 0: it is not chosen yet.
 
     Raises:
-        DataError: no such directory, fewer than two classes, a class without images, classes that differ
-            between the two sides.
+        DataError: fewer than two classes, a class without images, classes that differ between the two sides.
     """
-    if not root.is_dir():
-        raise DataError(f"{root} is not a directory; it should hold train/<class>/ and val/<class>/ folders")
-    if (root / "train").is_dir():
-        train, class_names = scan_classes(root / "train")
-        for name in TEST_NAMES:
-            if (root / name).is_dir():
-                test, test_names = scan_classes(root / name)
-                _check_same_classes(root, name, class_names, test_names)
-                return train, test, class_names
-        files = train
-    else:
-        for name in TEST_NAMES:
-            if (root / name).is_dir():
-                raise DataError(
-                    f"{root} has {name}/ but no train/; put the training classes in {root}/train/"
-                )
-        files, class_names = scan_classes(root)
+    files, class_names = scan_classes(sides.train)
+    if sides.test is not None:
+        test, test_names = scan_classes(sides.test)
+        _check_same_classes(sides.test, class_names, test_names, sides.train)
+        return files, test, class_names
     train_positions, test_positions = split_by_class(files.labels, TRAIN_TO_TEST, seed=0)
     for label, count in enumerate(torch.bincount(files.labels).tolist()):
         if count < 2:
@@ -74,9 +66,7 @@ def scan_folders(root: Path) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
 def scan_classes(root: Path) -> tuple[ImageFiles, tuple[str, ...]]:
     """The image files below each class folder of a directory, sorted, and the class names."""
     try:
-        class_names = sorted(
-            entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")
-        )
+        class_names = class_folders(root)
         if len(class_names) < 2:
             found = f"only {class_names[0]!r}" if class_names else "none"
             raise DataError(f"{root} needs a folder for each of two or more classes, found {found}")
@@ -158,14 +148,14 @@ def _images_below(root: Path, class_name: str) -> list[bytes]:
     return names
 
 
-def _check_same_classes(root: Path, side: str, train: tuple[str, ...], test: tuple[str, ...]) -> None:
+def _check_same_classes(side: Path, train: tuple[str, ...], test: tuple[str, ...], train_side: Path) -> None:
     if train == test:
         return
     missing = sorted(set(train) - set(test))
     added = sorted(set(test) - set(train))
     if missing:
-        raise DataError(f"{root / side} lacks {len(missing)} of the classes in train/: {_some(missing)}")
-    raise DataError(f"{root / side} has {len(added)} class(es) that train/ lacks: {_some(added)}")
+        raise DataError(f"{side} lacks {len(missing)} of the classes in {train_side.name}/: {_some(missing)}")
+    raise DataError(f"{side} has {len(added)} class(es) that {train_side.name}/ lacks: {_some(added)}")
 
 
 def _some(names: list[str]) -> str:

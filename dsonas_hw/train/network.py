@@ -3,7 +3,7 @@
     build_graph(architecture) ─▶ DerivedNetwork ─▶ named_arrays() ─▶ build_onnx(architecture, arrays)
 
 λ is dropped: sums are plain. Only here are what training needs and deployment does not: dropout before the
-classifier, drop-path on every block's output, an auxiliary head where the last reduction starts.
+classifier, drop-path on edges (`train.drop_path`), an auxiliary head on the output of the last reduction.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.architecture.graph import INPUT, BlockSegment, Node, Reduction, build_graph, list_segments
+from dsonas_hw.architecture.graph import INPUT, Node, Reduction, build_graph, list_segments
 from dsonas_hw.architecture.onnx import Array
 from dsonas_hw.kernel.spec import Shape
+from dsonas_hw.train.drop_path import find_drop_edges
 from dsonas_hw.train.layers import AuxiliaryHead, build_layer
-from dsonas_hw.train.regularise import Dropout, DropPath
+from dsonas_hw.train.regularise import Dropout
 
 
 class DerivedNetwork(nn.Module):
@@ -32,16 +33,11 @@ class DerivedNetwork(nn.Module):
         self.nodes = build_graph(architecture)
         self.layers = nn.ModuleDict({_key(node.name): build_layer(node) for node in self.nodes})
         self.dropout = Dropout(dropout)
-        self.drop_path = DropPath(0.0)
-        self._block_outputs = {
-            f"{name}.out"
-            for name, segment in list_segments(architecture)
-            if isinstance(segment, BlockSegment)
-        }
+        self.drop_edges = find_drop_edges(architecture)
         self._dead_after = _last_reads(self.nodes)
-        self._auxiliary_reader, shape = _auxiliary_place(architecture)
+        self._auxiliary_source, shape = _auxiliary_place(architecture)
         self.auxiliary: AuxiliaryHead | None = None
-        if auxiliary and self._auxiliary_reader is not None:
+        if auxiliary and self._auxiliary_source is not None:
             self.auxiliary = AuxiliaryHead(shape, architecture.space.num_classes)
         self.to(memory_format=torch.channels_last)
 
@@ -49,19 +45,24 @@ class DerivedNetwork(nn.Module):
         """Logits (N, classes)."""
         return self.forward_with_auxiliary(images)[0]
 
-    def forward_with_auxiliary(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Logits (N, classes) and, in training and if there is one, those of the auxiliary head."""
+    def forward_with_auxiliary(
+        self, images: Tensor, drop_masks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Logits (N, classes) and, in training and if there is one, those of the auxiliary head.
+
+        drop_masks: what the edges that may be dropped are multiplied with (`drop_path.draw_drop_masks`).
+        """
         values = {INPUT: images.contiguous(memory_format=torch.channels_last)}
         auxiliary = None
         for node, dead in zip(self.nodes, self._dead_after, strict=True):
             inputs = [values[name] for name in node.inputs]
-            if self.training and self.auxiliary is not None and node.name == self._auxiliary_reader:
-                auxiliary = self.auxiliary(inputs[0])
-            if node.name in self._block_outputs:
-                inputs[0] = self.drop_path(inputs[0])
+            if drop_masks is not None and (edges := self.drop_edges.of_node.get(node.name)):
+                inputs = [x * drop_masks[e].to(x.dtype) for x, e in zip(inputs, edges, strict=True)]
             elif node.op == "gemm":
                 inputs[0] = self.dropout(inputs[0])
             values[node.name] = self.layers[_key(node.name)](*inputs)
+            if self.training and self.auxiliary is not None and node.name == self._auxiliary_source:
+                auxiliary = self.auxiliary(values[node.name])
             for name in dead:
                 del values[name]
         return values[self.nodes[-1].name], auxiliary
@@ -102,10 +103,11 @@ class DerivedNetwork(nn.Module):
 
 
 def _auxiliary_place(architecture: Architecture) -> tuple[str | None, Shape]:
-    """The first node of the last reduction, whose input the auxiliary head reads too, and that shape."""
+    """The last node of the last reduction, whose output the auxiliary head reads, and that shape."""
     for name, segment in reversed(list_segments(architecture)):
         if isinstance(segment, Reduction):
-            return next(segment.nodes(name, "")).name, segment.in_shape
+            *_, last = segment.nodes(name, "")
+            return last.name, last.output_shape
     return None, ()
 
 

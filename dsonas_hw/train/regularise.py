@@ -1,8 +1,7 @@
-"""What keeps a network from fitting noise: label smoothing, an auxiliary loss, drop-path."""
+"""What keeps a network from fitting noise: label smoothing, an auxiliary loss, dropout."""
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,28 +37,3 @@ class Dropout(nn.Dropout):
         keep = 1 - self.p
         mask = draw_share(lambda images: x.new_empty(images, *x.shape[1:]).bernoulli_(keep), len(x))
         return x * mask / keep
-
-
-class DropPath(nn.Module):
-    """Drops a whole branch for some samples of the batch and scales it up for the others.
-
-    In expectation the output is the input. Draws from torch's global generator of the device; does nothing in
-    evaluation. `rate` may be changed while training (DARTS and its kin raise it linearly over the epochs).
-    """
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        if not 0 <= rate < 1:
-            raise ValueError(f"drop-path rate must lie in [0, 1), got {rate}")
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0:
-            return x
-        keep = 1 - self.rate
-        ones = (1,) * (x.ndim - 1)
-        drawn = draw_share(lambda images: torch.rand((images, *ones), device=x.device), len(x))
-        return x * (drawn < keep).to(x.dtype) / keep
-
-    def extra_repr(self) -> str:
-        return f"rate={self.rate}"

@@ -16,7 +16,7 @@ import torch
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.config import RunConfig
-from dsonas_hw.errors import RunError, UserError
+from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json_lines, write_json, write_text
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.run_directory import RunDirectory
@@ -159,7 +159,7 @@ def _finish(
 def _interrupted(run: RunDirectory, trainer: Trainer) -> Interrupted:
     return Interrupted(
         f"interrupted in epoch {trainer.epoch + 1} of {trainer.recipe.epochs}; "
-        f"resume with: dsonas-hw retrain {run.path} --resume"
+        f"resume with: {command_line('retrain', run.path, '--resume')}"
     )
 
 

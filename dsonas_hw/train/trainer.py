@@ -1,27 +1,31 @@
 """One training from scratch as a state that steps forward, can be stored between any two steps, and resumed.
 
-The order of the images, their augmentation, the learning rate and the drop-path rate depend on the position
+The order of the images, their augmentation, the learning rate and what drop-path drops depend on the position
 (epoch, step) alone; weights, momentum, weight average, sums of the epoch and random state are in
 `state_dict`. So a resumed training ends with the same weights, bit for bit on a CPU.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.onnx import Array
 from dsonas_hw.config import RetrainConfig
 from dsonas_hw.train import distributed
+from dsonas_hw.train.augment import onto
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import Batch, Batches
+from dsonas_hw.train.drop_path import draw_drop_masks
 from dsonas_hw.train.ema import WeightAverage
+from dsonas_hw.train.layers import draw_he_weights
 from dsonas_hw.train.loop import (
     EpochMeter,
     StopSignal,
@@ -58,11 +62,13 @@ class Trainer:
         device: torch.device,
         num_workers: int | None = None,
     ) -> None:
-        self.recipe, self.device = recipe, device
+        self.recipe, self.device, self.seed = recipe, device, seed
         self.learning_rate = LearningRate(recipe)
         keep_freed_memory()
         seed_everything(seed)
         network = DerivedNetwork(architecture, dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0)
+        if recipe.init == "he":
+            draw_he_weights(network)
         self.network = network.to(device)
         self.forward = self.network.forward_with_auxiliary
         if recipe.compile:
@@ -149,12 +155,11 @@ class Trainer:
         """One step on this process's share of a batch."""
         images, labels = batch
         recipe = self.recipe
-        self.network.drop_path.rate = recipe.drop_path * self.epoch / recipe.epochs
         lr = self.learning_rate.at(self.epoch + self.step / len(self.batches))
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         with autocast(self.device, recipe.amp):
-            logits, auxiliary = self.forward(images)
+            logits, auxiliary = self.forward(images, self._drop_masks(len(images)))
         loss = classification_loss(
             logits.float(),
             labels,
@@ -166,7 +171,7 @@ class Trainer:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         distributed.average_(p.grad for p in self.network.parameters() if p.grad is not None)
         self.scaler.unscale_(self.optimizer)
-        grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.grad_clip)
+        grad_norm = nn.utils.clip_grad_norm_(self.network.parameters(), recipe.grad_clip or math.inf)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if recipe.amp == "fp16":  # an overflow lowers the scale and skips the step
@@ -175,6 +180,18 @@ class Trainer:
             self.average.update(self.network)
         self.meter.update(self.step, loss, logits, labels, grad_norm=grad_norm)
         self.step += 1
+
+    def _drop_masks(self, num_images: int) -> Tensor | None:
+        """What the edges are multiplied with in this step; None where nothing is dropped."""
+        edges = self.network.drop_edges
+        if not self.recipe.drop_path or not edges.depths:
+            return None
+        progress = (self.num_steps + 1) / (self.recipe.epochs * len(self.batches))
+        name = (self.seed, self.epoch, self.step)
+        masks = draw_drop_masks(
+            edges, rate=self.recipe.drop_path, progress=progress, num_images=num_images, name=name
+        )
+        return onto(self.device, masks)
 
     def collect(self) -> None:
         """Bring the sums of all processes to rank 0."""
@@ -206,7 +223,8 @@ class Trainer:
         """
         self.meter.check(
             f"retraining, epoch {self.epoch + 1}",
-            f"lower retrain.lr (now {self.recipe.lr:g}) or retrain.grad_clip (now {self.recipe.grad_clip:g})",
+            f"lower retrain.lr (now {self.recipe.lr:g}) or "
+            f"retrain.grad_clip (now {self.recipe.grad_clip or 'none'})",
         )
 
     def deployed_arrays(self) -> dict[str, Array]:

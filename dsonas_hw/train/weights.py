@@ -13,7 +13,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.graph import build_graph
 from dsonas_hw.architecture.onnx import Array, random_weights
 from dsonas_hw.device.fingerprint import short_hash
-from dsonas_hw.errors import RunError
+from dsonas_hw.errors import RunError, command_line
 from dsonas_hw.files import atomic_write, open_regular
 
 WEIGHTS_NAME = "weights.npz"
@@ -40,6 +40,7 @@ def load_weights(path: Path, architecture: Architecture) -> dict[str, Array]:
         RunError: missing, damaged, or the weights of another architecture.
     """
     shapes = {name: array.shape for name, array in random_weights(build_graph(architecture)).items()}
+    again = command_line("retrain", path.parent, "--restart")
     limit = sum(4 * prod(shape) + _HEADER_BYTES for shape in shapes.values()) + _HEADER_BYTES
     try:
         with open_regular(path, max_bytes=limit) as stored:
@@ -49,10 +50,12 @@ def load_weights(path: Path, architecture: Architecture) -> dict[str, Array]:
             stored.seek(0)
             with np.load(stored, allow_pickle=False) as file:
                 if str(file[_ARCHITECTURE]) != architecture_hash(architecture):
-                    raise RunError(f"{path} belongs to another architecture; run `dsonas-hw retrain` again")
+                    raise RunError(f"{path} belongs to another architecture; train again: {again}")
                 arrays = {name: file[name] for name in shapes}
     except FileNotFoundError:
-        raise RunError(f"{path} does not exist; run `dsonas-hw retrain` first") from None
+        raise RunError(
+            f"{path} does not exist; train first: {command_line('retrain', path.parent)}"
+        ) from None
     except (
         OSError,
         ValueError,
@@ -62,8 +65,8 @@ def load_weights(path: Path, architecture: Architecture) -> dict[str, Array]:
         NotImplementedError,
         MemoryError,
     ) as error:
-        raise RunError(f"{path} is damaged ({type(error).__name__}); run `dsonas-hw retrain` again") from None
+        raise RunError(f"{path} is damaged ({type(error).__name__}); train again: {again}") from None
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype != np.float32:
-            raise RunError(f"{path} is damaged ({name} does not fit); run `dsonas-hw retrain` again")
+            raise RunError(f"{path} is damaged ({name} does not fit); train again: {again}")
     return arrays

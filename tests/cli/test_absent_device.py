@@ -45,7 +45,7 @@ def run(home: Path, tmp_path_factory: pytest.TempPathFactory, dsonas: Any) -> Pa
     result = dsonas("search", *options, "--budget", f"latency={limit:.6f}ms", "--out", out)
     assert result.code == 0, result.err
     assert result.err.count(LOUD) == 1
-    assert "predicted from estimated kernels" in result.out
+    assert "predicted, undisturbed, from estimated kernels" in result.out
     for command in ("retrain", "export"):
         assert dsonas(command, out).code == 0
     return out
@@ -135,7 +135,12 @@ def test_a_network_that_is_mostly_unknown_is_refused(home: Path, tmp_path: Path,
     known = dsonas("predict", _network(tmp_path / "one.onnx", num_unknown=1), "--device", "1080ti", "--json")
     assert known.json["unknown_kernels"] == ["Fancy (fancy0)"]
     path = _network(tmp_path / "most.onnx", num_unknown=6)
-    assert "6 operations" in dsonas("predict", path, "--device", "1080ti", "--json").refused()
+    refused = dsonas("predict", path, "--device", "1080ti", "--json")
+    assert refused.code == 2
+    assert "6 operations" in refused.err
+    assert (refused.json["latency_ms"], refused.json["at_least"]) == (None, True)
+    text = dsonas("predict", path, "--device", "1080ti")
+    assert "no latency, flops at least 221.2k, mac at least 11.48k, params at least 216" in text.out
 
 
 def test_one_file_that_cannot_be_predicted_does_not_cost_the_others(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def test_from_weights_to_verdict(
     text = capsys.readouterr().out
     assert "every budget holds, measured on local (ort-cpu, fp32, batch 1)" in text
     assert "counted  holds" in text
-    assert "measured  holds" in text
+    assert re.search(r"measured, median \(\S+ms to \S+ms\)  holds", text)
+    assert re.search(r"latency measured: p50 \S+ms, p95 \S+ms, p99 \S+ms; the median lies within", text)
 
 
 @pytest.mark.parametrize("limits", [{"mac": 1e3}, {"latency": 1e-6}])
@@ -88,6 +90,46 @@ def test_a_missed_budget_is_exit_1(
     captured = capsys.readouterr()
     assert "MISSED" in captured.out
     assert "not every budget holds" in captured.out
+
+
+def test_an_undecided_budget_is_exit_1_and_one_line_says_what_would_decide_it(
+    tmp_path: Path, trained: RunDirectory, no_profile: None, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from dsonas_hw.deploy import stages
+    from dsonas_hw.deploy.measure import TargetMeasurement
+    from dsonas_hw.profile.measurement import LatencyMeasurement, Turn
+
+    # Half of the 12 rounds take 1 ms, the others 2 ms: the median lies between the two.
+    samples = (1.0,) * 600 + (2.0,) * 600
+    latency = LatencyMeasurement(
+        samples_ms=samples, settled=True, turns=(Turn(num_warmup=1, num_samples=100, low_ms=1.0),) * 12
+    )
+    found = TargetMeasurement(
+        latency=latency, energy=None, runtime="ort-cpu", versions={}, device_title="a machine"
+    )
+    monkeypatch.setattr(stages, "measure_on_target", lambda *args, **options: found)
+    run = new_run(tmp_path / "run", latency=1.6)
+    run.model_path.write_bytes(trained.model_path.read_bytes())
+    assert call("validate", str(run.path)) == 1
+    out = capsys.readouterr().out
+    assert "UNDECIDED" in out
+    assert "not every budget holds" in out
+    (line,) = [line for line in out.splitlines() if line.startswith("undecided: ")]
+    assert "the median lies within 1ms to 2ms, and the limit too. latency=2.002ms would hold" in line
+    assert call("validate", str(run.path), "--statistic", "p95", "--json") == 1
+    (budget,) = json.loads(capsys.readouterr().out)["budgets"]
+    assert (budget["statistic"], budget["verdict"], budget["holds"]) == ("p95", "undecided", None)
+
+
+def test_the_statistic_is_stored_with_the_run(
+    trained: RunDirectory, no_profile: None, tmp_path: Path, capsys: Any
+) -> None:
+    run = new_run(tmp_path / "run", latency=1e6)
+    run.model_path.write_bytes(trained.model_path.read_bytes())
+    run.config_path.write_text(run.config_path.read_text().replace("statistic: p50", "statistic: p95"))
+    assert call("validate", str(run.path), "--json") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["statistic"], printed["budgets"][0]["statistic"]) == ("p95", "p95")
 
 
 def test_an_absent_device_is_exit_3(
@@ -154,7 +196,7 @@ def test_exported_batch_is_the_target_s_or_open(
     ("args", "message"),
     [
         (("retrain", "{empty}"), "is not a run directory"),
-        (("export", "{untrained}"), "run `dsonas-hw retrain` first"),
+        (("export", "{untrained}"), "train first: dsonas-hw retrain"),
         (("validate", "{untrained}"), "run: dsonas-hw export"),
         (("export", "{trained}", "--precision", "fp16"), "--format tensorrt"),
         (("export", "{trained}", "--dynamic-batch", "--batch-size", "2"), "give one of them"),

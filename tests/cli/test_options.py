@@ -34,7 +34,13 @@ def test_the_default_is_the_embedded_one(dsonas: Any) -> None:
 
 @pytest.mark.parametrize(
     ("dataset", "preset"),
-    [(name, name) for name in ("digits", "fashion-mnist", "cifar10", "imagenet")] + [("cifar100", "cifar10")],
+    [
+        ("digits", "digits"),
+        ("fashion-mnist", "fashion-mnist"),
+        ("cifar10", "cifar10-steered"),
+        ("cifar100", "cifar10-steered"),
+        ("imagenet", "imagenet-steered"),
+    ],
 )
 def test_a_dataset_has_a_preset(dataset: str, preset: str, dsonas: Any) -> None:
     config = resolved(dsonas, "--dataset", dataset)
@@ -62,7 +68,7 @@ def test_options_lie_over_the_file_and_set_over_both(dsonas: Any, tmp_path: Path
     file = tmp_path / "mine.yaml"
     file.write_text("seed: 1\nbudget: mac=150k\nsearch: {epochs: 5, gamma: 0.02}\ndata: {dataset: cifar10}\n")
     config = resolved(dsonas, "--config", file)
-    assert (config["preset"], config["seed"], config["budget"]) == ("cifar10", 1, ["mac=150k"])
+    assert (config["preset"], config["seed"], config["budget"]) == ("cifar10-steered", 1, ["mac=150k"])
     assert (config["search"]["epochs"], config["search"]["gamma"]) == (5, 0.02)
     assert config["search"]["batch_size"] == 128
     config = resolved(
@@ -164,6 +170,20 @@ def test_run_directories_are_numbered(dsonas: Any, empty_folder: Path) -> None:
     from dsonas_hw.cli.options import next_run
 
     assert next_run("digits") == Path("runs/digits-1")
-    (empty_folder / "runs" / "digits-1").mkdir(parents=True)
     assert next_run("digits") == Path("runs/digits-2")
     assert next_run("folder:~/my pictures") == Path("runs/folder---my-pictures-1")
+    assert (empty_folder / "runs" / "digits-2").is_dir()
+    refused = dsonas("search", "--dataset", "digits", "--budget", "mac=1")
+    assert refused.code == 2
+    dsonas("search", "--dataset", "digits", "--dry-run")
+    assert not (empty_folder / "runs" / "digits-3").exists(), "a command that did nothing leaves nothing"
+
+
+def test_of_searches_that_start_together_each_has_a_folder_of_its_own(empty_folder: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from dsonas_hw.cli.options import next_run
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: next_run("digits"), range(40)))
+    assert len(set(found)) == 40

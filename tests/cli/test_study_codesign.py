@@ -41,7 +41,17 @@ CODESIGN = ("codesign", "--dataset", "digits", "--budget", "mac=100k")
         (("codesign", "--dataset", "digits", "--devices", "v100"), "needs budgets"),
         ((*CODESIGN, "--devices", "v100,2080tii"), "Did you mean 2080ti"),
         ((*CODESIGN, "--devices", "v100,V100"), "listed twice"),
-        ((*CODESIGN, "--devices", "v100", "--seeds", "0,x"), "'0,x' is not a list of whole numbers"),
+        ((*CODESIGN, "--devices", "v100", "--seeds", "0,x"), "'0,x' is neither a whole number nor a list"),
+        ((*CODESIGN, "--devices", "v100", "--seeds", "0"), "give 1 to 1000 seeds, not 0"),
+        (("table3", "--seeds", "-2"), "give 1 to 1000 seeds, not -2"),
+        (
+            ("table3", "--preset", "digits"),
+            "the budgets of study table3 are for cifar10-small, cifar10, not",
+        ),
+        (("table3", "--preset", "cifar"), "unknown preset 'cifar'"),
+        (("table3", "--budget", "params=3M"), "budget params=3M is above the largest network of this space"),
+        (("table3", "--budget", "macs=3M"), "ambiguous"),
+        (("table3", "--set", "transfer.seed=1"), "transfers nothing"),
         ((*CODESIGN, "--devices", "v100", "--seeds", "1,1"), "different numbers"),
         ((*CODESIGN, "--devices", "v100", "--set", "space.levls=2"), "Did you mean levels"),
         (
@@ -80,7 +90,7 @@ def test_a_dry_run_lists_the_jobs(capsys: pytest.CaptureFixture[str], tmp_path: 
         ]
     )
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == [
+    assert [line.split()[0] for line in lines[:-2]] == [
         "pretrain-s0",
         *(
             name

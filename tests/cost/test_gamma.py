@@ -21,17 +21,28 @@ def test_eq_9_by_hand() -> None:
 
 
 def test_eq_10_by_hand() -> None:
-    # γ_(m,n) = cost_(m,n) / max over the network · γ; the dearest is 80, in the other block.
-    assert adaptive_gamma_per_operation([[40.0, 0.0], [80.0, 20.0]], gamma=0.01) == [
-        pytest.approx([0.005, 0.0]),
-        pytest.approx([0.01, 0.0025]),
+    # γ_(m,n) = cost_(m,n) / max over the complete network · γ; the largest there is 160, and dead by now.
+    now, complete = [[40.0, 0.0], [80.0, 20.0]], [[40.0, 10.0], [80.0, 160.0]]
+    assert adaptive_gamma_per_operation(now, complete, gamma=0.01) == [
+        pytest.approx([0.0025, 0.0]),
+        pytest.approx([0.005, 0.00125]),
     ]
+
+
+def test_when_only_cheap_operations_are_left_their_gamma_stays_small() -> None:
+    # Pools (45) were charged 0.45 · γ beside a sep-conv (100); without it they are still.
+    complete = [[100.0, 45.0, 45.0]]
+    before, after = (
+        adaptive_gamma_per_operation(now, complete, gamma=1.0) for now in (complete, [[0.0, 45.0, 45.0]])
+    )
+    assert before == [pytest.approx([1.0, 0.45, 0.45])]
+    assert after == [pytest.approx([0.0, 0.45, 0.45])]
 
 
 def test_a_block_without_cost_has_no_gamma() -> None:
     assert adaptive_gamma_per_block([0.0], [0.0], gamma=0.1) == [0.0]
-    assert adaptive_gamma_per_operation([[0.0, 0.0]], gamma=0.1) == [[0.0, 0.0]]
-    assert adaptive_gamma_per_operation([], gamma=0.1) == []
+    assert adaptive_gamma_per_operation([[0.0, 0.0]], [[0.0, 0.0]], gamma=0.1) == [[0.0, 0.0]]
+    assert adaptive_gamma_per_operation([], [], gamma=0.1) == []
 
 
 def test_blocks_must_correspond() -> None:
@@ -41,7 +52,7 @@ def test_blocks_must_correspond() -> None:
 
 @given(networks, gammas)
 def test_the_dearest_operation_has_the_whole_gamma(network: list[list[float]], gamma: float) -> None:
-    result = adaptive_gamma_per_operation(network, gamma=gamma)
+    result = adaptive_gamma_per_operation(network, network, gamma=gamma)
     flat = [(c, g) for cs, gs in zip(network, result, strict=True) for c, g in zip(cs, gs, strict=True)]
     assert all(0.0 <= g <= gamma * (1 + 1e-9) for _, g in flat)
     if max(c for c, _ in flat) > 0:
@@ -56,8 +67,8 @@ def test_the_unit_of_the_cost_does_not_matter(
 ) -> None:
     scaled = [[factor * cost for cost in block] for block in network]
     for one, other in zip(
-        adaptive_gamma_per_operation(network, gamma=gamma),
-        adaptive_gamma_per_operation(scaled, gamma=gamma),
+        adaptive_gamma_per_operation(network, network, gamma=gamma),
+        adaptive_gamma_per_operation(scaled, scaled, gamma=gamma),
         strict=True,
     ):
         assert one == pytest.approx(other, rel=1e-6, abs=1e-12)

@@ -226,12 +226,13 @@ class TestConvolution:
         assert second.key == "maxpool(2x6x1x5)->2x6x1x2;k1x2,s1x2"
         assert first.flops == 2 * 6 * 5 * 4 * 3
 
-    def test_volume_is_unknown(self) -> None:
-        build = Build(1, 3, 4, 4, 4)
-        conv = build.add("Conv", "x", build.weight(5, 3, 1, 1, 1))
-        network = kernels_from_onnx(build.model(build.add("Relu", conv)))
-        assert network.unknown == ("Conv (conv0)",)
-        assert [k.op for k in network.kernels] == ["unary"]
+    def test_volume(self) -> None:
+        build = Build(1, 3, 4, 5, 6)
+        conv = build.add("Conv", "x", build.weight(5, 3, 3, 1, 2), strides=[1, 2, 3])
+        kernel = only(build.model(build.add("Relu", conv)))
+        # (4 - 3) / 1 + 1 = 2, (5 - 1) / 2 + 1 = 3, (6 - 2) / 3 + 1 = 2
+        assert kernel.key == "conv(1x3x4x5x6)->1x5x2x3x2;k3x1x2,s1x2x3+relu"
+        assert kernel.flops == 5 * (2 * 3 * 2) * (3 * 3 * 1 * 2)
 
     def test_convolution_of_two_activations_stores_nothing(self) -> None:
         build = Build(1, 4, 8, 8)
@@ -433,7 +434,7 @@ class TestUnknown:
         assert network.unknown == ("Frobnicate (frobnicate0)",)
         assert network.kernels[0].output == (1, 8, 2, 2)
 
-    def test_loop_is_unknown(self) -> None:
+    def test_loop_whose_length_the_input_decides_is_unknown(self) -> None:
         body = onnx.helper.make_graph(
             [onnx.helper.make_node("Add", ["state", "t0"], ["next"])],
             "body",
@@ -443,10 +444,11 @@ class TestUnknown:
         )
         build = Build(1, 8)
         build.add("Relu", "x")  # read by the body only
-        y = build.add("Loop", build.constant(3, "int64"), "", "x", body=body)
+        trips = build.add("ReduceMax", build.add("Cast", "x", to=7), keepdims=0)
+        y = build.add("Loop", trips, "", "x", body=body)
         network = kernels_from_onnx(build.model(y))
-        assert network.unknown == ("Loop (loop1)",)
-        assert [k.function for k in network.kernels] == ["relu"]
+        assert network.unknown == ("Loop (loop3)",)
+        assert [k.function for k in network.kernels] == ["relu", "cast", "max"]
 
     def test_branch_of_a_constant_condition_is_followed(self) -> None:
         def branch(op: str) -> onnx.GraphProto:

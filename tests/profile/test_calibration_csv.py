@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from dsonas_hw.errors import ModelFileError, ProfileError
-from dsonas_hw.kernel.network import NetworkKernels
+from dsonas_hw.kernel.from_onnx import OnnxNetwork
+from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.calibrate_device import calibrate_device
 from dsonas_hw.profile.calibrated import load_calibration
@@ -26,7 +27,7 @@ def _write(path: Path, text: str) -> Path:
 def test_reads_rows_in_any_column_order(tmp_path: Path) -> None:
     path = _write(
         tmp_path / "m.csv",
-        "\ufeffLatency_ms, batch ,model_path,note\n1.5,8,a.onnx,x\n2,8,/b.onnx,\n\n3e0,1,c.onnx,\n",
+        "\ufeffLatency_ms, batch ,model_path,\n1.5,8,a.onnx\n2,8,/b.onnx,\n\n3e0,1,c.onnx,\n",
     )
     rows = read_calibration_rows(path)
     assert [(row.line, row.model, row.batch_size, row.latency_ms) for row in rows] == [
@@ -45,6 +46,16 @@ def test_reads_rows_in_any_column_order(tmp_path: Path) -> None:
         (HEADER + "a,1,1\nb,1,1\n", "2 measured networks; a calibration takes 3 to 50"),
         (HEADER + "a,1,1\n" * 51, "51 measured"),
         (HEADER + "a,1\n", "line 2: 2 values"),
+        (HEADER + "a,64,4,9\n", "line 2: 4 values, 3 columns; if 4,9 is one number, write 4.9"),
+        (HEADER + "a,64,4.9,ms\n", "line 2: 4 values, 3 columns; remove 'ms'"),
+        (HEADER + "a,1,1\n" + 'b,64,"4,9"\n', "line 3: latency_ms .*'4,9'; write 4.9"),
+        (HEADER + "a,1,1_000\n", "line 2: latency_ms .*'1_000'"),
+        (HEADER + "a;1;1\n", r"line 2: 1 values.*by commas, not by semicolons"),
+        ("model;batch_size;latency_ms\n", r"line 1: .*semicolons \(;\)"),
+        ("model\tbatch_size\tlatency_ms\n", "line 1: .*tabs"),
+        ("model,batch,latency_ms,batch_size\n", "line 1: the column batch_size is there twice"),
+        ("model,batch,latency_ms,latency_ms\n", "line 1: the column latency_ms is there twice"),
+        ("model,batch,latency_ms,note\na,1,4,9\n", "line 1: the column 'note' is not known; remove it"),
         (HEADER + ",1,1\n", "line 2: no model"),
         (HEADER + "a,1,nan\n", "line 2: latency_ms"),
         (HEADER + "a,1,-3\n", "positive"),
@@ -68,22 +79,37 @@ def test_refuses_what_is_no_text(tmp_path: Path) -> None:
         read_calibration_rows(path)
 
 
+def _network(kernels: list[Kernel], unknown: tuple[str, ...] = ()) -> OnnxNetwork:
+    steps = tuple(ScheduledKernel(kernel=kernel, reads=(), writes="y") for kernel in kernels)
+    return OnnxNetwork(
+        schedule=Schedule(kernels=steps, inputs={}, outputs=frozenset()),
+        unknown=unknown,
+        unknown_fraction=math.inf if unknown else 0.0,
+        params=0,
+        precision="fp32",
+        flops_in={},
+        batch_size=1,
+        input_shapes={},
+        notes=(),
+    )
+
+
 def test_a_model_that_is_mostly_unknown_is_refused(tmp_path: Path) -> None:
     rows = read_calibration_rows(_write(tmp_path / "m.csv", HEADER + "a,1,1\n" * 3))
     calls = []
 
-    def read(path: Path, batch_size: int) -> NetworkKernels:
+    def read(path: Path, batch_size: int) -> OnnxNetwork:
         calls.append(path)
-        return NetworkKernels(kernels=(), unknown=("Strange (x)", "Odd (y)"))
+        return _network([], unknown=("Strange (x)", "Odd (y)"))
 
     with pytest.raises(ProfileError, match=r"line 2.*Strange"):
         load_networks(rows, read)
     kernel = Kernel(op="unary", inputs=((1, 8),), output=(1, 8), function="relu")
     calls.clear()
 
-    def known(path: Path, batch_size: int) -> NetworkKernels:
+    def known(path: Path, batch_size: int) -> OnnxNetwork:
         calls.append(path)
-        return NetworkKernels(kernels=(kernel,))
+        return _network([kernel])
 
     assert len(load_networks(rows, known)) == 3
     assert len(calls) == 1  # one model, read once

@@ -12,7 +12,8 @@ import pytest
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.fit import TimedNetwork, fit_correction
-from dsonas_hw.profile.kernel_costs import KernelCosts, fit_coefficients, solve_non_negative
+from dsonas_hw.profile.kernel_costs import KernelCosts
+from dsonas_hw.profile.kernel_fit import fit_categories
 from dsonas_hw.profile.network_costs import NetworkCosts, Part
 from dsonas_hw.profile.rows import CorrectionRow, KernelRow, RowError, row_from_json
 
@@ -102,16 +103,28 @@ def test_the_interval_covers_the_noise_that_there_is() -> None:
         return sum(map(true_ms, each)) * math.exp(rng.gauss(0, 0.05))
 
     correction = fit_correction(rows(), networks(80, latency_ms))
-    low, high = correction.values["interval_low"], correction.values["interval_high"]
-    assert math.exp(-0.14) < low < math.exp(-0.06)
-    assert low * high == pytest.approx(1)
     costs = NetworkCosts(correction, rows())
-    held_out = networks(200, latency_ms, seed=4)
-    inside = [
-        low <= network.latency_ms / costs.latency_ms(costs.part(network.kernels)) <= high
-        for network in held_out
-    ]
+    inside = []
+    for network in networks(200, latency_ms, seed=4):
+        part = costs.part(network.kernels)
+        low, high = costs.interval(part)
+        assert math.exp(-0.16) < low < math.exp(-0.05)
+        assert low * high == pytest.approx(1)
+        inside.append(low <= network.latency_ms / costs.latency_ms(part) <= high)
     assert 0.82 <= sum(inside) / len(inside) <= 0.98
+
+
+def test_the_interval_is_wider_for_kernels_that_are_far_from_all_rows() -> None:
+    rng = random.Random(5)
+    noisy = [
+        replace(row, latency_ms=row.latency_ms * math.exp(rng.gauss(0, 0.15)), num_samples=1)
+        for row in rows()
+    ]
+    correction = fit_correction(noisy, networks(60, lambda each: sum(map(true_ms, each)), seed=6))
+    costs = NetworkCosts(correction, noisy)
+    near, far = costs.part([pointwise(16)] * 5), costs.part([pointwise(16, side=160)] * 5)
+    assert far.deviation > 2 * near.deviation
+    assert costs.interval(far)[1] >= costs.interval(near)[1]
 
 
 def test_one_disturbed_network_moves_nothing() -> None:
@@ -145,7 +158,7 @@ def test_parts_add_up_to_the_network() -> None:
 
 def test_a_width_between_two_timed_ones_costs_something_between() -> None:
     table = rows()
-    costs = KernelCosts(fit_coefficients(table), table)
+    costs = KernelCosts(fit_categories(table), table)
     between = pointwise(28)
     assert costs.latency_ms(between) == pytest.approx(true_ms(between), rel=0.05)
     assert costs.latency_ms(pointwise(24)) < costs.latency_ms(between) < costs.latency_ms(pointwise(32))
@@ -155,15 +168,6 @@ def test_a_width_between_two_timed_ones_costs_something_between() -> None:
 def test_too_few_networks_are_refused() -> None:
     with pytest.raises(ProfileError, match="needs 4: profile a preset"):
         fit_correction(rows(), networks(3, lambda each: 1.0))
-
-
-def test_non_negative_least_squares_finds_the_bounded_optimum() -> None:
-    import numpy as np
-
-    matrix = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    assert solve_non_negative(matrix, np.array([1.0, 2.0, 3.0])) == pytest.approx([1, 2])
-    # Unbounded, the second would be −1; at the bound the first is the mean of what is left.
-    assert solve_non_negative(matrix, np.array([2.0, -1.0, 1.0])) == pytest.approx([1.5, 0.0])
 
 
 def test_a_correction_comes_back_from_its_line() -> None:

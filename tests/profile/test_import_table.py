@@ -73,6 +73,11 @@ def test_rows_become_an_imported_profile(tmp_path: Path, packed: bool) -> None:
         (f"{COLUMNS}\nfp16,Regular,8,16,7,7,16,3,1,0,-1\n", "line 2: latency_ms"),
         (f"{COLUMNS}\nfp16,Regular,8,1.5,7,7,16,3,1,0,1\n", "line 2: cin"),
         (f"{COLUMNS}\nfp16,Regular,8,16\n", "line 2"),
+        (f"{COLUMNS}\nfp16,Regular,8,16,7,7,16,3,1,0,4,9\n", "line 2: 12 values, 11 columns; if 4,9 is one"),
+        (f"{COLUMNS},\nfp16,Regular,8,16,7,7,16,3,1,0,4.9,\n", "has 1 rows of fp16 at batch 8"),
+        (f"{COLUMNS},weather\n", "line 1: the column 'weather' is not known"),
+        (f"{COLUMNS},k\n", "line 1: the column k is there twice"),
+        (COLUMNS.replace(",", ";") + "\n", "semicolons"),
     ],
 )
 def test_refusals(tmp_path: Path, text: str, message: str) -> None:

@@ -17,7 +17,7 @@ from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.table import load_table
 from dsonas_hw.space.space import SearchSpace
 
-SPACE = SearchSpace(levels=3, stages=(1, 1), channels=8, input_shape=(1, 8, 8))
+SPACE = SearchSpace(levels=3, stages=(1, 1), channels=8, input_shape=(1, 8, 8), width_step=2)
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +40,13 @@ def test_weights_are_counted_though_the_runtime_packs_them_away(model: MeasuredL
 
 def test_every_kernel_of_the_profiled_space_is_known(model: MeasuredLatency) -> None:
     rng = random.Random(1)
-    for width in (4, 8, 16):
+    for width in SPACE.widths():
         schedule = schedule_of(random_architecture(SPACE, rng, width=width))
         assert [kernel.key for kernel in model.deploy(schedule) if not model.knows(kernel)] == []
 
 
 @pytest.mark.parametrize("share", [True, False])
-@pytest.mark.parametrize("width", [4, 8, 12, 16])
+@pytest.mark.parametrize("width", [2, 8, 10, 12, 16, 18, 32])
 def test_the_quick_way_through_parts_agrees_with_the_whole_network(
     width: int, share: bool, model: MeasuredLatency
 ) -> None:

@@ -27,7 +27,8 @@ def make_run(
     stages: tuple[int, ...] = (2, 2, 2),
     until: str = "validate",
     source: str = "measured",
-    holds: bool = True,
+    verdict: str = "holds",
+    latency_verdict: str = "holds",
     seed: int = 0,
 ) -> RunDirectory:
     """Write a run that got as far as `until`: config, search, derive, retrain or validate."""
@@ -75,20 +76,14 @@ def make_run(
     latency = costs.mac * LATENCY_MS_PER_MAC
     measured = latency * 1.031 if source == "measured" else None
     budgets = [
-        {"name": "mac", "limit": mac_limit, "predicted": costs.mac, "measured": costs.mac, "holds": holds},
-        {
-            "name": "latency",
-            "limit": latency_limit_ms,
-            "predicted": latency,
-            "measured": measured,
-            "holds": True,
-        },
+        _budget("mac", mac_limit, costs.mac, costs.mac, verdict),
+        _budget("latency", latency_limit_ms, latency, measured, latency_verdict),
     ]
     write_json(
         run.validation_path,
         {
             "budgets": budgets,
-            "holds": holds,
+            "holds": verdict == latency_verdict == "holds",
             "device": "local",
             "runtime": "ort-cpu",
             "max_abs_output_error": 2.4e-6,
@@ -96,6 +91,7 @@ def make_run(
             "architecture": identity,
             "costs": {**costs.to_dict(), "latency_ms": measured or latency},
             "latency": _timing(measured, rng) if measured else None,
+            "schema": 2,
             "warnings": [],
             "date": "2026-01-02T03:04:05Z",
             "versions": {"onnxruntime": "1.31.0"},
@@ -104,20 +100,36 @@ def make_run(
     return run
 
 
-def _timing(latency_ms: float, rng: random.Random) -> dict[str, Any]:
-    samples = [latency_ms * (0.995 + abs(rng.gauss(0, 0.03)) + (rng.random() < 0.02)) for _ in range(300)]
+def _budget(
+    name: str, limit: float, predicted: float, measured: float | None, verdict: str
+) -> dict[str, Any]:
+    holds = {"holds": True, "missed": False, "undecided": None}[verdict]
+    timed = name == "latency" and measured is not None
     return {
-        "latency_ms": latency_ms,
-        "minimum_ms": min(samples),
-        "median_ms": sorted(samples)[150],
+        "name": name, "limit": limit, "predicted": predicted, "measured": measured, "verdict": verdict,
+        "holds": holds, "statistic": "p50" if timed else None,
+        "low": 0.98 * measured if timed and measured else None,
+        "high": 1.03 * measured if timed and measured else None,
+    }  # fmt: skip
+
+
+def _timing(median_ms: float, rng: random.Random) -> dict[str, Any]:
+    samples = [median_ms * (0.98 + abs(rng.gauss(0, 0.03)) + (rng.random() < 0.02)) for _ in range(300)]
+    ordered = sorted(samples)
+    return {
+        "p50_ms": median_ms, "p50_ms_low": 0.98 * median_ms, "p50_ms_high": 1.03 * median_ms,
+        "p95_ms": ordered[285], "p95_ms_low": ordered[280], "p95_ms_high": ordered[290],
+        "p99_ms": ordered[297], "p99_ms_low": ordered[294], "p99_ms_high": None,
+        "quiet_ms": 0.97 * median_ms,
         "mean_ms": sum(samples) / 300,
-        "coefficient_of_variation": 0.031,
-        "settled": True,
+        "std_ms": 0.031 * median_ms,
+        "relative_repeatability": 0.01,
+        "num_rounds": 10,
         "num_samples": 300,
-        "num_measurements": 1,
         "device_title": "Some CPU",
+        "round_medians_ms": [sorted(samples[i : i + 30])[15] for i in range(0, 300, 30)],
         "samples_ms": samples,
-    }
+    }  # fmt: skip
 
 
 def _search(

@@ -35,7 +35,8 @@ def make_grid(path: Path, *, without: str = "nothing") -> Path:
             costs = {"mac": 1e5 + number, "flops": 1e6, "params": 1e3, "memory_bytes": 1, "latency_ms": None}
             result = {
                 "test_error": 0.1 + number / 1000, "ratio": 0.9, "ratio_before_fit": 1.1, "width": 16,
-                "latency_measured_ms": None, "costs": {**costs, "energy_mj": None},
+                "latency_measured": {"p50_ms": 0.125, "p95_ms": 0.25, "p99_ms": 0.5},
+                "costs": {**costs, "energy_mj": None},
                 "block_flops": [1000 * (number + 1), 3000 * (number + 1)],
             }  # fmt: skip
         write_json(job_directory(path, job.name) / "result.json", result)
@@ -52,6 +53,10 @@ def test_the_page_has_the_table_and_every_network(tmp_path: Path) -> None:
         if job.kind != "search":
             assert f">{job.name}<" in html
     assert html.count("data-sortable") >= 2
+    for heading in ("Measured p50", "Measured p95", "Measured p99", "Median", "Undisturbed"):
+        assert f">{heading}, ms<" in html
+    for value in ("0.125", "0.25", "0.5"):
+        assert html.count(f">{value}<") == len(result.rows) + len(result.results)
     assert "not complete" not in html
 
 

@@ -51,7 +51,13 @@ def test_tables_say_what_the_logs_say(files: dict[str, Path], share_run: RunDire
     assert float(rows[-1]["lam"]) == data.lam[-1].lam[0][-1]
     budgets = json.loads(files["budgets.json"].read_text())
     assert budgets[1]["quantity"] == "latency_ms"
-    assert budgets[1]["relative_error"] == pytest.approx(1 / 1.031 - 1)
+    # The synthetic median is 3.1 % above the prediction, and the quiet value 3 % below the median.
+    assert budgets[1]["relative_error"] == pytest.approx(1 / (1.031 * 0.97) - 1)
+    assert (budgets[1]["statistic"], budgets[1]["verdict"]) == ("p50", "holds")
+    assert budgets[1]["low"] < budgets[1]["measured"] < budgets[1]["high"]
+    latency = {row["statistic"]: row["interval"] for row in json.loads(files["latency.json"].read_text())}
+    assert {"p50, the median", "p95", "p99", "undisturbed (low quantile)"} <= latency.keys()
+    assert " to " in latency["p99"]
 
 
 def test_chart_data_is_the_chart(files: dict[str, Path], share_run: RunDirectory) -> None:

@@ -14,9 +14,11 @@ from synthetic_run import make_run
 
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.profile.table import CheckRow, ErrorSummary, TableHeader, save_table, table_path
+from dsonas_hw.report.numbers import cost_text
 from dsonas_hw.report.page import embedded_json
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.run_report import write_report
+from dsonas_hw.report.run_tables import prediction_table
 from dsonas_hw.run_directory import RunDirectory
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
@@ -132,9 +134,43 @@ def test_a_prediction_from_an_estimate_says_so_before_any_validation(tmp_path: P
 
 
 def test_a_missed_budget_is_named(tmp_path: Path) -> None:
-    words = Elements(html_of(make_run(tmp_path / "run", stages=(1,), holds=False))).words
+    words = Elements(html_of(make_run(tmp_path / "run", stages=(1,), verdict="missed"))).words
     assert "The mac budget is missed" in words
     assert "Every budget holds" not in words
+
+
+def test_an_undecided_budget_is_neither_held_nor_missed(tmp_path: Path) -> None:
+    words = Elements(html_of(make_run(tmp_path / "run", stages=(1,), latency_verdict="undecided"))).words
+    assert "The latency budget is undecided" in words
+    assert "The limit lies within the interval" in words
+    assert "Every budget holds" not in words
+    assert "is missed" not in words
+
+
+def test_percentiles_intervals_and_the_quiet_value_are_shown(small_run: RunDirectory) -> None:
+    latency = read_json(small_run.validation_path)["latency"]
+    words = Elements(html_of(small_run)).words
+    shown = [latency[f"p{n}_ms"] for n in (50, 95, 99)] + [latency["quiet_ms"]]
+    shown += [latency["p50_ms_low"], latency["p50_ms_high"], latency["p95_ms_low"], latency["p95_ms_high"]]
+    for value in shown:
+        assert " ".join(cost_text("latency_ms", value).split()) in words  # of the words' white space, too
+    assert "p50, the median" in words
+    assert "undisturbed (low quantile)" in words
+
+
+def test_a_prediction_is_compared_with_the_quiet_value_and_the_budget_with_the_median(
+    small_run: RunDirectory,
+) -> None:
+    """The synthetic median is 3.1 % above the prediction, and the quiet value 3 % below the median."""
+    data = load_run_data(small_run)
+    budget = next(b for b in data.budget_results if b.name == "latency")
+    assert budget.measured == pytest.approx(1.031 * (budget.predicted or 0))
+    assert budget.relative_error == pytest.approx(1 / (1.031 * 0.97) - 1)
+    table = prediction_table(data)
+    assert table is not None
+    (row,) = [row for row in table.to_records() if "latency" in row["cost"]]
+    assert row["cost"] == "latency, undisturbed"
+    assert row["relative_error"] == pytest.approx(budget.relative_error)
 
 
 @pytest.mark.parametrize("until", ["config", "search", "derive", "retrain"])
@@ -220,7 +256,7 @@ def test_a_damaged_profile_is_left_out(share_run: RunDirectory, tmp_path: Path) 
 def test_an_energy_that_was_only_predicted_is_not_called_measured(small_run: RunDirectory) -> None:
     raw = read_json(small_run.validation_path)
     raw["budgets"].append(
-        {"name": "energy", "limit": 20.0, "predicted": 9.0, "measured": None, "holds": True}
+        {"name": "energy", "limit": 20.0, "predicted": 9.0, "measured": None, "verdict": "holds"}
     )
     write_json(small_run.validation_path, raw)
     words = Elements(html_of(small_run)).words

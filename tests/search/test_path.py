@@ -17,7 +17,13 @@ from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.config import build_config, load_preset
 from dsonas_hw.errors import BudgetError, RunError, UserError
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.search.path import PathPoint, derive_architecture, load_path, path_point_from_json
+from dsonas_hw.search.path import (
+    PathPoint,
+    derive_architecture,
+    load_path,
+    path_point_from_json,
+    serving_points,
+)
 from dsonas_hw.space.space import SearchSpace
 
 SPACE = SearchSpace(levels=2, stages=(1, 1), channels=16, input_shape=(3, 8, 8), share=False)
@@ -180,6 +186,18 @@ def test_without_budgets_the_end_of_the_path_is_taken() -> None:
     derived = derive_architecture(points, [], TARGET)
     assert derived.architecture == points[-1].architecture
     assert derived.costs == points[-1].costs
+
+
+def test_with_a_constant_gamma_the_last_architecture_serves_every_budget() -> None:
+    points = falling_path()
+    assert serving_points(points, gamma_control=True) == points
+    (last,) = serving_points([*points, point(identity_architecture(SPACE), 99)], gamma_control=False)
+    assert last == points[-1]
+    limit = Budget(name="mac", limit=2 * last.costs.mac)
+    derived = derive_architecture([last], [limit], TARGET)
+    assert derived.architecture.blocks == last.architecture.blocks
+    assert derived.architecture.width > last.architecture.width
+    assert derived.ratio <= 1.0
 
 
 def test_a_budget_that_the_path_cannot_reach_is_refused() -> None:

@@ -88,7 +88,7 @@ def test_preset() -> None:
     assert config.space.stage_shortcut
     assert len(space_of_config(config).edges) - 4 == 124
     search = config.search
-    assert (search.gamma, search.gamma_control, search.adaptive) == (1e-3, False, "release-mac")
+    assert (search.gamma, search.gamma_control, search.adaptive) == (1e-3, False, "none")
     assert (search.lr, search.pretrain_lr, search.free_bn_scale) == (0.1, 0.05, True)
     assert config.retrain.dropout == 0.4
 

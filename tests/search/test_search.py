@@ -15,11 +15,14 @@ from torch import Tensor
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio
+from dsonas_hw.budget import parse_budgets
 from dsonas_hw.errors import BudgetError, DataError, UserError
 from dsonas_hw.files import read_json_lines
 from dsonas_hw.search import loop
 from dsonas_hw.search.path import derive_architecture
 from dsonas_hw.search.supernet import Supernet
+from dsonas_hw.stages import derive
+from dsonas_hw.task import Task
 from dsonas_hw.train.data import Dataset, load_dataset
 from dsonas_hw.train.data_images import MemoryImages
 from dsonas_hw.train.loop import DivergedError
@@ -320,3 +323,19 @@ def test_a_seed_decides_everything(tmp_path: Path, finished: TinyRun) -> None:
     other = TinyRun(tmp_path / "other", tiny_config(seed=5))
     other.run()
     assert other.log("lambda.jsonl") != finished.log("lambda.jsonl")
+
+
+def test_with_a_constant_gamma_only_the_width_serves_a_budget(tmp_path: Path) -> None:
+    config = tiny_config(search={"gamma_control": False, "gamma": 0.1}, budget=["mac=16k"])
+    run = TinyRun(tmp_path / "run", config)
+    run.run()
+    points = run.path()
+    assert len(points) > 3
+    task = Task(config=config, space=run.space, target=TargetCosts(), budgets=config.budgets)
+    found = [derive(run.directory, task, parse_budgets([text])) for text in ("mac=14k", "mac=30k")]
+    assert {d.architecture.blocks for d in found} == {points[-1].architecture.blocks}
+    assert found[0].architecture.width < found[1].architecture.width
+    steered = tiny_config(budget=["mac=16k"])
+    task = Task(config=steered, space=run.space, target=TargetCosts(), budgets=steered.budgets)
+    near = derive(run.directory, task, parse_budgets([f"mac={points[1].costs.mac}"]))
+    assert near.architecture.blocks == points[1].architecture.blocks

@@ -179,4 +179,4 @@ def test_a_gradient_of_lambda_too_large_for_float16_lowers_the_scale_by_itself()
         assert len(scales) < 60
     assert scales == [2.0**power for power in range(59, 59 - len(scales), -1)]
     assert len(scales) > 20
-    assert (gradient - exact).norm() < 0.02 * exact.norm()
+    assert (gradient - exact).norm() < 0.05 * exact.norm()  # rounding; a wrong scale would be a factor of 2

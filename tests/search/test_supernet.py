@@ -370,3 +370,27 @@ def test_with_lambda_one_the_supernet_is_the_derived_network(name: str, training
         copy_weights(net, derived)
         images = images_of(space)
         assert_same(net(images), derived(images))
+
+
+def test_output_weights_can_take_over_a_lambda() -> None:
+    # λ/1000 with 1000·W is the same function: docs/method.md, and docs/results.md for how little it matters.
+    torch.manual_seed(0)
+    space = SearchSpace(**SMALL, share=False)
+    net = Supernet(space).train()
+    images = torch.randn(4, *space.input_shape)
+    with torch.no_grad():
+        before = net(images)
+        next(iter(net.blocks())).merge["1"].mul_(1000)
+        scaled = net(images)
+        net.lam[0, space.edges.index((1, space.num_nodes + 1))] /= 1000
+        both = net(images)
+    assert not torch.allclose(scaled, before, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(both, before, rtol=1e-3, atol=1e-3)
+
+
+def test_output_weights_are_drawn_as_those_of_one_convolution() -> None:
+    torch.manual_seed(0)
+    net = Supernet(SearchSpace(stages=(1,), channels=48))
+    # C·C weights of variance 2 / (16·C): a norm of (2·C/16)^½ = 6^½ at 48 channels.
+    norms = [float(w.detach().norm()) for w in next(iter(net.blocks())).merge.values()]
+    assert sum(norms) / len(norms) == pytest.approx(6**0.5, rel=0.02)

@@ -10,13 +10,15 @@ D    0.96     4.0    2.0    b, 2 ms
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
 from dsonas_hw.architecture.architecture import Architecture, close_block
+from dsonas_hw.budget import parse_budgets
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.study.codesign import Codesign, StudyDevice
-from dsonas_hw.study.codesign_analysis import carried, pareto_front, preferences
+from dsonas_hw.study.codesign_analysis import carried, holds, pareto_front, preferences
 from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network, Origin
 
 SPACE = SearchSpace(levels=1, operations=("sep3", "max3"), stages=(1,), channels=4, input_shape=(1, 8, 8))
@@ -110,3 +112,18 @@ def test_operations_are_counted_over_all_blocks(result: CodesignResult) -> None:
     assert found["a", "sep3"].share_of_edges == pytest.approx(4 / 6)
     assert found["a", "max3"].share_of_nodes == pytest.approx(1 / 3)
     assert found["b", "sep3"].share_of_nodes == pytest.approx(1 / 2)
+
+
+def test_a_measured_latency_holds_a_budget_with_its_whole_interval(result: CodesignResult) -> None:
+    def held(cell: Cell) -> bool:
+        cells = tuple(cell if (c.network, c.device) == ("A", "a") else c for c in result.cells)
+        changed = dataclasses.replace(result, cells=cells)
+        return holds(changed, changed.network("A"), "a", parse_budgets(["latency=1ms"]))
+
+    cell = next(c for c in result.cells if (c.network, c.device) == ("A", "a"))
+    predicted = dataclasses.replace(cell, latency_ms=0.99, latency_ms_low=0.9, latency_ms_high=1.1)
+    measured = dataclasses.replace(predicted, is_measured=True)
+    assert held(predicted)
+    assert not held(measured)
+    assert held(dataclasses.replace(measured, latency_ms_high=1.0))
+    assert not held(dataclasses.replace(measured, latency_ms_high=math.inf))

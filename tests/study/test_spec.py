@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,11 +11,18 @@ from typing import Any
 import pytest
 import yaml
 
+from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.architecture.fit import fit_width
+from dsonas_hw.architecture.sample import random_architecture
+from dsonas_hw.budget import parse_budgets
 from dsonas_hw.cli.main import main
-from dsonas_hw.config import load_preset
+from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.errors import UserError
+from dsonas_hw.search.path import WELL_FILLED
 from dsonas_hw.study.check import check_study
-from dsonas_hw.study.spec import MAX_JOBS, Study, StudyFile, expand, load_study, shipped_studies
+from dsonas_hw.study.load import load_study, shipped_studies
+from dsonas_hw.study.spec import MAX_JOBS, Study, StudyFile, expand
+from dsonas_hw.task import space_of_config
 
 
 def study_of(**fields: Any) -> Study:
@@ -46,11 +54,11 @@ def test_or_one_search_for_each_budget() -> None:
     assert [job.needs for job in study.jobs if job.kind == "searched"] == [job.name for job in searches]
 
 
-def test_variants_seeds_and_budgets_multiply_and_random_takes_the_first_variant() -> None:
+def test_variants_seeds_and_budgets_multiply_and_each_space_has_its_random_ones() -> None:
     variants = {"plain": {"search": {"adaptive": "none"}}, "share": {"space": {"share": True}}}
     study = study_of(variants=variants, seeds=[3, 5], budgets=["mac=100k", "mac=50k"], random=4, measure=True)
     kinds = [job.kind for job in study.jobs]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"search": 4, "searched": 8, "random": 16}
+    assert {kind: kinds.count(kind) for kind in kinds} == {"search": 4, "searched": 8, "random": 32}
     assert kinds[:4] == ["search"] * 4  # what others wait for comes first
     assert len({job.name for job in study.jobs}) == len(kinds)
     names = {job.name for job in study.jobs if job.kind == "search"}
@@ -62,8 +70,8 @@ def test_variants_seeds_and_budgets_multiply_and_random_takes_the_first_variant(
             assert job.measure
         if job.kind == "random":
             assert job.needs is None
-            assert job.config["search"]["adaptive"] == "none"
-            assert not job.config["space"]["share"]
+            assert job.variant in ("random plain", "random share")
+            assert job.config["space"]["share"] == (job.variant == "random share")
         elif job.variant == "share":
             assert job.config["space"]["share"]
     assert {job.index for job in study.jobs if job.kind == "random"} == {0, 1, 2, 3}
@@ -76,6 +84,167 @@ def test_random_ones_of_the_searched_width_wait_for_it() -> None:
         ("random", None), ("random", None), ("random, same width", "a-mac-100k-s0-searched"),
     ]  # fmt: skip
     assert [job.index for job in baseline] == [0, 1, 2]  # none is drawn twice
+
+
+def test_variants_of_one_space_share_their_random_ones() -> None:
+    variants = {"a": {}, "b": {"search": {"epochs": 3}}, "c": {"space": {"share": True}}}
+    study = study_of(variants=variants, random=1, random_same_width=1)
+    assert {variant: (b.random, b.same_width) for variant, b in study.baselines.items()} == {
+        "a": ("random a", "random a, same width"),
+        "b": ("random a", "random a, same width"),
+        "c": ("random c", "random c, same width"),
+    }
+    needed = {job.variant: job.needs for job in study.jobs if job.kind == "random"}
+    assert needed == {
+        "random a": None, "random c": None,
+        "random a, same width": "a-mac-100k-s0-searched", "random c, same width": "c-mac-100k-s0-searched",
+    }  # fmt: skip
+
+
+def test_a_block_found_elsewhere_is_carried_into_the_base() -> None:
+    elsewhere = {"preset": "fashion-mnist", "space": {"levels": 2}}
+    study = study_of(
+        base={"space": {"levels": 3}}, seeds=[0, 4], transfer={"base": elsewhere, "budget": "mac=600k"}
+    )
+    search, carried = (
+        [job for job in study.jobs if job.variant == "transferred" and job.kind == kind]
+        for kind in ("search", "transferred")
+    )
+    assert [job.name for job in search] == ["search-transferred-s0", "search-transferred-s4"]
+    assert [(job.name, job.needs) for job in carried] == [
+        ("transferred-mac-100k-s0", "search-transferred-s0"),
+        ("transferred-mac-100k-s4", "search-transferred-s4"),
+    ]
+    assert {job.config["preset"] for job in search} == {"fashion-mnist"}
+    assert {job.budgets for job in search} == {("mac=600k",)}
+    for job in carried:  # the base's network, of blocks like those of the search
+        assert job.config["data"]["dataset"] == "digits"
+        assert (job.config["space"]["levels"], job.config["space"]["share"]) == (2, True)
+
+
+# -- what the command line lays over a study --------------------------------------------------------------
+
+
+def test_preset_budgets_and_seeds_take_the_place_of_the_files(tmp_path: Path) -> None:
+    path = write(tmp_path, base={"search": {"epochs": 3}}, seeds=[7])
+    study = load_study(path, {}, preset="fashion-mnist", budgets=["mac=600k", "params=30k"], seeds=[0, 1])
+    assert (study.file.budgets, study.file.seeds) == (["mac=600k", "params=30k"], [0, 1])
+    config = study.jobs[0].config
+    assert (config["preset"], config["data"]["dataset"]) == ("fashion-mnist", "fashion-mnist")
+    assert config["search"]["epochs"] == 3  # what the study itself asks for stays
+    assert load_study(path, {"preset": "fashion-mnist"}, budgets=["mac=600k"]).jobs[0].config["preset"] == (
+        "fashion-mnist"
+    )
+    assert load_study(path, {}, preset="digits").file.budgets == ["mac=100k"]  # its own: as it is
+
+
+def test_a_file_may_have_fields_for_other_presets(tmp_path: Path) -> None:
+    special = {"budgets": ["mac=600k"], "random": 1, "base": {"space": {"width_step": 4}}}
+    path = write(tmp_path, base={"search": {"epochs": 3}}, for_preset={"fashion-mnist": special})
+    study = load_study(path, {}, preset="fashion-mnist")
+    assert (study.file.budgets, study.file.random) == (["mac=600k"], 1)
+    config = study.jobs[0].config
+    assert (config["preset"], config["space"]["width_step"]) == ("fashion-mnist", 4)
+    assert config["search"]["epochs"] != 3
+    assert load_study(path, {}, preset="fashion-mnist", budgets=["mac=500k"]).file.budgets == ["mac=500k"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "options", "message"),
+    [
+        ({}, {"preset": "fashion-mnist"}, r"budgets of study s are for digits, not for fashion-mnist; give"),
+        ({}, {"preset": "cifar"}, r"unknown preset 'cifar'\. Did you mean"),
+        ({"grid": {"preset": ["digits"]}}, {"preset": "digits"}, r"varies the preset itself"),
+        (
+            {"transfer": {"base": {"space": {"share": True}}, "budget": "mac=50k"}},
+            {"preset": "fashion-mnist", "budgets": ["mac=600k"]},
+            r"transfers into digits only, not into fashion-mnist",
+        ),
+        (
+            {"transfer": {"base": {"space": {"share": False}}, "budget": "mac=50k"}},
+            {},
+            r"transfer needs a search of one block",
+        ),
+        ({"transfer": {"base": {}}}, {}, r"transfer\.budget: Field required"),
+        ({"for_preset": {"digits": {"budgetz": []}}}, {"preset": "digits"}, r"unknown field 'budgetz'"),
+    ],
+)
+def test_presets_that_do_not_fit_a_study_are_refused(
+    fields: dict[str, Any], options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        load_study(write(tmp_path, **fields), {}, **options)
+
+
+def test_settings_below_transfer_are_of_the_search_elsewhere(tmp_path: Path) -> None:
+    transfer = {"base": {"space": {"share": True}}, "budget": "mac=50k"}
+    study = load_study(write(tmp_path, transfer=transfer), {"transfer": {"search": {"epochs": 2}}})
+    epochs = {job.variant: job.config["search"]["epochs"] for job in study.jobs if job.kind == "search"}
+    assert epochs["transferred"] == 2 != epochs["searched"]
+    with pytest.raises(UserError, match="transfers nothing"):
+        load_study(write(tmp_path), {"transfer": {"search": {"epochs": 2}}})
+
+
+PAPER = [
+    ("table1", "cifar10", "params=3M"), ("table3", "cifar10", "params=3M"), ("fig5", "cifar10", "params=3M"),
+    ("fig6", "cifar10", "mac=80M"), ("random-baseline", "cifar10", "params=3M"),
+    ("random-baseline", "cifar10-full", "params=3M"), ("random-baseline", "imagenet", "flops=600M"),
+    ("transfer", "imagenet", "flops=600M"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "preset", "budget"), PAPER)
+def test_the_papers_studies_in_the_papers_setting(name: str, preset: str, budget: str) -> None:
+    study = load_study(name, {}, preset=preset)
+    assert budget in study.file.budgets
+    check_study(study)
+    configs = [job.config for job in study.jobs if job.variant != "transferred"]
+    assert {config["preset"] for config in configs} == {preset}
+    # Random networks have widths in fine steps there: in steps of 4 no dense one would fill 95 %.
+    assert {config["space"]["width_step"] for config in configs} <= {1, 2}
+    for config in configs:  # beside it, only what the study varies is not the preset's
+        own = load_preset(preset)
+        assert {k: v for k, v in config["retrain"].items() if v != own["retrain"][k]} == {}
+        assert not config["search"]["gamma_control"]
+
+
+def test_dense_random_networks_fill_the_papers_budget_too() -> None:
+    """The more edges, the narrower at 3M params, and the larger a step of the width in the cost."""
+
+    def share_accepted(width_step: int) -> float:
+        config = build_config(overlay(load_preset("cifar10"), {"space": {"width_step": width_step}}))
+        space, target = space_of_config(config), TargetCosts()
+        rng = random.Random(0)
+        drawn = [random_architecture(space, rng) for _ in range(40)]
+        dense = [a for a in drawn if a.blocks[0].num_edges > 96]
+        assert len(dense) >= 5
+        fits = [fit_width(a, parse_budgets(["params=3M"]), target) for a in dense]
+        return sum(fit is not None and fit.ratio >= WELL_FILLED for fit in fits) / len(fits)
+
+    assert share_accepted(1) > 0.7
+    assert share_accepted(4) < 0.3
+
+
+def test_table_3_has_the_papers_eight_rows() -> None:
+    rows = set()
+    for job in load_study("table3", {}, preset="cifar10").jobs:
+        if job.kind == "search":
+            config = build_config(job.config)
+            ratio = f"{config.search.w_steps}:1" if config.data.split else "-"
+            assert not config.data.split or config.data.split_ratio == (config.search.w_steps, 1)
+            space = "share" if config.space.share else "full"
+            rows.add((space, config.data.split, config.search.pretrain_epochs > 0, ratio))
+    assert rows == {
+        (space, *row)
+        for space in ("full", "share")
+        for row in ((True, False, "1:1"), (True, True, "1:1"), (True, True, "4:1"), (False, True, "-"))
+    }
+
+
+def test_adaptive_flops_are_studied_where_they_can_balance_blocks() -> None:
+    for preset in ("cifar10-small", "cifar10"):
+        jobs = load_study("fig5", {}, preset=preset).jobs
+        assert not any(job.config["space"]["share"] for job in jobs)
 
 
 def test_a_grid_is_every_combination() -> None:
@@ -206,8 +375,21 @@ def test_list_and_dry_run_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert all(entry["num_jobs"] > 0 and entry["description"] for entry in listed)
     main(["study", write(tmp_path), "--dry-run", "--json"])
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [
-        {"name": "search-searched-s0", "budgets": ["mac=100k"]},
-        {"name": "searched-mac-100k-s0-searched", "budgets": ["mac=100k"]},
+        # 1,438 images, 719 for W: 11 batches of 64 in an epoch, 6 of pretraining and 16 of search; 22 of 30.
+        {
+            "name": "search-searched-s0",
+            "budgets": ["mac=100k"],
+            "w_steps": 242,
+            "lam_steps": 176,
+            "images": 26752,
+        },
+        {
+            "name": "searched-mac-100k-s0-searched",
+            "budgets": ["mac=100k"],
+            "w_steps": 660,
+            "lam_steps": 0,
+            "images": 42240,
+        },
     ]
     main(["study", "codesign", "--devices", "v100", "--budget", "mac=50k", "--dry-run", "--json"])
     assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == [
@@ -224,5 +406,6 @@ def test_dry_run_lists_the_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "searched-mac-100k-s0-searched",
         "random-mac-100k-s0-1",
         "random-mac-100k-s0-2",
+        "in",
     ]
     assert not (tmp_path / "out").exists()

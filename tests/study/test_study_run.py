@@ -15,8 +15,11 @@ import yaml
 from dsonas_hw.architecture.architecture import architecture_from_json
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.cli.main import main
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.stages import derive
 from dsonas_hw.study import scheduler
-from dsonas_hw.study.spec import load_study
+from dsonas_hw.study.load import load_study
+from dsonas_hw.task import prepare_task, space_of_config
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -146,3 +149,30 @@ def test_a_mistake_in_one_variant_leaves_the_others_their_results(
     assert "fewer than one batch of 300" in shown.err
     assert "failed: broken-mac-60k-s0-searched: needs search-broken-s0, which failed" in shown.err
     assert "| mac=60k | sound | 1 |" in shown.out
+
+
+def test_a_block_found_elsewhere_is_every_block_of_the_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = {**STUDY["base"], "search": {**STUDY["base"]["search"], "epochs": 2}}
+    elsewhere = {**small, "space": {**small["space"], "share": True, "stages": [1, 1]}}
+    study = {
+        "name": "carried", "base": {**small, "space": {**small["space"], "levels": 1, "stages": [2]}},
+        "transfer": {"base": elsewhere, "budget": "mac=60k"}, "budgets": ["mac=80k"],
+    }  # fmt: skip
+    path, out = tmp_path / "carried.yaml", tmp_path / "out"
+    path.write_text(json.dumps(study))  # YAML too, without aliases
+    main(["study", str(path), "--workers", "1", "--out", str(out), "--json"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["failed"] == []
+    assert {row["variant"] for row in answer["rows"]} == {"searched", "transferred"}
+    (entry,) = [e for e in json.loads((out / "results.json").read_text()) if e["variant"] == "transferred"]
+    assert 0.5 < entry["ratio"] <= 1
+    source = RunDirectory(out / "jobs" / "search-transferred-s0" / "run")
+    config = source.load_config()
+    task = prepare_task(config, space_of_config(config))
+    found = derive(source, task, task.budgets).architecture
+    network = json.loads((out / "jobs" / entry["job"] / "run" / "architecture.json").read_text())
+    carried = architecture_from_json(network).blocks
+    assert carried == (found.blocks[0],) * 2
+    assert len(entry["architecture"]) == 1  # one block for all

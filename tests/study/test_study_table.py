@@ -19,7 +19,7 @@ def result(variant: str, error: float, *, budget: str = "mac=1M", **changes: Any
     costs = {"mac": 900_000, "flops": 2_000_000, "params": 1000, "memory_bytes": 4096, "latency_ms": None}
     return {
         "variant": variant, "budget": budget, "test_error": error, "ratio": 0.9, "ratio_before_fit": 1.1,
-        "costs": costs, "latency_measured_ms": None, **changes,
+        "costs": costs, "latency_measured": None, **changes,
     }  # fmt: skip
 
 
@@ -41,21 +41,40 @@ def test_costs_are_means_and_unknown_ones_stay_unknown() -> None:
     def costs(mac: int, latency_ms: float | None) -> dict[str, Any]:
         return {"mac": mac, "flops": 10 * mac, "params": 100, "memory_bytes": 1, "latency_ms": latency_ms}
 
+    def measured(ms: float) -> dict[str, float]:
+        return {"p50_ms": ms, "p95_ms": 2 * ms, "p99_ms": 3 * ms}
+
     (row,) = tabulate(
         [
             result(
-                "a", 0.1, costs=costs(100, 1.0), ratio=0.95, ratio_before_fit=1.2, latency_measured_ms=2.0
+                "a",
+                0.1,
+                costs=costs(100, 1.0),
+                ratio=0.95,
+                ratio_before_fit=1.2,
+                latency_measured=measured(2.0),
             ),
             result(
-                "a", 0.1, costs=costs(300, 2.0), ratio=0.97, ratio_before_fit=0.8, latency_measured_ms=3.0
+                "a",
+                0.1,
+                costs=costs(300, 2.0),
+                ratio=0.97,
+                ratio_before_fit=0.8,
+                latency_measured=measured(3.0),
             ),
         ]
     )
     assert (row.mac, row.flops, row.params) == (200, 2000, 100)
-    assert (row.latency_ms, row.latency_measured_ms) == (1.5, 2.5)
+    assert (row.latency_ms, row.latency_p50_ms, row.latency_p95_ms, row.latency_p99_ms) == (
+        1.5,
+        2.5,
+        5.0,
+        7.5,
+    )
+    assert "| 2.500 | 5.000 | 7.500 |" in markdown([row])
     assert (row.budget_used, row.ratio_before_fit) == (pytest.approx(0.96), pytest.approx(1.0))
-    (row,) = tabulate([result("a", 0.1, latency_measured_ms=2.0), result("a", 0.1)])
-    assert row.latency_measured_ms is None  # not the mean of those that are known
+    (row,) = tabulate([result("a", 0.1, latency_measured=measured(2.0)), result("a", 0.1)])
+    assert row.latency_p50_ms is None  # not the mean of those that are known
     assert row.latency_ms is None
 
 
@@ -96,7 +115,7 @@ def test_what_people_read() -> None:
     results = [result("searched", 0.2), *(result("random", error) for error in (0.3, 0.5))]
     lines = markdown(tabulate(results)).splitlines()
     assert len(lines) == 4
-    assert {line.count("|") for line in lines} == {12}
+    assert {line.count("|") for line in lines} == {14}
     assert lines[2].startswith("| mac=1M | searched | 1 | 20.00 | 900k | 2.00M | 1.0k |")
     assert lines[2].endswith("| +1.4 σ |  |")  # no random networks of its width
     assert "| 40.00 ± 14.14 |" in lines[3]

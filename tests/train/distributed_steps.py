@@ -66,7 +66,7 @@ def retrain() -> dict[str, Any]:
     trainer.network.double()
     assert trainer.average is not None
     trainer.average.average = {n: v.clone() for n, v in trainer.network.state_dict().items()}
-    trainer.epoch = 1  # drop-path is off in the first epoch
+    trainer.epoch = 1  # the second of two, so that drop-path is at half of its rate and more
     for batch in trainer.batches.epoch(1):
         trainer.train_step(exact(batch))
     trainer.meter.collect()

@@ -36,6 +36,16 @@ def test_crop_and_flip_equals_one_image_at_a_time():
         assert torch.equal(batched[i], plain)
 
 
+def test_what_is_padded_has_the_fill_of_its_channel():
+    images = torch.zeros(200, 3, 12, 10, dtype=torch.uint8)
+    augmentation = Augmentation(pad=4, fill=(127, 5, 250))
+    augmented = crop_and_flip(images, augmentation, draw_for(images, augmentation))
+    for channel, level in enumerate(augmentation.fill):
+        assert set(augmented[:, channel].unique().tolist()) == {0, level}
+    shown = augmented[:, 0] == 127
+    assert torch.equal(shown, augmented[:, 2] == 250)  # the same pixels in every channel
+
+
 def test_every_offset_and_both_directions_occur():
     drawn = draw_for(random_images(2000), FULL)
     assert drawn.top.unique().tolist() == drawn.left.unique().tolist() == list(range(9))

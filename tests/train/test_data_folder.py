@@ -15,10 +15,13 @@ from PIL import Image
 
 from dsonas_hw.errors import DataError
 from dsonas_hw.train.augment import Augmentation
-from dsonas_hw.train.data import load_dataset
+from dsonas_hw.train.data import _LOADERS, load_dataset
 from dsonas_hw.train.data_decode import (
+    COLOUR_COMPONENTS,
+    COLOUR_EIGENVALUES,
     augment_image,
     image_to_tensor,
+    light,
     load_image,
     resize_and_crop_centre,
 )
@@ -237,6 +240,25 @@ def test_random_crop_of_all_is_the_image():
     for seed in range(5):  # area 1 fits at ratio 1 only, so that the middle is taken: here everything
         cropped = augment_image(Image.fromarray(noise), augmentation, size=16, rng=random.Random(seed))
         assert np.array_equal(np.asarray(cropped), noise)
+
+
+def test_lighting_adds_one_colour_along_the_components():
+    grey = Image.fromarray(np.full((4, 5, 3), 128, dtype=np.uint8))
+    lit = np.asarray(light(grey, 0.1, random.Random(3))).astype(float)
+    assert (lit == lit[0, 0]).all()  # one colour for all pixels
+    # Each channel moves by Σ component · eigenvalue · a, each a of deviation 0.1 (fb.resnet.torch).
+    changes = np.array(
+        [np.asarray(light(grey, 0.1, random.Random(seed)))[0, 0] - 128.0 for seed in range(2000)]
+    )
+    expected = 255 * 0.1 * np.sqrt(((np.array(COLOUR_COMPONENTS) * COLOUR_EIGENVALUES) ** 2).sum(1))
+    assert np.allclose(changes.std(0), expected, rtol=0.12)
+    assert np.corrcoef(changes.T).min() > 0.9  # nearly all of it is brightness
+
+
+def test_lighting_is_on_for_imagenet_only_and_by_a_tenth():
+    assert {name: augmentation.lighting for name, (_, augmentation) in _LOADERS.items()} == {
+        "digits": 0.0, "fashion-mnist": 0.0, "cifar10": 0.0, "cifar100": 0.0, "imagenet": 0.1,
+    }  # fmt: skip
 
 
 def test_what_fits_in_memory():

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from dsonas_hw.architecture.architecture import (
     Architecture,
-    Block,
     complete_architecture,
     identity_architecture,
 )
@@ -22,7 +21,7 @@ from dsonas_hw.architecture.onnx import build_onnx, random_weights
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.train.layers import Conv
+from dsonas_hw.train.layers import Conv, draw_he_weights
 from dsonas_hw.train.network import DerivedNetwork
 
 SMALL: dict[str, Any] = {"levels": 2, "stages": (1, 2), "channels": 8, "input_shape": (3, 9, 9)}
@@ -108,22 +107,32 @@ def test_arrays_of_another_network_are_refused() -> None:
         wide.load_named_arrays(narrow.named_arrays())
 
 
-def test_auxiliary_head_reads_what_the_last_reduction_reads() -> None:
-    space = SearchSpace(levels=1, stages=(1, 1, 1), channels=4, input_shape=(3, 16, 16), num_classes=5)
-    network = DerivedNetwork(complete_architecture(space), auxiliary=True)
+@pytest.mark.parametrize(
+    ("stages", "stem", "side", "reads"),
+    [((1, 1, 1), "cifar", 32, (16, 8, 8)), ((1, 1, 1, 1), "imagenet", 224, (32, 7, 7))],
+)
+def test_auxiliary_head_reads_the_output_of_the_last_reduction(
+    stages: tuple[int, ...], stem: str, side: int, reads: tuple[int, int, int]
+) -> None:
+    space = SearchSpace(
+        levels=1, stages=stages, channels=4, stem=stem, input_shape=(3, side, side), num_classes=5
+    )  # type: ignore[arg-type]
+    network = DerivedNetwork(identity_architecture(space), auxiliary=True)
     assert network.auxiliary is not None
     seen: list[Tensor] = []
     network.auxiliary.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    network.layers["reduction2/conv1"].register_forward_pre_hook(
-        lambda module, inputs: seen.append(inputs[0])
+    network.layers[f"reduction{len(stages) - 1}/out"].register_forward_hook(
+        lambda module, inputs, output: seen.insert(0, output)
     )
-    logits, auxiliary = network.forward_with_auxiliary(torch.randn(2, 3, 16, 16))
+    network.auxiliary.features[2].register_forward_hook(lambda module, inputs, output: seen.append(output))
+    logits, auxiliary = network.forward_with_auxiliary(torch.randn(2, 3, side, side))
     assert auxiliary is not None
     assert auxiliary.shape == logits.shape == (2, 5)
     assert seen[0] is seen[1]
-    assert seen[0].shape == (2, 8, 8, 8)  # stage 2 of 3: 2·4 channels at half the resolution
+    assert seen[0].shape == (2, *reads)  # every reduction doubles the channels
+    assert seen[2].shape == (2, reads[0], 2, 2)  # (8 − 5) / 3 + 1 and (7 − 5) / 2 + 1
     network.eval()
-    assert network.forward_with_auxiliary(torch.randn(2, 3, 16, 16))[1] is None
+    assert network.forward_with_auxiliary(torch.randn(2, 3, side, side))[1] is None
 
 
 def test_one_stage_has_no_auxiliary_head() -> None:
@@ -140,22 +149,18 @@ def test_auxiliary_head_fits_every_resolution(side: int) -> None:
     assert auxiliary.shape == (2, 10)
 
 
-def test_drop_path_drops_blocks_but_never_identities_or_evaluation() -> None:
-    space = SearchSpace(levels=1, stages=(2,), channels=4, input_shape=(3, 8, 8), share=False)
-    complete, identity = complete_architecture(space).blocks[0], identity_architecture(space).blocks[0]
-
-    def num_draws(blocks: tuple[Block, ...], *, training: bool) -> int:
-        network = DerivedNetwork(Architecture(space=space, blocks=blocks, width=4)).train(training)
-        network.drop_path.rate = 0.5
-        calls: list[Tensor] = []
-        network.drop_path.register_forward_hook(lambda module, inputs, output: calls.append(output))
-        network(torch.randn(64, 3, 8, 8))
-        return sum(bool((call.abs().sum((1, 2, 3)) == 0).any()) for call in calls)
-
-    assert num_draws((complete, complete), training=True) == 2
-    assert num_draws((complete, identity), training=True) == 1
-    assert num_draws((identity, identity), training=True) == 0
-    assert num_draws((complete, complete), training=False) == 0
+def test_he_weights_have_the_variance_of_huang_and_wang() -> None:
+    torch.manual_seed(0)
+    network = DerivedNetwork(complete_architecture(SearchSpace(stages=(1, 1))), auxiliary=True)
+    draw_he_weights(network)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear) and layer.weight.numel() > 2000:
+            fan_in = layer.weight[0].numel()
+            assert layer.weight.var().item() == pytest.approx(2 / fan_in, rel=0.15)
+            # Of a Gaussian 31.7 % lie beyond one standard deviation, of a uniform draw 42.3 %.
+            outside = (layer.weight.abs() > layer.weight.std()).float().mean().item()
+            assert outside == pytest.approx(0.317, abs=0.03)
+            assert layer.bias is None or not layer.bias.any()
 
 
 def test_gradients_reach_every_weight() -> None:

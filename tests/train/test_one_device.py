@@ -99,12 +99,18 @@ def test_the_steps_of_a_search(checkpointed: bool, pruned: bool) -> None:
     assert seen.on_cpu == set()
 
 
-def test_the_steps_of_a_retraining() -> None:
+def test_the_steps_of_a_retraining(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"drop_path": 0.3, "dropout": 0.2, "aux_weight": 0.4, "ema": 0.9, "label_smoothing": 0.1}
     recipe = build_config(overlay(load_preset("digits"), {"retrain": changes})).retrain
     dataset = load_dataset("digits", subset=200, subset_test=50)
     training = Trainer(complete_architecture(SPACE), dataset, recipe, seed=0, device=GPU)
-    training.epoch = 1  # drop-path is off in the first
+    training.epoch = 1
+    # Its masks are drawn on the CPU, as augmentation is, and copied in the GPU's turn.
+    draw = trainer.draw_drop_masks
+    monkeypatch.setattr(trainer, "draw_drop_masks", lambda *args, **options: masks)
+    masks = draw(
+        training.network.drop_edges, rate=0.3, progress=0.5, num_images=recipe.batch_size, name=(0, 1, 0)
+    ).to(GPU)
     batch = next(training.batches.epoch(1))
     with Devices() as seen:
         for _ in range(2):

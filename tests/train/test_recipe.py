@@ -23,8 +23,13 @@ def test_cifar_restarts_where_the_paper_does() -> None:
     assert rate.at(5) == pytest.approx((0.05 + 0.001) / 2)
 
 
-def test_imagenet_warms_up_then_falls_in_a_line_to_zero() -> None:
+def test_imagenet_falls_in_a_line_from_the_first_step() -> None:
     rate = LearningRate(recipe_of("imagenet"))
+    assert [rate.at(epoch) for epoch in (0, 60, 120, 240)] == pytest.approx([0.5, 0.375, 0.25, 0.0])
+
+
+def test_with_the_releases_warm_up_imagenet_rises_then_falls_in_a_line_to_zero() -> None:
+    rate = LearningRate(recipe_of("imagenet-steered"))
     assert rate.at(0) == pytest.approx(0.1)
     assert rate.at(2.5) == pytest.approx(0.3)  # (0.1 + 0.5) / 2
     assert rate.at(5) == pytest.approx(0.5)
@@ -41,7 +46,7 @@ def test_a_wave_ends_with_the_training(epochs: float, waves: list[float]) -> Non
 
 
 def test_other_epochs_scale_the_warm_up() -> None:
-    recipe = with_epochs(recipe_of("imagenet"), 24)
+    recipe = with_epochs(recipe_of("imagenet-steered"), 24)
     assert (recipe.epochs, recipe.warmup_epochs) == (24, 0.5)
     assert with_epochs(recipe, 24) is recipe
 

@@ -37,7 +37,7 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path, architectur
 
 
 def test_a_missing_file_names_the_command(tmp_path: Path, architecture: Architecture) -> None:
-    with pytest.raises(RunError, match="run `dsonas-hw retrain` first"):
+    with pytest.raises(RunError, match="train first: dsonas-hw retrain"):
         load_weights(tmp_path / "weights.npz", architecture)
 
 

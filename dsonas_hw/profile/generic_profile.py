@@ -1,0 +1,56 @@
+"""Profiling this machine for networks of any kind, whatever search space they come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dsonas_hw.profile.check import check_table
+from dsonas_hw.profile.generic_networks import NUM_NETWORKS, generic_networks
+from dsonas_hw.profile.profiler import MeasuringConditions, local_header, profile_networks
+from dsonas_hw.profile.rows import CheckRow
+from dsonas_hw.profile.table import LatencyTable
+
+NAME = "networks of other kinds"
+"""In a table and wherever its checks are shown."""
+NUM_CHECKED = 12
+HELD_OUT_SEED = 1_000
+"""Seeds from here on make the networks of checks."""
+
+Progress = Callable[[int, int, str], None]
+
+
+def profile_generic(
+    path: Path,
+    conditions: MeasuringConditions,
+    *,
+    num_networks: int = NUM_NETWORKS,
+    progress: Progress = lambda done, total, text: None,
+) -> LatencyTable:
+    """Measure this machine's CPU on networks of every kind in use; continues a profile that was interrupted.
+
+    Raises:
+        ProfileError: the table belongs to another machine, is damaged, or is being written.
+    """
+    probes = list(generic_networks(num_networks=num_networks, batch_size=conditions.batch_size))
+    return profile_networks(path, local_header(conditions), probes, progress=progress)
+
+
+def check_generic(
+    table: LatencyTable,
+    *,
+    num_checked: int = NUM_CHECKED,
+    seed: int = 0,
+    progress: Progress = lambda done, total, text: None,
+) -> CheckRow:
+    """Compare the table with networks of these kinds that it has not seen; the result goes into the table.
+
+    Raises:
+        ProfileError: the table is not finished, another machine's, or being written.
+    """
+    batch_size = table.header.batch_size
+    probes = list(
+        generic_networks(num_networks=num_checked, seed=HELD_OUT_SEED + seed, batch_size=batch_size)
+    )
+    row, _ = check_table(table, probes, name=NAME, progress=progress)
+    return row

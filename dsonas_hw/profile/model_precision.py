@@ -1,0 +1,52 @@
+"""The precision of a file against the one that is asked for."""
+
+from __future__ import annotations
+
+from dsonas_hw.errors import ModelFileError
+from dsonas_hw.profile.runtimes import PRECISIONS
+
+
+def precision_of_model(
+    name: str, precision: str, *, asked: str | None, runtime: str
+) -> tuple[str, str | None]:
+    """The precision that a model runs in, and a warning where that is not the file's own.
+
+    name: what messages call the model; precision: what its file computes in; asked: `--precision`, None for
+    the file's own. A runtime converts an fp32 network to fp16 by itself; nothing else is converted.
+
+    Raises:
+        ModelFileError: the runtime does not run the file's precision, or another one was asked for.
+    """
+    own = precision or "fp32"
+    if asked is None:
+        if own in PRECISIONS[runtime]:
+            return own, None
+        hint = "; --precision fp16 takes it for fp16" if own == "bf16" and runtime != "ort-cpu" else ""
+        raise ModelFileError(
+            f"{name} computes in {own}; {runtime} is known in {', '.join(PRECISIONS[runtime])}{hint}"
+        )
+    if asked == own:
+        return asked, None
+    if own == "fp32" and asked == "fp16":
+        return asked, f"{name} is an fp32 file: this is as {runtime} runs it once it is converted to fp16"
+    if own == "fp32" and asked == "int8" and runtime == "tensorrt":
+        return asked, f"{name} is an fp32 file, not quantised: int8 stands for what TensorRT may choose"
+    if own == "bf16" and asked == "fp16":
+        return asked, f"{name} computes in bf16: taken for fp16, which is as fast"
+    hint = "quantise it first (Q/DQ), or " if asked == "int8" else ""
+    raise ModelFileError(
+        f"{name} computes in {own}, which contradicts --precision {asked}; {hint}leave --precision away"
+    )
+
+
+def check_table_precision(name: str, precision: str, *, table: str, runtime: str) -> None:
+    """Refuse to time a file for a table of another precision.
+
+    Raises:
+        ModelFileError: names both.
+    """
+    own = precision or "fp32"
+    if own != table and not (own == "fp32" and table in PRECISIONS[runtime]):
+        raise ModelFileError(
+            f"{name} computes in {own}: its timings do not belong in a table of {table} ({runtime})"
+        )

@@ -1,0 +1,82 @@
+"""Kernels that a table lacks are measured by the command that needs them, and appended.
+
+Only a table that this machine measured, and that can be written, is added to. Any other is left as it is, and
+whoever asks for an unknown kernel of it is told so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dsonas_hw.device.spec import LOCAL
+from dsonas_hw.errors import UserError
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.profile.measured import MeasuredLatency
+from dsonas_hw.profile.probe import Probe
+
+MAX_WAIT_SECONDS = 900.0
+"""For another command that is measuring into the same table."""
+
+Say = Callable[[str], None]
+
+
+def can_be_extended(model: MeasuredLatency) -> bool:
+    """Whether the table of a model is this machine's own, and can be written."""
+    from dsonas_hw.device.cpu import local_cpu
+    from dsonas_hw.profile.open import shipped_profiles
+
+    header, path = model.table.header, model.table.path.absolute()
+    if (header.device, header.runtime, header.source) != (LOCAL, "ort-cpu", "measured"):
+        return False
+    return (
+        header.fingerprint == local_cpu().fingerprint
+        and not path.is_relative_to(shipped_profiles().absolute())
+        and _is_writable(path)
+    )
+
+
+def measure_unknown(
+    model: MeasuredLatency, unknown: Sequence[Kernel], probes: Sequence[Probe], *, say: Say
+) -> MeasuredLatency:
+    """Time the networks that hold unknown kernels, append them to the table, and return its new model.
+
+    If they cannot be measured, one line says why and the model is returned as it was.
+
+    unknown: what the model does not know of the kernels of the probes.
+    """
+    from dsonas_hw.profile.profiler import (
+        MeasuringConditions,
+        estimate_seconds,
+        is_finished,
+        local_header,
+        profile_networks,
+    )
+
+    table = model.table
+    done = {network.name for network in table.networks}
+    todo = [probe for probe in probes if probe.name not in done]
+    if not todo and is_finished(table):
+        return model  # they were timed, and the runtime ran other kernels than expected
+    number = f"{len(unknown)} kernels are" if len(unknown) != 1 else "1 kernel is"
+    say(f"{number} new to the table of {model.device}: measuring them, about {estimate_seconds(todo):.0f} s")
+    header = table.header
+    conditions = MeasuringConditions(
+        device=header.device,
+        runtime=header.runtime,
+        precision=header.precision,
+        batch_size=header.batch_size,
+        threads=header.threads,
+    )
+    try:
+        extended = profile_networks(table.path, local_header(conditions), probes, wait_s=MAX_WAIT_SECONDS)
+        return MeasuredLatency(extended, profile_options=model.profile_options)
+    except UserError as error:
+        say(f"they cannot be measured: {error}")
+        return model
+
+
+def _is_writable(path: Path) -> bool:
+    """Whether a table can be appended to and replaced; asked of the system, so of a read-only mount too."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)

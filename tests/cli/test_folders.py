@@ -1,0 +1,78 @@
+"""`--dataset folder:` from the command line: what is printed, and that cheap checks come first."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dsonas_hw.run
+
+
+def put(root: Path, sides: dict[str, int]) -> Path:
+    """Three classes of grey images of 8 × 8, so many of each on every side."""
+    for side, count in sides.items():
+        for value, name in enumerate(("glioma", "meningioma", "no tumour")):
+            folder = root / side / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.fromarray(np.full((8, 8, 3), 80 * value, np.uint8)).save(folder / f"{number}.png")
+    return root
+
+
+DRY = ("--preset", "digits", "--dry-run")
+
+
+def test_classes_and_counts(tmp_path: Path, empty_folder: Path, dsonas: Any) -> None:
+    root = put(tmp_path / "brain", {"Training": 4, "Testing": 2})
+    (root / "__MACOSX").mkdir()
+    images = dsonas("search", "--dataset", f"folder:{root}", *DRY, "--json").json["images"]
+    assert images == {
+        "train": {
+            "directory": str(root / "Training"),
+            "split_off": False,
+            "num_images": 12,
+            "classes": {"glioma": 4, "meningioma": 4, "no tumour": 4},
+        },
+        "test": {
+            "directory": str(root / "Testing"),
+            "split_off": False,
+            "num_images": 6,
+            "classes": {"glioma": 2, "meningioma": 2, "no tumour": 2},
+        },
+        "ignored": ["__MACOSX"],
+    }
+    text = dsonas("run", "--dataset", f"folder:{root}", *DRY).out
+    assert "train images: 12 of 3 classes (glioma 4, meningioma 4, no tumour 4)" in text
+    assert "ignored: __MACOSX" in text
+    assert dsonas("search", "--dataset", "digits", "--dry-run", "--json").json["images"] is None
+
+
+def test_the_sides_are_asked_for_and_given(tmp_path: Path, empty_folder: Path, dsonas: Any) -> None:
+    root = put(tmp_path / "odd", {"part one": 4, "part two": 2})
+    refused = dsonas("search", "--dataset", f"folder:{root}", *DRY).refused()
+    advice = shlex.split(refused.partition("for example with ")[2])
+    assert advice == ["--train-dir", "part one", "--test-dir", "part two"]
+    images = dsonas("search", "--dataset", f"folder:{root}", *DRY, "--json", *advice).json["images"]
+    assert (images["train"]["num_images"], images["test"]["num_images"]) == (12, 6)
+    refused = dsonas("search", "--dataset", "digits", "--dry-run", "--train-dir", "a").refused()
+    assert "are for --dataset folder:PATH, not for digits" in refused
+
+
+def test_too_few_images_are_refused_before_anything_is_measured(
+    tmp_path: Path, empty_folder: Path, dsonas: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*args: Any, **options: Any) -> None:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(dsonas_hw.run, "ensure_profile", measured)
+    root = put(tmp_path / "few", {"train": 4, "val": 2})
+    result = dsonas("run", "--dataset", f"folder:{root}", "--preset", "digits", "--budget", "latency=1ms")
+    assert result.code == 2
+    assert "fewer than one batch" in result.err
+    assert "train images: 12 of 3 classes" in result.err
+    assert not (empty_folder / "runs").exists()
