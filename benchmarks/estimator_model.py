@@ -36,8 +36,8 @@ from benchmarks.estimator_priors import (
     PER_RUNTIME,
     SHARED,
     SHARPNESS,
-    SOURCE_WEIGHT,
     TABLE_SPREAD,
+    VOTE,
     generation_factors,
 )
 from benchmarks.measurements import Observation
@@ -177,13 +177,7 @@ class Fit:
         spreads += [_spread_of(name, OTHER_HOSTS, HOST_SPREAD) for name in self.hosts]
         spreads += [_spread_of(name, OLD_LIBRARIES, TABLE_SPREAD) for name in self.tables]
         self.spreads = np.array(spreads)
-        tables = Counter(o.table for o in observations)
-        self.weights = np.array(
-            [
-                SOURCE_WEIGHT.get(o.source, 1.5) * min(np.sqrt(40 / tables[o.table]), MOST_WEIGHT)
-                for o in observations
-            ]
-        )
+        self.weights = row_weights(observations)
         # A host that hides behind the GPU has no slope: those that may be slow start slow.
         self.start = np.zeros(len(self.spreads))
         first = self.num_gpu + len(HOST_COLUMNS) + len(GENERATIONS)
@@ -283,6 +277,14 @@ class Fit:
         hosted = {self.generation_index[i] for i, o in enumerate(self.data.observations) if o.host}
         values = self._split(self.x)[1]
         return {name: float(np.exp(values[i])) for i, name in enumerate(GENERATIONS) if i in hosted}
+
+
+def row_weights(observations: Sequence[Observation]) -> Any:
+    """Every source has one vote, shared alike by its tables and by the rows of a table; a row's is capped."""
+    rows = Counter(o.table for o in observations)
+    tables = Counter(table[0] for table in rows)
+    shares = np.array([VOTE / tables[o.source] / rows[o.table] for o in observations])
+    return np.minimum(np.sqrt(shares), MOST_WEIGHT)
 
 
 def _spread_of(name: str, special: Mapping[str, float], ordinary: float) -> float:

@@ -1,9 +1,9 @@
-"""Write docs/estimator.md: the prose of `estimator_page.template.md`, and every number and printed line of it.
+"""Write docs/estimator.md: the prose of `estimator_page.template.md`, every number and printed line of it.
 
     python -m benchmarks.estimator_page
 
-Reads docs/estimator.json (`benchmarks.evaluate_estimator`), the shipped constants and `profiles/`, and runs the
-examples through the command line. Takes seconds. The page states the constants it is of;
+Reads docs/estimator.json (`benchmarks.evaluate_estimator`), the shipped constants and `profiles/`, and runs
+the examples through the command line. Takes seconds. The page states the constants it is of;
 tests/benchmarks/test_estimator_page.py fails when the constants are newer.
 """
 
@@ -55,7 +55,7 @@ PUBLISHED_1080TI: tuple[tuple[str, int, Sequence[Kernel], float], ...] = (
     (
         "FBNet no. 2",
         64,
-        fbnet_kernels([int(i) for i in "8-2-1-5-1-8-4-6-6-2-5-2-5-1-2-5-2-8-2-3-5-0".split("-")], 64),
+        fbnet_kernels([8, 2, 1, 5, 1, 8, 4, 6, 6, 2, 5, 2, 5, 1, 2, 5, 2, 8, 2, 3, 5, 0], 64),
         13.140545,
     ),
 )
@@ -138,7 +138,9 @@ def intervals_table(rows: Sequence[Row]) -> str:
 def calibrated_table(rows: Sequence[Row]) -> str:
     lines = []
     for source, some in sorted(
-        grouped([row for row in rows if f"after {NUM_CALIBRATION[0]}" in row], lambda row: row["source"]).items()
+        grouped(
+            [row for row in rows if f"after {NUM_CALIBRATION[0]}" in row], lambda row: row["source"]
+        ).items()
     ):
         cells = [source, str(len(some)), number(mean(some, "zero-shot"))]
         for count in NUM_CALIBRATION:
@@ -220,11 +222,12 @@ def card_1080ti() -> str:
         lines.append((name, str(batch_size), f"{measured_ms:.2f}", f"{p.latency_ms:.2f}", interval, error))
     header = ("network", "batch", "published, ms", "predicted, ms", "90 % interval", "error")
     return (
-        f"Its estimate in eager mode, fp32, rests on {found.num_networks} measured networks ({found.measured_by}). "
-        f"Each is predicted with {100 * found.mape:.1f} % error without itself, with {other} % without all of its "
-        f"family; without any calibration with {100 * found.mape_before:.1f} %. In other runtimes nobody "
-        f"published measurements of it: there the fitted constants are all it has. Three networks, published and "
-        f"predicted (they are among those it was calibrated on):\n\n{table(header, lines)}"
+        f"Its estimate in eager mode, fp32, rests on {found.num_networks} measured networks "
+        f"({found.measured_by}). Each is predicted with {100 * found.mape:.1f} % error without itself, with "
+        f"{other} % without all of its family; without any calibration with {100 * found.mape_before:.1f} %. "
+        f"In other runtimes nobody published measurements of it: there the fitted constants are all it has. "
+        f"Three networks, published and predicted (they are among those it was calibrated on):\n\n"
+        f"{table(header, lines)}"
     )
 
 

@@ -114,24 +114,9 @@ OTHER_HOSTS = {"paddleclas:": 1.5}
 JETSON_HOST = {"Maxwell": 5.0, "Pascal": 3.5, "Volta": 2.4, "Ampere": 1.7, "Ada": 1.7, "Blackwell": 1.5}
 GENERATIONS = ("Maxwell", "Pascal", "Volta", "Turing", "Ampere", "Ada")
 SHARPNESS = 6.0
-SOURCE_WEIGHT = {
-    "nasbench201": 8.0,
-    "fbnet": 2.5,
-    "ofa": 2.5,
-    "torchvision": 2.5,
-    "timm": 2.5,
-    "neusight": 2.0,
-    "paddleclas": 2.0,
-    "nvidia_deeplearningexamples": 2.0,
-    "super_gradients": 5.0,
-    "mmdeploy": 3.0,
-    "torch2trt": 2.5,
-    "mxnet_perf mxnet": 1.0,
-    "nvidia_deeplearningexamples tensorflow": 0.7,
-    "nvidia_tx2 tensorflow": 0.7,
-}
-#: A row of a small table weighs at most this much more than one of a table of 40.
-MOST_WEIGHT = 1.0
+#: Sum of the squared weights of a source, and the largest weight of one row: 1 / weight is the error beyond
+#: which a row counts as an outlier.
+VOTE, MOST_WEIGHT = 1500.0, 4.0
 
 
 def generation_factors(groups: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

@@ -20,6 +20,7 @@ from dsonas_hw.profile.calibrate_fit import (
     Streams,
     combined,
     fit_adjustment,
+    scale_only,
 )
 from dsonas_hw.profile.calibrate_residual import Residual, feature_vectors, fit_residual
 
@@ -57,7 +58,8 @@ class Plan:
 
     def fit(self, rows: Fitted) -> tuple[Adjustment, Residual]:
         if self.noise is None:
-            return scale_only(rows), Residual()
+            found = scale_only(rows.streams, rows.measured, rows.sharpness, rows.importance)
+            return found, Residual()
         found = fit_adjustment(rows.streams, rows.measured, rows.sharpness, self.noise, rows.importance)
         if self.residual_noise is None:
             return found, Residual()
@@ -79,20 +81,6 @@ def network_vectors(streams: Streams, found: Adjustment) -> Array:
     factors = np.exp(found.logs)
     gpu = streams.gpu * factors * factors[FACTORS.index("gpu")]
     return feature_vectors(gpu, streams.host * factors[FACTORS.index("host")], streams.batch)
-
-
-def scale_only(rows: Fitted) -> Adjustment:
-    """The median of measured over estimated, on both streams."""
-    none = Adjustment(np.zeros(len(FACTORS)))
-    logs = np.log(rows.measured / combined(*none.apply(rows.streams), rows.sharpness))
-    order = np.argsort(logs)
-    reached = np.cumsum(rows.importance[order])
-    low = int(np.searchsorted(reached, 0.5 * reached[-1] * (1 - 1e-9)))
-    high = int(np.searchsorted(reached, 0.5 * reached[-1] * (1 + 1e-9)))
-    scale = float(logs[order][low] + logs[order][min(high, len(logs) - 1)]) / 2
-    factors = np.zeros(len(FACTORS))
-    factors[[FACTORS.index("gpu"), FACTORS.index("host")]] = scale
-    return Adjustment(factors)
 
 
 def fold_of_groups(groups: Sequence[Hashable]) -> list[int]:

@@ -56,6 +56,7 @@ class CalibratedLatency(EstimatedLatency):
             )
         self.calibration = calibration
         self._factors = calibration.factors
+        self.network_ms *= self._factors["gpu"]
         rows = np.array(calibration.anchors)
         self._residual = Residual(rows[:, :-1], rows[:, -1]) if len(rows) else Residual()
         self._groups: dict[Kernel, int] = {}

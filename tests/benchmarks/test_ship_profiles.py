@@ -1,4 +1,4 @@
-"""The shipped calibrations belong to the shipped constants, say where they come from, and are what commands use."""
+"""The shipped calibrations belong to the shipped constants, say where they come from, and are used."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import pytest
 from benchmarks.known_networks import fbnet_kernels, nasbench201_kernels
 from benchmarks.ship_profiles import PROFILES
 from dsonas_hw.device.spec import load_device
-from dsonas_hw.profile.calibrated import CalibratedLatency, calibration_path, load_calibration, save_calibration
+from dsonas_hw.profile.calibrated import (
+    CalibratedLatency,
+    calibration_path,
+    load_calibration,
+    save_calibration,
+)
 from dsonas_hw.profile.estimate import load_estimate
 from dsonas_hw.profile.open import is_measured_here, open_latency_model
 
