@@ -22,12 +22,14 @@ from scipy.sparse import csr_matrix
 
 from benchmarks.estimator_priors import (
     FIXED,
+    FRAMEWORK_SPREAD,
     GENERATION_HOST_SPREAD,
     GENERATIONS,
     HOST_COLUMNS,
     HOST_SPREAD,
     HOST_US,
     JETSON_HOST,
+    KERNEL_VOTE,
     MOST_WEIGHT,
     OLD_LIBRARIES,
     OTHER_HOSTS,
@@ -174,7 +176,7 @@ class Fit:
         self.num_gpu = len(self.names)
         spreads = [spread for group in groups.values() for spread in group.values()]
         spreads += [0.3] * len(HOST_COLUMNS) + [GENERATION_HOST_SPREAD] * len(GENERATIONS)
-        spreads += [_spread_of(name, OTHER_HOSTS, HOST_SPREAD) for name in self.hosts]
+        spreads += [_host_spread(name) for name in self.hosts]
         spreads += [_spread_of(name, OLD_LIBRARIES, TABLE_SPREAD) for name in self.tables]
         self.spreads = np.array(spreads)
         self.weights = row_weights(observations)
@@ -283,8 +285,15 @@ def row_weights(observations: Sequence[Observation]) -> Any:
     """Every source has one vote, shared alike by its tables and by the rows of a table; a row's is capped."""
     rows = Counter(o.table for o in observations)
     tables = Counter(table[0] for table in rows)
-    shares = np.array([VOTE / tables[o.source] / rows[o.table] for o in observations])
+    votes = np.array([VOTE if o.is_network else KERNEL_VOTE for o in observations])
+    shares = votes / [tables[o.source] * rows[o.table] for o in observations]
     return np.minimum(np.sqrt(shares), MOST_WEIGHT)
+
+
+def _host_spread(name: str) -> float:
+    """The standard deviation of a host's factor."""
+    other_framework = " mxnet:" in name or " tensorflow:" in name
+    return _spread_of(name, OTHER_HOSTS, FRAMEWORK_SPREAD if other_framework else HOST_SPREAD)
 
 
 def _spread_of(name: str, special: Mapping[str, float], ordinary: float) -> float:

@@ -104,9 +104,11 @@ HOST_US = {
 HOST_COLUMNS = tuple(HOST_US)
 #: Standard deviations of logarithms: of a host's factor on launches around that of its generation (a card
 #: sits in a machine, and runs libraries, of its time), of a generation's, and of a table's on GPU times.
-HOST_SPREAD, GENERATION_HOST_SPREAD, TABLE_SPREAD = 0.35, 0.3, 0.12
+HOST_SPREAD, GENERATION_HOST_SPREAD, TABLE_SPREAD = 0.35, 0.3, 0.04
+#: MXNet's and TensorFlow's hosts are their own: they say little of PyTorch's.
+FRAMEWORK_SPREAD = 0.7
 #: Tables of a library of another time than the others: what they say of the scale is their own.
-OLD_LIBRARIES = {"paddleclas:t4": 0.6, "nvidia_tx2:": 0.3, "torch2trt:": 0.2}
+OLD_LIBRARIES = {"nvidia_tx2:": 0.3}
 #: Hosts that do more than launch an engine: Paddle Inference runs TensorRT as a part of its own graph.
 OTHER_HOSTS = {"paddleclas:": 1.5}
 #: How much slower the CPU of a Jetson module is than a server's (A57, Denver 2, Carmel, A78AE): no
@@ -114,9 +116,9 @@ OTHER_HOSTS = {"paddleclas:": 1.5}
 JETSON_HOST = {"Maxwell": 5.0, "Pascal": 3.5, "Volta": 2.4, "Ampere": 1.7, "Ada": 1.7, "Blackwell": 1.5}
 GENERATIONS = ("Maxwell", "Pascal", "Volta", "Turing", "Ampere", "Ada")
 SHARPNESS = 6.0
-#: Sum of the squared weights of a source, and the largest weight of one row: 1 / weight is the error beyond
-#: which a row counts as an outlier.
-VOTE, MOST_WEIGHT = 1500.0, 4.0
+#: Sum of the squared weights of a source of networks, and of one of single kernels: networks are what is
+#: predicted. The largest weight of one row; 1 / weight is the error from which on a row counts as an outlier.
+VOTE, KERNEL_VOTE, MOST_WEIGHT = 4000.0, 400.0, 5.0
 
 
 def generation_factors(groups: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

@@ -37,8 +37,8 @@ _CONSTANT_SPREAD = 0.08
 """Of the constants, as a share of the median network's GPU time (per image) and host time."""
 _LEAST = 0.1
 """Constants may be negative, but leave this share of a stream."""
-NOISES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.3)
-"""Spreads of measured around adjusted estimates that are tried; large ones move the factors less."""
+NOISES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.3, 0.6)
+"""Spreads of measured around adjusted estimates that are tried; large ones stay close to one scale factor."""
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,15 @@
-"""How much a calibration may adjust: chosen by cross-validation.
+"""How much a calibration may adjust: decided by cross-validation.
 
-Candidates, from the simplest on: one scale factor on everything; factors of groups of kernels, at several
-assumed noises (a large one moves the factors less); the same with the residual of `calibrate_residual`. The
-simpler one stays unless the other predicts networks that were left out better.
+Candidates are one scale factor on everything, and factors of groups of kernels at several assumed noises.
+They are averaged, each with a weight that falls with its error on networks that were left out, and the more so
+the more networks there are; before any was seen, those that stay close to the scale factor weigh more. So a few
+networks give little more than the scale, and many give what predicts best. With many, the residual of
+`calibrate_residual` is added if it predicts networks that were left out better.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +34,12 @@ _MIN_FOR_RESIDUAL = 20
 _CLIP = 0.5
 """An outlier counts as an error of this much when candidates are compared."""
 _HANDICAP = 0.95
-"""The more complex of two candidates has to be better by a twentieth."""
+"""A residual has to be better by a twentieth."""
+_LEAST_WEIGHT = 1e-3
+"""Candidates of less weight are left away."""
+
+
+CANDIDATES = (*NOISES, math.inf)
 
 
 @dataclass(frozen=True)
@@ -51,16 +59,14 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Plan:
-    """One candidate; without a noise it is a plain scale factor."""
+    """An average of candidates, and the residual on top of it."""
 
-    noise: float | None
+    weights: tuple[tuple[float, float], ...]
+    """(noise, weight); of infinite noise is the scale factor alone. The weights add up to 1."""
     residual_noise: float | None = None
 
     def fit(self, rows: Fitted) -> tuple[Adjustment, Residual]:
-        if self.noise is None:
-            found = scale_only(rows.streams, rows.measured, rows.sharpness, rows.importance)
-            return found, Residual()
-        found = fit_adjustment(rows.streams, rows.measured, rows.sharpness, self.noise, rows.importance)
+        found = averaged([(fit_candidate(rows, noise), weight) for noise, weight in self.weights])
         if self.residual_noise is None:
             return found, Residual()
         gpu_ms, host_ms = found.apply(rows.streams)
@@ -74,6 +80,22 @@ class Plan:
         if not len(residual.weights):
             return latency_ms
         return np.asarray(latency_ms * np.exp(residual.at(network_vectors(rows.streams, found))))
+
+
+def fit_candidate(rows: Fitted, noise: float) -> Adjustment:
+    """Factors at an assumed noise."""
+    if math.isinf(noise):
+        return scale_only(rows.streams, rows.measured, rows.sharpness, rows.importance)
+    return fit_adjustment(rows.streams, rows.measured, rows.sharpness, noise, rows.importance)
+
+
+def averaged(candidates: Sequence[tuple[Adjustment, float]]) -> Adjustment:
+    """Geometric mean of the factors and mean of the constants, weighted."""
+    return Adjustment(
+        sum((weight * found.logs for found, weight in candidates), np.zeros(len(FACTORS))),
+        sum(weight * found.gpu_constant for found, weight in candidates),
+        sum(weight * found.host_constant for found, weight in candidates),
+    )
 
 
 def network_vectors(streams: Streams, found: Adjustment) -> Array:
@@ -107,21 +129,28 @@ def cross_validate(rows: Fitted, plan: Plan, folds: Sequence[Hashable]) -> Array
 
 
 def choose_fit(rows: Fitted, folds: Sequence[Hashable]) -> tuple[Plan, Array]:
-    """The best candidate, and its cross-validated errors."""
+    """The average of candidates, with or without a residual, and its cross-validated errors."""
 
-    def score(errors: Array) -> float:
-        return float(np.minimum(np.abs(errors), _CLIP) @ rows.importance)
+    def loss(errors: Array) -> float:
+        return float(np.minimum(np.abs(errors), _CLIP) @ rows.importance) / float(rows.importance.sum())
 
-    best = Plan(None)
+    losses = [loss(cross_validate(rows, Plan(((noise, 1.0),)), folds)) for noise in CANDIDATES]
+    best = Plan(candidate_weights(losses, len(rows.measured)))
     errors = cross_validate(rows, best, folds)
-    factors = {Plan(noise): cross_validate(rows, Plan(noise), folds) for noise in NOISES}
-    plan = min(factors, key=lambda plan: score(factors[plan]))
-    if score(factors[plan]) < _HANDICAP * score(errors):
-        best, errors = plan, factors[plan]
-    if best.noise is not None and len(rows.measured) >= _MIN_FOR_RESIDUAL:
+    if len(rows.measured) >= _MIN_FOR_RESIDUAL:
         for residual_noise in (0.01, 0.03, 0.1):
-            plan = Plan(best.noise, residual_noise)
+            plan = Plan(best.weights, residual_noise)
             found = cross_validate(rows, plan, folds)
-            if score(found) < _HANDICAP * score(errors):
+            if loss(found) < _HANDICAP * loss(errors):
                 best, errors = plan, found
     return best, errors
+
+
+def candidate_weights(losses: Sequence[float], num_networks: int) -> tuple[tuple[float, float], ...]:
+    """(noise, weight) of the candidates that count, from their losses on networks that were left out."""
+    prior = np.minimum(CANDIDATES, max(NOISES))
+    excess = np.array(losses) / max(min(losses), 1e-9) - 1
+    weights = prior * np.exp(-num_networks * excess)
+    weights = np.where(weights < _LEAST_WEIGHT * weights.sum(), 0.0, weights)
+    shares = weights / weights.sum()
+    return tuple((noise, float(w)) for noise, w in zip(CANDIDATES, shares, strict=True) if w > 0)
