@@ -1,9 +1,9 @@
 """How much a calibration may adjust: decided by cross-validation.
 
 Candidates are one scale factor on everything, and factors of groups of kernels at several assumed noises.
-They are averaged, each with a weight that falls with its error on networks that were left out, and the more so
-the more networks there are; before any was seen, those that stay close to the scale factor weigh more. So a few
-networks give little more than the scale, and many give what predicts best. With many, the residual of
+They are averaged, each with a weight that falls with its error on networks that were left out, and the more
+so the more networks there are; before any was seen, those that stay close to the scale factor weigh more. A
+few networks give little more than the scale, and many give what predicts best. With many, the residual of
 `calibrate_residual` is added if it predicts networks that were left out better.
 """
 
