@@ -23,7 +23,7 @@ from benchmarks.evaluate_estimator import CHIPS, mape, model_of, tables
 from benchmarks.fit_estimator import Measurements, as_constants, fit_all, read_measurements
 from benchmarks.ship_profiles import expand
 from dsonas_hw.device.datasheet import Device
-from dsonas_hw.profile import kernel_time, machine
+from dsonas_hw.estimate import kernel_time, machine
 
 LEFT_OUT = {name: CHIPS[name] for name in ("GP102 (1080 Ti)", "V100", "T4", "TU102")}
 GEMM = "deepbench_gemm"

@@ -22,9 +22,9 @@ import numpy as np
 from benchmarks.evaluate_estimator import NUM_CALIBRATION, RESULTS
 from benchmarks.known_networks import fbnet_kernels, nasbench201_kernels
 from benchmarks.ship_profiles import PROFILES
+from dsonas_hw.estimate.calibrated import load_calibration
+from dsonas_hw.estimate.constants import constants_hash, load_constants
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.calibrated import load_calibration
-from dsonas_hw.profile.estimate_constants import constants_hash, load_constants
 from dsonas_hw.profile.open import open_latency_model
 
 TEMPLATE = Path(__file__).parent / "estimator_page.template.md"

@@ -31,10 +31,10 @@ from benchmarks.measurements import Observation
 from benchmarks.ship_profiles import as_networks, expand
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError
-from dsonas_hw.profile.calibrate import Calibration, calibrate
-from dsonas_hw.profile.calibrated import CalibratedLatency
-from dsonas_hw.profile.estimate import EstimatedLatency
-from dsonas_hw.profile.estimate_constants import EstimateConstants, constants_hash, load_constants
+from dsonas_hw.estimate.calibrate import Calibration, calibrate
+from dsonas_hw.estimate.calibrated import CalibratedLatency
+from dsonas_hw.estimate.constants import EstimateConstants, constants_hash, load_constants
+from dsonas_hw.estimate.estimate import EstimatedLatency
 
 RESULTS = Path(__file__).parent.parent / "docs" / "estimator.json"
 

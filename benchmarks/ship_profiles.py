@@ -19,12 +19,12 @@ from pathlib import Path
 
 from benchmarks.fit_estimator import round_numbers
 from benchmarks.measurements import Observation, read_help, read_others, read_timm, read_torchvision
+from dsonas_hw.estimate.calibrate import MIN_ROWS, Calibration, calibrate
+from dsonas_hw.estimate.calibrate_check import MeasuredNetwork
+from dsonas_hw.estimate.calibrated import calibration_path, save_calibration
+from dsonas_hw.estimate.constants import EstimateConstants, load_constants
+from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.calibrate import MIN_ROWS, Calibration, calibrate
-from dsonas_hw.profile.calibrate_check import MeasuredNetwork
-from dsonas_hw.profile.calibrated import calibration_path, save_calibration
-from dsonas_hw.profile.estimate import load_estimate
-from dsonas_hw.profile.estimate_constants import EstimateConstants, load_constants
 
 PROFILES = Path(__file__).parent.parent / "profiles"
 

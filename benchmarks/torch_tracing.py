@@ -85,7 +85,7 @@ class KernelTracer(TorchDispatchMode):
         self._write(kernel, reads, output)
 
     def _add_part(self, name: str, args: Any, result: Any) -> None:
-        """Parts of a tensor: nothing in an eager framework, a copy elsewhere (`onnx_lower_move`)."""
+        """Parts of a tensor: nothing in an eager framework, a copy elsewhere (`lower_move`)."""
         source = args[0]
         if isinstance(result, torch.Tensor):
             if result.shape != source.shape:

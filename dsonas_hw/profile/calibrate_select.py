@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dsonas_hw.profile.calibrate_fit import (
+from dsonas_hw.estimate.calibrate_fit import (
     FACTORS,
     NOISES,
     Adjustment,

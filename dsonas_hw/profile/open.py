@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.kernel.spec import Shape
-from dsonas_hw.profile.commands import directory_of, profile_command
-from dsonas_hw.profile.measured import MeasuredLatency
-from dsonas_hw.profile.rows import TableHeader
-from dsonas_hw.profile.runtimes import RUNTIMES, check_runtime
-from dsonas_hw.profile.table import load_table, table_path
+from dsonas_hw.runtime.base import RUNTIMES, check_runtime
+from dsonas_hw.table.commands import directory_of, profile_command
+from dsonas_hw.table.rows import TableHeader
+from dsonas_hw.table.table import load_table, table_path
 
 if TYPE_CHECKING:
-    from dsonas_hw.profile.calibrated import CalibratedLatency
-    from dsonas_hw.profile.estimate import EstimatedLatency
+    from dsonas_hw.estimate.calibrated import CalibratedLatency
+    from dsonas_hw.estimate.estimate import EstimatedLatency
 
 DEFAULT_GPU_RUNTIME = "tensorrt"
 
@@ -139,8 +139,8 @@ def open_estimate(
 ) -> LatencyModel:
     """The estimate of a catalogued GPU, calibrated by the user, or else on measurements of others."""
     from dsonas_hw.device.spec import load_device
-    from dsonas_hw.profile.calibrated import open_calibrated
-    from dsonas_hw.profile.estimate import load_estimate
+    from dsonas_hw.estimate.calibrated import open_calibrated
+    from dsonas_hw.estimate.estimate import load_estimate
 
     estimate = load_estimate(load_device(device), runtime=runtime, precision=precision, batch_size=batch_size)
     calibrated = open_calibrated(
@@ -155,7 +155,7 @@ def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
     A device file of the user's own describes another device, whatever its name: what is shipped is not of it.
     """
     from dsonas_hw.device.spec import load_device
-    from dsonas_hw.profile.calibrated import CalibratedLatency, calibration_path, load_calibration
+    from dsonas_hw.estimate.calibrated import CalibratedLatency, calibration_path, load_calibration
 
     path = calibration_path(
         shipped_profiles(), estimate.device, runtime=estimate.runtime, precision=estimate.precision
@@ -173,7 +173,7 @@ def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
 def is_measured_here(model: LatencyModel) -> bool:
     """Whether the user (or a table of hers) measured something on this device: not so for estimates, nor for
     what is calibrated on the measurements of others."""
-    from dsonas_hw.profile.calibrated import CalibratedLatency
+    from dsonas_hw.estimate.calibrated import CalibratedLatency
 
     if isinstance(model, CalibratedLatency):
         return not model.calibration.measured_by

@@ -6,7 +6,7 @@ import json
 
 from benchmarks.estimator_page import PAGE, card_1080ti, page, shipped_table
 from benchmarks.evaluate_estimator import RESULTS
-from dsonas_hw.profile.estimate_constants import constants_hash
+from dsonas_hw.estimate.constants import constants_hash
 
 STALE = "the constants are newer than the page: python -m benchmarks.evaluate_estimator, then estimator_page"
 

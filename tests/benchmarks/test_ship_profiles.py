@@ -9,13 +9,13 @@ import pytest
 from benchmarks.known_networks import fbnet_kernels, nasbench201_kernels
 from benchmarks.ship_profiles import PROFILES
 from dsonas_hw.device.spec import load_device
-from dsonas_hw.profile.calibrated import (
+from dsonas_hw.estimate.calibrated import (
     CalibratedLatency,
     calibration_path,
     load_calibration,
     save_calibration,
 )
-from dsonas_hw.profile.estimate import load_estimate
+from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.profile.open import is_measured_here, open_latency_model
 
 STALE = "the shipped calibrations are stale: python -m benchmarks.ship_profiles --measurements DIR"
