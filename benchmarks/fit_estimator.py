@@ -40,7 +40,7 @@ from dsonas_hw.estimate.constants import (
 )
 from dsonas_hw.estimate.kernel_correction import parse_trees
 
-PROFILE = Path(__file__).parent.parent / "dsonas_hw" / "profile"
+ESTIMATE = Path(__file__).parent.parent / "dsonas_hw" / "estimate"
 
 #: Not measured: what ONNX Runtime spends on the host per kernel, in µs (order of magnitude).
 ORT_CUDA_HOST_US = 9.0
@@ -135,7 +135,7 @@ def _parsed(trees: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def constants_data(fit: Fit, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What `estimate_constants.json` holds."""
+    """What `constants.json` holds."""
     groups = fit.groups(fit.x)
     shared = {name: start * groups[""][name] for name, (start, _) in SHARED.items()} | FIXED
     host = fit.host_us()
@@ -199,7 +199,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--measurements", type=Path, required=True, help="directory of the CSV files")
-    parser.add_argument("--output", type=Path, default=PROFILE, help="directory to write the two files to")
+    parser.add_argument("--output", type=Path, default=ESTIMATE, help="directory to write the two files to")
     parser.add_argument(
         "--near", action="store_true", help="start at the constants that are shipped: saves half of the time"
     )
@@ -211,9 +211,9 @@ def main() -> None:
     fit, trees = fit_all(measured, near=load_constants() if arguments.near else None)
     data = constants_data(fit, _provenance(directory, len(measured.networks)))
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "estimate_constants.json").write_text(json.dumps(data, indent=1) + "\n")
+    (arguments.output / "constants.json").write_text(json.dumps(data, indent=1) + "\n")
     text = json.dumps(trees, separators=(",", ":")).replace("]],[[", "]],\n[[")
-    (arguments.output / "estimate_corrections.json").write_text(text + "\n")
+    (arguments.output / "corrections.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

@@ -29,10 +29,10 @@ from dsonas_hw.estimate.calibrate_check import (
     check_units,
 )
 from dsonas_hw.estimate.calibrate_fit import FACTORS, NO_ADJUSTMENT, Array, Streams, combined
+from dsonas_hw.estimate.calibrate_select import Fitted, choose_fit, cross_validate, fold_of_groups
 from dsonas_hw.estimate.estimate import EstimatedLatency
 from dsonas_hw.estimate.kernel_features import sort_of
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.calibrate_select import Fitted, choose_fit, cross_validate, fold_of_groups
 
 __all__ = ["MAX_ROWS", "MIN_ROWS", "Calibration", "MeasuredNetwork", "calibrate", "group_of", "streams_of"]
 

@@ -17,11 +17,11 @@ from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError, RunError
 from dsonas_hw.estimate.calibrate import Calibration, group_of
 from dsonas_hw.estimate.calibrate_fit import FACTORS, Array, adjusted
+from dsonas_hw.estimate.calibrate_residual import Residual, feature_vectors
 from dsonas_hw.estimate.constants import EstimateConstants, load_constants
 from dsonas_hw.estimate.estimate import EstimatedLatency
 from dsonas_hw.files import read_regular, write_text
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.calibrate_residual import Residual, feature_vectors
 from dsonas_hw.table.rows import Source
 
 SCHEMA_VERSION = 2

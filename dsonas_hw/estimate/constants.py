@@ -1,4 +1,4 @@
-"""The fitted constants of the estimate: `estimate_constants.json`, written by `benchmarks/fit_estimator.py`.
+"""The fitted constants of the estimate: `constants.json`, written by `benchmarks/fit_estimator.py`.
 
 A constant for one device and runtime is the shared value times the factors of the device's generation and of
 the runtime; both files and code say `factor` where a number multiplies another.
@@ -19,7 +19,7 @@ from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.kernel_correction import Trees, parse_trees
 
 SCHEMA_VERSION = 2
-FILES = ("estimate_constants.json", "estimate_corrections.json")
+FILES = ("constants.json", "corrections.json")
 
 #: Generations without measurements of their own take the factors of the nearest one that has them.
 NEAREST_GENERATION = {"Maxwell": "Pascal", "Hopper": "Ampere", "Blackwell": "Ada", "Ada": "Ampere"}
@@ -126,14 +126,14 @@ def parse_constants(data: Mapping[str, Any]) -> EstimateConstants:
 
 def constants_hash() -> str:
     """Identifies the constants and corrections that are shipped: what rests on them states it."""
-    folder = importlib.resources.files("dsonas_hw.profile")
+    folder = importlib.resources.files("dsonas_hw.estimate")
     return short_hash(*(folder.joinpath(name).read_text() for name in FILES))
 
 
 @functools.cache
 def load_constants() -> EstimateConstants:
     """The constants shipped with this package."""
-    folder = importlib.resources.files("dsonas_hw.profile")
+    folder = importlib.resources.files("dsonas_hw.estimate")
     data, corrections = (json.loads(folder.joinpath(name).read_text()) for name in FILES)
     return parse_constants(data | {"corrections": corrections})
 

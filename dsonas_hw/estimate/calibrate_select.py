@@ -25,7 +25,7 @@ from dsonas_hw.estimate.calibrate_fit import (
     fit_adjustment,
     scale_only,
 )
-from dsonas_hw.profile.calibrate_residual import Residual, feature_vectors, fit_residual
+from dsonas_hw.estimate.calibrate_residual import Residual, feature_vectors, fit_residual
 
 _MOST_FOLDS = 50
 _NUM_FOLDS = 10
