@@ -116,14 +116,19 @@ def fit_adjustment(
 
 
 def scale_only(streams: Streams, measured: Array, sharpness: float, importance: Array) -> Adjustment:
-    """The weighted median of measured over estimated, on both streams."""
-    logs = np.log(measured / combined(*NO_ADJUSTMENT.apply(streams), sharpness))
+    """The weighted median of measured over estimated; a stream that bounds no network is left alone."""
+    gpu_ms, host_ms = NO_ADJUSTMENT.apply(streams)
+    estimated = combined(gpu_ms, host_ms, sharpness)
+    logs = np.log(measured / estimated)
     order = np.argsort(logs)
     reached = np.cumsum(importance[order])
     low = int(np.searchsorted(reached, 0.5 * reached[-1] * (1 - 1e-9)))
     high = int(np.searchsorted(reached, 0.5 * reached[-1] * (1 + 1e-9)))
+    scale = float(logs[order][low] + logs[order][min(high, len(logs) - 1)]) / 2
     factors = np.zeros(len(FACTORS))
-    factors[[_GPU, _HOST]] = float(logs[order][low] + logs[order][min(high, len(logs) - 1)]) / 2
+    for index, stream_ms in ((_GPU, gpu_ms), (_HOST, host_ms)):
+        largest_share = float(np.max((stream_ms / estimated) ** sharpness))
+        factors[index] = scale * min(1.0, 4 * largest_share)
     return Adjustment(factors)
 
 

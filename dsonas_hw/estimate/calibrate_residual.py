@@ -77,7 +77,7 @@ def fit_residual(z: Array, logs: Array, importance: Array, noise: float) -> Resi
     clipped = np.clip(logs, -3 * RESIDUAL_SPREAD, 3 * RESIDUAL_SPREAD)
     normal = (across * importance[:, None]).T @ across / noise**2 + among / RESIDUAL_SPREAD**2
     weights = np.linalg.solve(normal, across.T @ (importance * clipped) / noise**2)
-    return Residual(anchors, weights)
+    return Residual(anchors, np.asarray(weights, dtype=np.float64))
 
 
 def _spread_out(z: Array, count: int) -> Sequence[int]:
