@@ -108,7 +108,7 @@ HOST_SPREAD, GENERATION_HOST_SPREAD, TABLE_SPREAD = 0.35, 0.3, 0.04
 #: MXNet's and TensorFlow's hosts are their own: they say little of PyTorch's.
 FRAMEWORK_SPREAD = 0.7
 #: Tables of a library of another time than the others: what they say of the scale is their own.
-OLD_LIBRARIES = {"nvidia_tx2:": 0.3}
+OLD_LIBRARIES = {"paddleclas:t4": 0.6, "nvidia_tx2:": 0.3, "torch2trt:": 0.2}
 #: Hosts that do more than launch an engine: Paddle Inference runs TensorRT as a part of its own graph.
 OTHER_HOSTS = {"paddleclas:": 1.5}
 #: How much slower the CPU of a Jetson module is than a server's (A57, Denver 2, Carmel, A78AE): no
