@@ -29,7 +29,7 @@ def test_every_table_of_the_page_comes_from_the_results() -> None:
 
 @pytest.mark.parametrize("count", NUM_CALIBRATION)
 def test_a_calibration_is_never_worse_than_one_scale_factor(count: int) -> None:
-    """On measurements of others, cards and sources left out of the fit: mean over the tables of every source."""
+    """On others' measurements of cards and sources left out of the fit: mean over the tables of a source."""
     after: dict[str, list[float]] = {}
     for row in json.loads(RESULTS.read_text())["tables"]:
         if f"after {count}" in row:
