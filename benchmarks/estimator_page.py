@@ -151,6 +151,8 @@ def calibrated_table(rows: Sequence[Row]) -> str:
 
 
 def tables_table(rows: Sequence[Row]) -> str:
+    if not rows:
+        return "Not among the stored results (`--only` left it away)."
     lines = [
         (
             row["left out"],
@@ -291,6 +293,7 @@ def page(with_examples: str) -> str:
         "examples": with_examples,
         "card_1080ti": card_1080ti(),
         "shipped": shipped_table(),
+        "left_out": ", ".join(dict.fromkeys(row["left out"] for row in rows)),
         "summary": summary_table(rows),
         "between": between_table(rows),
         "intervals": intervals_table(rows),
