@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.fit_estimator import round_numbers
 from benchmarks.measurements import Observation, read_help, read_others, read_timm, read_torchvision
+from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.calibrate import MIN_ROWS, Calibration, calibrate
 from dsonas_hw.estimate.calibrate_check import MeasuredNetwork
 from dsonas_hw.estimate.calibrated import calibration_path, save_calibration
@@ -104,7 +105,7 @@ def calibrations(
     constants: EstimateConstants,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Calibration]:
-    """One for every (device, runtime, precision) with enough networks."""
+    """One for every (device, runtime, precision) with enough networks that agree, if it predicts better."""
     cards: dict[tuple[str, str, str], list[Observation]] = {}
     for o in observations:
         cards.setdefault((o.device, o.runtime, o.precision), []).append(o)
@@ -114,7 +115,16 @@ def calibrations(
             continue
         progress(f"{device}, {runtime}, {precision}: {len(rows)} rows")
         model = load_estimate(device, runtime=runtime, precision=precision, batch_size=1, constants=constants)
-        calibration = calibrate(model, as_networks(rows), measured_by=measured_by(rows))
+        try:
+            calibration = calibrate(model, as_networks(rows), measured_by=measured_by(rows))
+        except ProfileError as error:
+            progress(f"  not shipped: {error}")
+            continue
+        if calibration.mape >= calibration.mape_before:
+            progress(
+                f"  not shipped: error {calibration.mape_before:.1%} before, {calibration.mape:.1%} after"
+            )
+            continue
         # A network at three batch sizes is one network.
         found.append(dataclasses.replace(calibration, num_networks=len({o.network for o in rows})))
     return found
