@@ -26,6 +26,7 @@ from dsonas_hw.estimate.calibrated import load_calibration
 from dsonas_hw.estimate.constants import constants_hash, load_constants
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.open import open_latency_model
+from dsonas_hw.target import Target
 
 TEMPLATE = Path(__file__).parent / "estimator_page.template.md"
 PAGE = Path(__file__).parent.parent / "docs" / "estimator.md"
@@ -216,7 +217,8 @@ def card_1080ti() -> str:
     for name, batch_size, kernels, measured_ms in PUBLISHED_1080TI:
         with tempfile.TemporaryDirectory() as empty:
             model = open_latency_model(
-                "1080ti", runtime="eager", batch_size=batch_size, profiles_directory=Path(empty)
+                Target(device="1080ti", runtime="eager", batch_size=batch_size),
+                profiles_directory=Path(empty),
             )
         p = model.predict(kernels)
         interval = f"{p.latency_ms_low:.1f} to {p.latency_ms_high:.1f}"

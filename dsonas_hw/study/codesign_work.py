@@ -40,7 +40,7 @@ def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     from dsonas_hw.architecture.architecture import complete_architecture
     from dsonas_hw.deploy.derive_measured import derive_measured
     from dsonas_hw.search.choose import save_architecture
-    from dsonas_hw.train.weights import architecture_hash
+    from dsonas_hw.train.identity import architecture_hash
 
     config = build_config({**job["config"], "budget": job["budgets"]})
     task = prepare_task(config, space_of_config(config))

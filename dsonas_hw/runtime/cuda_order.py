@@ -6,8 +6,8 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 
-from dsonas_hw.device.detect import DetectedDevice, Detection
 from dsonas_hw.errors import DeviceError
+from dsonas_hw.runtime.detect import DetectedDevice, Detection
 
 
 def as_cuda_gives_it(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dsonas_hw.device import cuda_order
-from dsonas_hw.device.cuda_order import as_cuda_gives_it, first_gpu_uuid
-from dsonas_hw.device.detect import LOCAL, DetectedDevice, Detection
 from dsonas_hw.errors import DeviceError
+from dsonas_hw.runtime import cuda_order
+from dsonas_hw.runtime.cuda_order import as_cuda_gives_it, first_gpu_uuid
+from dsonas_hw.runtime.detect import LOCAL, DetectedDevice, Detection
 
 DRIVER = """
 int cuInit(unsigned flags) { return FAILURE; }

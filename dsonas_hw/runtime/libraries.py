@@ -9,23 +9,9 @@ import os
 import re
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-#: Runtime → distributions that bring its library, the first that is installed counts.
-DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
-    "ort-cpu": ("onnxruntime-gpu", "onnxruntime"),
-    "ort-cuda": ("onnxruntime-gpu", "onnxruntime"),
-    "ort-tensorrt": ("onnxruntime-gpu", "onnxruntime"),
-    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings"),
-    "eager": ("torch",),
-}
-MODULES: dict[str, str] = {"tensorrt": "tensorrt", "eager": "torch"}
-PROVIDERS: dict[str, str] = {
-    "ort-cuda": "libonnxruntime_providers_cuda.so",
-    "ort-tensorrt": "libonnxruntime_providers_tensorrt.so",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,17 +26,20 @@ class Library:
     """The CUDA version it is built for; `None` for a build without CUDA, or where the files do not tell."""
 
 
-def find_library(runtime: str) -> Library | None:
-    """The library that serves a runtime, or `None` when it is not installed."""
-    for distribution in DISTRIBUTIONS[runtime]:
+def find_library(distributions: Sequence[str], module: str, cuda_file: str | None) -> Library | None:
+    """The first of these distributions that is installed, or `None`.
+
+    module: that it brings.
+    cuda_file: in the module's folder, says which CUDA it was built for.
+    """
+    for distribution in distributions:
         try:
             version = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
             continue
-        folder = _module_folder(MODULES.get(runtime, "onnxruntime"))
-        return Library(
-            distribution=distribution, version=version, folder=folder, cuda=_cuda_of(runtime, folder)
-        )
+        folder = _module_folder(module)
+        cuda = _cuda_of(folder / cuda_file) if folder is not None and cuda_file else None
+        return Library(distribution=distribution, version=version, folder=folder, cuda=cuda)
     return None
 
 
@@ -65,14 +54,14 @@ def has_both_onnxruntimes() -> bool:
     return True
 
 
-def missing_shared_libraries(runtime: str, library: Library) -> list[str]:
-    """Shared libraries that an ONNX Runtime provider links to and that are nowhere to be found."""
-    if runtime not in PROVIDERS or library.folder is None or sys.platform != "linux":
+def missing_shared_libraries(provider: str, library: Library) -> list[str]:
+    """Shared libraries that a provider of ONNX Runtime links to and that are nowhere to be found."""
+    if library.folder is None or sys.platform != "linux":
         return []
-    provider = library.folder / "capi" / PROVIDERS[runtime]
-    if not provider.is_file():
-        return [PROVIDERS[runtime]]
-    return [name for name in needed_libraries(provider) if not _can_be_loaded(name)]
+    file = library.folder / "capi" / provider
+    if not file.is_file():
+        return [provider]
+    return [name for name in needed_libraries(file) if not _can_be_loaded(name)]
 
 
 def needed_libraries(path: Path) -> list[str]:
@@ -131,11 +120,8 @@ def _module_folder(module: str) -> Path | None:
     return Path(spec.origin).parent
 
 
-def _cuda_of(runtime: str, folder: Path | None) -> str | None:
-    if folder is None:
-        return None
-    file = folder / ("version.py" if runtime == "eager" else "capi/build_and_package_info.py")
-    if runtime == "tensorrt" or not file.is_file():
+def _cuda_of(file: Path) -> str | None:
+    if not file.is_file():
         return None
     match = re.search(r"^cuda(?:_version)?\b[^=\n]*= *'([0-9.]+)'", file.read_text(errors="replace"), re.M)
     return match[1] if match else None
