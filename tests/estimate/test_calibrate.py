@@ -189,9 +189,9 @@ def test_three_to_fifty_rows(num: int) -> None:
 def test_host_bound_networks_move_the_host_alone() -> None:
     model = load_estimate("v100", runtime="eager", precision="fp32", batch_size=1)
     rng = random.Random(0)
-    shape = (1, 64, 14, 14)
+    shape = (1, 16, 7, 7)
     relu = Kernel(op="unary", inputs=(shape,), output=shape, function="relu")
-    conv = Kernel(op="conv", inputs=(shape,), output=shape, kernel_size=(3, 3), num_weights=64 * 64 * 9)
+    conv = Kernel(op="conv", inputs=(shape,), output=shape, kernel_size=(3, 3), num_weights=16 * 16 * 9)
     networks = []
     for index in range(8):
         kernels = [rng.choice([relu, conv]) for _ in range(rng.randrange(40, 120))]
