@@ -46,8 +46,8 @@ def measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     for index in range(5):
         path = tmp_path / f"{index}.onnx"
         _onnx(path, 32 * (1 + index % 3), 3 + index)
-        _run("predict", str(path), "--device", "titan-xp", "--runtime", "eager", "--batch-size", "64", "--json",
-             "--profiles", str(tmp_path / "p"))  # fmt: skip
+        _run("predict", str(path), "--device", "titan-xp", "--runtime", "eager", "--batch-size", "64",
+             "--json", "--profiles", str(tmp_path / "p"))  # fmt: skip
         predicted = json.loads(capsys.readouterr().out)
         assert predicted["source"] == "estimated"
         lines.append(f"{path.name},64,{1.3 * predicted['latency_ms']}")
@@ -65,8 +65,8 @@ def test_calibrate_then_predict(measured: Path, capsys: pytest.CaptureFixture[st
     assert _run("calibrate", "--device", "titan-xp", str(measured), "--profiles", profiles) == 0
     assert "before" in capsys.readouterr().out
     model = str(measured.parent / "4.onnx")
-    code = _run("predict", model, "--device", "titan-xp", "--runtime", "eager", "--batch-size", "64", "--json",
-                "--profiles", profiles)  # fmt: skip
+    code = _run("predict", model, "--device", "titan-xp", "--runtime", "eager", "--batch-size", "64",
+                "--json", "--profiles", profiles)  # fmt: skip
     predicted = json.loads(capsys.readouterr().out)
     assert predicted["source"] == "calibrated"
     wanted = float(measured.read_text().splitlines()[-1].split(",")[-1])
@@ -84,7 +84,7 @@ def test_profile_names_the_calibration_that_counts(
     assert _run("calibrate", "--device", "titan-xp", str(measured), "--profiles", profile[-1]) == 0
     capsys.readouterr()
     assert _run(*profile) == 3
-    assert "use your calibration instead. CALIBRATED, NOT MEASURED" in capsys.readouterr().err
+    assert "use a calibration instead. CALIBRATED, NOT MEASURED" in capsys.readouterr().err
 
 
 def test_seconds_are_refused_in_one_line(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
