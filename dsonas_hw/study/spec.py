@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 JobKind = Literal[
-    "pretrain", "search", "derive", "train", "measure", "searched", "random", "transferred",
+    "pretrain", "search", "evaluate", "derive", "train", "measure", "searched", "random", "transferred",
     "teacher", "choose", "fit", "fitted",
 ]  # fmt: skip
 """`searched`, `random` and `transferred` derive (or draw) and train in one; `teacher`, `choose`,
@@ -82,6 +82,8 @@ class Job:
     config: Mapping[str, Any]
     needs: str | None = None
     """Name of the job whose outcome it uses: the search's path, the pretraining's supernet, …"""
+    needs_also: tuple[str, ...] = ()
+    """Names of more of them: all searches whose candidates are shared."""
     index: int = 0
     """Number of the random architecture."""
     measure: bool = False
@@ -97,12 +99,13 @@ class Job:
     @property
     def all_needs(self) -> tuple[str, ...]:
         """Names of the jobs that come first."""
-        return tuple(name for name in (self.needs, self.teacher) if name is not None)
+        return tuple(name for name in (self.needs, self.teacher, *self.needs_also) if name is not None)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "kind": self.kind, "variant": self.variant, "budgets": list(self.budgets),
             "seed": self.seed, "config": dict(self.config), "needs": self.needs, "index": self.index,
+            "needs_also": list(self.needs_also),
             "measure": self.measure, "devices": list(self.devices), "exclusive": self.exclusive,
             "network": self.network, "teacher": self.teacher,
         }  # fmt: skip
