@@ -260,7 +260,7 @@ def read_table(data: bytes, scratch: Path) -> None:
 
 
 def table_seeds(folder: Path) -> list[bytes]:
-    """An imported table, and the beginning of a shipped one."""
+    """An imported table."""
     from dsonas_hw.profile.import_table import import_table
     from dsonas_hw.target import Target
 
@@ -271,8 +271,7 @@ def table_seeds(folder: Path) -> list[bytes]:
     )
     imported = done.path.read_bytes()
     done.path.unlink()  # an import would not replace it
-    shipped = sorted(Path(str(resources.files("dsonas_hw.profiles"))).rglob("*.jsonl"))
-    return [imported, *(b"".join(p.open("rb").readlines()[:8]) for p in shipped[:1])]
+    return [imported]
 
 
 def read_device_file(data: bytes, scratch: Path) -> None:
@@ -329,8 +328,13 @@ def calibration_seeds(folder: Path) -> list[bytes]:
         gpu_constant_ms=0.1, host_constant_ms=-0.1, num_networks=8, mape=0.1, mape_before=0.2,
         relative_sd=0.1, outliers=("a",), base="0123456789abcdef", created="2026-11-24",
     )  # fmt: skip
-    stored = {"schema_version": 1, **asdict(example)}
-    return [f"model,batch_size,latency_ms\n{rows}".encode(), json.dumps(stored).encode()]
+    stored = {"schema_version": 2, **asdict(example)}
+    shipped = sorted(Path(str(resources.files("dsonas_hw.profiles"))).rglob("*.calibration.json"))
+    return [
+        f"model,batch_size,latency_ms\n{rows}".encode(),
+        json.dumps(stored).encode(),
+        *(path.read_bytes() for path in shipped[:1]),
+    ]
 
 
 def read_import(data: bytes, scratch: Path) -> None:

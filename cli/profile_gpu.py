@@ -30,8 +30,7 @@ def profile_gpu(
     Raises:
         DeviceError: `--mode measure` without the device, or a runtime that cannot serve it.
     """
-    from dsonas_hw.estimate.calibrated import open_calibrated
-    from dsonas_hw.profile.open import user_profiles
+    from dsonas_hw.profile.open import open_estimate, user_profiles
     from dsonas_hw.profile.profile_gpu import estimate_gpu, measure_gpu
     from dsonas_hw.profile.profile_space import NUM_NETWORKS
     from dsonas_hw.runtime.cuda_order import as_cuda_gives_it
@@ -53,15 +52,9 @@ def profile_gpu(
             f"ESTIMATED, NOT MEASURED: {target.device} is {why}; a network's latency may be off by about "
             f"±{done.expected_error:.0%} (90 % interval)"
         )
-        calibrated = open_calibrated(
-            target.device,
-            runtime=target.runtime,
-            precision=target.precision,
-            batch_size=target.batch_size,
-            directory=profiles_directory or user_profiles(),
-        )
-        if calibrated is not None:
-            say(f"predict and search use your calibration instead. {calibrated.caution}")
+        used = open_estimate(target, profiles_directory or user_profiles())
+        if used.source == "calibrated":
+            say(f"predict and search use a calibration instead. {used.caution}")
     else:
         with progress_bar(f"profile {target.device}") as report:
             done = measure_gpu(

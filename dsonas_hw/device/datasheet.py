@@ -115,6 +115,11 @@ class Device:
             self.memory_bytes,
         )
 
+    @property
+    def is_jetson(self) -> bool:
+        """Whether the host that launches kernels is the small CPU of the same module."""
+        return "jetson" in self.title.lower()
+
     def peak(self, *precisions: str) -> float | None:
         """The first of these peaks that the device has, in TFLOPS."""
         for precision in precisions:

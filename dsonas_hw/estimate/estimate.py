@@ -9,7 +9,7 @@ they were fitted and how far they can be trusted.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dsonas_hw.cost.model import LatencyPrediction
 from dsonas_hw.device.datasheet import Device
@@ -57,9 +57,17 @@ class EstimatedLatency:
         self._corrections = {} if tf32 else constants.corrections_of(runtime, precision)
         self.network_ms = self._constants["network_us"] * 1e-3
         """What a network costs besides its kernels."""
-        self._host_us: Mapping[str, float] = constants.host_us[runtime]
+        slow = constants.host_factor(device, runtime)
+        self._host_us = {sort: us * slow for sort, us in constants.host_us[runtime].items()}
         self.sharpness = constants.sharpness[runtime]
         self._sd = constants.relative_sd
+        self._launch_ms = self._constants["launch_us"] * 1e-3
+        self._far_variance = sum(
+            self._sd[name] ** 2
+            for name, applies in (("jetson", device.is_jetson), ("int8", precision == "int8"))
+            if applies
+        )
+        """Of what was hardly measured, on top of the other errors."""
         self.fingerprint = short_hash(device.fingerprint, runtime, precision, self._constants, self._host_us)
         """Of everything that the estimate depends on, learned corrections aside."""
         self._cache: dict[Kernel, tuple[float, float]] = {}
@@ -67,7 +75,7 @@ class EstimatedLatency:
     @property
     def expected_error(self) -> float:
         """Half of the 90 % interval of a network whose time is spread over many kernels; 0.3 is 30 %."""
-        return math.expm1(_Z90 * math.sqrt(self._variance(1.0, 0.0)))
+        return math.expm1(_Z90 * math.sqrt(self._variance(1.0, 0.0, 0.0)))
 
     @property
     def caution(self) -> str:
@@ -90,7 +98,8 @@ class EstimatedLatency:
             host = 0.0
         latency = self.combine(gpu, host)
         gpu_share = (gpu / latency) ** self.sharpness
-        factor = math.exp(_Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2)))
+        launches = min(1.0, len(kernels) * self._launch_ms / gpu)
+        factor = math.exp(_Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2, launches)))
         return LatencyPrediction(
             latency_ms=latency,
             latency_ms_low=latency / factor,
@@ -98,10 +107,15 @@ class EstimatedLatency:
             source=self.source,
         )
 
-    def _variance(self, gpu_share: float, concentration: float) -> float:
-        """Of the logarithm of measured over estimated; concentration: 1 if one kernel takes all the time."""
+    def _variance(self, gpu_share: float, concentration: float, launches: float) -> float:
+        """Of the logarithm of measured over estimated.
+
+        concentration: 1 if one kernel takes all the time; launches: which fraction of the GPU time they are.
+        """
         on_gpu = self._sd["device"] ** 2 + self._sd["kernel"] ** 2 * concentration
-        return gpu_share**2 * on_gpu + (1 - gpu_share) ** 2 * self._sd["host"] ** 2
+        on_gpu += (self._sd["launch"] * launches) ** 2
+        on_host = self._sd["host"] ** 2
+        return gpu_share**2 * on_gpu + (1 - gpu_share) ** 2 * on_host + self._far_variance
 
     def kernel_latency_ms(self, kernel: Kernel) -> float:
         """What the kernel adds to a network: its time on the GPU or on the host, whichever is longer."""
@@ -149,8 +163,10 @@ class EstimatedLatency:
         num_inputs = len(kernel.inputs)
         if self._how.adds_while_making and kernel.op == "sum" and num_inputs > 1:
             # Only the other summands are read.
-            launch_ms = self._constants["launch_us"] * 1e-3
-            return (gpu_ms - launch_ms) * (num_inputs - 1) / (num_inputs + 1), 0.0
+            return (gpu_ms - self._launch_ms) * (num_inputs - 1) / (num_inputs + 1), 0.0
+        if self._how.adds_while_making and kernel.op == "concat":
+            # Those that make the parts write to where they belong, as far as the runtime manages.
+            gpu_ms *= self._constants["concat"]
         return gpu_ms, self._host_us[host_sort(kernel)] * 1e-3
 
 
@@ -163,7 +179,7 @@ def host_sort(kernel: Kernel) -> str:
     """Which launch cost a kernel has: convolutions cost the host most."""
     sort = sort_of(kernel)
     if kernel.family == "conv":
-        return "conv"
+        return "depthwise" if kernel.is_depthwise else "conv"
     return "gemm" if sort == "matrix" else sort
 
 

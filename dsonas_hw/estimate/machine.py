@@ -47,7 +47,9 @@ def machine_of(device: Device, *, runtime: str, precision: str, constants: Mappi
         tensor = device.peak("tf32_tensor")
     elif precision in ("fp16", "bf16"):
         tensor = device.peak("fp16_tensor")
-        cores = max(fp32, device.peak("fp16") or 0.0) if precision == "fp16" else fp32
+        # Eager frameworks accumulate in fp32: without tensor cores half precision is no faster.
+        half = device.peak("fp16") if precision == "fp16" and runtime != "eager" else None
+        cores = max(fp32, half or 0.0)
     else:
         int8 = device.peak("int8")
         if int8 is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.cost.measured import MeasuredLatency
@@ -18,14 +19,18 @@ from dsonas_hw.table.rows import TableHeader
 from dsonas_hw.table.table import load_table, table_path
 from dsonas_hw.target import Target
 
+if TYPE_CHECKING:
+    from dsonas_hw.estimate.calibrated import CalibratedLatency
+    from dsonas_hw.estimate.estimate import EstimatedLatency
+
 
 def open_latency_model(
     target: Target, *, profiles_directory: Path | None = None, profile_options: str = ""
 ) -> LatencyModel:
     """What predicts latencies on a target.
 
-    A table in `profiles_directory` (or the user's data directory), else one that is shipped, else, for a GPU
-    of the catalogue, an estimate.
+    A table in `profiles_directory` (or the user's data directory), else, for a GPU of the catalogue, an
+    estimate: calibrated by the user, or on networks that others measured, or as its datasheet has it.
 
     profile_options: of `dsonas-hw profile`, for the space in question; for messages.
 
@@ -40,7 +45,7 @@ def open_latency_model(
     if target.device == LOCAL:
         command = profile_command(target, directory=profiles_directory, options=profile_options)
         raise ProfileError(f"{target.device} has no profile for {target}; measure it with: {command}")
-    return _open_estimate(target, profiles_directory or user_profiles())
+    return open_estimate(target, profiles_directory or user_profiles())
 
 
 def resolve_target(config: DeviceConfig) -> Target:
@@ -86,6 +91,11 @@ class Models:
         return model
 
     @property
+    def is_measured_here(self) -> bool:
+        """Whether all that was opened is (see the function `is_measured_here`)."""
+        return all(map(is_measured_here, self._opened.values()))
+
+    @property
     def cautions(self) -> list[str]:
         """What a reader of the predictions must be told."""
         return list(dict.fromkeys(model.caution for model in self._opened.values() if model.caution))
@@ -114,12 +124,18 @@ class Models:
         )
 
 
-def _open_estimate(target: Target, directory: Path) -> LatencyModel:
-    """The estimate of a catalogued GPU, sharpened by the user's calibration if there is one."""
+def open_estimate(target: Target, directory: Path) -> LatencyModel:
+    """The estimate of a catalogued GPU, calibrated by the user, or else on measurements of others."""
     from dsonas_hw.device.spec import load_device
     from dsonas_hw.estimate.calibrated import open_calibrated
     from dsonas_hw.estimate.estimate import load_estimate
 
+    estimate = load_estimate(
+        load_device(target.device),
+        runtime=target.runtime,
+        precision=target.precision,
+        batch_size=target.batch_size,
+    )
     calibrated = open_calibrated(
         target.device,
         runtime=target.runtime,
@@ -127,14 +143,38 @@ def _open_estimate(target: Target, directory: Path) -> LatencyModel:
         batch_size=target.batch_size,
         directory=directory,
     )
-    if calibrated is not None:
-        return calibrated
-    return load_estimate(
-        load_device(target.device),
-        runtime=target.runtime,
-        precision=target.precision,
-        batch_size=target.batch_size,
+    return calibrated or open_shipped(estimate) or estimate
+
+
+def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
+    """The estimate as calibrated on networks that others measured; None if nobody did.
+
+    A device file of the user's own describes another device, whatever its name: what is shipped is not of it.
+    """
+    from dsonas_hw.device.spec import load_device
+    from dsonas_hw.estimate.calibrated import CalibratedLatency, calibration_path, load_calibration
+
+    path = calibration_path(
+        shipped_profiles(), estimate.device, runtime=estimate.runtime, precision=estimate.precision
     )
+    if not path.exists():
+        return None
+    calibration = load_calibration(path)
+    if calibration.base != estimate.fingerprint:
+        return None
+    return CalibratedLatency(
+        load_device(estimate.device), batch_size=estimate.batch_size, calibration=calibration
+    )
+
+
+def is_measured_here(model: LatencyModel) -> bool:
+    """Whether the user (or a table of hers) measured something on this device: not so for estimates, nor for
+    what is calibrated on the measurements of others."""
+    from dsonas_hw.estimate.calibrated import CalibratedLatency
+
+    if isinstance(model, CalibratedLatency):
+        return not model.calibration.measured_by
+    return model.source != "estimated"
 
 
 def open_table(path: Path, *, profile_options: str = "") -> MeasuredLatency | None:
@@ -197,12 +237,9 @@ def resolve(device: str, runtime: str | None) -> tuple[str, str]:
 
 
 def find_table(target: Target, *, profiles_directory: Path | None = None) -> Path | None:
-    """The table that serves a target: the user's own before a shipped one; None if there is neither."""
-    for directory in (profiles_directory or user_profiles(), shipped_profiles()):
-        path = table_path(directory, target)
-        if path.exists():
-            return path
-    return None
+    """The user's table that serves a target; None if there is none."""
+    path = table_path(profiles_directory or user_profiles(), target)
+    return path if path.exists() else None
 
 
 def user_profiles() -> Path:
@@ -213,7 +250,7 @@ def user_profiles() -> Path:
 
 
 def shipped_profiles() -> Path:
-    """Where the tables of this package lie; read only."""
+    """Where the calibrations of this package lie; read only."""
     from importlib import import_module
 
     return Path(import_module("dsonas_hw.profiles").__path__[0])
