@@ -396,6 +396,7 @@ def test_list_and_dry_run_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()] == [
         "pretrain-s0",
         "search-v100-s0",
+        "evaluate-s0",
         "derive-v100-mac-50k-s0",
     ]
 
