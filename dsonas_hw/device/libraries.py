@@ -21,6 +21,8 @@ DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings"),
     "eager": ("torch",),
 }
+TENSORRT_CUDA = (14, 13, 12, 11)
+"""Major versions of CUDA that TensorRT is or may be built for."""
 MODULES: dict[str, str] = {"tensorrt": "tensorrt", "eager": "torch"}
 PROVIDERS: dict[str, str] = {
     "ort-cuda": "libonnxruntime_providers_cuda.so",
@@ -41,28 +43,45 @@ class Library:
 
 
 def find_library(runtime: str) -> Library | None:
-    """The library that serves a runtime, or `None` when it is not installed."""
-    for distribution in DISTRIBUTIONS[runtime]:
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        folder = _module_folder(MODULES.get(runtime, "onnxruntime"))
-        return Library(
-            distribution=distribution, version=version, folder=folder, cuda=_cuda_of(runtime, folder)
-        )
-    return None
+    """The library that serves a runtime, or `None` when it is not installed.
+
+    Of several distributions it is the one whose folder the module is imported from.
+    """
+    folder = _module_folder(MODULES.get(runtime, "onnxruntime"))
+    installed = [found for name in DISTRIBUTIONS[runtime] if (found := _installed(name)) is not None]
+    if not installed:
+        return None
+    imported = [found for found in installed if folder is not None and found.site == folder.parent]
+    chosen = (imported or installed)[0]
+    return Library(
+        distribution=chosen.name,
+        version=chosen.version,
+        folder=folder,
+        cuda=_cuda_of(runtime, chosen.name, folder),
+    )
 
 
 def has_both_onnxruntimes() -> bool:
-    """Whether both wheels are installed: they hold the same files and overwrite each other."""
-    found = set()
-    for distribution in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            found.add(importlib.metadata.version(distribution))
-        except importlib.metadata.PackageNotFoundError:
-            return False
-    return True
+    """Whether both wheels lie in one folder: they hold the same files and have overwritten each other."""
+    plain, gpu = _installed("onnxruntime"), _installed("onnxruntime-gpu")
+    return plain is not None and gpu is not None and plain.site == gpu.site
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Installed:
+    """A distribution, and the folder that its modules lie in."""
+
+    name: str
+    version: str
+    site: Path
+
+
+def _installed(name: str) -> _Installed | None:
+    try:
+        found = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return _Installed(name=name, version=found.version, site=Path(str(found.locate_file(""))).resolve())
 
 
 def missing_shared_libraries(runtime: str, library: Library) -> list[str]:
@@ -128,14 +147,30 @@ def _module_folder(module: str) -> Path | None:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return None
-    return Path(spec.origin).parent
+    return Path(spec.origin).parent.resolve()
 
 
-def _cuda_of(runtime: str, folder: Path | None) -> str | None:
+def _cuda_of(runtime: str, distribution: str, folder: Path | None) -> str | None:
+    if runtime == "tensorrt":
+        return _cuda_of_tensorrt(distribution)
     if folder is None:
         return None
     file = folder / ("version.py" if runtime == "eager" else "capi/build_and_package_info.py")
-    if runtime == "tensorrt" or not file.is_file():
+    if not file.is_file():
         return None
     match = re.search(r"^cuda(?:_version)?\b[^=\n]*= *'([0-9.]+)'", file.read_text(errors="replace"), re.M)
     return match[1] if match else None
+
+
+def _cuda_of_tensorrt(distribution: str) -> str | None:
+    """The major version of CUDA, which stands in the names of TensorRT's distributions from 8.6.1 on.
+
+    `tensorrt` itself is empty and brings one of them.
+    """
+    for major in TENSORRT_CUDA:
+        parts = [f"tensorrt-cu{major}{part}" for part in ("", "-libs", "-bindings")]
+        if distribution in parts or (
+            distribution in ("tensorrt", "tensorrt-bindings") and any(map(_installed, parts))
+        ):
+            return str(major)
+    return None
