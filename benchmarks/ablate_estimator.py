@@ -23,7 +23,7 @@ from benchmarks.evaluate_estimator import CHIPS, GENERATIONS, Scores, expand, mo
 from benchmarks.fit_estimator import as_constants, fit_eager, read_eager
 from benchmarks.measurements import Observation, read_deepbench, read_help, read_neusight
 from dsonas_hw.device.datasheet import Device
-from dsonas_hw.profile import kernel_time, machine
+from dsonas_hw.estimate import kernel_time, machine
 
 LEFT_OUT = {name: (CHIPS | GENERATIONS)[name] for name in ("2080 Ti", "TITAN RTX", "Turing", "V100")}
 GEMM = "deepbench_gemm"

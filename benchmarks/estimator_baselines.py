@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from benchmarks.measurements import Observation
 from dsonas_hw.device.spec import load_device
-from dsonas_hw.profile.machine import ELEMENT_BYTES
+from dsonas_hw.estimate.machine import ELEMENT_BYTES
 
 Array = NDArray[np.float64]
 Baseline = Callable[[Sequence[Observation], Sequence[Observation]], Array]

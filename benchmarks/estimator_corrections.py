@@ -11,9 +11,9 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 
 from benchmarks.estimator_model import Data, Fit, device_of
 from benchmarks.measurements import Observation
-from dsonas_hw.profile.kernel_correction import FEATURES, correction_features
-from dsonas_hw.profile.kernel_features import COLUMN, SORTS
-from dsonas_hw.profile.machine import machine_of
+from dsonas_hw.estimate.kernel_correction import FEATURES, correction_features
+from dsonas_hw.estimate.kernel_features import COLUMN, SORTS
+from dsonas_hw.estimate.machine import machine_of
 
 _N_ALIGNMENT = FEATURES.index("n_alignment")
 _CHANNEL_ALIGNMENT = FEATURES.index("channel_alignment")

@@ -31,12 +31,12 @@ from benchmarks.estimator_priors import (
 from benchmarks.measurements import Observation
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
-from dsonas_hw.profile.estimate import host_sort
-from dsonas_hw.profile.estimate_constants import NEAREST_GENERATION, EstimateConstants
-from dsonas_hw.profile.kernel_correction import Trees, correction_factors
-from dsonas_hw.profile.kernel_features import kernel_rows
-from dsonas_hw.profile.kernel_time import Machine, kernel_times_ms
-from dsonas_hw.profile.machine import machine_of
+from dsonas_hw.estimate.constants import NEAREST_GENERATION, EstimateConstants
+from dsonas_hw.estimate.estimate import host_sort
+from dsonas_hw.estimate.kernel_correction import Trees, correction_factors
+from dsonas_hw.estimate.kernel_features import kernel_rows
+from dsonas_hw.estimate.kernel_time import Machine, kernel_times_ms
+from dsonas_hw.estimate.machine import machine_of
 
 Corrections = Mapping[str, Trees]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dsonas_hw.profile.estimate_constants import NEAREST_GENERATION
+from dsonas_hw.estimate.constants import NEAREST_GENERATION
 
 #: constant → (starting value, spread of its logarithm).
 SHARED: dict[str, tuple[float, float]] = {

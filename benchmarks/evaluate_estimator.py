@@ -23,12 +23,12 @@ from benchmarks.estimator_baselines import BASELINES
 from benchmarks.fit_estimator import as_constants, fit_eager, read_eager
 from benchmarks.measurements import Observation, read_deepbench, read_help, read_neusight
 from dsonas_hw.device.spec import load_device
+from dsonas_hw.estimate.calibrate import calibrate
+from dsonas_hw.estimate.calibrate_check import MeasuredNetwork
+from dsonas_hw.estimate.calibrated import CalibratedLatency
+from dsonas_hw.estimate.constants import EstimateConstants
+from dsonas_hw.estimate.estimate import EstimatedLatency
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.calibrate import calibrate
-from dsonas_hw.profile.calibrate_check import MeasuredNetwork
-from dsonas_hw.profile.calibrated import CalibratedLatency
-from dsonas_hw.profile.estimate import EstimatedLatency
-from dsonas_hw.profile.estimate_constants import EstimateConstants
 
 #: One chip each, so that no twin stays in the fit.
 CHIPS = {

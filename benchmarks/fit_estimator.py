@@ -29,13 +29,13 @@ from benchmarks.measurements import (
     read_tinynas,
     read_torchvision,
 )
-from dsonas_hw.profile.estimate_constants import (
+from dsonas_hw.estimate.constants import (
     SCHEMA_VERSION,
     EstimateConstants,
     load_constants,
     parse_constants,
 )
-from dsonas_hw.profile.kernel_correction import parse_trees
+from dsonas_hw.estimate.kernel_correction import parse_trees
 
 PROFILE = Path(__file__).parent.parent / "dsonas_hw" / "profile"
 

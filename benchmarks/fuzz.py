@@ -232,7 +232,7 @@ def _small_network() -> Any:
 def read_onnx(data: bytes, scratch: Path) -> None:
     from dsonas_hw.deploy.export import read_metadata
     from dsonas_hw.kernel.costs import count_costs
-    from dsonas_hw.kernel.from_onnx import kernels_from_onnx
+    from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 
     path = _file(scratch, "model.onnx", data)
     network = kernels_from_onnx(path)
@@ -251,8 +251,8 @@ def onnx_seeds(folder: Path) -> list[bytes]:
 
 
 def read_table(data: bytes, scratch: Path) -> None:
-    from dsonas_hw.profile.measured import MeasuredLatency
-    from dsonas_hw.profile.table import load_table
+    from dsonas_hw.cost.measured import MeasuredLatency
+    from dsonas_hw.table.table import load_table
 
     table = load_table(_file(scratch, "table.jsonl", data))
     if table.correction is not None:
@@ -275,7 +275,7 @@ def table_seeds(folder: Path) -> list[bytes]:
 
 def read_device_file(data: bytes, scratch: Path) -> None:
     from dsonas_hw.device.datasheet_file import read_device
-    from dsonas_hw.profile.estimate import load_estimate
+    from dsonas_hw.estimate.estimate import load_estimate
 
     device = read_device(_file(scratch, "card.toml", data))
     for runtime in device.runtimes:
@@ -284,7 +284,7 @@ def read_device_file(data: bytes, scratch: Path) -> None:
 
 def read_config(data: bytes, scratch: Path) -> None:
     from dsonas_hw.config import build_config, load_config_file, load_preset, overlay
-    from dsonas_hw.task import space_of_config
+    from dsonas_hw.train.images import space_of_config
 
     loaded = load_config_file(_file(scratch, "config.yaml", data))
     config = build_config(overlay(load_preset("digits"), loaded))
@@ -306,8 +306,8 @@ def read_study(data: bytes, scratch: Path) -> None:
 
 
 def read_calibration(data: bytes, scratch: Path) -> None:
-    from dsonas_hw.profile.calibrated import load_calibration
-    from dsonas_hw.profile.calibration_csv import read_calibration_rows
+    from dsonas_hw.estimate.calibrated import load_calibration
+    from dsonas_hw.estimate.calibration_csv import read_calibration_rows
 
     if data.lstrip().startswith(b"{"):
         load_calibration(_file(scratch, "a.calibration.json", data))
@@ -318,8 +318,8 @@ def read_calibration(data: bytes, scratch: Path) -> None:
 def calibration_seeds(folder: Path) -> list[bytes]:
     from dataclasses import asdict
 
-    from dsonas_hw.profile.calibrate import Calibration
-    from dsonas_hw.profile.calibrate_fit import FACTORS
+    from dsonas_hw.estimate.calibrate import Calibration
+    from dsonas_hw.estimate.calibrate_fit import FACTORS
 
     rows = "".join(f"model{n}.onnx,{n},{n / 7:.3f}\n" for n in range(1, 9))
     example = Calibration(
@@ -333,7 +333,7 @@ def calibration_seeds(folder: Path) -> list[bytes]:
 
 def read_import(data: bytes, scratch: Path) -> None:
     from dsonas_hw.profile.import_table import import_table
-    from dsonas_hw.profile.table import load_table
+    from dsonas_hw.table.table import load_table
 
     name = "rows.csv.gz" if data[:2] == b"\x1f\x8b" else "rows.csv"
     done = None
@@ -399,8 +399,8 @@ def read_run(data: bytes, scratch: Path) -> None:
     """The first byte says which file of a run the rest stands for; then whatever reads a run reads it."""
     from dsonas_hw.report.run_report import write_report
     from dsonas_hw.run_directory import RunDirectory
+    from dsonas_hw.search.choose import load_architecture
     from dsonas_hw.search.path import load_path
-    from dsonas_hw.stages import load_architecture
     from dsonas_hw.train.weights import load_weights
 
     path = scratch / "run" / RUN_FILES[data[0] % len(RUN_FILES) if data else 0]
@@ -430,12 +430,12 @@ def run_seeds(folder: Path) -> list[bytes]:
     from dsonas_hw.files import write_json, write_text
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.search.path import PathPoint
-    from dsonas_hw.task import space_of_config
+    from dsonas_hw.train.images import space_of_config
     from dsonas_hw.train.weights import architecture_hash, save_weights
 
     run = RunDirectory(folder / "run")
     if not run.path.exists():
-        changes = {"budget": "mac=60k", "space": {"levels": 1, "stages": [1, 1], "channels": 8}}
+        changes = {"budget": "mac=60k", "space": {"levels": 1, "search.choose": [1, 1], "channels": 8}}
         config = build_config(overlay(load_preset("digits"), changes))
         run.create(config)
         space = space_of_config(config)
@@ -547,7 +547,7 @@ def codesign_seeds(folder: Path) -> list[bytes]:
     from dsonas_hw.config import build_config, load_preset
     from dsonas_hw.files import write_json
     from dsonas_hw.study.codesign import Codesign, StudyDevice, save_codesign
-    from dsonas_hw.task import space_of_config
+    from dsonas_hw.train.images import space_of_config
     from dsonas_hw.train.weights import architecture_hash
 
     study, config = folder / "codesign", load_preset("digits")
@@ -655,11 +655,11 @@ def _fuzz(hunt: Hunt, seeds: list[bytes], seconds: float, seed: int) -> None:
 def import_readers() -> bool:
     """Import what reads, instrumented if atheris is there; whether it is."""
     names = (
-        "deploy.export", "kernel.from_onnx", "profile.measured", "profile.table", "profile.estimate",
+        "deploy.export", "kernel.onnx.from_onnx", "cost.measured", "table.table", "estimate.estimate",
         "device.datasheet_file", "config", "task", "study.spec", "study.grid", "report.grid_report",
         "report.run_report", "report.codesign_report", "study.codesign_jobs",
-        "profile.calibrated", "profile.calibration_csv", "profile.import_table",
-        "run_directory", "search.path", "stages", "train.weights", "train.data",
+        "estimate.calibrated", "estimate.calibration_csv", "profile.import_table",
+        "run_directory", "search.path", "search.choose", "train.weights", "train.data",
     )  # fmt: skip
     import importlib
 

@@ -200,7 +200,7 @@ def prepare_retrain(folder: Path) -> None:
     from dsonas_hw.config import build_config, load_preset, overlay
     from dsonas_hw.files import write_json
     from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.task import space_of_config
+    from dsonas_hw.train.images import space_of_config
 
     changes = {"data": DATA, "space": SPACE, "search": SEARCH, "retrain": RETRAIN, "train_on": "cpu"}
     config = build_config(overlay(load_preset("digits"), changes))
@@ -249,7 +249,7 @@ def profile_arguments(folder: Path) -> list[str]:
 
 
 def profile_outcome(folder: Path) -> dict[str, Any]:
-    from dsonas_hw.profile.table import load_table
+    from dsonas_hw.table.table import load_table
 
     (path,) = folder.rglob("*.jsonl")
     table = load_table(path)

@@ -59,8 +59,9 @@ def search(case: Case, folder: Path, data_dir: Path | None) -> dict[str, Any]:
     import torch
 
     from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.stages import derive, search_path
-    from dsonas_hw.task import load_data, prepare_task, space_of_config, target_costs
+    from dsonas_hw.search.choose import derive, search_path
+    from dsonas_hw.task import prepare_task, target_costs
+    from dsonas_hw.train.images import load_data, space_of_config
 
     torch.set_num_threads(1)
     changes = overlay(DATASETS[case.preset], {"seed": case.seed, "search": {"adaptive_cost": "mac"}})

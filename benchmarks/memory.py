@@ -23,7 +23,7 @@ from dsonas_hw.config import SearchConfig, build_config, load_preset, overlay
 from dsonas_hw.search.step import lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.task import space_of_config
+from dsonas_hw.train.images import space_of_config
 from dsonas_hw.train.loop import seed_everything
 
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -20,7 +20,8 @@ from pathlib import Path
 from dsonas_hw.cli.options import config_from_options
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.loop import Search
-from dsonas_hw.task import load_data, prepare_task, space_of_config
+from dsonas_hw.task import prepare_task
+from dsonas_hw.train.images import load_data, space_of_config
 
 Edges = dict[tuple[int, int], tuple[float, float]]
 """(block, node) → λ and the norm of W of its output edge."""

@@ -16,11 +16,11 @@ from dataclasses import replace
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.latency import ArchitectureLatency
-from dsonas_hw.architecture.probes import deployment_widths
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.config import build_config, load_preset
 from dsonas_hw.profile.open import open_latency_model
-from dsonas_hw.task import space_of_config
+from dsonas_hw.profile.probes import deployment_widths
+from dsonas_hw.train.images import space_of_config
 
 NUM_ARCHITECTURES = 500
 NUM_ROUNDS = 5

@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 import torchvision
 
-from dsonas_hw.architecture.profiling import path_of
+from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.check import check_networks, summarise_check
-from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.model_probes import model_probe
-from dsonas_hw.profile.probe import Probe
+from dsonas_hw.profile.profile_space import path_of
 from dsonas_hw.profile.profiler import MeasuringConditions
-from dsonas_hw.profile.table import load_table
+from dsonas_hw.table.table import load_table
 
 NAMES = (
     "mobilenet_v2",

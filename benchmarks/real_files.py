@@ -25,7 +25,7 @@ import numpy as np
 from dsonas_hw.budget import format_quantity
 from dsonas_hw.cli.options import parse_input_shapes
 from dsonas_hw.errors import UserError, one_line
-from dsonas_hw.kernel.from_onnx import OnnxNetwork, network_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
 from dsonas_hw.kernel.spec import Shape, by
 
 TYPES = {
@@ -108,7 +108,7 @@ def count_stored(path: Path) -> int:
     """Elements of all tensors of more than one number that the file stores."""
     import onnx
 
-    from dsonas_hw.kernel.onnx_load import all_graphs
+    from dsonas_hw.kernel.onnx.load import all_graphs
 
     total = 0
     for graph in all_graphs(onnx.load(path, load_external_data=False).graph):

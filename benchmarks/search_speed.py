@@ -29,7 +29,7 @@ from dsonas_hw.config import SearchConfig, build_config, load_preset, overlay
 from dsonas_hw.search.step import Batch, lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.task import space_of_config
+from dsonas_hw.train.images import space_of_config
 from dsonas_hw.train.loop import keep_freed_memory, seed_everything
 
 COMPLETE, PLAIN, LOOP, PRUNED, DARTS = "complete", "plain sums", "per-edge loop", "pruned", "darts"

@@ -20,13 +20,13 @@ from dsonas_hw.architecture.lower import lower
 from dsonas_hw.config import build_config, load_preset, preset_names
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.datasheet_file import read_device
+from dsonas_hw.estimate.constants import load_constants
+from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.estimate import load_estimate
-from dsonas_hw.profile.estimate_constants import load_constants
 from dsonas_hw.profile.open import resolve
-from dsonas_hw.profile.rows import ESTIMATE, KernelRow, TableHeader
-from dsonas_hw.profile.table import save_table, table_path
-from dsonas_hw.task import space_of_config
+from dsonas_hw.table.rows import ESTIMATE, KernelRow, TableHeader
+from dsonas_hw.table.table import save_table, table_path
+from dsonas_hw.train.images import space_of_config
 
 PROFILES = Path(__file__).parent.parent / "profiles"
 DEVICES = Path(__file__).parent.parent / "devices"

@@ -44,8 +44,9 @@ def command(
     from dsonas_hw.budget import parse_budgets
     from dsonas_hw.errors import RunError, command_line
     from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.stages import derive, load_architecture, save_architecture
-    from dsonas_hw.task import prepare_task, space_of_config
+    from dsonas_hw.search.choose import derive, load_architecture, save_architecture
+    from dsonas_hw.task import prepare_task
+    from dsonas_hw.train.images import space_of_config
 
     run = RunDirectory(run_path)
     config = run.load_config()

@@ -31,7 +31,8 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
     """
     from dsonas_hw.architecture.architecture import complete_architecture, identity_architecture
     from dsonas_hw.architecture.fit import check_feasible
-    from dsonas_hw.task import describe_images, space_of_config, target_costs
+    from dsonas_hw.task import target_costs
+    from dsonas_hw.train.images import describe_images, space_of_config
 
     images = describe_images(config)
     space = space_of_config(config)
@@ -68,7 +69,7 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
 
 
 def image_lines(images: dict[str, Any] | None) -> list[str]:
-    """What a user should read before images of folders are trained on (see `task.describe_images`)."""
+    """What a user should read before images of folders are trained on (see `train.images.describe_images`)."""
     if images is None:
         return []
     lines = []

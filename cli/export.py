@@ -52,7 +52,7 @@ def command(
     """
     from dsonas_hw.errors import UserError, command_line
     from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.stages import load_architecture
+    from dsonas_hw.search.choose import load_architecture
 
     if dynamic_batch and batch_size is not None:
         raise UserError("--batch-size fixes the batch, --dynamic-batch leaves it open; give one of them")
@@ -67,8 +67,8 @@ def command(
     target = config.target
     changes = {"batch_size": batch_size, "precision": precision}
     target = target.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    from dsonas_hw.deploy.stages import build_tensorrt_engine, export_network
-    from dsonas_hw.task import load_data
+    from dsonas_hw.deploy.export_and_validate import build_tensorrt_engine, export_network
+    from dsonas_hw.train.images import load_data
 
     with run.lock():
         fixed = None if dynamic_batch else target.batch_size

@@ -92,8 +92,8 @@ def main(args: Sequence[str] | None = None) -> None:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
         _run(args)
         return
+    from dsonas_hw.search.helper import help_rank_0
     from dsonas_hw.train import distributed
-    from dsonas_hw.train.helper import help_rank_0
 
     try:
         distributed.join()

@@ -172,7 +172,7 @@ def config_from_options(
 
 def _default_preset(dataset: object) -> str:
     from dsonas_hw.config import preset_names
-    from dsonas_hw.task import KNOWN_SHAPES
+    from dsonas_hw.train.images import KNOWN_SHAPES
 
     if dataset is None:
         return "digits"

@@ -59,10 +59,10 @@ def command(
     least". Estimates exit with 3.
     """
     from dsonas_hw.errors import ProfileError, UserError, one_line
-    from dsonas_hw.kernel.onnx_inputs import check_input_names
+    from dsonas_hw.kernel.onnx.inputs import check_input_names
     from dsonas_hw.profile.open import Target, resolve
     from dsonas_hw.profile.predict_onnx import predict_onnx
-    from dsonas_hw.profile.runtimes import check_runtime
+    from dsonas_hw.runtime.base import check_runtime
 
     name, wanted = resolve(device, runtime)
     check_runtime(wanted, precision or "fp32")

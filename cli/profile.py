@@ -13,9 +13,9 @@ from dsonas_hw.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from dsonas_hw.config import RunConfig
-    from dsonas_hw.profile.probe import Probe
-    from dsonas_hw.profile.rows import CheckRow, ErrorSummary
+    from dsonas_hw.measure.probe import Probe
     from dsonas_hw.space.space import SearchSpace
+    from dsonas_hw.table.rows import CheckRow, ErrorSummary
 
 EXAMPLES = """\b
 Examples:
@@ -136,7 +136,7 @@ def command(
     """
     from dsonas_hw.profile.open import resolve
     from dsonas_hw.profile.profiler import MeasuringConditions
-    from dsonas_hw.profile.runtimes import check_runtime
+    from dsonas_hw.runtime.base import check_runtime
 
     configs = [
         config_from_options(
@@ -207,7 +207,7 @@ def _named_spaces(
     configs: list[RunConfig], config_file: Path | None, settings: tuple[str, ...]
 ) -> dict[str, SearchSpace]:
     """The search spaces, by what they are called in the table: preset, file and settings."""
-    from dsonas_hw.task import space_of_config
+    from dsonas_hw.train.images import space_of_config
 
     changes = " ".join([config_file.stem] if config_file else []) + "".join(f" {text}" for text in settings)
     return {
@@ -225,14 +225,14 @@ def _profile_local(
     with_generic: bool,
 ) -> list[tuple[CheckRow | None, Path]]:
     """(check, table) of each space, and of networks of other kinds."""
-    from dsonas_hw.architecture.profiling import (
+    from dsonas_hw.profile.generic_profile import NAME, check_generic, profile_generic
+    from dsonas_hw.profile.profile_space import (
         NUM_CHECKED,
         check_space,
         path_of,
         profile_space,
     )
-    from dsonas_hw.profile.generic_profile import NAME, check_generic, profile_generic
-    from dsonas_hw.profile.table import load_table
+    from dsonas_hw.table.table import load_table
 
     grid = {"widths": options["widths"] or None, "resolutions": options["resolutions"] or None}
     path = path_of(conditions, profiles_directory)
@@ -280,7 +280,7 @@ def _check_local(runtime: str) -> None:
         DeviceError: with the reason.
     """
     from dsonas_hw.errors import DeviceError
-    from dsonas_hw.profile.ort import why_no_gpu
+    from dsonas_hw.runtime.ort.session import why_no_gpu
 
     if runtime in ("ort-cuda", "ort-tensorrt"):
         reason = why_no_gpu(runtime) or "the device local is the CPU; name the GPU with --device"
@@ -303,7 +303,7 @@ def _read_models(
         UserError: a file that cannot be timed, or files of different batch sizes.
     """
     from dsonas_hw.errors import ProfileError
-    from dsonas_hw.kernel.onnx_inputs import check_input_names
+    from dsonas_hw.kernel.onnx.inputs import check_input_names
     from dsonas_hw.profile.model_probes import model_probe
 
     wanted = 1 if presets and batch_size is None else batch_size
@@ -323,7 +323,7 @@ def _read_models(
 
 def _profile_models(probes: list[Probe], conditions: Any, profiles_directory: Path | None) -> Path:
     """Measure networks of files."""
-    from dsonas_hw.architecture.profiling import path_of
+    from dsonas_hw.profile.profile_space import path_of
     from dsonas_hw.profile.profiler import local_header, profile_networks
 
     path = path_of(conditions, profiles_directory)

@@ -30,12 +30,12 @@ def profile_gpu(
     Raises:
         DeviceError: `--mode measure` without the device, or a runtime that cannot serve it.
     """
-    from dsonas_hw.architecture.profiling import NUM_NETWORKS
-    from dsonas_hw.architecture.profiling_gpu import estimate_gpu, measure_gpu
     from dsonas_hw.device.cuda_order import as_cuda_gives_it
     from dsonas_hw.device.detect import detect_devices
-    from dsonas_hw.profile.calibrated import open_calibrated
+    from dsonas_hw.estimate.calibrated import open_calibrated
     from dsonas_hw.profile.open import user_profiles
+    from dsonas_hw.profile.profile_gpu import estimate_gpu, measure_gpu
+    from dsonas_hw.profile.profile_space import NUM_NETWORKS
 
     if conditions.device == "local":
         raise DeviceError("local is this machine's CPU: it is measured, never estimated")

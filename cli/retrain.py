@@ -48,7 +48,7 @@ def command(
     """
     from dsonas_hw.errors import RunError, UserError, command_line
     from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.stages import load_architecture
+    from dsonas_hw.search.choose import load_architecture
 
     if resume and restart:
         raise UserError("--resume goes on, --restart starts over; give one of them")
@@ -62,7 +62,7 @@ def command(
             raise RunError(
                 f"{run.path} holds a retraining already; go on with --resume or start over with --restart"
             )
-        from dsonas_hw.task import load_data
+        from dsonas_hw.train.images import load_data
         from dsonas_hw.train.loop import resolve_train_device
         from dsonas_hw.train.retrain import retrain
 

@@ -58,8 +58,8 @@ def command(
     run.check_usable(config, resume=resuming)
     from dsonas_hw.cli.dry_run import image_lines
     from dsonas_hw.cli.validate import describe_validation, exit_code
-    from dsonas_hw.run import run_all
-    from dsonas_hw.task import describe_images
+    from dsonas_hw.pipeline import run_all
+    from dsonas_hw.train.images import describe_images
 
     for line in image_lines(describe_images(config)):
         say(line)

@@ -52,7 +52,8 @@ def command(
     run.check_usable(config, resume=resuming)
     from dsonas_hw.cli.dry_run import image_lines
     from dsonas_hw.search.parts import check_dataset
-    from dsonas_hw.task import describe_images, load_data, prepare_task, space_of_config
+    from dsonas_hw.task import prepare_task
+    from dsonas_hw.train.images import describe_images, load_data, space_of_config
     from dsonas_hw.train.loop import resolve_train_device
 
     for line in image_lines(describe_images(config)):
@@ -65,7 +66,7 @@ def command(
         say(task.target.caution)
     run.create(config, resume=resuming)
     with run.lock():
-        from dsonas_hw.stages import derive, save_architecture, search_path, steering_note
+        from dsonas_hw.search.choose import derive, save_architecture, search_path, steering_note
 
         say(f"run directory: {run.path}")
         if note := steering_note(config):

@@ -42,7 +42,7 @@ def plan(
     """
     from dsonas_hw.study.codesign import budget_levels
     from dsonas_hw.study.codesign_plan import device_names, plan_codesign
-    from dsonas_hw.task import load_data
+    from dsonas_hw.train.images import load_data
 
     given = [name.strip() for text in devices for name in text.split(",") if name.strip()]
     if not given:
@@ -63,8 +63,8 @@ def plan(
 
 def _measure_this_machine(config: RunConfig, budgets: Sequence[str]) -> None:
     """Unless it has a profile already, or a counted budget would be refused anyway."""
-    from dsonas_hw.run import check_counted_budgets, ensure_profile
-    from dsonas_hw.task import space_of_config
+    from dsonas_hw.pipeline import check_counted_budgets, ensure_profile
+    from dsonas_hw.train.images import space_of_config
 
     space = space_of_config(config)
     for budget in budgets:

@@ -46,8 +46,9 @@ def command(
     """
     from dsonas_hw.architecture.transfer import choose_block, receiving_space
     from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.stages import load_architecture, transfer
-    from dsonas_hw.task import prepare_task, space_of_config
+    from dsonas_hw.search.choose import load_architecture, transfer
+    from dsonas_hw.task import prepare_task
+    from dsonas_hw.train.images import space_of_config
 
     if not (options["preset"] or options["dataset"] or options["config_file"]):
         raise click.UsageError("name the network to carry the block into: --preset imagenet, or --dataset")

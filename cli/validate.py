@@ -52,10 +52,10 @@ def command(
     is measured on the device, once, for half a minute. A latency budget is held against the median of all
     timings and its interval. Writes validation.json.
     """
-    from dsonas_hw.deploy.stages import validate_network
-    from dsonas_hw.profile.runtimes import check_runtime
+    from dsonas_hw.deploy.export_and_validate import validate_network
     from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.stages import load_architecture
+    from dsonas_hw.runtime.base import check_runtime
+    from dsonas_hw.search.choose import load_architecture
     from dsonas_hw.task import target_costs
 
     run = RunDirectory(run_path)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
-from dsonas_hw.architecture.profiling import complete_table
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import DeviceConfig, RunConfig, space_options
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.errors import DataError, ProfileError
+from dsonas_hw.profile.profile_space import complete_table
 from dsonas_hw.space.space import SearchSpace
 
 if TYPE_CHECKING:

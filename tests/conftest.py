@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def quick_verdicts() -> Iterator[None]:
     """Measurements for a verdict in a second instead of half a minute: in fewer turns, without pauses."""
     from dsonas_hw.deploy import measure
-    from dsonas_hw.profile.rounds import Plan
+    from dsonas_hw.measure.rounds import Plan
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "VERDICT", Plan(num_rounds=6, turns_per_round=2, period_seconds=0.0))

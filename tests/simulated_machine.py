@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dsonas_hw.profile.measurement import LatencyMeasurement
-from dsonas_hw.profile.rounds import VERDICT, Plan, measure_rounds
+from dsonas_hw.measure.measurement import LatencyMeasurement
+from dsonas_hw.measure.rounds import VERDICT, Plan, measure_rounds
 
 KINDS = ("quiet", "noisy", "drifting")
 

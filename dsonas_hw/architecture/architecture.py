@@ -93,7 +93,7 @@ class Architecture:
 
     def _repr_svg_(self) -> str:
         """How a notebook shows it."""
-        from dsonas_hw.architecture.draw import draw_architecture
+        from dsonas_hw.report.draw_network import draw_architecture
 
         return draw_architecture(self)
 

@@ -13,12 +13,12 @@ from functools import cached_property
 
 from dsonas_hw.architecture.architecture import Block
 from dsonas_hw.architecture.graph import BlockSegment
-from dsonas_hw.architecture.probes import segment_schedule
+from dsonas_hw.architecture.schedule import segment_schedule
+from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.network_costs import Part
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.measured import MeasuredLatency
-from dsonas_hw.profile.network_costs import Part
-from dsonas_hw.profile.ort_layout import CHANNEL_ALIGNMENT, FROM_BLOCKED, TO_BLOCKED
+from dsonas_hw.runtime.ort.layout import CHANNEL_ALIGNMENT, FROM_BLOCKED, TO_BLOCKED
 
 Buffer = int | tuple[int, ...]
 Numbers = tuple[float, float, float, int, float, float]

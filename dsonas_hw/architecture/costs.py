@@ -19,11 +19,12 @@ from dsonas_hw.architecture.graph import (
 )
 from dsonas_hw.architecture.latency import ArchitectureLatency
 from dsonas_hw.architecture.lower import lower_node, lower_segment
-from dsonas_hw.cost.model import LatencyModel, Source
+from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel, peak_activation_elements
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.operations import get_operation
+from dsonas_hw.table.rows import Source
 
 CostName = Literal["flops", "mac", "latency"]
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "int8": 1}

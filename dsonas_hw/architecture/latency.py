@@ -23,10 +23,10 @@ from dsonas_hw.architecture.block_latency import (
 from dsonas_hw.architecture.graph import BlockSegment, Segment, list_segments
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.segments import deploy_segment, output_shape
+from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.cost.model import LatencyModel, LatencyPrediction
+from dsonas_hw.cost.network_costs import Part
 from dsonas_hw.kernel.spec import Shape
-from dsonas_hw.profile.measured import MeasuredLatency
-from dsonas_hw.profile.network_costs import Part
 from dsonas_hw.space.space import SearchSpace
 
 MAX_CACHED = 200_000

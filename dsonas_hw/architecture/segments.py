@@ -1,7 +1,7 @@
 """The kernels that a runtime runs for one segment of a network, and the layout that it hands on.
 
 Between two segments lies one buffer, read by the next segment only: whether it is in blocks
-(`profile.ort_layout`) is all that a segment has to know about those before it. So a network's kernels are
+(`runtime.ort.layout`) is all that a segment has to know about those before it. So a network's kernels are
 those of its segments in turn, each told the layout that the one before left.
 """
 
@@ -12,9 +12,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from dsonas_hw.architecture.graph import BlockSegment, Segment
-from dsonas_hw.architecture.probes import segment_schedule
+from dsonas_hw.architecture.schedule import segment_schedule
 from dsonas_hw.kernel.spec import Kernel, Shape
-from dsonas_hw.profile.ort_layout import deployed_kernels
+from dsonas_hw.runtime.ort.layout import deployed_kernels
 
 Deploy = Callable[..., tuple[Kernel, ...]]
 """`MeasuredLatency.deploy`: (schedule, *, blocked_inputs, is_part) → kernels."""

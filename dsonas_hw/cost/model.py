@@ -1,7 +1,7 @@
 """The interface between a device's profile and everything that asks what a network costs.
 
-A measured lookup table (`profile.measured`) and the analytic estimate of an absent device
-(`profile.estimate`) both answer it; neither needs torch.
+A measured lookup table (`cost.measured`) and the analytic estimate of an absent device
+(`estimate.estimate`) both answer it; neither needs torch.
 """
 
 from __future__ import annotations

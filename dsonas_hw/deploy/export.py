@@ -129,7 +129,7 @@ def read_metadata(path: Path) -> dict[str, Any]:
     Raises:
         ModelFileError: no readable ONNX file.
     """
-    from dsonas_hw.kernel.onnx_load import load_model
+    from dsonas_hw.kernel.onnx.load import load_model
 
     model, _ = load_model(path)
     facts: dict[str, Any] = {}
@@ -146,12 +146,12 @@ def export_engine(
 ) -> Any:
     """Build a TensorRT engine from the exported ONNX file, on the GPU that is here.
 
-    Returns `profile.tensorrt_build.EngineInfo`, which lies beside the engine as JSON.
+    Returns `runtime.tensorrt.build.EngineInfo`, which lies beside the engine as JSON.
 
     Raises:
         DeviceError, MissingDependencyError: no GPU, no TensorRT, or one that cannot serve this GPU.
     """
-    from dsonas_hw.profile.tensorrt_build import build_engine
+    from dsonas_hw.runtime.tensorrt.build import build_engine
 
     if not model_path.is_file():
         raise ModelFileError(f"{model_path} does not exist; export it as ONNX first")
@@ -204,7 +204,7 @@ def _onnx_logits(
     model: onnx.ModelProto, images: npt.NDArray[np.float32], batch_size: int | None
 ) -> npt.NDArray[np.float32]:
     """Logits by ONNX Runtime on the CPU; the last batch is filled up by repeating its last image."""
-    from dsonas_hw.profile.ort import import_onnxruntime
+    from dsonas_hw.runtime.ort.session import import_onnxruntime
 
     ort = import_onnxruntime()
     options = ort.SessionOptions()

@@ -30,7 +30,7 @@ from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.measure import Progress, measure_on_target, silent
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.profile.statistics import Estimate
+from dsonas_hw.measure.statistics import Estimate
 
 SPARE = 0.5
 """Of what an interval reaches above its value: left free for the median of the next measurement, which lies

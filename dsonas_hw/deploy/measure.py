@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.config import DeviceConfig
+from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, command_line
-from dsonas_hw.profile.measured import MeasuredLatency
-from dsonas_hw.profile.measurement import LatencyMeasurement
+from dsonas_hw.measure.measurement import LatencyMeasurement
+from dsonas_hw.measure.rounds import VERDICT, measure_rounds
+from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
 from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
-from dsonas_hw.profile.rounds import VERDICT, measure_rounds
-from dsonas_hw.profile.runtimes import Session, measure_session, open_session, read_model
-from dsonas_hw.profile.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
+from dsonas_hw.runtime.base import Session, measure_session, open_session, read_model
 
 if TYPE_CHECKING:
     from dsonas_hw.device.detect import DetectedDevice
@@ -129,7 +129,7 @@ def _open(
     model: bytes | Path, runtime: str, target: DeviceConfig, device: DetectedDevice, engine_path: Path | None
 ) -> Session:
     if runtime == "tensorrt" and engine_path is not None:
-        from dsonas_hw.profile.tensorrt import open_engine
+        from dsonas_hw.runtime.tensorrt.session import open_engine
 
         _check_engine(engine_path, read_model(model), target)
         return open_engine(engine_path)
@@ -145,7 +145,7 @@ def _open(
 
 def _check_engine(engine_path: Path, model: bytes, target: DeviceConfig) -> None:
     """Refuse an engine whose timing would be another network's, or another precision's or batch's."""
-    from dsonas_hw.profile.tensorrt_build import load_engine_info
+    from dsonas_hw.runtime.tensorrt.build import load_engine_info
 
     info = load_engine_info(engine_path)
     if info.model_sha256 != hashlib.sha256(model).hexdigest():

@@ -22,15 +22,15 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import BYTES_PER_ELEMENT, TargetCosts
 from dsonas_hw.budget import Budget, Verdict, judge_interval
 from dsonas_hw.config import DeviceConfig
+from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.deploy.export import read_metadata
 from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target, repeatability_of
 from dsonas_hw.errors import ModelFileError, RunError, UserError, command_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.from_onnx import kernels_from_onnx
-from dsonas_hw.profile.measured import MeasuredLatency
-from dsonas_hw.profile.measurement import quantile
-from dsonas_hw.profile.statistics import STATISTICS, Estimate, Statistic
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.measure.measurement import quantile
+from dsonas_hw.measure.statistics import STATISTICS, Estimate, Statistic
 from dsonas_hw.run_directory import versions
 
 SCHEMA = 2

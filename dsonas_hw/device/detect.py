@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from dsonas_hw.device.cpu import LocalCpu, local_cpu
 from dsonas_hw.device.datasheet import RUNTIMES, Device, RuntimeSupport, admits
 from dsonas_hw.device.fingerprint import short_hash
+from dsonas_hw.device.gpu import Gpu
 from dsonas_hw.device.libraries import (
     Library,
     find_library,
     has_both_onnxruntimes,
     missing_shared_libraries,
 )
-from dsonas_hw.device.gpu import Gpu
 from dsonas_hw.device.nvml import Nvml, open_nvml
 from dsonas_hw.device.same_card import describe, device_of
 from dsonas_hw.device.spec import LOCAL, list_devices, load_device

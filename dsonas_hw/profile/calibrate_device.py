@@ -8,16 +8,16 @@ from pathlib import Path
 
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, ProfileError
-from dsonas_hw.kernel.from_onnx import OnnxNetwork, network_from_onnx
-from dsonas_hw.kernel.onnx_inputs import check_input_names
+from dsonas_hw.estimate.calibrate import Calibration, calibrate
+from dsonas_hw.estimate.calibrated import calibration_path, save_calibration
+from dsonas_hw.estimate.calibration_csv import load_networks, read_calibration_rows
+from dsonas_hw.estimate.estimate import load_estimate
+from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
+from dsonas_hw.kernel.onnx.inputs import check_input_names
 from dsonas_hw.kernel.spec import Shape
-from dsonas_hw.profile.calibrate import Calibration, calibrate
-from dsonas_hw.profile.calibrated import calibration_path, save_calibration
-from dsonas_hw.profile.calibration_csv import load_networks, read_calibration_rows
-from dsonas_hw.profile.estimate import load_estimate
 from dsonas_hw.profile.model_precision import precision_of_model
-from dsonas_hw.profile.runtimes import check_runtime
-from dsonas_hw.profile.table import now_utc
+from dsonas_hw.runtime.base import check_runtime
+from dsonas_hw.table.table import now_utc
 
 
 def calibrate_device(

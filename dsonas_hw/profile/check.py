@@ -13,19 +13,19 @@ from statistics import median
 
 import numpy as np
 
+from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.cost.model import LatencyPrediction
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.measured import MeasuredLatency
-from dsonas_hw.profile.measurement import LatencyMeasurement, cpu_clock, measure_latency, measure_together
+from dsonas_hw.measure.measurement import LatencyMeasurement, cpu_clock, measure_latency, measure_together
+from dsonas_hw.measure.probe import Probe
+from dsonas_hw.measure.single_kernel import build_kernel_model
 from dsonas_hw.profile.open import check_is_this_machine
-from dsonas_hw.profile.probe import Probe
 from dsonas_hw.profile.profiler import open_like, open_yardstick
-from dsonas_hw.profile.rows import CheckRow, ErrorSummary, NetworkRow
-from dsonas_hw.profile.runtimes import open_session
-from dsonas_hw.profile.single_kernel import build_kernel_model
-from dsonas_hw.profile.table import LatencyTable, TableWriter, now_utc
+from dsonas_hw.runtime.base import open_session
+from dsonas_hw.table.rows import CheckRow, ErrorSummary, NetworkRow
+from dsonas_hw.table.table import LatencyTable, TableWriter, now_utc
 
 NETWORKS_AT_ONCE = 10
 NUM_ROUNDS = 8

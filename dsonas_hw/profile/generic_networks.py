@@ -18,8 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ProfileError
+from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.graph_builder import GraphBuilder, Tensor
-from dsonas_hw.profile.probe import Probe
 
 if TYPE_CHECKING:
     import onnx
@@ -71,7 +71,7 @@ def generic_networks(
 
 
 def _probe(name: str, index: int, batch_size: int) -> Probe:
-    from dsonas_hw.kernel.from_onnx import network_from_onnx
+    from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 
     scale = 1.0
     while True:

@@ -8,8 +8,8 @@ from pathlib import Path
 from dsonas_hw.profile.check import check_table
 from dsonas_hw.profile.generic_networks import NUM_NETWORKS, generic_networks
 from dsonas_hw.profile.profiler import MeasuringConditions, local_header, profile_networks
-from dsonas_hw.profile.rows import CheckRow
-from dsonas_hw.profile.table import LatencyTable
+from dsonas_hw.table.rows import CheckRow
+from dsonas_hw.table.table import LatencyTable
 
 NAME = "networks of other kinds"
 """In a table and wherever its checks are shown."""

@@ -20,19 +20,19 @@ from pathlib import Path
 
 import numpy as np
 
+from dsonas_hw.cost.kernel_costs import KernelCosts
+from dsonas_hw.cost.kernel_fit import fit_categories
+from dsonas_hw.cost.network_costs import correction_values
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError
+from dsonas_hw.estimate.calibrate_check import MeasuredNetwork, check_unit_of_all
+from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.files import read_regular
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.calibrate_check import MeasuredNetwork, check_unit_of_all
-from dsonas_hw.profile.csv_table import positive_number, read_rows
-from dsonas_hw.profile.estimate import load_estimate
-from dsonas_hw.profile.kernel_costs import KernelCosts
-from dsonas_hw.profile.kernel_fit import fit_categories
-from dsonas_hw.profile.network_costs import correction_values
-from dsonas_hw.profile.rows import CorrectionRow, KernelRow, TableHeader
-from dsonas_hw.profile.table import now_utc, save_table, table_path
+from dsonas_hw.table.csv_file import positive_number, read_rows
+from dsonas_hw.table.rows import CorrectionRow, KernelRow, TableHeader
+from dsonas_hw.table.table import now_utc, save_table, table_path
 
 REQUIRED = ("batch", "cin", "hin", "win", "cout", "k", "stride", "latency_ms")
 OPTIONAL = ("groups", "conv_type", "elmt_fused", "precision")

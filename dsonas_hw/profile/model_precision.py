@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsonas_hw.errors import ModelFileError
-from dsonas_hw.profile.runtimes import PRECISIONS
+from dsonas_hw.runtime.base import PRECISIONS
 
 
 def precision_of_model(

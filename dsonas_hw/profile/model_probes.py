@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dsonas_hw.errors import ProfileError
-from dsonas_hw.kernel.from_onnx import OnnxNetwork
+from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork
 from dsonas_hw.kernel.spec import Shape
+from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.model_precision import check_table_precision
-from dsonas_hw.profile.probe import Probe
 
 
 def model_probe(
@@ -28,7 +28,7 @@ def model_probe(
     """
     import hashlib
 
-    from dsonas_hw.kernel.from_onnx import network_from_onnx
+    from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 
     network = network_from_onnx(path, batch_size=batch_size, input_shapes=input_shapes)
     check_table_precision(str(path), network.precision, table=precision, runtime=runtime)

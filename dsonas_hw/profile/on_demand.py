@@ -10,11 +10,11 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import UserError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.measured import MeasuredLatency
-from dsonas_hw.profile.probe import Probe
+from dsonas_hw.measure.probe import Probe
 
 MAX_WAIT_SECONDS = 900.0
 """For another command that is measuring into the same table."""

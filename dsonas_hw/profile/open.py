@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.kernel.spec import Shape
-from dsonas_hw.profile.commands import directory_of, profile_command
-from dsonas_hw.profile.measured import MeasuredLatency
-from dsonas_hw.profile.rows import TableHeader
-from dsonas_hw.profile.runtimes import RUNTIMES, check_runtime
-from dsonas_hw.profile.table import load_table, table_path
+from dsonas_hw.runtime.base import RUNTIMES, check_runtime
+from dsonas_hw.table.commands import directory_of, profile_command
+from dsonas_hw.table.rows import TableHeader
+from dsonas_hw.table.table import load_table, table_path
 
 DEFAULT_GPU_RUNTIME = "tensorrt"
 
@@ -129,8 +129,8 @@ def _open_estimate(
 ) -> LatencyModel:
     """The estimate of a catalogued GPU, sharpened by the user's calibration if there is one."""
     from dsonas_hw.device.spec import load_device
-    from dsonas_hw.profile.calibrated import open_calibrated
-    from dsonas_hw.profile.estimate import load_estimate
+    from dsonas_hw.estimate.calibrated import open_calibrated
+    from dsonas_hw.estimate.estimate import load_estimate
 
     calibrated = open_calibrated(
         device, runtime=runtime, precision=precision, batch_size=batch_size, directory=directory

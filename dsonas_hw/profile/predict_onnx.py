@@ -7,17 +7,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dsonas_hw.cost.model import LatencyModel, LatencyPrediction, Source
+from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.model import LatencyModel, LatencyPrediction
 from dsonas_hw.errors import ProfileError, one_line
-from dsonas_hw.kernel.from_onnx import OnnxNetwork, network_from_onnx
-from dsonas_hw.kernel.onnx_unknown import NEGLIGIBLE, work_of
+from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
+from dsonas_hw.kernel.onnx.unknown import NEGLIGIBLE, work_of
 from dsonas_hw.kernel.recurrent import unrolled
 from dsonas_hw.kernel.spec import Shape
-from dsonas_hw.profile.measured import MeasuredLatency
 from dsonas_hw.profile.model_precision import precision_of_model
 from dsonas_hw.profile.model_probes import model_probe, why_not_timed
 from dsonas_hw.profile.on_demand import can_be_extended, measure_unknown
 from dsonas_hw.profile.open import Target
+from dsonas_hw.table.rows import Source
 
 IMPORTED_MAY_LACK = 0.5
 """A table of convolutions that somebody else measured lacks all other kernels; it says so."""

@@ -15,17 +15,17 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from dsonas_hw.cost.fit import TimedNetwork, fit_correction
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.fit import TimedNetwork, fit_correction
-from dsonas_hw.profile.in_situ import NetworkTiming, ProfiledSession, native_block_size
-from dsonas_hw.profile.measurement import LatencyMeasurement, cpu_clock, measure_together, quantile
-from dsonas_hw.profile.probe import Probe
-from dsonas_hw.profile.rows import KernelRow, NetworkRow, Row, TableHeader
-from dsonas_hw.profile.runtimes import Session, open_session
-from dsonas_hw.profile.table import LatencyTable, TableWriter, load_table, now_utc
-from dsonas_hw.profile.yardstick import build_yardstick
+from dsonas_hw.measure.measurement import LatencyMeasurement, cpu_clock, measure_together, quantile
+from dsonas_hw.measure.probe import Probe
+from dsonas_hw.measure.reference import build_yardstick
+from dsonas_hw.runtime.base import Session, open_session
+from dsonas_hw.runtime.ort.in_situ import NetworkTiming, ProfiledSession, native_block_size
+from dsonas_hw.table.rows import KernelRow, NetworkRow, Row, TableHeader
+from dsonas_hw.table.table import LatencyTable, TableWriter, load_table, now_utc
 
 NETWORKS_PER_BATCH = 8
 NUM_ROUNDS = 7
@@ -61,7 +61,7 @@ class MeasuringConditions:
 def local_header(conditions: MeasuringConditions) -> TableHeader:
     """The header of a table that is measured on this machine's CPU."""
     from dsonas_hw.device.cpu import local_cpu
-    from dsonas_hw.profile.ort import import_onnxruntime
+    from dsonas_hw.runtime.ort.session import import_onnxruntime
 
     cpu = local_cpu()
     if conditions.threads > cpu.num_cores:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from math import isfinite
 
-from dsonas_hw.architecture.draw import operation_colour
 from dsonas_hw.device.energy import NO_ENERGY
+from dsonas_hw.report.draw import operation_colour
 from dsonas_hw.report.numbers import NONE, THIN, budget_words, cost_text, percent, significant
 from dsonas_hw.report.page import notes
 from dsonas_hw.space.operations import get_operation

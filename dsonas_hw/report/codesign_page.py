@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from html import escape
 
-from dsonas_hw.architecture.draw import draw_block
-from dsonas_hw.architecture.draw_network import drawn_blocks
 from dsonas_hw.report.chart_svg import chart_svg
 from dsonas_hw.report.codesign_cross import (
     carried_html,
@@ -16,6 +14,8 @@ from dsonas_hw.report.codesign_cross import (
 )
 from dsonas_hw.report.codesign_figures import front_figure
 from dsonas_hw.report.codesign_tables import missing_table
+from dsonas_hw.report.draw import draw_block
+from dsonas_hw.report.draw_network import drawn_blocks
 from dsonas_hw.report.explorer import Shown, explorer_html, explorer_json
 from dsonas_hw.report.numbers import budget_words, cost_text, percent
 from dsonas_hw.report.page import facts, figure, notes, page, pairs, paragraph, warning

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html import escape
 
 from dsonas_hw.architecture.architecture import Block, close_block
-from dsonas_hw.architecture.draw import draw_block
+from dsonas_hw.report.draw import draw_block
 from dsonas_hw.report.page import embedded_json
 from dsonas_hw.space.space import SearchSpace
 

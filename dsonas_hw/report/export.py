@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.architecture.draw import draw_architecture, draw_block
-from dsonas_hw.architecture.draw_network import drawn_blocks
 from dsonas_hw.files import atomic_write, write_json, write_text
 from dsonas_hw.report.chart import Chart
+from dsonas_hw.report.draw import draw_block
+from dsonas_hw.report.draw_network import draw_architecture, drawn_blocks
 from dsonas_hw.report.table import Table
 
 if TYPE_CHECKING:

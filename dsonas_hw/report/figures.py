@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dsonas_hw.architecture.draw_network import drawn_blocks
+from dsonas_hw.report.draw_network import drawn_blocks
 from dsonas_hw.report.mpl_block import block_figure
 from dsonas_hw.report.mpl_chart import chart_figure
 from dsonas_hw.report.run_data import RunData

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsonas_hw.architecture.architecture import node_name
-from dsonas_hw.architecture.draw import operation_colour
 from dsonas_hw.report.chart import Axis, Chart, Series, thin
+from dsonas_hw.report.draw import operation_colour
 from dsonas_hw.report.run_data import RunData
 from dsonas_hw.space.space import SearchSpace
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from dsonas_hw.budget import parse_budgets
-from dsonas_hw.profile.statistics import STATISTICS
+from dsonas_hw.measure.statistics import STATISTICS
 from dsonas_hw.report.chart import Axis, Chart, Series, spans
 from dsonas_hw.report.chart_svg import chart_svg
 from dsonas_hw.report.codesign_tables import cost_column_text, missing_table

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Block
-from dsonas_hw.architecture.draw import operation_colour, text_colour
-from dsonas_hw.architecture.draw_geometry import BlockLayout, Box, Route
-from dsonas_hw.architecture.draw_layout import lay_out_block
+from dsonas_hw.report.draw import operation_colour, text_colour
+from dsonas_hw.report.draw_geometry import BlockLayout, Box, Route
+from dsonas_hw.report.draw_layout import lay_out_block
 from dsonas_hw.space.space import INPUT_NODE, SearchSpace
 
 if TYPE_CHECKING:

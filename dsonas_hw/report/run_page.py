@@ -5,10 +5,10 @@ from __future__ import annotations
 from html import escape
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.architecture.draw import draw_block
-from dsonas_hw.architecture.draw_network import drawn_blocks, list_steps
 from dsonas_hw.report.chart import Chart
 from dsonas_hw.report.chart_svg import chart_svg
+from dsonas_hw.report.draw import draw_block
+from dsonas_hw.report.draw_network import drawn_blocks, list_steps
 from dsonas_hw.report.figures_epochs import retrain_figures, search_figures
 from dsonas_hw.report.figures_lambda import lambda_figures
 from dsonas_hw.report.figures_latency import latency_figures

@@ -8,8 +8,8 @@ from pathlib import Path
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.errors import UserError
 from dsonas_hw.profile.open import find_table, resolve
-from dsonas_hw.profile.table import LatencyTable, load_table
 from dsonas_hw.report.run_data import RunData
+from dsonas_hw.table.table import LatencyTable, load_table
 
 _log = logging.getLogger(__name__)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dsonas_hw.profile.table import CheckRow, LatencyTable
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
 from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, signed_percent
 from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
 from dsonas_hw.report.table import Column, Table
+from dsonas_hw.table.table import CheckRow, LatencyTable
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
 _COSTS = ("flops", "mac", "params", "memory_bytes", "latency_ms", "energy_mj")

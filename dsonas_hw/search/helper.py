@@ -8,9 +8,9 @@ from typing import Any
 from dsonas_hw.config import build_config
 from dsonas_hw.search.parts import SearchParts
 from dsonas_hw.search.step import lambda_gradient, weight_step
-from dsonas_hw.task import build_space, load_data
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data_batches import BatchCursor
+from dsonas_hw.train.images import build_space, load_data
 from dsonas_hw.train.loop import EpochMeter, resolve_train_device
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dsonas_hw.config import build_config
 from dsonas_hw.errors import DeviceError, UserError
 from dsonas_hw.study.spec import TRANSFERRED, Study
-from dsonas_hw.task import load_data, prepare_task, space_of_config
+from dsonas_hw.task import prepare_task
+from dsonas_hw.train.images import load_data, space_of_config
 
 
 def check_study(study: Study) -> None:

@@ -32,7 +32,8 @@ def plan_codesign(
         BudgetError: a budget that does not fit a device's networks; says what would.
         ProfileError: a device that needs a profile has none.
     """
-    from dsonas_hw.task import prepare_task, space_of_config
+    from dsonas_hw.task import prepare_task
+    from dsonas_hw.train.images import space_of_config
 
     if len(devices) * len(budgets) > MAX_PAIRS:
         raise UserError(f"{len(devices)} devices × {len(budgets)} budgets are more than {MAX_PAIRS} networks")

@@ -11,7 +11,8 @@ from dsonas_hw.config import RunConfig, build_config
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import write_json
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.task import load_data, prepare_task, space_of_config, target_costs
+from dsonas_hw.task import prepare_task, target_costs
+from dsonas_hw.train.images import load_data, space_of_config
 
 if TYPE_CHECKING:
     from dsonas_hw.architecture.architecture import Architecture
@@ -23,8 +24,8 @@ PATIENCE_S = 120.0
 
 def pretrain(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     """The supernet that every search of this seed starts from."""
+    from dsonas_hw.search.choose import pretrain_supernet
     from dsonas_hw.search.pretraining import pretraining_config
-    from dsonas_hw.stages import pretrain_supernet
 
     config = pretraining_config(build_config(job["config"]))
     task = prepare_task(config, space_of_config(config))
@@ -37,8 +38,8 @@ def pretrain(path: Path, job: dict[str, Any]) -> dict[str, Any]:
 def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     """The network of a device and a budget; where the device is here, one that holds when it is measured."""
     from dsonas_hw.architecture.architecture import complete_architecture
-    from dsonas_hw.run import derive_measured
-    from dsonas_hw.stages import save_architecture
+    from dsonas_hw.deploy.derive_measured import derive_measured
+    from dsonas_hw.search.choose import save_architecture
     from dsonas_hw.train.weights import architecture_hash
 
     config = build_config({**job["config"], "budget": job["budgets"]})
@@ -129,7 +130,7 @@ def measure(path: Path, job: dict[str, Any]) -> dict[str, Any]:
 
 def needed_architecture(path: Path, job: dict[str, Any]) -> Architecture:
     """The architecture that the derivation found which this job needs."""
-    from dsonas_hw.stages import load_architecture
+    from dsonas_hw.search.choose import load_architecture
 
     return load_architecture(RunDirectory(path.parent / job["needs"] / "run"))[0]
 

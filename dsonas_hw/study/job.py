@@ -25,6 +25,7 @@ from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.errors import BudgetError, UserError, one_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.choose import save_architecture, search_path
 from dsonas_hw.search.path import (
     WELL_FILLED,
     Derived,
@@ -33,9 +34,9 @@ from dsonas_hw.search.path import (
     load_path,
     serving_points,
 )
-from dsonas_hw.stages import save_architecture, search_path
 from dsonas_hw.study.codesign_work import KINDS, open_run
-from dsonas_hw.task import Task, load_data, prepare_task, space_of_config
+from dsonas_hw.task import Task, prepare_task
+from dsonas_hw.train.images import load_data, space_of_config
 
 RESULT = "result.json"
 DESCRIPTION = "job.json"

@@ -8,9 +8,9 @@ from typing import Any
 
 from dsonas_hw.architecture.architecture import architecture_from_json
 from dsonas_hw.config import RetrainConfig, build_config
-from dsonas_hw.task import load_data
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data_batches import BatchCursor
+from dsonas_hw.train.images import load_data
 from dsonas_hw.train.loop import StopSignal, resolve_train_device
 from dsonas_hw.train.trainer import Trainer
 

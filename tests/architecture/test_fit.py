@@ -24,10 +24,11 @@ from dsonas_hw.architecture.fit import (
 )
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.budget import Budget, parse_budgets
-from dsonas_hw.cost.model import LatencyPrediction, Source
+from dsonas_hw.cost.model import LatencyPrediction
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.table.rows import Source
 
 SPACE = SearchSpace(levels=2, stages=(1, 1), channels=8, input_shape=(3, 8, 8), share=False)
 DEEP = SearchSpace(levels=4, stages=(2,), channels=8, input_shape=(3, 8, 8), share=False)

@@ -19,7 +19,7 @@ from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import SearchSpace
 

@@ -19,11 +19,12 @@ from dsonas_hw.architecture.costs import TargetCosts, peak_memory_bytes
 from dsonas_hw.architecture.graph import BlockSegment, list_segments
 from dsonas_hw.architecture.lower import lower, lower_segment
 from dsonas_hw.architecture.sample import random_architecture
-from dsonas_hw.cost.model import LatencyPrediction, Source
+from dsonas_hw.cost.model import LatencyPrediction
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.table.rows import Source
 
 CIFAR = SearchSpace()
 SMALL = SearchSpace(levels=2, stages=(1, 1), channels=8, input_shape=(3, 8, 8), share=False)

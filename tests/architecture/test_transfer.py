@@ -18,9 +18,9 @@ from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.choose import load_architecture
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.stages import load_architecture
-from dsonas_hw.task import space_of_config
+from dsonas_hw.train.images import space_of_config
 
 INNER: dict[str, Any] = {"levels": 2, "operations": ["sep3", "dil3", "skip"]}
 

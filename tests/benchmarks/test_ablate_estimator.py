@@ -10,10 +10,10 @@ import pytest
 from benchmarks import estimator_priors as priors
 from benchmarks.ablate_estimator import ABLATIONS, fixed
 from dsonas_hw.device.spec import load_device
+from dsonas_hw.estimate.kernel_features import kernel_rows
+from dsonas_hw.estimate.kernel_time import kernel_times_ms
+from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.kernel_features import kernel_rows
-from dsonas_hw.profile.kernel_time import kernel_times_ms
-from dsonas_hw.profile.machine import machine_of
 
 SHAPE = (4, 40, 14, 14)
 KERNELS = [

@@ -19,9 +19,9 @@ from benchmarks.known_networks import (
     nasbench201_kernels,
     ofa_mobilenet_v3_kernels,
 )
-from dsonas_hw.kernel.from_onnx import kernels_from_onnx
+from dsonas_hw.estimate.estimate import load_estimate
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 from dsonas_hw.kernel.spec import Kernel, Shape
-from dsonas_hw.profile.estimate import load_estimate
 
 ARCH = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_1x1~1|skip_connect~2|"
 BATCH = 8

@@ -11,8 +11,8 @@ from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.config import build_config, load_preset, preset_names
 from dsonas_hw.profile.open import find_table, open_latency_model, shipped_profiles
-from dsonas_hw.profile.table import load_table, table_path
-from dsonas_hw.task import space_of_config
+from dsonas_hw.table.table import load_table, table_path
+from dsonas_hw.train.images import space_of_config
 
 STALE = "the shipped profiles are stale; write them again with: python -m benchmarks.ship_profiles"
 

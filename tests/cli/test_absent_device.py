@@ -13,7 +13,7 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from dsonas_hw.profile.table import load_table
+from dsonas_hw.table.table import load_table
 
 LOUD = "ESTIMATED, NOT MEASURED: latencies of 1080ti come from its datasheet; a network's may be off by"
 TINY = {

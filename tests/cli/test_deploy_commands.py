@@ -95,9 +95,9 @@ def test_a_missed_budget_is_exit_1(
 def test_an_undecided_budget_is_exit_1_and_one_line_says_what_would_decide_it(
     tmp_path: Path, trained: RunDirectory, no_profile: None, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    from dsonas_hw.deploy import stages
+    from dsonas_hw.deploy import export_and_validate as stages
     from dsonas_hw.deploy.measure import TargetMeasurement
-    from dsonas_hw.profile.measurement import LatencyMeasurement, Turn
+    from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
 
     # Half of the 12 rounds take 1 ms, the others 2 ms: the median lies between the two.
     samples = (1.0,) * 600 + (2.0,) * 600

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import dsonas_hw.run
+import dsonas_hw.pipeline
 
 
 def put(root: Path, sides: dict[str, int]) -> Path:
@@ -69,7 +69,7 @@ def test_too_few_images_are_refused_before_anything_is_measured(
     def measured(*args: Any, **options: Any) -> None:
         raise AssertionError("measured")
 
-    monkeypatch.setattr(dsonas_hw.run, "ensure_profile", measured)
+    monkeypatch.setattr(dsonas_hw.pipeline, "ensure_profile", measured)
     root = put(tmp_path / "few", {"train": 4, "val": 2})
     result = dsonas("run", "--dataset", f"folder:{root}", "--preset", "digits", "--budget", "latency=1ms")
     assert result.code == 2

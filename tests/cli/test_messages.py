@@ -17,8 +17,8 @@ from command_messages import check, commands_in
 from onnx import TensorProto, helper, numpy_helper
 
 from dsonas_hw.errors import closest, command_line
-from dsonas_hw.profile.commands import profile_command
 from dsonas_hw.profile.open import Target
+from dsonas_hw.table.commands import profile_command
 
 
 def test_commands_are_found_in_messages() -> None:
@@ -55,7 +55,7 @@ def test_paths_with_blanks_are_quoted() -> None:
         "--input-shape", "my input=4x3x64x48", "--profiles", "/data/my tables",
     ]  # fmt: skip
     check(command)
-    assert profile_command.__module__ == "dsonas_hw.profile.commands"
+    assert profile_command.__module__ == "dsonas_hw.table.commands"
 
 
 def test_the_options_that_were_given_are_in_the_advice(empty_folder: Path, dsonas: Any) -> None:

@@ -37,7 +37,7 @@ def write_config(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory, dsonas: Any) -> Iterator[Path]:
     """A data directory in which `run` measures this machine on eight networks instead of forty."""
-    from dsonas_hw.architecture import profiling
+    from dsonas_hw.profile import profile_space as profiling
 
     folder = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
@@ -199,8 +199,8 @@ def test_ctrl_c_leaves_a_search_that_goes_on(home: Path, tmp_path: Path, dsonas:
 def test_ctrl_c_while_measuring_says_how_to_go_on(
     command: str, empty_folder: Path, monkeypatch: pytest.MonkeyPatch, dsonas: Any
 ) -> None:
-    from dsonas_hw.architecture import profiling
     from dsonas_hw.profile import generic_profile
+    from dsonas_hw.profile import profile_space as profiling
 
     def stop(*_: object, **options: object) -> None:
         raise KeyboardInterrupt

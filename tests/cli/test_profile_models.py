@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dsonas_hw.architecture.architecture import complete_architecture
-from dsonas_hw.architecture.probes import model_bytes
+from dsonas_hw.architecture.onnx import model_bytes
 from dsonas_hw.space.space import SearchSpace
 
 SPACE = SearchSpace(levels=1, stages=(1,), channels=8, input_shape=(1, 12, 12))

@@ -11,13 +11,13 @@ import pytest
 import yaml
 
 from dsonas_hw.architecture.architecture import complete_architecture
-from dsonas_hw.architecture.probes import model_bytes
-from dsonas_hw.architecture.profiling import is_profiled
+from dsonas_hw.architecture.onnx import model_bytes
 from dsonas_hw.cli.options import config_from_options
 from dsonas_hw.config import RunConfig, preset_names, space_options
+from dsonas_hw.profile.profile_space import is_profiled
 from dsonas_hw.profile.profiler import MeasuringConditions
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.task import build_space, space_of_config
+from dsonas_hw.train.images import build_space, space_of_config
 
 SHORT = ["--networks", "4", "--no-check"]
 SMALL = {"levels": 1, "stages": [1], "channels": 8, "operations": ["sep3"], "width_step": 4}
@@ -75,7 +75,7 @@ def test_a_space_from_a_file_is_profiled(home: Path) -> None:
 def test_settings_change_every_preset_and_the_target_is_the_files(
     tmp_path: Path, empty_folder: Path, monkeypatch: pytest.MonkeyPatch, dsonas: Any
 ) -> None:
-    from dsonas_hw.architecture import profiling
+    from dsonas_hw.profile import profile_space as profiling
 
     asked: list[tuple[str, SearchSpace, MeasuringConditions]] = []
 

@@ -18,7 +18,7 @@ from dsonas_hw.deploy import export
 from dsonas_hw.deploy.export import export_engine, export_onnx, read_metadata
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError, UserError
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import normalise
 from dsonas_hw.train.network import DerivedNetwork

@@ -13,7 +13,7 @@ from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.fit_measured import MeasuredFit, Trial, fit_until_measured, measure_architecture
 from dsonas_hw.errors import BudgetError
-from dsonas_hw.profile.statistics import Estimate
+from dsonas_hw.measure.statistics import Estimate
 from dsonas_hw.space.space import SearchSpace
 
 LATENCY = parse_budgets(["latency=10ms"])

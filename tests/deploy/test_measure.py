@@ -13,8 +13,8 @@ from dsonas_hw.deploy import measure
 from dsonas_hw.device.detect import DetectedDevice
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.files import write_json
-from dsonas_hw.profile import tensorrt
-from dsonas_hw.profile.tensorrt_build import description_path
+from dsonas_hw.runtime.tensorrt import session as tensorrt
+from dsonas_hw.runtime.tensorrt.build import description_path
 
 MODEL = b"a network"
 GPU = DetectedDevice(

@@ -21,7 +21,7 @@ from dsonas_hw.deploy.validate import Validation, load_validation, save_validati
 from dsonas_hw.device.energy import EnergyMeasurement
 from dsonas_hw.errors import DeviceError, ModelFileError, RunError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.measurement import LatencyMeasurement, Turn
+from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
 from dsonas_hw.train.data import Dataset
 
 LOCAL = DeviceConfig()

@@ -17,7 +17,7 @@ from dsonas_hw.deploy import validate as validating
 from dsonas_hw.deploy.export import export_onnx
 from dsonas_hw.deploy.measure import TargetMeasurement
 from dsonas_hw.deploy.validate import Validation, validate
-from dsonas_hw.profile.statistics import relative_repeatability
+from dsonas_hw.measure.statistics import relative_repeatability
 from dsonas_hw.train.data import Dataset
 
 SEEDS = range(4)

@@ -9,7 +9,7 @@ import pytest
 from onnx_build import Build
 
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 from dsonas_hw.kernel.spec import Kernel
 
 

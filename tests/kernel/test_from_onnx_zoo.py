@@ -22,7 +22,7 @@ import torchvision
 from torch import nn
 
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 
 Zoo = Callable[[str], tuple[nn.Module, Path]]
 

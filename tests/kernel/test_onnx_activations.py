@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from onnx_build import Build
 
-from dsonas_hw.kernel.from_onnx import kernels_from_onnx
-from dsonas_hw.kernel.onnx_activations import NAMED, POINTS, TOLERANCE
+from dsonas_hw.kernel.onnx.activations import NAMED, POINTS, TOLERANCE
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 
 Write = Callable[[Build, str], str]
 

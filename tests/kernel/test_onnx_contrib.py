@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnx_build import Build
 
-from dsonas_hw.kernel.from_onnx import OnnxNetwork, network_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
 
 CONTRIB = "com.microsoft"
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from onnx_build import Build
 
 from dsonas_hw.errors import ModelFileError
-from dsonas_hw.kernel.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 
 
 def small_model() -> onnx.ModelProto:
@@ -283,7 +283,7 @@ class TestShapes:
 def test_reading_does_not_import_torch(tmp_path: Path) -> None:
     onnx.save(small_model(), tmp_path / "model.onnx")
     code = (
-        "import sys; from dsonas_hw.kernel.from_onnx import kernels_from_onnx; "
+        "import sys; from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx; "
         f"assert kernels_from_onnx({str(tmp_path / 'model.onnx')!r}).kernels; "
         "assert not {'torch', 'onnxruntime', 'onnx.reference'} & set(sys.modules)"
     )

@@ -13,11 +13,11 @@ from onnx_build import Build
 
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.from_onnx import kernels_from_onnx
-from dsonas_hw.kernel.onnx_lower_elementwise import ELEMENTWISE_LOWERINGS
-from dsonas_hw.kernel.onnx_lower_move import MOVE_LOWERINGS
-from dsonas_hw.kernel.onnx_lower_product import PRODUCT_LOWERINGS
-from dsonas_hw.kernel.onnx_lower_reduce import REDUCE_LOWERINGS
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.lower_elementwise import ELEMENTWISE_LOWERINGS
+from dsonas_hw.kernel.onnx.lower_move import MOVE_LOWERINGS
+from dsonas_hw.kernel.onnx.lower_product import PRODUCT_LOWERINGS
+from dsonas_hw.kernel.onnx.lower_reduce import REDUCE_LOWERINGS
 
 OPS = sorted({**ELEMENTWISE_LOWERINGS, **MOVE_LOWERINGS, **PRODUCT_LOWERINGS, **REDUCE_LOWERINGS})
 

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx_build import Build
 
-from dsonas_hw.kernel.from_onnx import network_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 
 
 class TestStored:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, defs, helper, numpy_helper, shape_inference
 from onnx.reference import ReferenceEvaluator
 
-from dsonas_hw.kernel.onnx_values import FOLDS, MAX_ELEMENTS, fold
+from dsonas_hw.kernel.onnx.values import FOLDS, MAX_ELEMENTS, fold
 
 INTS = np.asarray([5, -7, 2, 3, 0, 9])
 ONE = np.asarray([2])

@@ -16,7 +16,7 @@ from dsonas_hw.profile.check import (
     summarise_check,
     summarise_errors,
 )
-from dsonas_hw.profile.rows import NetworkRow
+from dsonas_hw.table.rows import NetworkRow
 
 
 def checked(

@@ -7,11 +7,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from dsonas_hw.cost.kernel_costs import category_of
 from dsonas_hw.profile.generic_networks import BLOCKS, MAX_FLOPS, NUM_NETWORKS, Style, generic_networks
 from dsonas_hw.profile.graph_builder import GraphBuilder
-from dsonas_hw.profile.kernel_costs import category_of
-from dsonas_hw.profile.ort import import_onnxruntime
-from dsonas_hw.profile.ort_layout import deployed_kernels
+from dsonas_hw.runtime.ort.layout import deployed_kernels
+from dsonas_hw.runtime.ort.session import import_onnxruntime
 
 
 def test_equal_arguments_give_equal_networks() -> None:

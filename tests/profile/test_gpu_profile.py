@@ -13,17 +13,17 @@ from typing import Any
 
 import pytest
 
-from dsonas_hw.architecture.probes import probe_networks
-from dsonas_hw.architecture.profiling_gpu import measure_gpu
 from dsonas_hw.device.detect import DetectedDevice, RuntimeStatus
 from dsonas_hw.device.nvml import GpuState
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.device.watch import GpuWatch
 from dsonas_hw.errors import ProfileError
-from dsonas_hw.profile.estimate import load_estimate
+from dsonas_hw.estimate.estimate import load_estimate
+from dsonas_hw.profile.probes import probe_networks
+from dsonas_hw.profile.profile_gpu import measure_gpu
 from dsonas_hw.profile.profiler import MeasuringConditions
-from dsonas_hw.profile.table import load_table
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.table.table import load_table
 
 SPACE = SearchSpace(levels=2, stages=(1, 1), channels=16, input_shape=(3, 16, 16), num_classes=10)
 CONDITIONS = MeasuringConditions(device="1080ti", runtime="ort-cuda")

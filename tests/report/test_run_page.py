@@ -13,13 +13,13 @@ import pytest
 from synthetic_run import make_run
 
 from dsonas_hw.files import read_json, write_json
-from dsonas_hw.profile.table import CheckRow, ErrorSummary, TableHeader, save_table, table_path
 from dsonas_hw.report.numbers import cost_text
 from dsonas_hw.report.page import embedded_json
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.run_report import write_report
 from dsonas_hw.report.run_tables import prediction_table
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.table.table import CheckRow, ErrorSummary, TableHeader, save_table, table_path
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 SECTIONS = ["verdict", "architecture", "path", "search", "prediction", "retraining", "environment"]

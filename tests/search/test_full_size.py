@@ -14,7 +14,7 @@ from dsonas_hw.search.adaptive import relative_gamma
 from dsonas_hw.search.apg_nag import APGNAG
 from dsonas_hw.search.step import lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
-from dsonas_hw.task import space_of_config
+from dsonas_hw.train.images import space_of_config
 
 
 @pytest.mark.slow

@@ -12,9 +12,10 @@ from dsonas_hw.config import RunConfig, build_config, load_preset, overlay
 from dsonas_hw.errors import RunError
 from dsonas_hw.files import read_json_lines
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.choose import pretrain_supernet, search_path
 from dsonas_hw.search.pretraining import pretraining_config
-from dsonas_hw.stages import pretrain_supernet, search_path
-from dsonas_hw.task import load_data, prepare_task, space_of_config
+from dsonas_hw.task import prepare_task
+from dsonas_hw.train.images import load_data, space_of_config
 
 TINY = {
     "train_on": "cpu",

@@ -20,7 +20,7 @@ from dsonas_hw.search.loop import Search
 from dsonas_hw.search.release_gamma import release_flops_gamma, release_mac_gamma
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.task import load_data, space_of_config
+from dsonas_hw.train.images import load_data, space_of_config
 
 SPACE = SearchSpace(first_level_lambda=False)
 SMALL = SearchSpace(

@@ -19,9 +19,9 @@ from dsonas_hw.budget import parse_budgets
 from dsonas_hw.errors import BudgetError, DataError, UserError
 from dsonas_hw.files import read_json_lines
 from dsonas_hw.search import loop
+from dsonas_hw.search.choose import derive
 from dsonas_hw.search.path import derive_architecture
 from dsonas_hw.search.supernet import Supernet
-from dsonas_hw.stages import derive
 from dsonas_hw.task import Task
 from dsonas_hw.train.data import Dataset, load_dataset
 from dsonas_hw.train.data_images import MemoryImages

@@ -15,8 +15,8 @@ from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.loop import Search, SearchResult
 from dsonas_hw.search.path import PathPoint, load_path
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.task import build_space
 from dsonas_hw.train.data import Dataset, load_dataset
+from dsonas_hw.train.images import build_space
 from dsonas_hw.train.loop import Progress
 
 TINY: dict[str, Any] = {

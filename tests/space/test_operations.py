@@ -13,7 +13,7 @@ from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.errors import UserError
-from dsonas_hw.kernel.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.operations import OPERATIONS, Layer, Operation, get_operation, register
 from dsonas_hw.space.space import SearchSpace

@@ -22,7 +22,8 @@ from dsonas_hw.study.codesign_result import load_result, network_name
 from dsonas_hw.study.job import run_job
 from dsonas_hw.study.scheduler import job_directory, run_jobs
 from dsonas_hw.study.spec import Job, slug
-from dsonas_hw.task import space_of_config, target_costs
+from dsonas_hw.task import target_costs
+from dsonas_hw.train.images import space_of_config
 
 DEVICES = ("1080ti", "v100")
 
@@ -217,7 +218,7 @@ def test_a_device_that_is_here_is_measured(
     finished: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dsonas_hw.deploy import measure
-    from dsonas_hw.profile.measurement import LatencyMeasurement, Turn
+    from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
 
     path = shutil.copytree(finished[0], tmp_path / "study")
     study = load_codesign(path)

@@ -12,7 +12,7 @@ from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.search.parts import SearchParts
 from dsonas_hw.study.effort import NUM_TRAIN, Effort, count_effort
 from dsonas_hw.study.spec import Job, JobKind
-from dsonas_hw.task import load_data, space_of_config
+from dsonas_hw.train.images import load_data, space_of_config
 from dsonas_hw.train.trainer import Trainer
 
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from dsonas_hw.search.path import WELL_FILLED
 from dsonas_hw.study.check import check_study
 from dsonas_hw.study.load import load_study, shipped_studies
 from dsonas_hw.study.spec import MAX_JOBS, Study, StudyFile, expand
-from dsonas_hw.task import space_of_config
+from dsonas_hw.train.images import space_of_config
 
 
 def study_of(**fields: Any) -> Study:

@@ -16,10 +16,11 @@ from dsonas_hw.architecture.architecture import architecture_from_json
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.cli.main import main
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.stages import derive
+from dsonas_hw.search.choose import derive
 from dsonas_hw.study import scheduler
 from dsonas_hw.study.load import load_study
-from dsonas_hw.task import prepare_task, space_of_config
+from dsonas_hw.task import prepare_task
+from dsonas_hw.train.images import space_of_config
 
 STUDY: dict[str, Any] = {
     "name": "tiny",

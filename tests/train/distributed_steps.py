@@ -13,9 +13,9 @@ from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.search.parts import SearchParts
 from dsonas_hw.search.step import lambda_gradient, weight_step
-from dsonas_hw.task import build_space, load_data
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data_batches import Batch
+from dsonas_hw.train.images import build_space, load_data
 from dsonas_hw.train.loop import StopSignal
 from dsonas_hw.train.trainer import Trainer
 

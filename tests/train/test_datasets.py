@@ -208,8 +208,8 @@ def test_wrong_tensors_are_refused():
 
 
 def test_every_named_dataset_has_its_shape_known_without_the_images():
-    from dsonas_hw.task import KNOWN_SHAPES
     from dsonas_hw.train.data import _LOADERS
+    from dsonas_hw.train.images import KNOWN_SHAPES
 
     assert set(KNOWN_SHAPES) == set(_LOADERS)
     digits = load_dataset("digits")

@@ -20,7 +20,7 @@ from torch import Tensor
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json_lines
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.stages import load_architecture
+from dsonas_hw.search.choose import load_architecture
 from dsonas_hw.train import distributed
 from dsonas_hw.train.weights import load_weights
 

@@ -1,0 +1,215 @@
+"""The latency of networks from a measured table: a `cost.model.LatencyModel`.
+
+The kernels that run are what the runtime makes of the network (`ort_layout`), not what the file says; what
+they cost together is `network_costs`. The interval is what 90 % of the networks of the fit lay in when they
+were left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.cost.network_costs import NetworkCosts, Part
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.network import Schedule, ScheduledKernel
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.statistics import relative_repeatability
+from dsonas_hw.runtime.ort.layout import deployed_kernels
+from dsonas_hw.table.commands import directory_of, profile_command
+from dsonas_hw.table.rows import Source
+from dsonas_hw.table.table import LatencyTable
+
+
+class MeasuredLatency:
+    """Predictions from one table.
+
+    Raises:
+        ProfileError: the table holds no finished profile.
+    """
+
+    def __init__(self, table: LatencyTable, *, profile_options: str = "") -> None:
+        """profile_options: of `dsonas-hw profile`, for the space in question; for messages."""
+        header = table.header
+        self.profile_options = profile_options
+        self.table = table
+        self.device = header.device
+        self.runtime = header.runtime
+        self.precision = header.precision
+        self.batch_size = header.batch_size
+        self.source: Source = header.source
+        self.fuse = header.runtime != "eager"
+        self.block_size = int(header.settings.get("block_size") or 0)
+        command = profile_command(header, directory=directory_of(table.path), options=profile_options)
+        if table.correction is None:
+            raise ProfileError(
+                f"the table {table.path} is not finished (its profile was interrupted); go on with: {command}"
+            )
+        try:
+            self._costs = NetworkCosts(table.correction, table.kernels.values())
+        except KeyError as error:
+            raise ProfileError(
+                f"the correction in {table.path} lacks {error}; it was made by another version of dsonas-hw: "
+                f"delete it and run: {command}"
+            ) from error
+        self._alone: dict[Kernel, float] = {}
+
+    @property
+    def caution(self) -> str:
+        """Empty, unless the table is somebody else's."""
+        if self.source == "measured":
+            return ""
+        what = f"latencies of {self.device} come from {self.table.path.name}"
+        return f"{self.source.upper()}, NOT MEASURED: {what}, a table that somebody else measured"
+
+    def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
+        """Latency of the network that these kernels make up, in the order they run.
+
+        Which kernel reads which is inferred from order and shapes; `predict_schedule` need not guess.
+
+        Raises:
+            ProfileError: a kernel of a sort that was never measured, or no kernel at all.
+        """
+        if not kernels:
+            raise ProfileError("a network without kernels has no latency to predict")
+        return self.predict_schedule(infer_schedule(kernels))
+
+    def predict_schedule(self, schedule: Schedule) -> LatencyPrediction:
+        """Latency of a network whose buffers are known.
+
+        Raises:
+            ProfileError: a kernel of a sort that was never measured.
+        """
+        return self.predict_part(self.part(self.deploy(schedule)))
+
+    def predict_part(self, part: Part) -> LatencyPrediction:
+        """Latency of the network that consists of this part."""
+        latency_ms = self._costs.latency_ms(part)
+        low, high = self._costs.interval(part)
+        return LatencyPrediction(
+            latency_ms=latency_ms,
+            latency_ms_low=latency_ms * low,
+            latency_ms_high=latency_ms * high,
+            source=self.source,
+        )
+
+    def part_of(self, schedule: Schedule, *, is_first: bool = False) -> Part:
+        """What a part of a network contributes, read and left in the runtime's own layout.
+
+        is_first: it reads the network's input, which is not in that layout.
+
+        Raises:
+            ProfileError: a kernel of a sort that was never measured.
+        """
+        return self.part(self.deploy(schedule, blocked_inputs=not is_first, is_part=True))
+
+    def part(self, kernels: Sequence[Kernel]) -> Part:
+        """The sums over kernels as the runtime runs them (see `deploy`).
+
+        Raises:
+            ProfileError: a kernel of a sort that was never measured.
+        """
+        try:
+            return self._costs.part(kernels)
+        except KeyError:
+            missing = list(dict.fromkeys(kernel.key for kernel in kernels if not self.knows(kernel)))
+            raise ProfileError(
+                f"{len(missing)} kernels were never measured on {self.device} with {self.runtime}: "
+                f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}"
+            ) from None
+
+    @property
+    def yardstick_ms(self) -> float:
+        """What the yardstick took while this machine was profiled; 0 if it was not run."""
+        correction = self.table.correction
+        return correction.values.get("yardstick_ms", 0.0) if correction else 0.0
+
+    @property
+    def repeatability(self) -> float:
+        """How far two measurements of one network on this machine differ at most, as a fraction."""
+        return relative_repeatability([n.yardstick_ms for n in self.table.networks if n.yardstick_ms])
+
+    def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
+        """The kernels of a network, as the runtime runs them, that the table does not know; each once."""
+        return tuple(dict.fromkeys(kernel for kernel in self.deploy(schedule) if not self.knows(kernel)))
+
+    def knows(self, kernel: Kernel) -> bool:
+        """Whether a kernel, as the runtime runs it, is of a category that was measured, and near what was."""
+        return self._costs.kernels.knows(kernel)
+
+    def has_relatives(self, kernel: Kernel) -> bool:
+        """Whether kernels of the same operation were measured, which its cost can be told from, roughly.
+
+        Not so for a table of somebody else's.
+        """
+        return self.source == "measured" and self._costs.kernels.has_relatives(kernel)
+
+    def kernel_latency_ms(self, kernel: Kernel) -> float:
+        """The share of a network's latency that this kernel adds, its inputs in the runtime's own layout.
+
+        Raises:
+            ProfileError: a kernel of a sort that was never measured.
+        """
+        found = self._alone.get(kernel)
+        if found is None:
+            names = tuple(f"input{i}" for i in range(len(kernel.inputs)))
+            alone = Schedule(
+                kernels=(ScheduledKernel(kernel=kernel, reads=names, writes="output"),),
+                inputs=dict(zip(names, kernel.inputs, strict=True)),
+                outputs=frozenset(),
+            )
+            image = len(kernel.inputs[0]) == 4 and kernel.inputs[0][1] < 4
+            found = self._alone[kernel] = self._costs.share_ms(self.part_of(alone, is_first=image))
+        return found
+
+    def deploy(
+        self, schedule: Schedule, *, blocked_inputs: bool = False, is_part: bool = False
+    ) -> tuple[Kernel, ...]:
+        """The kernels that the runtime runs for a network, or for a part of one."""
+        if self.runtime == "ort-cpu":
+            return deployed_kernels(
+                schedule, block_size=self.block_size, blocked_inputs=blocked_inputs, is_part=is_part
+            )
+        kernels = tuple(step.kernel for step in schedule.kernels)
+        if self.source != "imported":
+            return kernels
+        # Whoever times operators times them bare; a fused activation costs next to nothing.
+        return tuple(replace(k, epilogue=tuple(e for e in k.epilogue if e == "add")) for k in kernels)
+
+
+def infer_schedule(kernels: Sequence[Kernel]) -> Schedule:
+    """Buffers of kernels given in order: each reads the latest tensors that have the shapes it wants.
+
+    Tensors that nothing has read yet are preferred, so that no branch is left hanging.
+    """
+    inputs = {"input": kernels[0].inputs[0]}
+    made: list[tuple[str, tuple[int, ...]]] = [("input", kernels[0].inputs[0])]
+    unread = {"input"}
+    steps = []
+    for index, kernel in enumerate(kernels):
+        reads: list[str] = []
+        for shape in kernel.inputs:
+            fits = [name for name, size in made if size == shape and name not in reads]
+            if not fits:
+                fits = [name for name, size in made if _volume(size) == _volume(shape) and name not in reads]
+            fresh = [name for name in fits if name in unread]
+            if fits:
+                reads.append((fresh or fits)[-1])
+            else:
+                inputs[f"constant{index}.{len(reads)}"] = shape
+                reads.append(f"constant{index}.{len(reads)}")
+        unread.difference_update(reads)
+        name = f"k{index}"
+        unread.add(name)
+        made.append((name, kernel.output))
+        del made[:-64]
+        steps.append(ScheduledKernel(kernel=kernel, reads=tuple(reads), writes=name))
+    return Schedule(kernels=tuple(steps), inputs=inputs, outputs=frozenset({steps[-1].writes}))
+
+
+def _volume(shape: tuple[int, ...]) -> int:
+    product = 1
+    for size in shape:
+        product *= size
+    return product

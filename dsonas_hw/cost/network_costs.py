@@ -1,0 +1,235 @@
+"""From the costs of single kernels to a network's latency: the formula of `fit.py`, applied.
+
+    latency  = (constant + Σ_groups (scale · cost + per_kernel · kernels)) · exp(residual)
+    residual = Σ_points weight · exp(−½ |vector − point|²)
+    interval = latency · exp(± √(h² + (slope · Σ cost · deviation / Σ cost)²))
+
+A network's feature vector holds the logarithms of its cost, number of kernels and largest tensor: networks
+that are alike in these share what the sum of their kernels misses (caches, address translation, memory).
+The interval grows with how uncertain the kernels' own costs are (`kernel_costs.KernelCost.deviation`). Sums
+over kernels can be kept for parts of networks (`Part`) and added up, so that a search that meets the same
+blocks again and again pays for each once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from dsonas_hw.cost.kernel_costs import (
+    DIMENSIONS,
+    FEATURES,
+    Category,
+    CategoryFit,
+    KernelCosts,
+    similarity,
+)
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.table.rows import Anchor, CorrectionRow, KernelRow
+
+KERNEL_PREFIX = "kernel:"
+GROUPS = ("pointwise", "conv", "depthwise", "scale", "pool", "sum", "concat", "copy", "elementwise", "other")
+
+
+def group_of(kernel: Kernel) -> str:
+    """Kernels that are corrected alike."""
+    if kernel.op == "conv":
+        if kernel.groups > 1:
+            return "scale" if kernel.kernel_size == (1, 1) else "depthwise"
+        return "pointwise" if kernel.kernel_size == (1, 1) else "conv"
+    if kernel.family == "pool":
+        return "pool"
+    if kernel.op in ("sum", "concat", "copy"):
+        return kernel.op
+    if kernel.op in ("batchnorm", "unary", "mul"):
+        return "elementwise"
+    return "other"
+
+
+MIN_LENGTH_SCALE = 1e-3
+LENGTH_SCALE = 2.0
+"""How far, in logarithms, networks tell about each other."""
+FeatureVector = tuple[float, float, float]
+
+
+def written_mb(kernel: Kernel) -> float:
+    """What a kernel writes, in MB, four bytes an element."""
+    return 4e-6 * prod(kernel.output)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What some kernels contribute to a network; parts add up."""
+
+    cost_ms: float = 0.0
+    """Costs as in the table."""
+    scaled_ms: float = 0.0
+    """The same as corrected by each kernel's group."""
+    fixed_ms: float = 0.0
+    """Costs per kernel."""
+    num_kernels: int = 0
+    largest_mb: float = 0.0
+    """The largest tensor written, at four bytes an element."""
+    uncertain_ms: float = 0.0
+    """Costs, each times the standard deviation of its logarithm."""
+
+    def __add__(self, other: Part) -> Part:
+        return Part(
+            self.cost_ms + other.cost_ms,
+            self.scaled_ms + other.scaled_ms,
+            self.fixed_ms + other.fixed_ms,
+            self.num_kernels + other.num_kernels,
+            max(self.largest_mb, other.largest_mb),
+            self.uncertain_ms + other.uncertain_ms,
+        )
+
+    @property
+    def vector(self) -> FeatureVector:
+        """Where such a network lies among others, in units of `LENGTH_SCALE`."""
+        return (
+            math.log(max(self.cost_ms, 1e-6)) / LENGTH_SCALE,
+            math.log(max(self.num_kernels, 1)) / LENGTH_SCALE,
+            math.log(max(self.largest_mb, 1e-6)) / LENGTH_SCALE,
+        )
+
+    @property
+    def deviation(self) -> float:
+        """Mean standard deviation of the kernels' logarithms, weighted by their costs."""
+        return self.uncertain_ms / self.cost_ms if self.cost_ms > 0 else 0.0
+
+
+class NetworkCosts:
+    """The correction of a table.
+
+    Raises:
+        KeyError: a number is missing.
+    """
+
+    def __init__(self, correction: CorrectionRow, rows: Iterable[KernelRow]) -> None:
+        values = correction.values
+        self.kernels = KernelCosts(_category_fits(values), rows)
+        self._constant_ms = values["constant_ms"]
+        self._scales = {group: values[f"scale:{group}"] for group in GROUPS}
+        self._per_kernel_ms = {group: values[f"per_kernel_ms:{group}"] for group in GROUPS}
+        self._residual = Residual(correction.anchors)
+        self._half_width = values["interval"]
+        self._interval_slope = values["interval_slope"]
+        self._known: dict[Kernel, Part] = {}
+
+    def part(self, kernels: Sequence[Kernel]) -> Part:
+        """Return the sums over some kernels.
+
+        Raises:
+            KeyError: the table has no rows at all.
+        """
+        known = self._known
+        cost = scaled = fixed = largest = uncertain = 0.0
+        for kernel in kernels:
+            part = known.get(kernel)
+            if part is None:
+                part = known[kernel] = self._one(kernel)
+            cost += part.cost_ms
+            scaled += part.scaled_ms
+            fixed += part.fixed_ms
+            uncertain += part.uncertain_ms
+            if part.largest_mb > largest:
+                largest = part.largest_mb
+        return Part(cost, scaled, fixed, len(kernels), largest, uncertain)
+
+    def _one(self, kernel: Kernel) -> Part:
+        group = group_of(kernel)
+        cost = self.kernels.cost(kernel)
+        return Part(
+            cost.latency_ms,
+            cost.latency_ms * self._scales[group],
+            self._per_kernel_ms[group],
+            1,
+            written_mb(kernel),
+            cost.latency_ms * cost.deviation,
+        )
+
+    def latency_ms(self, part: Part) -> float:
+        """Return the latency of the network that consists of this part."""
+        total_ms = max(part.scaled_ms + part.fixed_ms + self._constant_ms, 0.1 * part.scaled_ms, 1e-6)
+        return total_ms * math.exp(self._residual.at(part.vector))
+
+    def interval(self, part: Part) -> tuple[float, float]:
+        """Return the factors on that latency between which 90 % of the measurements are expected."""
+        half_width = math.hypot(self._half_width, self._interval_slope * part.deviation)
+        return math.exp(-half_width), math.exp(half_width)
+
+    def share_ms(self, part: Part) -> float:
+        """What a part adds to a small network; always positive."""
+        return max(part.scaled_ms + part.fixed_ms, 0.1 * part.scaled_ms)
+
+
+class Residual:
+    """What sums of kernels miss, in logarithms, from the networks nearby; 0 far from all of them."""
+
+    def __init__(self, anchors: Sequence[Anchor]) -> None:
+        self._points = np.array([anchor[:3] for anchor in anchors], dtype=np.float64).reshape(-1, 3)
+        self._weights = np.array([anchor[3] for anchor in anchors], dtype=np.float64)
+
+    def at(self, vector: FeatureVector) -> float:
+        return float(similarity(np.array([vector]), self._points)[0] @ self._weights)
+
+
+def correction_values(
+    fits: Mapping[Category, CategoryFit],
+    *,
+    scales: Mapping[str, float] | None = None,
+    per_kernel_ms: Mapping[str, float] | None = None,
+    constant_ms: float = 0.0,
+    interval: float,
+    interval_slope: float = 0.0,
+) -> dict[str, float]:
+    """Return the numbers of a table's correction row; by default costs add up as they are.
+
+    interval: half the width, in logarithms, of the interval that 90 % of the measurements are expected in.
+    interval_slope: what the kernels' mean standard deviation adds to it.
+    """
+    values = {"constant_ms": constant_ms, "interval": interval, "interval_slope": interval_slope}
+    for group in GROUPS:
+        values[f"scale:{group}"] = (scales or {}).get(group, 1.0)
+        values[f"per_kernel_ms:{group}"] = (per_kernel_ms or {}).get(group, 0.0)
+    for category, fit in sorted(fits.items()):
+        values |= {f"{KERNEL_PREFIX}{'/'.join(category)}:{name}": value for name, value in _numbers(fit)}
+    return values
+
+
+_NAMES = (
+    *(f"coefficient {feature}" for feature in FEATURES),
+    *(f"length scale {dimension}" for dimension in DIMENSIONS),
+    "deviation",
+    "noise",
+)
+
+
+def _numbers(fit: CategoryFit) -> Iterable[tuple[str, float]]:
+    """The numbers of a category by name; those that are 0 are left out."""
+    numbers = (*fit.coefficients, *fit.length_scales, fit.deviation, fit.noise)
+    return [(name, number) for name, number in zip(_NAMES, numbers, strict=True) if number]
+
+
+def _category_fits(values: Mapping[str, float]) -> dict[Category, CategoryFit]:
+    """Categories from the flat names of a correction row."""
+    found: dict[Category, dict[str, float]] = {}
+    for key, value in values.items():
+        if key.startswith(KERNEL_PREFIX):
+            path, _, name = key.removeprefix(KERNEL_PREFIX).rpartition(":")
+            found.setdefault(tuple(path.split("/")) if path else (), {})[name] = value
+    fits = {}
+    for category, numbers in found.items():
+        ordered = [numbers.get(name, 0.0) for name in _NAMES]
+        first, second = len(FEATURES), len(FEATURES) + len(DIMENSIONS)
+        fits[category] = CategoryFit(
+            coefficients=tuple(ordered[:first]),
+            length_scales=tuple(max(scale, MIN_LENGTH_SCALE) for scale in ordered[first:second]),
+            deviation=ordered[second],
+            noise=ordered[second + 1],
+        )
+    return fits

@@ -1,0 +1,97 @@
+"""The stages of a run that deploy its network, each from and to files of the run directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.budget import Budget
+from dsonas_hw.config import DeviceConfig
+from dsonas_hw.deploy.export import ExportResult, export_engine, export_onnx
+from dsonas_hw.deploy.measure import Progress, TargetMeasurement, measure_on_target, silent
+from dsonas_hw.deploy.validate import Validation, load_training, save_validation, validate
+from dsonas_hw.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from dsonas_hw.train.data import Dataset
+
+ENGINE_NAME = "model.engine"
+TIMING_CACHE_NAME = "timing.cache"
+_TRAINING_NAME = "retrain.json"
+
+
+def export_network(
+    run: RunDirectory, architecture: Architecture, dataset: Dataset, *, batch_size: int | None
+) -> ExportResult:
+    """Write model.onnx from weights.npz.
+
+    batch_size: the target's; None makes it symbolic.
+
+    Raises:
+        RunError: the network has not been retrained.
+        UserError: its output is not PyTorch's.
+    """
+    from dsonas_hw.train.weights import WEIGHTS_NAME, load_weights
+
+    arrays = load_weights(run.path / WEIGHTS_NAME, architecture)
+    training = load_training(run.path / _TRAINING_NAME) or {}
+    facts = {
+        name: json.dumps(value) for name, value in training.items() if name in ("test_accuracy", "epochs")
+    }
+    return export_onnx(run.model_path, architecture, arrays, dataset, batch_size=batch_size, metadata=facts)
+
+
+def build_tensorrt_engine(run: RunDirectory, target: DeviceConfig) -> Any:
+    """Write model.engine, its description and timing.cache from model.onnx, on the GPU that is here.
+
+    Returns `runtime.tensorrt.build.EngineInfo`.
+
+    Raises:
+        DeviceError, MissingDependencyError: no GPU, or no TensorRT that serves it.
+    """
+    return export_engine(
+        run.model_path,
+        run.path / ENGINE_NAME,
+        precision=target.precision,
+        batch_size=target.batch_size,
+        timing_cache_path=run.path / TIMING_CACHE_NAME,
+    )
+
+
+def validate_network(
+    run: RunDirectory,
+    architecture: Architecture,
+    budgets: Sequence[Budget],
+    costs: TargetCosts,
+    target: DeviceConfig,
+    *,
+    progress: Progress = silent,
+) -> Validation:
+    """Write validation.json from model.onnx; the runtime tensorrt times model.engine if there is one.
+
+    Raises:
+        RunError: nothing is exported, or another architecture is.
+        DeviceError: the device is here, but the runtime cannot run.
+    """
+    engine = run.path / ENGINE_NAME
+
+    def measure(model: Path, target: DeviceConfig) -> TargetMeasurement | None:
+        return measure_on_target(
+            model, target, engine_path=engine if engine.is_file() else None, progress=progress
+        )
+
+    validation = validate(
+        run.model_path,
+        architecture,
+        budgets,
+        costs,
+        target,
+        training=load_training(run.path / _TRAINING_NAME),
+        measure=measure,
+    )
+    save_validation(run.validation_path, validation)
+    return validation

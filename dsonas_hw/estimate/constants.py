@@ -1,0 +1,115 @@
+"""The fitted constants of the estimate: `estimate_constants.json`, written by `benchmarks/fit_estimator.py`.
+
+A constant for one device and runtime is the shared value times the factors of the device's generation and of
+the runtime; both files and code say `factor` where a number multiplies another.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.resources
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.estimate.kernel_correction import Trees, parse_trees
+
+SCHEMA_VERSION = 1
+
+#: Generations without measurements of their own take the factors of the nearest one that has them.
+NEAREST_GENERATION = {"Maxwell": "Pascal", "Hopper": "Ampere", "Blackwell": "Ada", "Ada": "Ampere"}
+
+#: Runtimes that run the kernels of another one.
+_KIN = {"ort-cuda": "eager", "ort-tensorrt": "tensorrt"}
+
+Numbers = Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateConstants:
+    """Everything that was fitted, and where it comes from."""
+
+    shared: Numbers
+    by_generation: Mapping[str, Numbers]
+    by_runtime: Mapping[str, Numbers]
+    """Factors by "<runtime>/<precision>"."""
+    host_us: Mapping[str, Numbers]
+    """Runtime → what the host spends to launch one kernel, by family of kernels."""
+    sharpness: Numbers
+    """How abruptly a network goes over from host-bound to GPU-bound, by runtime."""
+    relative_sd: Numbers
+    """Spread of the logarithm of measured over estimated: "kernel", "device", "host"."""
+    corrections: Mapping[str, Mapping[str, Trees]] = field(default_factory=dict)
+    """"<runtime>/<precision>" → sort of kernel → what multiplies its analytic time."""
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def resolve(self, generation: str, runtime: str, precision: str) -> dict[str, float]:
+        """The constants of one generation, runtime and precision."""
+        values = dict(self.shared)
+        factors = [
+            self._generation(generation),
+            self._generation(f"{generation}/{precision}"),
+            self.by_runtime.get(f"{_KIN.get(runtime, runtime)}/{precision}", {}),
+        ]
+        for group in factors:
+            for name, factor in group.items():
+                values[name] = values[name] * factor
+        return values
+
+    def corrections_of(self, runtime: str, precision: str) -> Mapping[str, Trees]:
+        """Corrections by sort of kernel: of this runtime, or of the one it shares its kernels with."""
+        return self.corrections.get(f"{_KIN.get(runtime, runtime)}/{precision}", {})
+
+    def _generation(self, key: str) -> Numbers:
+        if key in self.by_generation:
+            return self.by_generation[key]
+        generation, _, precision = key.partition("/")
+        nearest = NEAREST_GENERATION.get(generation)
+        if nearest is None:
+            return {}
+        return self._generation(f"{nearest}/{precision}" if precision else nearest)
+
+
+def parse_constants(data: Mapping[str, Any]) -> EstimateConstants:
+    """Check and type the parsed file.
+
+    Raises:
+        ProfileError: another schema version, or a number that is missing or not positive.
+    """
+    if data.get("schema_version") != SCHEMA_VERSION:
+        raise ProfileError(
+            f"estimate constants have schema version {data.get('schema_version')!r}, this program reads "
+            f"{SCHEMA_VERSION}; fit them again with benchmarks/fit_estimator.py"
+        )
+    groups = ("shared", "by_generation", "by_runtime", "host_us", "sharpness", "relative_sd", "provenance")
+    missing = [name for name in groups if name not in data]
+    if missing:
+        raise ProfileError(f"estimate constants lack {', '.join(missing)}")
+    for path, value in _leaves({name: data[name] for name in groups[:-1]}):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ProfileError(f"estimate constant {path} must be a positive number, not {value!r}")
+    try:
+        corrections = {
+            key: {sort: parse_trees(trees) for sort, trees in by_sort.items()}
+            for key, by_sort in data.get("corrections", {}).items()
+        }
+    except (ValueError, TypeError, KeyError, IndexError) as error:
+        raise ProfileError(f"estimate corrections are damaged: {error}") from error
+    return EstimateConstants(**{name: data[name] for name in groups}, corrections=corrections)
+
+
+@functools.cache
+def load_constants() -> EstimateConstants:
+    """The constants shipped with this package."""
+    folder = importlib.resources.files("dsonas_hw.profile")
+    data = json.loads(folder.joinpath("estimate_constants.json").read_text())
+    data["corrections"] = json.loads(folder.joinpath("estimate_corrections.json").read_text())
+    return parse_constants(data)
+
+
+def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [leaf for key, inner in value.items() for leaf in _leaves(inner, f"{path}.{key}".lstrip("."))]
+    return [(path, value)]

@@ -1,0 +1,185 @@
+"""Milliseconds for a GPU that is not here, from its datasheet, with an interval.
+
+    network = soft-max(sum of kernel times on the GPU, sum of launch times on the host)
+
+Kernel times come from `kernel_time`; constants from `estimate_constants.json`. docs/estimator.md says how
+they were fitted and how far they can be trusted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.device.datasheet import Device
+from dsonas_hw.device.fingerprint import short_hash
+from dsonas_hw.device.spec import load_device
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.estimate.constants import EstimateConstants, load_constants
+from dsonas_hw.estimate.kernel_correction import corrected_times_ms
+from dsonas_hw.estimate.kernel_features import kernel_rows, sort_of
+from dsonas_hw.estimate.machine import machine_of
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.table.rows import Source
+
+RUNTIMES = ("eager", "ort-cuda", "ort-tensorrt", "tensorrt")
+
+#: Copies that an eager framework does not make: it looks into the tensor at another stride.
+_EAGER_VIEWS = ("slice", "split", "expand")
+
+#: Half width of the interval in standard deviations: 90 % of a normal distribution.
+_Z90 = 1.645
+
+
+class EstimatedLatency:
+    """The analytic estimate of one device, runtime and precision; a `cost.model.LatencyModel`."""
+
+    source: Source = "estimated"
+
+    def __init__(
+        self, device: Device, *, runtime: str, precision: str, batch_size: int, constants: EstimateConstants
+    ) -> None:
+        if runtime not in RUNTIMES:
+            raise ProfileError(
+                f"cannot estimate runtime {runtime!r} for {device.name}; "
+                f"estimates exist for {', '.join(RUNTIMES)}"
+            )
+        self.device = device.name
+        self.runtime = runtime
+        self.precision = precision
+        self.batch_size = batch_size
+        self.fuse = runtime != "eager"
+        self._constants = constants.resolve(device.architecture, runtime, precision)
+        self._machine = machine_of(device, runtime=runtime, precision=precision, constants=self._constants)
+        tf32 = self._machine.on_tensor_cores and self._machine.element_bytes == 4
+        # The corrections of fp32 were measured without tensor cores.
+        self._corrections = {} if tf32 else constants.corrections_of(runtime, precision)
+        self.network_ms = self._constants["network_us"] * 1e-3
+        """What a network costs besides its kernels."""
+        self._host_us: Mapping[str, float] = constants.host_us[runtime]
+        self.sharpness = constants.sharpness[runtime]
+        self._sd = constants.relative_sd
+        self.fingerprint = short_hash(device.fingerprint, runtime, precision, self._constants, self._host_us)
+        """Of everything that the estimate depends on, learned corrections aside."""
+        self._cache: dict[Kernel, tuple[float, float]] = {}
+
+    @property
+    def expected_error(self) -> float:
+        """Half of the 90 % interval of a network whose time is spread over many kernels; 0.3 is 30 %."""
+        return math.expm1(_Z90 * math.sqrt(self._variance(1.0, 0.0)))
+
+    @property
+    def caution(self) -> str:
+        """Says that nothing was measured, and how far off a network may be."""
+        return (
+            f"ESTIMATED, NOT MEASURED: latencies of {self.device} come from its datasheet; a network's may "
+            f"be off by about ±{self.expected_error:.0%} (90 % interval)"
+        )
+
+    def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
+        """Latency of the network that these kernels make up.
+
+        A single kernel is predicted as benchmarks of kernels time it: on the GPU, without the host.
+
+        Raises:
+            ProfileError: there is no kernel.
+        """
+        gpu, host, squares = self.totals(kernels)
+        if len(kernels) == 1:
+            host = 0.0
+        latency = self.combine(gpu, host)
+        gpu_share = (gpu / latency) ** self.sharpness
+        factor = math.exp(_Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2)))
+        return LatencyPrediction(
+            latency_ms=latency,
+            latency_ms_low=latency / factor,
+            latency_ms_high=latency * factor,
+            source=self.source,
+        )
+
+    def _variance(self, gpu_share: float, concentration: float) -> float:
+        """Of the logarithm of measured over estimated; concentration: 1 if one kernel takes all the time."""
+        on_gpu = self._sd["device"] ** 2 + self._sd["kernel"] ** 2 * concentration
+        return gpu_share**2 * on_gpu + (1 - gpu_share) ** 2 * self._sd["host"] ** 2
+
+    def kernel_latency_ms(self, kernel: Kernel) -> float:
+        """What the kernel adds to a network: its time on the GPU or on the host, whichever is longer."""
+        gpu, host = self.times([kernel])[0]
+        return self.combine(gpu, host)
+
+    def totals(self, kernels: Sequence[Kernel]) -> tuple[float, float, float]:
+        """Sums over the kernels in ms: GPU time, host time, and the sum of squared GPU times (ms²).
+
+        Raises:
+            ProfileError: there is no kernel.
+        """
+        if not kernels:
+            raise ProfileError("a network without kernels has no latency to predict")
+        gpu, host, squares = self.network_ms, 0.0, 0.0
+        for kernel_gpu, kernel_host in self.times(kernels):
+            gpu += kernel_gpu
+            host += kernel_host
+            squares += kernel_gpu * kernel_gpu
+        return gpu, host, squares
+
+    def combine(self, gpu_ms: float, host_ms: float) -> float:
+        """Latency of a network from its two streams, which overlap."""
+        high, low = max(gpu_ms, host_ms), min(gpu_ms, host_ms)
+        return float(high * (1 + (low / high) ** self.sharpness) ** (1 / self.sharpness))
+
+    def times(self, kernels: Sequence[Kernel]) -> list[tuple[float, float]]:
+        """(GPU ms, host ms) of every kernel; each distinct kernel is computed once."""
+        cache = self._cache
+        try:
+            return [cache[kernel] for kernel in kernels]
+        except KeyError:
+            new = list(dict.fromkeys(kernel for kernel in kernels if kernel not in cache))
+        cache.update(zip(new, self._compute(new), strict=True))
+        return [cache[kernel] for kernel in kernels]
+
+    def _compute(self, kernels: Sequence[Kernel]) -> list[tuple[float, float]]:
+        gpu_ms = corrected_times_ms(kernel_rows(kernels), self._machine, self._constants, self._corrections)
+        return [self._adapt(kernel, float(gpu)) for kernel, gpu in zip(kernels, gpu_ms, strict=True)]
+
+    def _adapt(self, kernel: Kernel, gpu_ms: float) -> tuple[float, float]:
+        """(GPU ms, host ms) of a kernel, given its time on the GPU, as this runtime runs it."""
+        if self.runtime == "eager" and kernel.function in _EAGER_VIEWS:
+            return 0.0, 0.0
+        num_inputs = len(kernel.inputs)
+        if "tensorrt" in self.runtime and kernel.op == "sum" and num_inputs > 1:
+            # TensorRT adds in the kernel that makes one of the summands: only the others are read.
+            launch_ms = self._constants["launch_us"] * 1e-3
+            return (gpu_ms - launch_ms) * (num_inputs - 1) / (num_inputs + 1), 0.0
+        return gpu_ms, self._host_us[host_sort(kernel)] * 1e-3
+
+
+def host_sort(kernel: Kernel) -> str:
+    """Which launch cost a kernel has: convolutions cost the host most."""
+    sort = sort_of(kernel)
+    if kernel.family == "conv":
+        return "conv"
+    return "gemm" if sort == "matrix" else sort
+
+
+def load_estimate(
+    device: Device | str,
+    *,
+    runtime: str,
+    precision: str,
+    batch_size: int,
+    constants: EstimateConstants | None = None,
+) -> EstimatedLatency:
+    """The estimate of a device from its datasheet.
+
+    Raises:
+        ProfileError: no estimate exists for this runtime.
+        DeviceError: the datasheet lacks the peak of this precision.
+    """
+    return EstimatedLatency(
+        load_device(device) if isinstance(device, str) else device,
+        runtime=runtime,
+        precision=precision,
+        batch_size=batch_size,
+        constants=constants or load_constants(),
+    )

@@ -1,0 +1,257 @@
+"""From the operations of an ONNX graph to kernels, one to one: nothing is fused here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from dsonas_hw.kernel.network import Schedule, ScheduledKernel
+from dsonas_hw.kernel.onnx.graph import (
+    CONTRIB_DOMAIN,
+    MALFORMED,
+    NCHWC_DOMAIN,
+    Constant,
+    Graph,
+    Node,
+    UnknownShapeError,
+    malformed,
+)
+from dsonas_hw.kernel.onnx.precision import operand_precision
+from dsonas_hw.kernel.onnx.unknown import possible_work, work_of
+from dsonas_hw.kernel.spec import Kernel, Shape
+
+
+class UnknownOperationError(Exception):
+    """No kernel stands for this operation: it is listed as unknown."""
+
+
+class StoredTensors:
+    """Which elements of the tensors that a file stores have been counted as params."""
+
+    def __init__(self, stored: Mapping[str, int]) -> None:
+        self._left = dict(stored)
+
+    def count(self, name: str, constant: Constant, num_elements: int) -> int:
+        """How many of these elements have been counted before."""
+        sources = constant.sources or {name}
+        left = {source: self._left.setdefault(source, num_elements) for source in sources}
+        repeated = num_elements
+        for source in sorted(left, key=lambda source: (-left[source], source)):
+            taken = min(repeated, left[source])
+            self._left[source] -= taken
+            repeated -= taken
+        return repeated
+
+
+class Lowering:
+    """What lowering a graph has produced so far; a `LowerNode` adds to it."""
+
+    def __init__(self, graph: Graph, stored: StoredTensors) -> None:
+        self.graph = graph
+        self.stored = stored
+        self.kernels: list[ScheduledKernel] = []
+        self.unknown: dict[str, float] = {}
+        """Operations without a kernel: how they are called, and the work that they may hold."""
+        self.num_unknown_params = 0
+        self.flops_in: Counter[str] = Counter()
+        """Flops by the precision in which they are computed."""
+        self.makers = {name: node for node in graph.nodes for name in node.outputs}
+        self._buffers: dict[str, str] = {}
+        self._precision = ""
+
+    def buffer(self, name: str) -> str:
+        """The buffer that a tensor lies in."""
+        return self._buffers.get(name, name)
+
+    def view(self, output: str, source: str) -> None:
+        """`output` is `source` under another shape: nothing runs."""
+        self._buffers[output] = self.buffer(source)
+
+    def shape(self, name: str) -> Shape:
+        return self.graph.shape(name) or (1,)
+
+    def activations(self, node: Node) -> list[str]:
+        return [name for name in node.inputs if self.graph.is_activation(name)]
+
+    def constants(self, names: Sequence[str]) -> dict[str, int]:
+        """Elements stored for the constants among `names`; a single number is part of the code."""
+        constants = {name: self.graph.constants[name] for name in names if name in self.graph.constants}
+        return {name: c.num_stored for name, c in constants.items() if c.num_stored > 1}
+
+    def lower(self, node: Node, lower: LowerNode) -> None:
+        """Add the kernels of an operation."""
+        self._precision = operand_precision(self.graph, self.makers, node)
+        lower(self, node)
+
+    def add_unknown(self, node: Node) -> None:
+        """Note an operation without a kernel: what it may cost, and what it stores."""
+        self.unknown[node.label] = self.unknown.get(node.label, 0.0) + possible_work(self.graph, node)
+        for name, size in self.constants(node.inputs).items():
+            self.num_unknown_params += size - self.stored.count(name, self.graph.constants[name], size)
+
+    def emit(
+        self,
+        op: str,
+        reads: Sequence[str],
+        writes: str,
+        *,
+        channel_axes: frozenset[int] = frozenset(),
+        written_as: str = "",
+        weights: Mapping[str, int] | None = None,
+        biases: Mapping[str, int] | None = None,
+        **fields: Any,
+    ) -> None:
+        """Add a kernel; shapes are those of the tensors unless `inputs` or `output` say otherwise.
+
+        weights, biases: elements stored for constants, by name. An activation without elements is not read,
+        and a kernel that would write none does not run.
+        """
+        if "inputs" not in fields:
+            fields["inputs"] = tuple(self.shape(name) for name in reads)
+        if "output" not in fields:
+            fields["output"] = self.shape(writes)
+        weights, biases = weights or {}, biases or {}
+        if prod(fields["output"]) == 0:
+            return
+        full = [index for index, shape in enumerate(fields["inputs"]) if prod(shape)]
+        if len(full) < len(fields["inputs"]):
+            if len(reads) == len(fields["inputs"]):
+                reads = [reads[index] for index in full]
+            fields["inputs"] = tuple(fields["inputs"][index] for index in full)
+        kernel = Kernel(op=op, num_weights=sum(weights.values()), num_bias=sum(biases.values()), **fields)
+        if kernel.flops:
+            self.flops_in[self._precision] += kernel.flops
+        shapes = self.graph.shapes
+        seen = tuple(
+            shapes.get(name, shape) for name, shape in zip(reads, kernel.inputs[: len(reads)], strict=False)
+        )
+        written = shapes.get(writes, kernel.output)
+        self.kernels.append(
+            ScheduledKernel(
+                kernel=kernel,
+                reads=tuple(self.buffer(name) for name in reads),
+                writes=writes,
+                channel_axes=channel_axes,
+                reads_as=seen if seen != kernel.inputs[: len(reads)] else (),
+                writes_as=written if written != kernel.output else (),
+                written_as=written_as,
+                num_repeated_weights=self._num_repeated(weights),
+                num_repeated_bias=self._num_repeated(biases),
+            )
+        )
+
+    def _num_repeated(self, elements: Mapping[str, int]) -> int:
+        constants = self.graph.constants
+        return sum(
+            self.stored.count(name, constants[name], size)
+            for name, size in elements.items()
+            if name in constants
+        )
+
+
+def image(shape: Shape) -> Shape:
+    """(N, C, H, W) or (N, C, D, H, W); a sequence (N, C, L) is an image of height 1."""
+    if len(shape) == 3:
+        return (*shape[:2], 1, shape[2])
+    if len(shape) in (4, 5):
+        return shape
+    raise UnknownOperationError
+
+
+def window(values: Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    """(rows, columns), or (depth, rows, columns), of an attribute; one entry belongs to the columns.
+
+    rank: of the tensor, with the batch and the channels.
+    """
+    entries = [1] * (rank - 2) if values is None else [int(value) for value in values]
+    if len(entries) != rank - 2 or not 1 <= len(entries) <= 3:
+        raise UnknownOperationError
+    return (1, entries[0]) if len(entries) == 1 else tuple(entries)
+
+
+LowerNode = Callable[[Lowering, Node], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoweredGraph:
+    """The kernels of a graph, and what has none."""
+
+    schedule: Schedule
+    unknown: tuple[str, ...]
+    """Operations without a kernel, as ``OpType (node name)``."""
+    unknown_work: float
+    """What they may cost, in the unit of `unknown.work_of`; may be infinite."""
+    num_unknown_params: int
+    flops_in: Mapping[str, int]
+    """Flops by the precision in which they are computed."""
+
+    @property
+    def work(self) -> float:
+        """What the kernels cost, in the unit of `unknown_work`."""
+        return sum(work_of(step.kernel) for step in self.schedule.kernels)
+
+
+def lower_graph(graph: Graph, stored: StoredTensors | None = None) -> LoweredGraph:
+    """Lower every operation.
+
+    stored: what has been counted as params before.
+
+    Raises:
+        ModelFileError: an operation whose attributes and shapes make no sense.
+    """
+    tables = _tables()
+    lowering = Lowering(graph, StoredTensors(graph.stored) if stored is None else stored)
+    for node in graph.nodes:
+        lower = tables.get(node.domain, {}).get(node.op)
+        try:
+            if lower is None:
+                raise UnknownOperationError
+            lowering.lower(node, lower)
+        except (UnknownOperationError, UnknownShapeError):
+            lowering.add_unknown(node)
+        except MALFORMED as error:
+            raise malformed(node.label, error) from error
+    outputs = {name: lowering.buffer(name) for name in graph.outputs if graph.is_activation(name)}
+    schedule = Schedule(
+        kernels=tuple(lowering.kernels),
+        inputs=graph.inputs,
+        outputs=frozenset(outputs.values()),
+        output_shapes={
+            buffer: graph.shapes[name]
+            for name, buffer in outputs.items()
+            if name != buffer and name in graph.shapes
+        },
+    )
+    return LoweredGraph(
+        schedule=schedule,
+        unknown=tuple(lowering.unknown),
+        unknown_work=sum(lowering.unknown.values()),
+        num_unknown_params=lowering.num_unknown_params,
+        flops_in=dict(lowering.flops_in),
+    )
+
+
+def _tables() -> dict[str, dict[str, LowerNode]]:
+    """Domain → operation → how it is lowered."""
+    from dsonas_hw.kernel.onnx.lower_contrib import CONTRIB_LOWERINGS, NCHWC_LOWERINGS
+    from dsonas_hw.kernel.onnx.lower_elementwise import ELEMENTWISE_LOWERINGS
+    from dsonas_hw.kernel.onnx.lower_move import MOVE_LOWERINGS
+    from dsonas_hw.kernel.onnx.lower_product import PRODUCT_LOWERINGS
+    from dsonas_hw.kernel.onnx.lower_reduce import REDUCE_LOWERINGS
+
+    # ONNX Runtime writes its own operations into the standard's domain, too.
+    standard = {
+        **CONTRIB_LOWERINGS,
+        **PRODUCT_LOWERINGS,
+        **REDUCE_LOWERINGS,
+        **ELEMENTWISE_LOWERINGS,
+        **MOVE_LOWERINGS,
+    }
+    return {
+        "": standard,
+        CONTRIB_DOMAIN: {**standard, **CONTRIB_LOWERINGS},
+        NCHWC_DOMAIN: {**standard, **NCHWC_LOWERINGS},
+    }

@@ -1,0 +1,1 @@
+"""Samples of what a device needs, and what is said of them."""

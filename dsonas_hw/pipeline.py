@@ -1,0 +1,246 @@
+"""The whole job: profile ▶ search ▶ derive (measured) ▶ retrain ▶ export ▶ validate ▶ report.
+
+Every stage leaves its files in the run directory, and a stage whose files are there is not done again: so a
+run that was stopped anywhere goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.architecture.fit import check_feasible
+from dsonas_hw.budget import format_interval, format_quantity
+from dsonas_hw.config import DeviceConfig, RunConfig
+from dsonas_hw.deploy.fit_measured import Trial, fit_until_measured, measure_architecture, scale_timed
+from dsonas_hw.deploy.measure import repeatability_of
+from dsonas_hw.device.spec import LOCAL
+from dsonas_hw.errors import BudgetError
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.choose import (
+    derive,
+    load_architecture,
+    save_architecture,
+    search_path,
+    steering_note,
+)
+from dsonas_hw.task import Task, prepare_task
+from dsonas_hw.train.images import load_data, space_of_config
+
+if TYPE_CHECKING:
+    from dsonas_hw.deploy.validate import Validation
+    from dsonas_hw.measure.statistics import Estimate
+    from dsonas_hw.search.path import Derived
+    from dsonas_hw.space.space import SearchSpace
+    from dsonas_hw.train.data import Dataset
+    from dsonas_hw.train.loop import Progress
+
+MAX_ATTEMPTS = 3
+"""Networks that are trained at most: each but the first is narrower, because the one before missed."""
+NARROWER = 0.97
+"""Beside the cost (or the upper end of its interval) / limit: how much smaller the next one is made."""
+
+Say = Callable[[str], None]
+Bar = Callable[[str], AbstractContextManager["Progress"]]
+
+
+def run_all(
+    run: RunDirectory,
+    config: RunConfig,
+    *,
+    resume: bool,
+    download: bool = False,
+    profiles_directory: Path | None = None,
+    say: Say,
+    bar: Bar,
+) -> Validation:
+    """Do every stage that is not done yet, until the measured network holds its budgets.
+
+    Raises:
+        Interrupted: a checkpoint was written; `resume` goes on.
+        UserError: whatever stands in the way, in one line; budgets are checked before any training.
+    """
+    from dsonas_hw.search.parts import check_dataset
+    from dsonas_hw.train.loop import resolve_train_device
+
+    space = space_of_config(config)
+    check_counted_budgets(config, space)
+    resolve_train_device(config.train_on)
+    dataset = load_data(config, download=download)
+    check_dataset(config, dataset)
+    ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
+    task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
+    run.create(config, resume=resume)
+    say(f"run directory: {run.path}")
+    if task.target.caution:
+        say(task.target.caution)
+    if note := steering_note(config):
+        say(note)
+    with run.lock():
+        if not run.architecture_path.exists():
+            with bar("search") as report:
+                result = search_path(run, task, dataset, resume=resume, progress=report)
+            say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s")
+            save_architecture(run, derive_measured(run, task, say=say, bar=bar), task)
+        validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
+        from dsonas_hw.report.run_report import write_report
+
+        say(f"report: {write_report(run, profiles_directory=profiles_directory)}")
+    return validation
+
+
+def check_counted_budgets(config: RunConfig, space: SearchSpace) -> None:
+    """Refuse what needs no profile to be refused, before minutes are spent on measuring one.
+
+    Raises:
+        BudgetError: flops, mac, params or memory that no network of the space meets, or energy.
+    """
+    target = TargetCosts(batch_size=config.target.batch_size, precision=config.target.precision)
+    check_feasible(space, [budget for budget in config.budgets if budget.name != "latency"], target)
+
+
+def ensure_profile(
+    config: RunConfig, space: SearchSpace, *, profiles_directory: Path | None, say: Say, bar: Bar
+) -> None:
+    """Measure this machine if it is the target and its table does not cover this space.
+
+    A target that is not here is estimated when it is asked for; see `profile.open`.
+    """
+    from dsonas_hw.profile.profile_space import is_profiled, profile_space
+    from dsonas_hw.profile.profiler import MeasuringConditions
+
+    target = config.target
+    if target.device != LOCAL or target.runtime not in (None, "ort-cpu"):
+        return
+    conditions = MeasuringConditions(
+        device=LOCAL, runtime="ort-cpu", precision=target.precision, batch_size=target.batch_size,
+        threads=target.threads,
+    )  # fmt: skip
+    if is_profiled(space, conditions, profiles_directory=profiles_directory):
+        return
+    with bar("profile local") as report:
+        profile = profile_space(
+            space, conditions, name=config.preset, profiles_directory=profiles_directory, progress=report
+        )
+    if profile.check is not None:
+        error = profile.check.error
+        say(
+            f"profiled this machine: {profile.path}; on {profile.check.num_networks} networks it had not "
+            f"seen the error is {error.mape:.1%}"
+        )
+
+
+def derive_measured(
+    run: RunDirectory,
+    task: Task,
+    *,
+    say: Say,
+    bar: Bar,
+    shrink: float = 1.0,
+    refused: Collection[Architecture] = (),
+) -> Derived:
+    """Derive from the path; where latency is budgeted and the target is here, measure and fit until it holds.
+
+    shrink: limits of the measured budgets are multiplied by it from the start.
+    refused: architectures that did not hold when they were measured; they are not taken.
+
+    Raises:
+        BudgetError: nothing on the path holds the budgets.
+    """
+    found: dict[Architecture, Derived] = {}
+
+    def fit(scale: float) -> Architecture:
+        derived = derive(run, task, scale_timed(task.budgets, scale * shrink))
+        found[derived.architecture] = derived
+        return derived.architecture
+
+    target, repeatability = task.config.target, repeatability_of(task.target.latency_model)
+
+    def measure(architecture: Architecture) -> Mapping[str, Estimate | None]:
+        with bar("measure") as report:
+            return measure_architecture(
+                target, repeatability=repeatability, progress=lambda done, total: report(done, total, "")
+            )(architecture)
+
+    fitted = fit_until_measured(
+        fit, task.budgets, measure, refused=refused, on_trial=lambda trial: say(_trial_text(trial, target))
+    )
+    return found[fitted.architecture]
+
+
+def _trial_text(trial: Trial, target: DeviceConfig) -> str:
+    """What a trial says to people."""
+    latency = trial.measured.get("latency_ms")
+    measured = (
+        ""
+        if latency is None
+        else (
+            f", {target.statistic} {format_quantity('latency', latency.value)} "
+            f"({format_interval('latency', latency.low, latency.high)})"
+        )
+    )
+    return (
+        f"tried {trial.architecture.width} channels{measured}: {trial.ratio:.1%} of the budget, up to "
+        f"{trial.bound:.1%} within the interval"
+    )
+
+
+def _deploy_until_it_holds(
+    run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, say: Say, bar: Bar
+) -> Validation:
+    """Retrain, export, validate; if the network does not hold, derive a smaller one and try that."""
+    shrink = 1.0
+    refused: list[Architecture] = []
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        validation = deploy(run, task, dataset, resume=resume, say=say, bar=bar)
+        if not (validation.missed or validation.undecided) or attempt == MAX_ATTEMPTS:
+            break
+        worst = max((b.high or b.measured or 0.0) / b.limit for b in validation.budgets)
+        shrink *= NARROWER / worst
+        refused.append(load_architecture(run)[0])
+        say(f"the trained network may take {worst:.1%} of its budget; trying a smaller one")
+        try:
+            smaller = derive_measured(run, task, say=say, bar=bar, shrink=shrink, refused=refused)
+        except BudgetError as error:
+            say(f"there is none: {error}")
+            break
+        save_architecture(run, smaller, task)
+        resume = False
+    return validation
+
+
+def deploy(
+    run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, say: Say, bar: Bar
+) -> Validation:
+    """Retrain the run's architecture, export it, and hold it against the budgets.
+
+    A verdict that is there is kept: a network is not measured again until it fits.
+    """
+    from dsonas_hw.deploy.export_and_validate import export_network, validate_network
+    from dsonas_hw.deploy.validate import load_validation
+    from dsonas_hw.train.loop import resolve_train_device
+    from dsonas_hw.train.retrain import retrain
+
+    architecture, budgets = load_architecture(run)
+    config = task.config
+    with bar("retrain") as report:
+        trained = retrain(
+            run, config, architecture, dataset, device=resolve_train_device(config.train_on), resume=resume,
+            progress=report,
+        )  # fmt: skip
+    say(f"retrained: test accuracy {trained.test_accuracy:.2%}, {trained.seconds:.0f} s")
+    export_network(run, architecture, dataset, batch_size=config.target.batch_size)
+    say(f"exported: {run.model_path}")
+    stored = load_validation(run.validation_path) if resume else None
+    if stored is not None and stored.answers(run.model_path, budgets, config.target):
+        say(f"measured before, on {stored.date}")
+        return stored
+    with bar("validate") as report:
+        return validate_network(
+            run, architecture, budgets, task.target, config.target,
+            progress=lambda done, total: report(done, total, ""),
+        )  # fmt: skip

@@ -1,0 +1,297 @@
+"""Profiling a GPU: measured through its runtime if it is here, listed from the estimate if it is not.
+
+A GPU that is here is measured on whole networks of a space; they calibrate the analytic estimate of its model
+(`estimate.calibrate`), whose error on networks that were left out goes into the table. A GPU that is absent
+gets a table whose every row says `estimated`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.device.lock import exclusive_device
+from dsonas_hw.device.spec import load_device
+from dsonas_hw.device.watch import GpuWatch, watch_gpu
+from dsonas_hw.errors import DeviceError
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.probe import Probe
+from dsonas_hw.profile.check import fit_flops_line, summarise_errors
+from dsonas_hw.profile.open import user_profiles
+from dsonas_hw.profile.probes import probe_networks
+from dsonas_hw.profile.profile_space import NUM_NETWORKS, Progress, path_of
+from dsonas_hw.profile.profiler import MeasuringConditions
+from dsonas_hw.runtime.base import Session, measure_session, open_session
+from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.table.rows import ESTIMATE, CheckRow, KernelRow, NetworkRow, Row, Scalar, Source, TableHeader
+from dsonas_hw.table.table import TableWriter, now_utc, save_table
+
+if TYPE_CHECKING:
+    from dsonas_hw.device.detect import DetectedDevice
+    from dsonas_hw.estimate.calibrate import Calibration
+
+OpenSession = Callable[[bytes, MeasuringConditions], Session]
+Watch = Callable[..., AbstractContextManager[GpuWatch]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuProfile:
+    """A table of a GPU."""
+
+    path: Path
+    source: Source
+    expected_error: float
+    """Relative error to expect of a network: half the 90 % interval, or the cross-validated MAPE."""
+    num_kernels: int
+    remarks: tuple[str, ...] = ()
+    """What makes the measurements doubtful."""
+
+
+def estimate_gpu(
+    spaces: Iterable[SearchSpace],
+    conditions: MeasuringConditions,
+    *,
+    profiles_directory: Path | None = None,
+) -> GpuProfile:
+    """List what the estimate of a GPU says about the kernels of some spaces; nothing is measured.
+
+    Raises:
+        DeviceError: no such GPU.
+        ProfileError: no estimate exists for this runtime, or the table cannot be written.
+    """
+    from dsonas_hw.estimate.estimate import load_estimate
+
+    device = load_device(conditions.device)
+    model = load_estimate(
+        device,
+        runtime=conditions.runtime,
+        precision=conditions.precision,
+        batch_size=conditions.batch_size,
+    )
+    probes = [
+        probe
+        for space in spaces
+        for probe in probe_networks(
+            space, num_networks=NUM_NETWORKS, batch_size=conditions.batch_size, fuse=model.fuse
+        )
+    ]
+    facts: dict[str, Scalar] = {
+        "device_title": device.title,
+        "expected_error": round(model.expected_error, 3),
+        "caution": model.caution,
+    }
+    header = _header(conditions, device.fingerprint, "estimated", facts)
+    rows = _kernel_rows(model, probes, "estimated")
+    path = path_of(conditions, profiles_directory)
+    save_table(path, header, rows)
+    return GpuProfile(
+        path=path, source="estimated", expected_error=model.expected_error, num_kernels=len(rows)
+    )
+
+
+def measure_gpu(
+    spaces: Sequence[SearchSpace],
+    conditions: MeasuringConditions,
+    detected: DetectedDevice,
+    *,
+    profiles_directory: Path | None = None,
+    num_networks: int = NUM_NETWORKS,
+    sm_clock_mhz: int | None = None,
+    open_network: OpenSession | None = None,
+    watch: Watch = watch_gpu,
+    progress: Progress = lambda done, total, text: None,
+) -> GpuProfile:
+    """Time networks of some spaces on a GPU that is here, and calibrate its estimate with them.
+
+    Continues a profile that was interrupted. Waits, network by network, until no one else measures there.
+
+    sm_clock_mhz: the SM clock to hold meanwhile, if the driver permits.
+    open_network, watch: stand-ins for tests.
+
+    Raises:
+        DeviceError: the runtime cannot serve the GPU, or the GPU is not in the catalogue.
+        ProfileError: the table is another device's, damaged, or being written.
+    """
+    status = detected.status(conditions.runtime)
+    if not status.usable:
+        raise DeviceError(f"{detected.title} is here, but {conditions.runtime} cannot run: {status.reason}")
+    if detected.device is None:
+        raise DeviceError(
+            f"{detected.title} is in no device file; describe it in one (see: dsonas-hw devices --help)"
+        )
+    fuse = conditions.runtime != "eager"
+    probes = [
+        probe
+        for space in spaces
+        for probe in probe_networks(
+            space, num_networks=num_networks, batch_size=conditions.batch_size, fuse=fuse
+        )
+    ]
+    facts = {"device_title": detected.title, "driver": detected.driver_version or ""}
+    header = _header(conditions, detected.fingerprint, "calibrated", facts)
+    library = {"tensorrt": "tensorrt", "eager": "torch"}.get(conditions.runtime, "onnxruntime")
+    header = replace(header, versions={**header.versions, library: status.version or ""})
+    path = path_of(conditions, profiles_directory)
+    open_network = open_network or _open
+    assert detected.index is not None
+    with watch(detected.index, sm_clock_mhz=sm_clock_mhz) as seen:
+        header = replace(header, clocks=dict(seen.clocks))
+        with TableWriter(path, header) as writer:
+            done = {network.name: network for network in writer.existing.networks}
+            for index, probe in enumerate(probes):
+                progress(index, len(probes), probe.name)
+                if probe.name in done:
+                    continue
+                with (
+                    exclusive_device(detected.name),
+                    open_network(probe.build(), conditions) as session,
+                ):
+                    latency = measure_session(session)
+                    seen.look()
+                row = NetworkRow(
+                    name=probe.name,
+                    latency_ms=latency.latency_ms,
+                    flops=probe.flops,
+                    relative_noise=latency.coefficient_of_variation,
+                    kernels=_counts(probe),
+                )
+                writer.append(row)
+                done[probe.name] = row
+            networks = [done[probe.name] for probe in probes]
+            calibration = _calibrate(conditions, probes, networks, profiles_directory or user_profiles())
+            model = _calibrated_model(conditions, calibration)
+            rows = _kernel_rows(model, probes, "calibrated")
+            check = _check_row(calibration, probes, networks)
+            writer.rewrite([*rows, *networks, check])
+    progress(len(probes), len(probes), "")
+    return GpuProfile(
+        path=path,
+        source="calibrated",
+        expected_error=calibration.mape,
+        num_kernels=len(rows),
+        remarks=seen.remarks,
+    )
+
+
+def _open(model: bytes, conditions: MeasuringConditions) -> Session:
+    return open_session(
+        model,
+        runtime=conditions.runtime,
+        precision=conditions.precision,
+        batch_size=conditions.batch_size,
+        threads=conditions.threads,
+    )
+
+
+def _calibrate(
+    conditions: MeasuringConditions,
+    probes: Sequence[Probe],
+    networks: Sequence[NetworkRow],
+    directory: Path,
+) -> Calibration:
+    from dsonas_hw.estimate.calibrate import MeasuredNetwork, calibrate
+    from dsonas_hw.estimate.calibrated import calibration_path, save_calibration
+    from dsonas_hw.estimate.estimate import load_estimate
+
+    estimate = load_estimate(
+        load_device(conditions.device),
+        runtime=conditions.runtime,
+        precision=conditions.precision,
+        batch_size=conditions.batch_size,
+    )
+    measured = [
+        MeasuredNetwork(
+            name=network.name,
+            kernels=[step.kernel for step in probe.schedule.kernels],
+            batch_size=conditions.batch_size,
+            latency_ms=network.latency_ms,
+        )
+        for probe, network in zip(probes, networks, strict=True)
+    ]
+    calibration = calibrate(estimate, measured)
+    path = calibration_path(
+        directory, conditions.device, runtime=conditions.runtime, precision=conditions.precision
+    )
+    save_calibration(calibration, path)
+    return calibration
+
+
+def _calibrated_model(conditions: MeasuringConditions, calibration: Calibration) -> LatencyModel:
+    from dsonas_hw.estimate.calibrated import CalibratedLatency
+
+    return CalibratedLatency(
+        load_device(conditions.device), batch_size=conditions.batch_size, calibration=calibration
+    )
+
+
+def _check_row(calibration: Calibration, probes: Sequence[Probe], networks: Sequence[NetworkRow]) -> CheckRow:
+    """The calibration's cross-validated error, beside the line in flops."""
+    from dsonas_hw.table.rows import ErrorSummary
+
+    line = fit_flops_line(networks)
+    measured = [network.latency_ms for network in networks]
+    baselines = {}
+    if line is not None:
+        baselines["a line in flops"] = summarise_errors([line(probe.flops) for probe in probes], measured)
+    spread = calibration.relative_sd
+    return CheckRow(
+        space="cross-validated",
+        num_networks=len(networks),
+        error=ErrorSummary(
+            mape=calibration.mape, share_within_10=_share_within(0.1, spread), kendall_tau=None
+        ),
+        baselines=baselines,
+        created=now_utc(),
+    )
+
+
+def _share_within(limit: float, spread: float) -> float:
+    """Share of a normal distribution of this spread that lies within ± limit."""
+    from math import erf, sqrt
+
+    return erf(limit / (spread * sqrt(2))) if spread > 0 else 1.0
+
+
+def _kernel_rows(model: LatencyModel, probes: Iterable[Probe], source: Source) -> list[Row]:
+    kernels: dict[Kernel, None] = {}
+    for probe in probes:
+        kernels.update(dict.fromkeys(step.kernel for step in probe.schedule.kernels))
+    return [
+        KernelRow(
+            kernel=kernel,
+            latency_ms=max(model.kernel_latency_ms(kernel), 1e-9),
+            source=source,
+            statistic=ESTIMATE,
+        )
+        for kernel in kernels
+    ]
+
+
+def _counts(probe: Probe) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for step in probe.schedule.kernels:
+        counts[step.kernel.key] = counts.get(step.kernel.key, 0) + 1
+    return counts
+
+
+def _header(
+    conditions: MeasuringConditions, fingerprint: str, source: Source, settings: Mapping[str, Scalar]
+) -> TableHeader:
+    from dsonas_hw import __version__
+
+    return TableHeader(
+        device=conditions.device,
+        fingerprint=fingerprint,
+        runtime=conditions.runtime,
+        precision=conditions.precision,
+        batch_size=conditions.batch_size,
+        threads=conditions.threads,
+        source=source,
+        created=now_utc(),
+        versions={"dsonas-hw": __version__},
+        settings=dict(settings),
+    )

@@ -1,0 +1,211 @@
+"""Profiling a device for a search space: plan, measure, fit, check; and what a table lacks, on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.architecture.lower import lower
+from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.device.spec import LOCAL
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.probe import Probe
+from dsonas_hw.profile.check import CheckedNetwork, check_table
+from dsonas_hw.profile.coverage import CoveredKernels, needed_kernels
+from dsonas_hw.profile.on_demand import Say, can_be_extended, measure_unknown
+from dsonas_hw.profile.open import find_table, user_profiles
+from dsonas_hw.profile.plan import plan_profile, witness_networks
+from dsonas_hw.profile.probes import probe_networks, space_id
+from dsonas_hw.profile.profiler import MeasuringConditions, is_finished, local_header, profile_networks
+from dsonas_hw.runtime.ort.in_situ import native_block_size
+from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.table.rows import CheckRow
+from dsonas_hw.table.table import LatencyTable, load_table, table_path
+
+NUM_NETWORKS = 48
+NUM_SMALL_NETWORKS = 80
+"""Of a space whose complete network has at most `SMALL_FLOPS`: they take a fraction of a millisecond."""
+SMALL_FLOPS = 20_000_000
+NUM_CHECKED = 16
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceProfile:
+    """A table, and how far its predictions were from networks that it had not seen."""
+
+    path: Path
+    check: CheckRow | None
+    networks: tuple[CheckedNetwork, ...] = ()
+
+
+def default_num_networks(space: SearchSpace) -> int:
+    """How many networks a profile of a space is fitted on."""
+    flops = sum(kernel.flops for kernel in lower(complete_architecture(space)))
+    return NUM_SMALL_NETWORKS if flops <= SMALL_FLOPS else NUM_NETWORKS
+
+
+def is_profiled(
+    space: SearchSpace, conditions: MeasuringConditions, *, profiles_directory: Path | None = None
+) -> bool:
+    """Whether this device has a finished table of this space that knows every kernel its networks can run.
+
+    What is unknown although networks that should hold it were timed (the runtime ran something else) is not
+    held against it.
+
+    Raises:
+        ProfileError: there is a table, but it is damaged.
+    """
+    path = find_table(
+        conditions.device,
+        runtime=conditions.runtime,
+        precision=conditions.precision,
+        batch_size=conditions.batch_size,
+        threads=conditions.threads,
+        profiles_directory=profiles_directory,
+    )
+    if path is None:
+        return False
+    table = load_table(path)
+    if not is_finished(table) or not any(_of_space(network.name, space) for network in table.networks):
+        return False
+    return not _to_be_timed(space, MeasuredLatency(table))
+
+
+def unknown_kernels(space: SearchSpace, model: MeasuredLatency) -> list[Kernel]:
+    """Kernels that a network of the space can run, and that the table does not know."""
+    needed = needed_kernels(space, block_size=model.block_size, batch_size=model.batch_size)
+    return [kernel for kernel in needed if not model.knows(kernel)]
+
+
+def complete_table(space: SearchSpace, model: LatencyModel, *, say: Say) -> LatencyModel:
+    """The model that knows every kernel of a space: what its table lacks is measured first.
+
+    Where the table cannot be extended, or is not a table at all, the model stays as it is.
+    """
+    if not isinstance(model, MeasuredLatency) or not can_be_extended(model):
+        return model
+    unknown = unknown_kernels(space, model)
+    if not unknown:
+        return model
+    return measure_unknown(model, unknown, _to_be_timed(space, model), say=say)
+
+
+def _to_be_timed(space: SearchSpace, model: MeasuredLatency) -> list[Probe]:
+    """Networks, not in the table yet, that hold what is unknown of a space."""
+    probes = witness_networks(
+        space,
+        unknown_kernels(space, model),
+        CoveredKernels(row.kernel for row in model.table.kernels.values()),
+        block_size=model.block_size,
+        batch_size=model.batch_size,
+    )
+    timed = {network.name for network in model.table.networks}
+    return [probe for probe in probes if probe.name not in timed]
+
+
+def profile_space(
+    space: SearchSpace,
+    conditions: MeasuringConditions | None = None,
+    *,
+    name: str = "",
+    profiles_directory: Path | None = None,
+    num_networks: int | None = None,
+    num_checked: int = NUM_CHECKED,
+    widths: Sequence[int] | None = None,
+    resolutions: Sequence[int] | None = None,
+    with_isolated: bool = False,
+    progress: Progress = lambda done, total, text: None,
+) -> SpaceProfile:
+    """Measure this machine's CPU on the plan of a space (`plan_profile`), then check the table on others.
+
+    Continues a profile that was interrupted. Several spaces share one table.
+
+    name: of the space in the table, e.g. the preset's.
+    num_networks: random ones; witnesses come on top.
+
+    Raises:
+        ProfileError: the table belongs to another machine, is damaged, or is being written.
+    """
+    conditions = conditions or MeasuringConditions()
+    if conditions.device != LOCAL:
+        raise ProfileError(
+            f"{conditions.device} is not this machine's CPU; only local is profiled in this way"
+        )
+    path = path_of(conditions, profiles_directory)
+    header = local_header(conditions)
+    probes = plan_profile(
+        space,
+        num_networks=num_networks or default_num_networks(space),
+        block_size=native_block_size(),
+        batch_size=conditions.batch_size,
+        widths=widths,
+        resolutions=resolutions,
+    )
+    table = profile_networks(path, header, probes, progress=progress)
+    if not num_checked:
+        return SpaceProfile(path=path, check=None)
+    return check_space(
+        space,
+        table,
+        name=name,
+        num_checked=num_checked,
+        widths=widths,
+        resolutions=resolutions,
+        with_isolated=with_isolated,
+        progress=progress,
+    )
+
+
+def check_space(
+    space: SearchSpace,
+    table: LatencyTable,
+    *,
+    name: str = "",
+    num_checked: int = NUM_CHECKED,
+    seed: int = 0,
+    widths: Sequence[int] | None = None,
+    resolutions: Sequence[int] | None = None,
+    with_isolated: bool = True,
+    progress: Progress = lambda done, total, text: None,
+) -> SpaceProfile:
+    """Compare a table with measurements of networks it has not seen; the result goes into the table."""
+    header = table.header
+    if header.device != LOCAL:
+        raise ProfileError(f"the table {table.path} is of {header.device}, which cannot be measured here")
+    probes = list(
+        probe_networks(
+            space,
+            num_networks=num_checked,
+            widths=widths,
+            resolutions=resolutions,
+            batch_size=header.batch_size,
+            seed=seed,
+            held_out=True,
+        )
+    )
+    row, networks = check_table(
+        table, probes, name=name or space_id(space), with_isolated=with_isolated, progress=progress
+    )
+    return SpaceProfile(path=table.path, check=row, networks=tuple(networks))
+
+
+def path_of(conditions: MeasuringConditions, profiles_directory: Path | None = None) -> Path:
+    """The user's own table for these conditions."""
+    return table_path(
+        profiles_directory or user_profiles(),
+        conditions.device,
+        runtime=conditions.runtime,
+        precision=conditions.precision,
+        batch_size=conditions.batch_size,
+        threads=conditions.threads,
+    )
+
+
+def _of_space(network: str, space: SearchSpace) -> bool:
+    return network.startswith(f"fit-{space_id(space)}-")

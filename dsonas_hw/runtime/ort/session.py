@@ -1,0 +1,257 @@
+"""Sessions of ONNX Runtime: CPU, CUDA and TensorRT providers.
+
+ONNX Runtime runs on the CPU without a word when a GPU's provider cannot load, or when a node has no GPU
+implementation. Here that is an error: the providers are compared with what was asked, a fallback of single
+nodes is forbidden, and the message gives the reason the library itself only logs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError
+from dsonas_hw.runtime.base import is_quantised
+
+PROVIDERS: dict[str, str] = {
+    "ort-cpu": "CPUExecutionProvider",
+    "ort-cuda": "CUDAExecutionProvider",
+    "ort-tensorrt": "TensorrtExecutionProvider",
+}
+PROVIDER_LIBRARIES: dict[str, str] = {
+    "ort-cuda": "libonnxruntime_providers_cuda.so",
+    "ort-tensorrt": "libonnxruntime_providers_tensorrt.so",
+}
+TYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(bool)": np.bool_,
+}
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        MissingDependencyError: not installed, or its files were overwritten by the other wheel.
+    """
+    try:
+        import onnxruntime
+
+        onnxruntime.InferenceSession  # noqa: B018 - absent when two wheels overwrote each other
+    except (ImportError, AttributeError) as error:
+        raise MissingDependencyError(
+            f"onnxruntime cannot be imported ({error}); "
+            "install exactly one of onnxruntime-gpu and onnxruntime: "
+            "pip uninstall -y onnxruntime onnxruntime-gpu && pip install onnxruntime-gpu"
+        ) from error
+    return onnxruntime
+
+
+class OrtSession:
+    """A session with its inputs bound, so that running it copies nothing."""
+
+    def __init__(self, session: Any, runtime: str, versions: dict[str, str], batch_size: int) -> None:
+        self.runtime = runtime
+        self.versions = versions
+        self.session = session
+        device = "cpu" if runtime == "ort-cpu" else "cuda"
+        ort = import_onnxruntime()
+        self._binding = session.io_binding()
+        rng = np.random.default_rng(0)
+        for tensor in session.get_inputs():
+            value = _random_input(tensor, batch_size, rng)
+            self._binding.bind_ortvalue_input(tensor.name, ort.OrtValue.ortvalue_from_numpy(value, device, 0))
+        for tensor in session.get_outputs():
+            shape = _fixed_shape(tensor.shape, batch_size)
+            if shape is not None and tensor.type in TYPES:
+                value = ort.OrtValue.ortvalue_from_shape_and_type(shape, TYPES[tensor.type], device, 0)
+                self._binding.bind_ortvalue_output(tensor.name, value)
+            else:
+                self._binding.bind_output(tensor.name, device)
+
+    def run(self) -> object:
+        return self.session.run_with_iobinding(self._binding)
+
+    def synchronize(self) -> None:
+        if self.runtime != "ort-cpu":
+            self._binding.synchronize_outputs()
+
+    def close(self) -> None:
+        self._binding = None
+        self.session = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_ort_session(
+    data: bytes,
+    *,
+    runtime: str = "ort-cpu",
+    precision: str = "fp32",
+    batch_size: int = 1,
+    threads: int = 1,
+    configure: Callable[[Any], None] | None = None,
+) -> OrtSession:
+    """Load a model; see `runtimes.open_session`. `configure` may change the session's options."""
+    ort = import_onnxruntime()
+    provider = PROVIDERS[runtime]
+    if runtime != "ort-cpu":
+        reason = why_no_gpu(runtime, ort)
+        if reason:
+            raise DeviceError(f"runtime {runtime} cannot run here: {reason}")
+        if precision == "fp16" and runtime == "ort-cuda":
+            data = _to_fp16(data)
+        if precision == "int8" and not is_quantised(data):
+            raise ModelFileError(
+                "runtime ort-tensorrt would run this model in fp16 for int8: it has no Q/DQ nodes; "
+                "quantise it first (onnxruntime.quantization.quantize_static, format QDQ)"
+            )
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 3 if runtime == "ort-cpu" else 4
+    if runtime != "ort-cpu":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    if configure is not None:
+        configure(options)
+    chosen: Any = provider if runtime == "ort-cpu" else (provider, _provider_options(runtime, precision))
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):  # its fallback notices are printed there
+            session = ort.InferenceSession(data, options, providers=[chosen])
+    except Exception as error:  # the classes of onnxruntime's errors are not public
+        text = " ".join(str(error).split())
+        if runtime != "ort-cpu" and ("CPU EP" in text or "EP Error" in said.getvalue()):
+            raise DeviceError(
+                f"runtime {runtime} would have run on the CPU: {_short(said.getvalue() or text)}"
+            ) from error
+        raise ModelFileError(f"{runtime} does not take this model: {_short(text)}") from error
+    found = session.get_providers()
+    if not found or found[0] != provider:
+        raise DeviceError(
+            f"runtime {runtime} was asked for, but ONNX Runtime fell back to {', '.join(found)}: "
+            f"{_short(said.getvalue()) or 'it gave no reason'}"
+        )
+    session.disable_fallback()
+    try:
+        return OrtSession(session, runtime, _versions(ort), batch_size)
+    except ModelFileError:
+        raise
+    except Exception as error:
+        raise DeviceError(f"runtime {runtime} cannot hold the network: {_short(str(error))}") from error
+
+
+def why_no_gpu(runtime: str, ort: Any | None = None) -> str | None:
+    """Why a GPU provider of ONNX Runtime cannot run here, in one line; None if nothing stands in the way."""
+    ort = ort if ort is not None else import_onnxruntime()
+    if PROVIDERS[runtime] not in ort.get_available_providers():
+        return (
+            f"the installed onnxruntime {ort.__version__} has no {PROVIDERS[runtime]}; "
+            "install onnxruntime-gpu instead of onnxruntime"
+        )
+    reason = why_no_driver()
+    if reason:
+        return reason
+    with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
+        ort.preload_dlls()  # CUDA and cuDNN from the wheels that torch brought
+    if runtime == "ort-tensorrt":
+        with contextlib.suppress(Exception):  # it may also be installed without the wheel
+            importlib.import_module("tensorrt_libs")  # which loads what its wheel brought
+    library = Path(ort.__file__).parent / "capi" / PROVIDER_LIBRARIES[runtime]
+    if library.exists():
+        try:
+            ctypes.CDLL(str(library))
+        except OSError as error:
+            # The provider is loaded by the library that hosts it; symbols of that one may be missing here.
+            if "undefined symbol" not in str(error):
+                return f"a library is missing: {error}"
+    return None
+
+
+def why_no_driver() -> str | None:
+    """Ask the driver itself (libcuda), without any framework."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if hasattr(ctypes, "windll") else "libcuda.so.1")
+    except OSError as error:
+        return f"no NVIDIA driver ({error})"
+    code = driver.cuInit(0)
+    if code:
+        return f"the NVIDIA driver does not start (cuInit gave error {code})"
+    count = ctypes.c_int(0)
+    code = driver.cuDeviceGetCount(ctypes.byref(count))
+    if code or count.value < 1:
+        return "the NVIDIA driver sees no GPU"
+    return None
+
+
+def _provider_options(runtime: str, precision: str) -> dict[str, str]:
+    if runtime == "ort-tensorrt":
+        return {
+            "trt_fp16_enable": str(precision in ("fp16", "int8")),
+            "trt_int8_enable": str(precision == "int8"),
+        }
+    return {}
+
+
+def _to_fp16(data: bytes) -> bytes:
+    """Weights and activations in half precision; inputs and outputs too."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = convert_float_to_float16(onnx.load_model_from_string(data), keep_io_types=False)
+    return bytes(model.SerializeToString())
+
+
+def _versions(ort: Any) -> dict[str, str]:
+    return {"onnxruntime": str(ort.__version__)}
+
+
+def _fixed_shape(shape: list[Any], batch_size: int) -> tuple[int, ...] | None:
+    """A symbolic first dimension is the batch; None when another one is symbolic."""
+    sizes = [batch_size if i == 0 and not isinstance(s, int) else s for i, s in enumerate(shape)]
+    return tuple(sizes) if all(isinstance(size, int) and size >= 0 for size in sizes) else None
+
+
+def _random_input(tensor: Any, batch_size: int, rng: np.random.Generator) -> Any:
+    shape = _fixed_shape(tensor.shape, batch_size)
+    if shape is None or tensor.type not in TYPES:
+        raise ModelFileError(
+            f"input {tensor.name!r} has shape {tensor.shape} and type {tensor.type}: "
+            "only tensors whose sizes are fixed (apart from the batch) can be timed"
+        )
+    if len(shape) >= 4 and shape[0] != batch_size and isinstance(tensor.shape[0], int):
+        raise ModelFileError(
+            f"input {tensor.name!r} is fixed to a batch of {shape[0]}, asked for {batch_size}; "
+            "export the model with that batch, or with a symbolic one"
+        )
+    dtype = TYPES[tensor.type]
+    if np.issubdtype(dtype, np.floating):
+        return rng.standard_normal(shape).astype(dtype)
+    return np.zeros(shape, dtype)
+
+
+def _short(text: str) -> str:
+    """One line, of bearable length."""
+    line = " ".join(text.replace("*", "").split())
+    return line if len(line) <= 400 else line[:400] + "…"

@@ -1,0 +1,266 @@
+"""Native TensorRT: an engine is built from an ONNX model, run, and timed with CUDA events.
+
+open_tensorrt_session(model)      build for timing, in a temporary folder, and open
+build_engine(model, path)         build to keep (tensorrt_build.py)
+open_engine(path)                 open an engine that was built before
+measure_engine(session)           latency by CUDA events, in rounds
+measure_layers(session)           time of every layer, by TensorRT's own profiler
+"""
+
+# mypy: allow-subclassing-any
+# (a base class of TensorRT is `Any` where its type stubs are not installed)
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from dsonas_hw.errors import DeviceError
+from dsonas_hw.measure.measurement import LatencyMeasurement, quantile
+from dsonas_hw.measure.rounds import QUICK, Plan, measure_rounds
+from dsonas_hw.runtime.cuda import Cuda
+from dsonas_hw.runtime.tensorrt.build import EngineInfo, build_engine, load_engine_info
+from dsonas_hw.runtime.tensorrt.library import (
+    first_of,
+    new_log,
+    or_none,
+    require_tensorrt,
+    sizes,
+    started,
+    tensorrt_version,
+)
+
+if TYPE_CHECKING:
+    import tensorrt as trt
+
+__all__ = [
+    "EngineInfo",
+    "LayerTime",
+    "TensorRTSession",
+    "build_engine",
+    "measure_engine",
+    "measure_layers",
+    "open_engine",
+    "open_tensorrt_session",
+]
+
+TORCH_TYPES: dict[str, str] = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT8": "int8",
+    "UINT8": "uint8",
+    "INT32": "int32",
+    "INT64": "int64",
+    "BOOL": "bool",
+}
+"""TensorRT's DataType → the name of PyTorch's."""
+HOST_BOUND = 0.8
+"""Share of the GPU's time that enqueueing may take before the host is the limit (as in trtexec)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerTime:
+    """One layer of an engine, over several inferences."""
+
+    name: str
+    samples_ms: tuple[float, ...]
+
+    @property
+    def latency_ms(self) -> float:
+        """Median of the samples."""
+        return quantile(self.samples_ms, 0.5)
+
+
+class TensorRTSession:
+    """An engine with its inputs and outputs bound (`runtimes.Session`)."""
+
+    runtime = "tensorrt"
+
+    def __init__(self, engine: trt.ICudaEngine, info: EngineInfo, cuda: Cuda) -> None:
+        self.info = info
+        self.cuda = cuda
+        self.versions: dict[str, str] = {"tensorrt": info.tensorrt_version}
+        self.engine: trt.ICudaEngine | None = engine
+        self.context = or_none(engine.create_execution_context())
+        if self.context is None:
+            raise DeviceError("the GPU has not enough memory to run this engine")
+        self._buffers: list[object] = []
+        self._bind(engine, self.context)
+
+    def _bind(self, engine: trt.ICudaEngine, context: trt.IExecutionContext) -> None:
+        import tensorrt as trt
+
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        for name in inputs:
+            shape = sizes(engine.get_tensor_shape(name))
+            fixed = (self.info.batch_size, *shape[1:])
+            if min(shape, default=1) < 0 and not context.set_input_shape(name, fixed):
+                raise DeviceError(f"TensorRT refused {fixed} as the shape of input {name!r}")
+        for name in names:
+            kind = engine.get_tensor_dtype(name).name
+            if kind not in TORCH_TYPES:
+                raise DeviceError(f"tensor {name!r} of the engine has type {kind}, which cannot be fed")
+            shape = sizes(context.get_tensor_shape(name))
+            buffer, address = self.cuda.buffer(shape, TORCH_TYPES[kind], random=name in inputs)
+            self._buffers.append(buffer)
+            if not context.set_tensor_address(name, address):
+                raise DeviceError(f"TensorRT refused the memory of tensor {name!r}")
+
+    def run(self) -> object:
+        """Enqueue one inference."""
+        if self.context is None or not self.context.execute_async_v3(self.cuda.stream_handle):
+            raise DeviceError("TensorRT could not start an inference")
+        return None
+
+    def synchronize(self) -> None:
+        self.cuda.synchronize()
+
+    def close(self) -> None:
+        self.context = None
+        self.engine = None
+        self._buffers.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_tensorrt_session(
+    data: bytes, *, precision: str = "fp32", batch_size: int = 1, cuda: Cuda | None = None
+) -> TensorRTSession:
+    """Build an engine for timing and open it; int8 gets placeholder ranges where the model brings none.
+
+    Raises:
+        DeviceError, ModelFileError: see `build_engine`.
+    """
+    cuda = cuda if cuda is not None else require_tensorrt()
+    with tempfile.TemporaryDirectory(prefix="dsonas-hw-") as folder:
+        path = Path(folder) / "model.engine"
+        build_engine(
+            data, path, precision=precision, batch_size=batch_size, placeholder_ranges=True, cuda=cuda
+        )
+        return open_engine(path, cuda=cuda)
+
+
+def open_engine(engine_path: Path, *, cuda: Cuda | None = None) -> TensorRTSession:
+    """Open an engine that `build_engine` wrote.
+
+    Raises:
+        DeviceError: it belongs to another GPU or TensorRT, or was changed since.
+    """
+    cuda = cuda if cuda is not None else require_tensorrt()
+    import tensorrt as trt
+
+    info = load_engine_info(engine_path)
+    try:
+        plan = engine_path.read_bytes()
+    except OSError as error:
+        raise DeviceError(f"cannot read the engine {engine_path}: {error.strerror or error}") from error
+    if hashlib.sha256(plan).hexdigest() != info.sha256:
+        raise DeviceError(f"{engine_path} is not the engine that its description is about; build it again")
+    for what, built, here in (
+        ("TensorRT", info.tensorrt_version, tensorrt_version()),
+        ("GPU", info.gpu, cuda.name),
+    ):
+        if built != here:
+            raise DeviceError(
+                f"{engine_path} was built for {what} {built}, here is {here}: engines do not move; "
+                "build it again from the ONNX model"
+            )
+    log, errors = new_log()
+    engine = or_none(started(trt.Runtime, log, errors).deserialize_cuda_engine(plan))
+    if engine is None:
+        raise DeviceError(
+            f"TensorRT cannot load {engine_path}: {first_of(errors, 'it gave no reason')}; build it again"
+        )
+    return TensorRTSession(engine, info, cuda)
+
+
+def measure_engine(
+    session: TensorRTSession,
+    *,
+    plan: Plan = QUICK,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    clock_s: Callable[[], float] = time.perf_counter,
+) -> LatencyMeasurement:
+    """Latency of one inference by CUDA events: the GPU's own time, without the host's.
+
+    The plan's times are GPU time, and the GPU stays at work between the turns. `clock_s` times the host, to
+    remark when it is what limits.
+    """
+    timed = _EventTimed(session, clock_s)
+    measured = measure_rounds(
+        lambda: nullcontext(timed),
+        plan=plan,
+        rest=lambda seconds: timed.run(),
+        progress=progress,
+        clock_s=lambda: timed.gpu_s,  # its difference around `run` is what the events say
+    )
+    if timed.host_s > HOST_BOUND * timed.gpu_s:
+        share = timed.host_s / timed.gpu_s
+        remark = f"bound by the host: enqueueing takes {share:.0%} of the GPU's time"
+        measured = replace(measured, remarks=(*measured.remarks, remark))
+    return measured
+
+
+class _EventTimed:
+    """An engine whose runs are timed by CUDA events."""
+
+    def __init__(self, session: TensorRTSession, clock_s: Callable[[], float]) -> None:
+        self._session = session
+        self._clock_s = clock_s
+        self.gpu_s = self.host_s = 0.0
+
+    def run(self) -> None:
+        self.gpu_s += self._session.cuda.elapsed_ms(self._enqueue) / 1e3
+
+    def synchronize(self) -> None:
+        self._session.synchronize()
+
+    def _enqueue(self) -> None:
+        begin_s = self._clock_s()
+        self._session.run()
+        self.host_s += self._clock_s() - begin_s
+
+
+def measure_layers(session: TensorRTSession, *, num_samples: int = 30) -> tuple[LayerTime, ...]:
+    """Time of every layer as TensorRT's profiler reports it, in the order they run.
+
+    The profiler makes layers wait for each other: their sum is more than the latency. It gets an execution
+    context of its own, so that the session's timings stay undisturbed.
+    """
+    import tensorrt as trt
+
+    samples_ms: dict[str, list[float]] = {}
+
+    class Profiler(trt.IProfiler):
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            samples_ms.setdefault(layer_name, []).append(float(ms))
+
+    if session.engine is None:
+        raise DeviceError("the session is closed")
+    with TensorRTSession(session.engine, session.info, session.cuda) as observed:
+        observed.run()
+        observed.synchronize()  # the first inference is not typical
+        if observed.context is not None:
+            observed.context.profiler = Profiler()
+        for _ in range(num_samples):
+            observed.run()
+            observed.synchronize()
+    return tuple(LayerTime(name=name, samples_ms=tuple(times)) for name, times in samples_ms.items())

@@ -1,0 +1,1 @@
+"""Lookup tables: rows and files."""

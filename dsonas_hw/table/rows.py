@@ -1,0 +1,431 @@
+"""The lines of a lookup table, as dataclasses and as JSON.
+
+A table is a text file, one JSON object a line. Tables travel between people, so what is read here is not
+trusted: every field is checked for type, size and sign, and what is derived (key, flops, mac, params) must
+agree with the kernel it is written beside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from dsonas_hw.kernel.spec import FAMILIES, RECURRENT_GATES, Kernel, Shape
+from dsonas_hw.table.rows import Source
+
+SCHEMA_VERSION = 1
+MAX_TEXT = 2_000
+MAX_ITEMS = 20_000
+MAX_DIMENSION = 2**31
+SOURCES: tuple[str, ...] = get_args(Source)
+ESTIMATE = "share of a network"
+"""The statistic of every estimated row: what the model says a kernel adds to a network."""
+
+Scalar = str | int | float | bool | None
+
+
+class RowError(ValueError):
+    """A line that is not what a table holds; the loader adds the file and the line number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableHeader:
+    """Where the numbers of a table come from. First line of the file."""
+
+    device: str
+    """As in `--device`: `local` or the name of a file in `devices/`."""
+    fingerprint: str
+    """What identifies the machine measured: another machine's table is refused."""
+    runtime: str
+    precision: str
+    batch_size: int
+    threads: int = 1
+    source: Source
+    created: str
+    """ISO 8601, UTC."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    clocks: Mapping[str, Scalar] = field(default_factory=dict)
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "row": "header",
+            "schema": SCHEMA_VERSION,
+            "device": self.device,
+            "fingerprint": self.fingerprint,
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "batch_size": self.batch_size,
+            "threads": self.threads,
+            "source": self.source,
+            "created": self.created,
+            "versions": dict(self.versions),
+            "clocks": dict(self.clocks),
+            "settings": dict(self.settings),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelRow:
+    """What one kernel costs on this device."""
+
+    kernel: Kernel
+    latency_ms: float
+    source: Source
+    num_samples: int = 1
+    """Timings behind `latency_ms`; several rows of one kernel are averaged with these as weights."""
+    statistic: str = "minimum"
+    """Which statistic of the samples `latency_ms` is."""
+    latency_ms_std: float | None = None
+    """Spread between the places (networks) the kernel was timed in."""
+    energy_mj: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        kernel: dict[str, Any] = {"row": "kernel", "key": self.kernel.key, **kernel_to_json(self.kernel)}
+        if self.source == "estimated":  # nothing was timed: no statistics to keep
+            return kernel | {"latency_ms": self.latency_ms, "source": self.source}
+        return kernel | {
+            "flops": self.kernel.flops,
+            "mac": self.kernel.mac,
+            "params": self.kernel.params,
+            "latency_ms": self.latency_ms,
+            "statistic": self.statistic,
+            "num_samples": self.num_samples,
+            "latency_ms_std": self.latency_ms_std,
+            "energy_mj": self.energy_mj,
+            "source": self.source,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkRow:
+    """One whole network that was timed: what corrections are fitted on, and what a resume skips."""
+
+    name: str
+    latency_ms: float
+    kernels: Mapping[str, int]
+    """Key → how often it runs."""
+    flops: int = 0
+    relative_noise: float | None = None
+    """Coefficient of variation of the timing."""
+    in_situ_ms: float | None = None
+    """Sum of its kernels under the profiler."""
+    yardstick_ms: float | None = None
+    """The yardstick's shortest run beside it: how fast the machine was."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "row": "network",
+            "name": self.name,
+            "latency_ms": self.latency_ms,
+            "flops": self.flops,
+            "relative_noise": self.relative_noise,
+            "in_situ_ms": self.in_situ_ms,
+            "yardstick_ms": self.yardstick_ms,
+            "kernels": dict(self.kernels),
+        }
+
+
+Anchor = tuple[float, float, float, float]
+"""A network's place (`network_costs.Part.place`) and its weight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorrectionRow:
+    """Numbers fitted on whole networks that turn kernel latencies into a network's. The last row counts."""
+
+    values: Mapping[str, float]
+    anchors: tuple[Anchor, ...] = ()
+    """Networks timed, and what each adds to the residual of those near it."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"row": "correction", "values": dict(self.values), "anchors": [list(a) for a in self.anchors]}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorSummary:
+    """How far predictions were from measurements."""
+
+    mape: float
+    """Mean absolute relative error; 0.03 is 3 %."""
+    share_within_10: float
+    """Share of networks within ±10 %."""
+    kendall_tau: float | None
+    """Rank correlation; None when there are too few networks."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"mape": self.mape, "share_within_10": self.share_within_10, "kendall_tau": self.kendall_tau}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckRow:
+    """Result of a check on networks that were not used for fitting. The last row of each space counts."""
+
+    space: str
+    num_networks: int
+    error: ErrorSummary
+    interval_coverage: float | None = None
+    """Share of networks whose measurement lay in the predicted interval (90 % is aimed at)."""
+    baselines: Mapping[str, ErrorSummary] = field(default_factory=dict)
+    relative_speed: float | None = None
+    """Speed of the machine during the check, 1 = as in the profile; measurements are stated at 1."""
+    raw_error: ErrorSummary | None = None
+    """The error against the measurements as they were, the machine's change of speed included."""
+    created: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "row": "check",
+            "space": self.space,
+            "num_networks": self.num_networks,
+            **self.error.to_json(),
+            "interval_coverage": self.interval_coverage,
+            "baselines": {name: error.to_json() for name, error in self.baselines.items()},
+            "relative_speed": self.relative_speed,
+            "raw_error": self.raw_error.to_json() if self.raw_error is not None else None,
+            "created": self.created,
+        }
+
+
+Row = KernelRow | NetworkRow | CorrectionRow | CheckRow
+
+
+def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
+    """A kernel's fields, without those that have their default value."""
+    values: dict[str, Any] = {
+        "op": kernel.op,
+        "inputs": [list(shape) for shape in kernel.inputs],
+        "output": list(kernel.output),
+    }
+    for name in ("kernel_size", "stride", "dilation"):
+        if getattr(kernel, name) != (1, 1):
+            values[name] = list(getattr(kernel, name))
+    if kernel.groups != 1:
+        values["groups"] = kernel.groups
+    for name in ("num_weights", "num_bias", "function"):
+        if getattr(kernel, name):
+            values[name] = getattr(kernel, name)
+    if kernel.epilogue:
+        values["epilogue"] = list(kernel.epilogue)
+    return values
+
+
+def header_from_json(values: Any) -> TableHeader:
+    """Check and build the first line of a table."""
+    if not isinstance(values, dict) or values.get("row") != "header":
+        raise RowError("the first line is not the header of a latency table")
+    schema = values.get("schema")
+    if schema != SCHEMA_VERSION:
+        raise RowError(f"schema version {str(schema)[:40]!r}; this dsonas-hw reads {SCHEMA_VERSION}")
+    return TableHeader(
+        device=_text(values, "device"),
+        fingerprint=_text(values, "fingerprint"),
+        runtime=_text(values, "runtime"),
+        precision=_text(values, "precision"),
+        batch_size=_count(values, "batch_size", minimum=1),
+        threads=_count(values, "threads", minimum=1),
+        source=_source(values),
+        created=_text(values, "created"),
+        versions={name: str(value) for name, value in _scalars(values, "versions").items()},
+        clocks=_scalars(values, "clocks"),
+        settings=_scalars(values, "settings"),
+    )
+
+
+def row_from_json(values: Any) -> Row:
+    """Check and build any line but the first."""
+    if not isinstance(values, dict):
+        raise RowError("not a JSON object")
+    match values.get("row"):
+        case "kernel":
+            return _kernel_row(values)
+        case "network":
+            counts = _mapping(values, "kernels")
+            return NetworkRow(
+                name=_text(values, "name"),
+                latency_ms=_positive(values, "latency_ms"),
+                flops=_count(values, "flops", default=0),
+                relative_noise=_optional(values, "relative_noise", minimum=0.0),
+                in_situ_ms=_optional(values, "in_situ_ms", minimum=0.0),
+                yardstick_ms=_optional(values, "yardstick_ms", minimum=0.0),
+                kernels={_short(key, "kernels"): _count(counts, key, minimum=1) for key in counts},
+            )
+        case "correction":
+            numbers = _mapping(values, "values")
+            return CorrectionRow(
+                values={_short(name, "values"): _number(numbers, name) for name in numbers},
+                anchors=_anchors(values),
+            )
+        case "check":
+            baselines = _mapping(values, "baselines")
+            raw = values.get("raw_error") is not None
+            return CheckRow(
+                space=_text(values, "space"),
+                num_networks=_count(values, "num_networks", minimum=1),
+                error=_error_summary(values),
+                interval_coverage=_optional(values, "interval_coverage", minimum=0.0),
+                baselines={
+                    _short(name, "baselines"): _error_summary(_mapping(baselines, name)) for name in baselines
+                },
+                relative_speed=_optional(values, "relative_speed", minimum=0.0),
+                raw_error=_error_summary(_mapping(values, "raw_error")) if raw else None,
+                created=_text(values, "created"),
+            )
+        case other:
+            raise RowError(f"unknown sort of row {str(other)[:40]!r}")
+
+
+def _kernel_row(values: Mapping[str, Any]) -> KernelRow:
+    kernel = _kernel(values)
+    if values.get("key") != kernel.key:
+        raise RowError(f"key {str(values.get('key'))[:120]!r} does not belong to the shapes beside it")
+    source = _source(values)
+    if source == "estimated":
+        return KernelRow(
+            kernel=kernel, latency_ms=_positive(values, "latency_ms"), source=source, statistic=ESTIMATE
+        )
+    for name in ("flops", "mac", "params"):
+        if values.get(name) != getattr(kernel, name):
+            raise RowError(f"{name} {values.get(name)!r} does not follow from the shapes beside it")
+    return KernelRow(
+        kernel=kernel,
+        latency_ms=_positive(values, "latency_ms"),
+        source=source,
+        num_samples=_count(values, "num_samples", minimum=1),
+        statistic=_text(values, "statistic"),
+        latency_ms_std=_optional(values, "latency_ms_std", minimum=0.0),
+        energy_mj=_optional(values, "energy_mj", minimum=0.0),
+    )
+
+
+def _kernel(values: Mapping[str, Any]) -> Kernel:
+    op = _text(values, "op")
+    if op not in FAMILIES:
+        raise RowError(f"unknown kernel op {op[:40]!r}")
+    function = _text(values, "function", default="")
+    if op == "rnn" and function not in RECURRENT_GATES:
+        raise RowError(f"unknown recurrent layer {function[:40]!r}")
+    inputs = values.get("inputs")
+    if not isinstance(inputs, list) or len(inputs) > 1_000:
+        raise RowError("inputs is not a list of shapes")
+    epilogue = values.get("epilogue", [])
+    if not isinstance(epilogue, list) or len(epilogue) > 16:
+        raise RowError("epilogue is not a short list of names")
+    return Kernel(
+        op=op,
+        inputs=tuple(_shape(shape, "inputs") for shape in inputs),
+        output=_shape(values.get("output"), "output"),
+        kernel_size=_window(values, "kernel_size"),
+        stride=_window(values, "stride"),
+        dilation=_window(values, "dilation"),
+        groups=_count(values, "groups", minimum=1, default=1),
+        num_weights=_count(values, "num_weights", default=0),
+        num_bias=_count(values, "num_bias", default=0),
+        function=function,
+        epilogue=tuple(_short(name, "epilogue") for name in epilogue),
+    )
+
+
+def _error_summary(values: Mapping[str, Any]) -> ErrorSummary:
+    return ErrorSummary(
+        mape=_number(values, "mape", minimum=0.0),
+        share_within_10=_number(values, "share_within_10", minimum=0.0),
+        kendall_tau=_optional(values, "kendall_tau", minimum=-1.0),
+    )
+
+
+def _shape(value: Any, name: str) -> Shape:
+    if not isinstance(value, list) or not 1 <= len(value) <= 8:
+        raise RowError(f"{name} holds {str(value)[:60]!r}, which is not a shape")
+    return tuple(_integer(size, name, minimum=1, maximum=MAX_DIMENSION) for size in value)
+
+
+def _window(values: Mapping[str, Any], name: str) -> Shape:
+    shape = _shape(values.get(name, [1, 1]), name)
+    if len(shape) not in (2, 3):
+        raise RowError(f"{name} {list(shape)!r} is neither of an image nor of a volume")
+    return shape
+
+
+def _integer(value: Any, name: str, *, minimum: int, maximum: int = 2**62) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not minimum <= value <= maximum:
+        raise RowError(f"{name} is {str(value)[:40]!r}, not a whole number from {minimum}")
+    return value
+
+
+def _count(values: Mapping[str, Any], name: str, *, minimum: int = 0, default: int | None = None) -> int:
+    return _integer(values.get(name, default), name, minimum=minimum)
+
+
+def _number(values: Mapping[str, Any], name: str, *, minimum: float | None = None) -> float:
+    value = values.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise RowError(f"{name} is {str(value)[:40]!r}, not a number")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number) or (minimum is not None and number < minimum):
+        raise RowError(f"{name} is {str(value)[:40]}, which is not possible")
+    return number
+
+
+def _positive(values: Mapping[str, Any], name: str) -> float:
+    number = _number(values, name)
+    if number <= 0:
+        raise RowError(f"{name} is {number}; a time is positive")
+    return number
+
+
+def _optional(values: Mapping[str, Any], name: str, *, minimum: float) -> float | None:
+    return None if values.get(name) is None else _number(values, name, minimum=minimum)
+
+
+def _text(values: Mapping[str, Any], name: str, *, default: str | None = None) -> str:
+    return _short(values.get(name, default), name)
+
+
+def _short(value: Any, name: str) -> str:
+    if not isinstance(value, str) or len(value) > MAX_TEXT:
+        raise RowError(f"{name} is {str(value)[:40]!r}, not a short text")
+    return value
+
+
+def _source(values: Mapping[str, Any]) -> Source:
+    value = values.get("source")
+    for source in get_args(Source):
+        if value == source:
+            return source  # type: ignore[no-any-return]
+    raise RowError(f"source is {str(value)[:40]!r}, not one of {', '.join(SOURCES)}")
+
+
+def _mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+    value = values.get(name, {})
+    if not isinstance(value, dict) or len(value) > MAX_ITEMS:
+        raise RowError(f"{name} is not a small JSON object")
+    return value
+
+
+def _anchors(values: Mapping[str, Any]) -> tuple[Anchor, ...]:
+    found = values.get("anchors", [])
+    if not isinstance(found, list) or len(found) > MAX_ITEMS:
+        raise RowError("anchors is not a short list")
+    anchors = []
+    for entry in found:
+        if not isinstance(entry, list) or len(entry) != 4:
+            raise RowError("an anchor is not four numbers")
+        numbers = dict(zip(("cost", "kernels", "largest", "weight"), entry, strict=True))
+        cost, kernels, largest, weight = (_number(numbers, name) for name in numbers)
+        anchors.append((cost, kernels, largest, weight))
+    return tuple(anchors)
+
+
+def _scalars(values: Mapping[str, Any], name: str) -> dict[str, Scalar]:
+    result: dict[str, Scalar] = {}
+    for key, value in _mapping(values, name).items():
+        if not isinstance(value, str | int | float | bool | None):
+            raise RowError(f"{name}.{key[:40]} is neither text nor number")
+        result[_short(key, name)] = value
+    return result

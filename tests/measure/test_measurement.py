@@ -1,0 +1,184 @@
+"""Timing against clocks that the tests hold in their hands."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+
+from dsonas_hw.measure.measurement import (
+    YARDSTICK_RUNS,
+    LatencyMeasurement,
+    Turn,
+    measure_latency,
+    measure_together,
+    quantile,
+    quiet_samples,
+)
+
+
+class Machine:
+    """Its clock advances only when something runs on it; `speed` changes what running costs."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.cpu_s = 0.0
+        self.speed = 1.0
+        self.pending_s = 0.0
+
+    def network(self, milliseconds: float, *, jitter: random.Random | None = None):  # type: ignore[no-untyped-def]
+        def run() -> None:
+            extra = 1 + abs(jitter.gauss(0, 0.3)) if jitter and jitter.random() < 0.5 else 1.0
+            self.now_s += milliseconds / 1e3 / self.speed * extra
+            self.cpu_s += milliseconds / 1e3 / self.speed
+
+        return run
+
+    def clock_s(self) -> float:
+        return self.now_s
+
+    def cpu_clock_s(self) -> float:
+        return self.cpu_s
+
+    def asynchronous(self, milliseconds: float):  # type: ignore[no-untyped-def]
+        """Like a GPU: a call returns at once, the work is done by the time of `synchronize`."""
+
+        def run() -> None:
+            self.pending_s += milliseconds / 1e3
+
+        return run
+
+    def synchronize(self) -> None:
+        self.now_s += self.pending_s
+        self.pending_s = 0.0
+
+
+def test_the_low_end_is_the_latency_whatever_disturbs_the_rest() -> None:
+    machine = Machine()
+    timing = measure_latency(
+        machine.network(2.0, jitter=random.Random(0)), machine.synchronize, clock_s=machine.clock_s
+    )
+    assert timing.latency_ms == pytest.approx(2.0, rel=1e-6)
+    assert timing.mean_ms > 2.1
+    assert timing.settled
+    assert any("noisy" in warning for warning in timing.warnings)
+
+
+def test_a_device_that_works_on_after_the_call_is_waited_for() -> None:
+    machine = Machine()
+    timing = measure_latency(machine.asynchronous(3.0), machine.synchronize, clock_s=machine.clock_s)
+    assert timing.latency_ms == pytest.approx(3.0)
+    assert timing.warnings == ()
+
+
+def test_what_never_settles_says_so() -> None:
+    machine = Machine()
+    growing = iter(range(1, 100_000))
+
+    def run() -> None:
+        machine.now_s += next(growing) * 1e-3
+
+    timing = measure_latency(run, machine.synchronize, max_seconds=5.0, clock_s=machine.clock_s)
+    assert not timing.settled
+    assert any("not settled" in warning for warning in timing.warnings)
+
+
+def test_a_long_network_stops_when_its_time_is_up() -> None:
+    machine = Machine()
+    timing = measure_latency(
+        machine.network(4_000), machine.synchronize, max_seconds=5.0, clock_s=machine.clock_s
+    )
+    assert len(timing.samples_ms) == 3
+
+
+def test_a_yardstick_takes_out_the_speed_of_the_machine() -> None:
+    """The machine is 10 % slower in every other turn; the ratio to the yardstick is not."""
+    machine = Machine()
+    runs = iter(range(10_000))
+    work, yardstick = machine.network(2.0), machine.network(0.5)
+
+    def run() -> None:
+        work()
+
+    def measured_yardstick() -> None:
+        if next(runs) % (2 * YARDSTICK_RUNS) == 0:  # as often in every turn, before and after
+            machine.speed = 0.9 if machine.speed == 1.0 else 1.0
+        yardstick()
+
+    (timing,) = measure_together(
+        [run], machine.synchronize, yardstick=measured_yardstick, clock_s=machine.clock_s
+    )
+    assert timing.latency_at(0.5) == pytest.approx(2.0, rel=1e-6)
+    assert timing.latency_at(1.0) == pytest.approx(4.0, rel=1e-6)
+
+
+def test_networks_take_turns_and_every_turn_is_counted() -> None:
+    machine = Machine()
+    order: list[str] = []
+
+    def named(name: str, milliseconds: float):  # type: ignore[no-untyped-def]
+        work = machine.network(milliseconds)
+
+        def run() -> None:
+            order.append(name)
+            work()
+
+        return run
+
+    timings = measure_together(
+        [named("a", 1.0), named("b", 20.0)], machine.synchronize, num_rounds=3, clock_s=machine.clock_s
+    )
+    runs = {name: order.count(name) for name in "ab"}
+    for name, timing in zip("ab", timings, strict=True):
+        assert runs[name] == sum(turn.num_warmup + turn.num_samples for turn in timing.turns)
+        assert len(timing.turns) == 3
+    changes = sum(first != second for first, second in itertools.pairwise(order))
+    assert changes == 5
+    assert [timing.latency_ms for timing in timings] == pytest.approx([1.0, 20.0])
+
+
+def test_samples_in_which_another_program_had_the_core_do_not_count() -> None:
+    walls, cpus = (1.0, 1.5, 1.0, 2.0), (0.999, 1.0, 0.998, 1.0)
+    assert quiet_samples(walls, cpus) == (1.0, 1.0)
+    crowded = LatencyMeasurement(samples_ms=(1.5, 2.0, 3.0), cpu_samples_ms=(1.0, 1.0, 1.1), settled=True)
+    assert crowded.was_crowded
+    assert crowded.latency_ms == pytest.approx(1.0)
+    assert any("other programs" in warning for warning in crowded.warnings)
+
+
+def test_cpu_time_is_counted_where_the_thread_does_the_work() -> None:
+    machine = Machine()
+    (timing,) = measure_together(
+        [machine.network(1.0, jitter=random.Random(1))],
+        machine.synchronize,
+        clock_s=machine.clock_s,
+        cpu_clock_s=machine.cpu_clock_s,
+    )
+    assert timing.turns[0].low_ms == pytest.approx(1.0)
+    assert timing.latency_ms == pytest.approx(1.0)
+
+
+def test_without_a_yardstick_the_latency_is_as_measured() -> None:
+    timing = LatencyMeasurement(
+        samples_ms=(2.0, 2.1), settled=True, turns=(Turn(num_warmup=1, num_samples=2, low_ms=2.0),)
+    )
+    assert timing.latency_at(123.0) == timing.latency_ms
+
+
+def test_a_machine_slower_than_when_it_was_profiled_is_named_with_what_the_network_would_take() -> None:
+    turns = tuple(Turn(num_warmup=1, num_samples=2, low_ms=2.0, yardstick_ms=0.5) for _ in range(3))
+    measured = LatencyMeasurement(samples_ms=(2.0, 2.0), settled=True, turns=turns)
+    assert measured.relative_speed(0.4) == pytest.approx(0.8)
+    (warning,) = measured.warnings_at(0.4)
+    assert "at 80% of the speed" in warning
+    assert "about 1.6 ms" in warning
+    assert measured.warnings_at(0.49) == measured.warnings_at(0.6) == ()
+    assert measured.warnings_at(0.0) == (), "a table without a yardstick says nothing"
+
+
+def test_quantiles_are_interpolated() -> None:
+    assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert quantile([1.0, 2.0], 0.25) == 1.25
+    with pytest.raises(ValueError, match="no values"):
+        quantile([], 0.5)

@@ -1,0 +1,176 @@
+"""What a table lacks is measured by whoever needs it, appended, and known from then on."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.architecture.onnx import model_bytes
+from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.device.cpu import local_cpu
+from dsonas_hw.measure.probe import Probe
+from dsonas_hw.profile import on_demand
+from dsonas_hw.profile import profile_space as profiling
+from dsonas_hw.profile.open import Target, open_table
+from dsonas_hw.profile.predict_onnx import predict_onnx
+from dsonas_hw.profile.profile_space import complete_table, is_profiled, profile_space, unknown_kernels
+from dsonas_hw.profile.profile_space import path_of as table_of_conditions
+from dsonas_hw.profile.profiler import MeasuringConditions, is_finished
+from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.table.rows import NetworkRow
+from dsonas_hw.table.table import TableWriter, load_table, save_table
+
+SPACE = SearchSpace(levels=1, operations=("sep3",), stages=(1,), channels=8, input_shape=(1, 8, 8))
+OTHER = replace(SPACE, operations=("conv3", "max3"), stages=(1, 1), width_step=2, max_width=18)
+"""Has kernels that a table of `SPACE` lacks: another convolution, a pool, reductions."""
+CONDITIONS = MeasuringConditions()
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Profiles of this machine on `SPACE`."""
+    folder = tmp_path_factory.mktemp("profiles")
+    profile_space(SPACE, num_networks=4, num_checked=0, profiles_directory=folder)
+    return folder
+
+
+@pytest.fixture
+def profiles(measured: Path, tmp_path: Path) -> Path:
+    """A copy that a test may add to."""
+    return Path(shutil.copytree(measured, tmp_path / "profiles"))
+
+
+def table_path(profiles: Path) -> Path:
+    return table_of_conditions(CONDITIONS, profiles)
+
+
+def opened(profiles: Path) -> MeasuredLatency:
+    model = open_table(table_path(profiles))
+    assert model is not None
+    return model
+
+
+def test_a_space_is_profiled_when_every_kernel_of_it_is_known(profiles: Path) -> None:
+    assert is_profiled(SPACE, CONDITIONS, profiles_directory=profiles)
+    assert not is_profiled(OTHER, CONDITIONS, profiles_directory=profiles)
+    wider = replace(SPACE, max_width=1024)  # the same networks, and much wider ones
+    assert not is_profiled(wider, CONDITIONS, profiles_directory=profiles)
+    assert not is_profiled(SPACE, replace(CONDITIONS, batch_size=2), profiles_directory=profiles)
+
+
+def test_a_profile_that_was_interrupted_is_not_finished(profiles: Path) -> None:
+    """A network was appended, but the table was not fitted again."""
+    path = table_path(profiles)
+    assert is_finished(load_table(path))
+    with TableWriter(path, load_table(path).header) as writer:
+        writer.append(NetworkRow(name="fit-0-more", latency_ms=1.0, kernels={}, flops=1))
+    assert not is_finished(load_table(path))
+    assert not is_profiled(SPACE, CONDITIONS, profiles_directory=profiles)
+
+
+def test_a_space_that_the_table_lacks_kernels_of_is_completed_with_one_line_about_it(profiles: Path) -> None:
+    lines: list[str] = []
+    before = opened(profiles)
+    unknown = unknown_kernels(OTHER, before)
+    assert unknown
+    after = complete_table(OTHER, before, say=lines.append)
+    assert isinstance(after, MeasuredLatency)
+    assert unknown_kernels(OTHER, after) == []
+    (line,) = lines
+    assert line.startswith(f"{len(unknown)} kernels are new to the table of local: measuring them, about ")
+    assert {*before.table.kernels} < {*after.table.kernels}
+    # The next command finds them in the table.
+    assert unknown_kernels(OTHER, opened(profiles)) == []
+    assert complete_table(OTHER, opened(profiles), say=lines.append).source == "measured"
+    assert len(lines) == 1
+
+
+def test_what_stays_unknown_though_its_networks_were_timed_is_not_measured_again(
+    profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where the runtime runs other kernels than the lowering says."""
+    probes: list[Probe] = []
+    monkeypatch.setattr(profiling, "measure_unknown", lambda model, unknown, found, say: probes.extend(found))
+    table = load_table(table_path(profiles))
+    complete_table(OTHER, MeasuredLatency(table), say=pytest.fail)
+    assert probes
+    monkeypatch.undo()
+    networks = [NetworkRow(name=probe.name, latency_ms=1.0, kernels={}, flops=1) for probe in probes]
+    assert table.correction is not None
+    fitted = {**table.correction.values, "num_networks": float(len(table.networks) + len(networks))}
+    table = replace(
+        table, networks=(*table.networks, *networks), correction=replace(table.correction, values=fitted)
+    )
+    refuse_to_measure(monkeypatch)
+    model = MeasuredLatency(table)
+    assert unknown_kernels(OTHER, model)
+    assert complete_table(OTHER, model, say=pytest.fail) is model
+
+
+def test_a_network_from_a_file_is_learnt_and_then_predicted_whole(profiles: Path, tmp_path: Path) -> None:
+    file, lines = tmp_path / "other.onnx", list[str]()
+    file.write_bytes(model_bytes(complete_architecture(OTHER, width=8)))
+    for _ in range(2):  # the second time they are known
+        target = Target(device="local", runtime="ort-cpu", profiles_directory=profiles)
+        prediction = predict_onnx(file, target, say=lines.append)
+        assert prediction.unknown_kernels == ()
+        assert prediction.source == "measured"
+        assert len(lines) == 1
+
+
+def test_nothing_is_measured_where_the_table_cannot_be_written(
+    profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the system's answer, since a test may run as root."""
+    monkeypatch.setattr(on_demand.os, "access", lambda path, mode: False)
+    refuse_to_measure(monkeypatch)
+    model = opened(profiles)
+    assert complete_table(OTHER, model, say=pytest.fail) is model
+    file = tmp_path / "other.onnx"
+    file.write_bytes(model_bytes(complete_architecture(OTHER, width=8)))
+    target = Target(device="local", runtime="ort-cpu", profiles_directory=profiles)
+    prediction = predict_onnx(file, target, say=pytest.fail)
+    assert prediction.latency_ms is None
+    assert "its table cannot be added to" in str(prediction.why_no_latency)
+
+
+def test_nothing_is_measured_into_a_shipped_table(profiles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dsonas_hw.profile import open as opening
+
+    monkeypatch.setattr(opening, "shipped_profiles", lambda: profiles)
+    refuse_to_measure(monkeypatch)
+    model = opened(profiles)
+    assert complete_table(OTHER, model, say=pytest.fail) is model
+
+
+@pytest.mark.parametrize("changes", [{"fingerprint": "another"}, {"source": "imported"}, {"device": "a10"}])
+def test_nor_into_a_table_that_is_not_this_machines(
+    changes: dict[str, str], profiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuse_to_measure(monkeypatch)
+    table = load_table(table_path(profiles))
+    assert table.header.fingerprint == local_cpu().fingerprint
+    model = MeasuredLatency(replace(table, header=replace(table.header, **changes)))  # type: ignore[arg-type]
+    assert complete_table(OTHER, model, say=pytest.fail) is model
+
+
+def test_a_table_of_another_runtime_version_is_left_as_it_is_with_the_reason(profiles: Path) -> None:
+    table, lines = load_table(table_path(profiles)), list[str]()
+    assert table.correction is not None
+    header = replace(table.header, versions={"onnxruntime": "0.1"})
+    save_table(table.path, header, [*table.kernels.values(), *table.networks, table.correction])
+    content, model = table.path.read_bytes(), opened(profiles)
+    assert complete_table(OTHER, model, say=lines.append) is model
+    assert table.path.read_bytes() == content
+    assert "onnxruntime 0.1" in lines[-1]
+    assert lines[-1].startswith("they cannot be measured: ")
+
+
+def refuse_to_measure(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dsonas_hw.profile import profiler
+
+    monkeypatch.setattr(profiler, "profile_networks", lambda *args, **kwargs: pytest.fail("measured"))
