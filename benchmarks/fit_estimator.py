@@ -37,7 +37,7 @@ from dsonas_hw.estimate.constants import (
 )
 from dsonas_hw.estimate.kernel_correction import parse_trees
 
-PROFILE = Path(__file__).parent.parent / "dsonas_hw" / "profile"
+ESTIMATE = Path(__file__).parent.parent / "dsonas_hw" / "estimate"
 
 #: Not measured: what ONNX Runtime and TensorRT spend on the host per kernel, in µs (orders of magnitude).
 RUNTIME_HOST_US = {"ort-cuda": 8.0, "ort-tensorrt": 4.0, "tensorrt": 3.0}
@@ -107,7 +107,7 @@ def _parsed(trees: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def constants_data(eager: Fit, tensorrt: Fit | None, provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """What `estimate_constants.json` holds."""
+    """What `constants.json` holds."""
     groups = eager.groups(eager.x)
     shared = {name: start * groups[""][name] for name, (start, _) in SHARED.items()} | FIXED
     host = eager.host_us()
@@ -157,7 +157,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--measurements", type=Path, required=True, help="directory of the CSV files")
-    parser.add_argument("--output", type=Path, default=PROFILE, help="directory to write the two files to")
+    parser.add_argument("--output", type=Path, default=ESTIMATE, help="directory to write the two files to")
     parser.add_argument(
         "--near", action="store_true", help="start at the constants that are shipped: saves half of the time"
     )
@@ -173,9 +173,9 @@ def main() -> None:
     tensorrt, tensorrt_trees = fit_tensorrt(directory, eager)
     data = constants_data(eager, tensorrt, _provenance(directory, len(observations)))
     arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "estimate_constants.json").write_text(json.dumps(data, indent=1) + "\n")
+    (arguments.output / "constants.json").write_text(json.dumps(data, indent=1) + "\n")
     text = json.dumps(trees | tensorrt_trees, separators=(",", ":")).replace("]],[[", "]],\n[[")
-    (arguments.output / "estimate_corrections.json").write_text(text + "\n")
+    (arguments.output / "corrections.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":

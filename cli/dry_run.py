@@ -69,7 +69,7 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
 
 
 def image_lines(images: dict[str, Any] | None) -> list[str]:
-    """What a user should read before images of folders are trained on (see `train.images.describe_images`)."""
+    """What a user should read before images of folders are trained on; see `train.images.describe_images`."""
     if images is None:
         return []
     lines = []

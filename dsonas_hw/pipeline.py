@@ -6,23 +6,18 @@ run that was stopped anywhere goes on from there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
-from dsonas_hw.budget import format_interval, format_quantity
-from dsonas_hw.config import DeviceConfig, RunConfig
-from dsonas_hw.deploy.fit_measured import Trial, fit_until_measured, measure_architecture, scale_timed
-from dsonas_hw.deploy.measure import repeatability_of
+from dsonas_hw.config import RunConfig
+from dsonas_hw.deploy.derive_measured import Bar, Say, derive_measured
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.choose import (
-    derive,
     load_architecture,
     save_architecture,
     search_path,
@@ -33,19 +28,13 @@ from dsonas_hw.train.images import load_data, space_of_config
 
 if TYPE_CHECKING:
     from dsonas_hw.deploy.validate import Validation
-    from dsonas_hw.measure.statistics import Estimate
-    from dsonas_hw.search.path import Derived
     from dsonas_hw.space.space import SearchSpace
     from dsonas_hw.train.data import Dataset
-    from dsonas_hw.train.loop import Progress
 
 MAX_ATTEMPTS = 3
 """Networks that are trained at most: each but the first is narrower, because the one before missed."""
 NARROWER = 0.97
 """Beside the cost (or the upper end of its interval) / limit: how much smaller the next one is made."""
-
-Say = Callable[[str], None]
-Bar = Callable[[str], AbstractContextManager["Progress"]]
 
 
 def run_all(
@@ -132,61 +121,6 @@ def ensure_profile(
             f"profiled this machine: {profile.path}; on {profile.check.num_networks} networks it had not "
             f"seen the error is {error.mape:.1%}"
         )
-
-
-def derive_measured(
-    run: RunDirectory,
-    task: Task,
-    *,
-    say: Say,
-    bar: Bar,
-    shrink: float = 1.0,
-    refused: Collection[Architecture] = (),
-) -> Derived:
-    """Derive from the path; where latency is budgeted and the target is here, measure and fit until it holds.
-
-    shrink: limits of the measured budgets are multiplied by it from the start.
-    refused: architectures that did not hold when they were measured; they are not taken.
-
-    Raises:
-        BudgetError: nothing on the path holds the budgets.
-    """
-    found: dict[Architecture, Derived] = {}
-
-    def fit(scale: float) -> Architecture:
-        derived = derive(run, task, scale_timed(task.budgets, scale * shrink))
-        found[derived.architecture] = derived
-        return derived.architecture
-
-    target, repeatability = task.config.target, repeatability_of(task.target.latency_model)
-
-    def measure(architecture: Architecture) -> Mapping[str, Estimate | None]:
-        with bar("measure") as report:
-            return measure_architecture(
-                target, repeatability=repeatability, progress=lambda done, total: report(done, total, "")
-            )(architecture)
-
-    fitted = fit_until_measured(
-        fit, task.budgets, measure, refused=refused, on_trial=lambda trial: say(_trial_text(trial, target))
-    )
-    return found[fitted.architecture]
-
-
-def _trial_text(trial: Trial, target: DeviceConfig) -> str:
-    """What a trial says to people."""
-    latency = trial.measured.get("latency_ms")
-    measured = (
-        ""
-        if latency is None
-        else (
-            f", {target.statistic} {format_quantity('latency', latency.value)} "
-            f"({format_interval('latency', latency.low, latency.high)})"
-        )
-    )
-    return (
-        f"tried {trial.architecture.width} channels{measured}: {trial.ratio:.1%} of the budget, up to "
-        f"{trial.bound:.1%} within the interval"
-    )
 
 
 def _deploy_until_it_holds(

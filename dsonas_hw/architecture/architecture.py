@@ -91,12 +91,6 @@ class Architecture:
         """Every block is the identity: nothing but stem, reductions and head is left."""
         return all(block.is_identity for block in self.blocks)
 
-    def _repr_svg_(self) -> str:
-        """How a notebook shows it."""
-        from dsonas_hw.report.draw_network import draw_architecture
-
-        return draw_architecture(self)
-
     def with_width(self, width: int) -> Architecture:
         return replace(self, width=width)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -211,3 +212,18 @@ class _Builder:
         from onnx import helper
 
         self.nodes.append(helper.make_node(op_type, list(inputs), [output], name=output, **attributes))
+
+
+def model_bytes(architecture: Architecture, *, batch_size: int = 1, seed: int = 0) -> bytes:
+    """The architecture as ONNX with random weights.
+
+    No two tensors are equal, as after training: a runtime's optimiser merges what is.
+    """
+    nodes = build_graph(architecture)
+    weights = random_weights(nodes, seed=seed)
+    rng = random.Random(seed)
+    for name, value in weights.items():
+        if value.ndim == 1:
+            weights[name] = value + value.dtype.type(0.02 * rng.random())
+    model = build_onnx_graph(nodes, architecture.space.input_shape, weights, batch_size=batch_size)
+    return bytes(model.SerializeToString())

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from dsonas_hw.kernel.spec import Kernel
-
-Source = Literal["measured", "calibrated", "imported", "estimated"]
+from dsonas_hw.table.rows import Source
 
 
 @dataclass(frozen=True, kw_only=True)

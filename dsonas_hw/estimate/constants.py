@@ -1,4 +1,4 @@
-"""The fitted constants of the estimate: `estimate_constants.json`, written by `benchmarks/fit_estimator.py`.
+"""The fitted constants of the estimate: `constants.json`, written by `benchmarks/fit_estimator.py`.
 
 A constant for one device and runtime is the shared value times the factors of the device's generation and of
 the runtime; both files and code say `factor` where a number multiplies another.
@@ -103,9 +103,9 @@ def parse_constants(data: Mapping[str, Any]) -> EstimateConstants:
 @functools.cache
 def load_constants() -> EstimateConstants:
     """The constants shipped with this package."""
-    folder = importlib.resources.files("dsonas_hw.profile")
-    data = json.loads(folder.joinpath("estimate_constants.json").read_text())
-    data["corrections"] = json.loads(folder.joinpath("estimate_corrections.json").read_text())
+    folder = importlib.resources.files("dsonas_hw.estimate")
+    data = json.loads(folder.joinpath("constants.json").read_text())
+    data["corrections"] = json.loads(folder.joinpath("corrections.json").read_text())
     return parse_constants(data)
 
 

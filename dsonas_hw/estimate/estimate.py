@@ -2,7 +2,7 @@
 
     network = soft-max(sum of kernel times on the GPU, sum of launch times on the host)
 
-Kernel times come from `kernel_time`; constants from `estimate_constants.json`. docs/estimator.md says how
+Kernel times come from `kernel_time`; constants from `constants.json`. docs/estimator.md says how
 they were fitted and how far they can be trusted.
 """
 

@@ -12,7 +12,7 @@ execute slowly (no 32-bit integer multiply-add), and Volta and newer on units of
 Memory. Bytes over bandwidth × efficiency; tensors that fit in the L2 cache are read faster.
 
 All functions are elementwise over rows of `kernel_features.kernel_rows`. Constants are dimensionless
-efficiencies, microseconds or counts, named in `estimate_constants.json`.
+efficiencies, microseconds or counts, named in `constants.json`.
 """
 
 from __future__ import annotations

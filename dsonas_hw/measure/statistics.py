@@ -39,7 +39,10 @@ REPEATABILITY_FACTOR = 4.0
 """Standard deviations that two results differ by in one of 200 cases: 2.8·√2. (The repeatability limit of ISO
 5725, 1.96·√2, is exceeded in one of 20; but a verdict is asked for again and again.)"""
 MIN_KNOWN = 8
-"""Timings of the reference workload below which nothing is learned from them."""
+"""Timings of the reference workload, and windows of them, below which nothing is learned from them."""
+WINDOW_SIZE = 20
+"""Timings of the reference workload that follow each other and last, with the networks between them, about as
+long as one measurement for a verdict: half a minute."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +121,15 @@ def student_t(degrees: int) -> float:
 def relative_repeatability(reference_ms: Sequence[float]) -> float:
     """How far two measurements of one network on one machine differ, as a fraction, rare cases apart.
 
-    reference_ms: what the reference workload took, again and again over the minutes of a profile. Their
-    standard deviation is told from the median deviation, so that single outliers do not count.
+    reference_ms: what the reference workload took, again and again over the minutes of a profile, in order.
+        A measurement is a median over half a minute, so the standard deviation is that of the medians of
+        windows about as long: what varies faster is averaged out there as well. It is told from the median
+        deviation, so that single outliers do not count.
     """
     if len(reference_ms) < MIN_KNOWN:
         return DEFAULT_REPEATABILITY
     logs = np.log(np.asarray(reference_ms, dtype=float))
-    deviation = 1.4826 * float(np.median(np.abs(logs - np.median(logs))))
+    size = min(WINDOW_SIZE, len(logs) // MIN_KNOWN)
+    medians = np.array([np.median(logs[i : i + size]) for i in range(0, len(logs) - size + 1, size)])
+    deviation = 1.4826 * float(np.median(np.abs(medians - np.median(medians))))
     return max(MIN_REPEATABILITY, REPEATABILITY_FACTOR * deviation)

@@ -5,17 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from itertools import cycle
 from typing import TYPE_CHECKING
 
-from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.architecture.graph import INPUT, Node, Segment, build_graph
-from dsonas_hw.architecture.lower import lower_node
-from dsonas_hw.architecture.onnx import build_onnx_graph, random_weights
+from dsonas_hw.architecture.onnx import model_bytes
 from dsonas_hw.architecture.sample import random_architecture
-from dsonas_hw.kernel.network import Schedule, ScheduledKernel
-from dsonas_hw.kernel.spec import Shape
+from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.space.space import SearchSpace
 
 if TYPE_CHECKING:
@@ -24,50 +19,6 @@ if TYPE_CHECKING:
 MAX_PROBE_BLOCKS = 2
 """Blocks of a stage in the shallow ones of the networks that a profile is fitted on."""
 SHALLOW_EVERY = 3
-
-
-def schedule_of(architecture: Architecture, *, batch_size: int = 1, fuse: bool = True) -> Schedule:
-    """The kernels of an architecture over named buffers."""
-    nodes = build_graph(architecture)
-    return _schedule(nodes, architecture.space.input_shape, batch_size, fuse)
-
-
-@lru_cache(maxsize=65536)
-def segment_schedule(segment: Segment, input_shape: Shape, batch_size: int, fuse: bool) -> Schedule:
-    """The same for one segment alone; input_shape: (C, H, W) of what it reads. An identity has no kernels."""
-    return _schedule(list(segment.nodes("segment", INPUT)), input_shape, batch_size, fuse)
-
-
-def _schedule(nodes: list[Node], input_shape: Shape, batch_size: int, fuse: bool) -> Schedule:
-    steps = []
-    for node in nodes:
-        kernels = list(lower_node(node, batch_size, fuse=fuse))
-        reads = node.inputs
-        for position, kernel in enumerate(kernels):
-            last = position == len(kernels) - 1
-            writes = node.name if last else f"{node.name}/{position}"
-            steps.append(ScheduledKernel(kernel=kernel, reads=reads, writes=writes))
-            reads = (writes,)
-    return Schedule(
-        kernels=tuple(steps),
-        inputs={INPUT: (batch_size, *input_shape)},
-        outputs=frozenset({nodes[-1].name if nodes else INPUT}),
-    )
-
-
-def model_bytes(architecture: Architecture, *, batch_size: int = 1, seed: int = 0) -> bytes:
-    """The architecture as ONNX with random weights.
-
-    No two tensors are equal, as after training: a runtime's optimiser merges what is.
-    """
-    nodes = build_graph(architecture)
-    weights = random_weights(nodes, seed=seed)
-    rng = random.Random(seed)
-    for name, value in weights.items():
-        if value.ndim == 1:
-            weights[name] = value + value.dtype.type(0.02 * rng.random())
-    model = build_onnx_graph(nodes, architecture.space.input_shape, weights, batch_size=batch_size)
-    return bytes(model.SerializeToString())
 
 
 def deployment_widths(space: SearchSpace) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from html import escape
 
-from dsonas_hw.architecture.architecture import Architecture, Block, node_name
+from dsonas_hw.architecture.architecture import Block, node_name
 from dsonas_hw.report.draw_geometry import BlockLayout, Box, Route
 from dsonas_hw.report.draw_layout import lay_out_block
 from dsonas_hw.space.operations import Operation
@@ -77,25 +77,12 @@ def draw_block(space: SearchSpace, block: Block, *, shortcut_conv: bool = False)
     shortcut_conv: the shortcut passes a 1×1 convolution (first block of a stage in the authors' release).
     """
     layout = lay_out_block(space, block, shortcut_conv=shortcut_conv)
-    return _svg(
+    return svg(
         layout.width,
         layout.height,
         describe_block(space, block),
         block_elements(space, block, shortcut_conv=shortcut_conv),
     )
-
-
-def draw_architecture(architecture: Architecture) -> str:
-    """The stages of a network and its blocks as SVG text; a block that all share is drawn once."""
-    from dsonas_hw.report.draw_network import network_elements
-
-    width, height, body = network_elements(architecture)
-    space = architecture.space
-    label = (
-        f"Network of {space.num_blocks} blocks in {len(space.stages)} stages, "
-        f"{architecture.width} channels in the first stage."
-    )
-    return _svg(width, height, label, body)
 
 
 def block_elements(space: SearchSpace, block: Block, *, shortcut_conv: bool = False) -> str:
@@ -106,8 +93,16 @@ def block_elements(space: SearchSpace, block: Block, *, shortcut_conv: bool = Fa
     return "".join(parts)
 
 
-def _svg(width: float, height: float, label: str, body: str) -> str:
-    return (
+class Drawing(str):
+    """SVG text that a notebook shows."""
+
+    def _repr_svg_(self) -> str:
+        return self
+
+
+def svg(width: float, height: float, label: str, body: str) -> Drawing:
+    """A drawing of these elements."""
+    return Drawing(
         f'<svg xmlns="http://www.w3.org/2000/svg" class="drawing" viewBox="0 0 {width:.0f} {height:.0f}" '
         f'width="{width:.0f}" height="{height:.0f}" role="img" aria-label="{escape(label)}" '
         f'font-family="{escape(_FONT)}" font-size="13" text-anchor="middle">'

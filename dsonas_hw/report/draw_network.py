@@ -6,7 +6,7 @@ from html import escape
 
 from dsonas_hw.architecture.architecture import Architecture, Block
 from dsonas_hw.architecture.graph import BlockSegment, Reduction, Stem, list_segments
-from dsonas_hw.report.draw import block_elements
+from dsonas_hw.report.draw import Drawing, block_elements, svg
 from dsonas_hw.report.draw_layout import lay_out_block
 
 _STEP_WIDTH, _STEP_HEIGHT, _ARROW = 104.0, 52.0, 22.0
@@ -16,6 +16,17 @@ _CELL_WIDTH = 330.0
 _COLUMNS = 3
 _LARGEST_SCALE = 0.8
 """Of a block among others; a block on its own is drawn in full size."""
+
+
+def draw_architecture(architecture: Architecture) -> Drawing:
+    """The stages of a network and its blocks as SVG text; a block that all share is drawn once."""
+    width, height, body = _network_elements(architecture)
+    space = architecture.space
+    label = (
+        f"Network of {space.num_blocks} blocks in {len(space.stages)} stages, "
+        f"{architecture.width} channels in the first stage."
+    )
+    return svg(width, height, label, body)
 
 
 def list_steps(architecture: Architecture) -> list[tuple[str, str]]:
@@ -41,7 +52,7 @@ def list_steps(architecture: Architecture) -> list[tuple[str, str]]:
     return steps
 
 
-def network_elements(architecture: Architecture) -> tuple[float, float, str]:
+def _network_elements(architecture: Architecture) -> tuple[float, float, str]:
     """Width, height and SVG elements of a network's drawing."""
     steps = list_steps(architecture)
     blocks = drawn_blocks(architecture)

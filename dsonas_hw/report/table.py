@@ -67,6 +67,10 @@ class Table:
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return self.to_html()
+
     def _row_html(self, row: tuple[Cell, ...], *, with_values: bool) -> str:
         cells = []
         for position, (column, cell) in enumerate(zip(self.columns, row, strict=True)):

@@ -1,12 +1,12 @@
 """One interface to whatever runs a network: open a session for an ONNX model, run it, wait, close.
 
-| runtime        | what runs                                             | file          |
+| runtime        | what runs                                             | folder        |
 |----------------|-------------------------------------------------------|---------------|
-| `ort-cpu`      | ONNX Runtime, CPU provider                            | ort.py        |
-| `ort-cuda`     | ONNX Runtime, CUDA provider                           | ort.py        |
-| `ort-tensorrt` | ONNX Runtime, TensorRT provider                       | ort.py        |
-| `tensorrt`     | an engine that TensorRT builds from the model         | tensorrt.py   |
-| `eager`        | PyTorch, layer by layer, on the GPU (or on `local`)   | eager.py      |
+| `ort-cpu`      | ONNX Runtime, CPU provider                            | ort           |
+| `ort-cuda`     | ONNX Runtime, CUDA provider                           | ort           |
+| `ort-tensorrt` | ONNX Runtime, TensorRT provider                       | ort           |
+| `tensorrt`     | an engine that TensorRT builds from the model         | tensorrt      |
+| `eager`        | PyTorch, layer by layer, on the GPU (or on `local`)   | eager         |
 """
 
 from __future__ import annotations

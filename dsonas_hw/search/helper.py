@@ -1,7 +1,8 @@
-"""A search in a helper process: it does what rank 0 says (`train.distributed`)."""
+"""Helper processes: every rank but 0 waits here for jobs, and a search in one (`train.distributed`)."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,11 +11,26 @@ from dsonas_hw.search.parts import SearchParts
 from dsonas_hw.search.step import lambda_gradient, weight_step
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data_batches import BatchCursor
+from dsonas_hw.train.helper import help_retrain
 from dsonas_hw.train.images import build_space, load_data
-from dsonas_hw.train.loop import EpochMeter, resolve_train_device
+from dsonas_hw.train.loop import EpochMeter, StopSignal, resolve_train_device
 
 
-def help_search(job: Mapping[str, Any]) -> None:
+def help_rank_0() -> None:
+    """Do the jobs that rank 0 begins, until it sends the helpers home.
+
+    Signals are rank 0's affair: it ends the step, writes a checkpoint, and sends the helpers home.
+    """
+    for number in StopSignal.SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    while (job := distributed.wait_for_job()) is not None:
+        if job["job"] == "search":
+            _help_search(job)
+        else:
+            help_retrain(job)
+
+
+def _help_search(job: Mapping[str, Any]) -> None:
     """Take part in the search that rank 0 began, to its end."""
     config = build_config(job["config"])
     dataset = load_data(config)

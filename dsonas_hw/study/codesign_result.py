@@ -1,7 +1,7 @@
 """What a co-design study found: networks, and what each costs on each device. Read from the study's files.
 
 >>> result = load_result(Path("studies/codesign"))
->>> result.networks[0].architecture                          # a notebook draws it
+>>> draw_architecture(result.networks[0].architecture)       # a notebook shows the drawing
 >>> result.cell("A", "1080ti").latency_ms
 """
 
@@ -146,12 +146,6 @@ class CodesignResult:
                 }
             )  # fmt: skip
         return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame(rows)
-
-    def _repr_html_(self) -> str:
-        """How a notebook shows it: the cross table."""
-        from dsonas_hw.report.codesign_tables import cross_table
-
-        return cross_table(self).to_html()
 
 
 def load_result(path: Path) -> CodesignResult:

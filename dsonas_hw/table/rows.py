@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from dsonas_hw.kernel.spec import FAMILIES, RECURRENT_GATES, Kernel, Shape
-from dsonas_hw.table.rows import Source
+
+Source = Literal["measured", "calibrated", "imported", "estimated"]
 
 SCHEMA_VERSION = 1
 MAX_TEXT = 2_000

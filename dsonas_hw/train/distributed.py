@@ -3,7 +3,7 @@
     rank 0    runs the command line: it alone decides, measures, prints and writes files
     helpers   every other rank; they follow what rank 0 says and take their share of each batch
 
-              rank 0                                      helpers (`train.helper`)
+              rank 0                                      helpers (`search.helper`)
               begin("search", state) ───────────────────▶ build the same network, load the state
               say(STEP, epoch, step) ───────────────────▶ their share of that batch
               loss.backward(); average_(gradients) ◀────▶ loss.backward(); average_(gradients)

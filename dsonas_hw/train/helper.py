@@ -1,8 +1,7 @@
-"""Helper processes: every rank but 0 waits here for jobs, and a retraining in one (`train.distributed`)."""
+"""A retraining in a helper process: it does what rank 0 says (`train.distributed`)."""
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,23 +14,8 @@ from dsonas_hw.train.loop import StopSignal, resolve_train_device
 from dsonas_hw.train.trainer import Trainer
 
 
-def help_rank_0() -> None:
-    """Do the jobs that rank 0 begins, until it sends the helpers home.
-
-    Signals are rank 0's affair: it ends the step, writes a checkpoint, and sends the helpers home.
-    """
-    for number in StopSignal.SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    while (job := distributed.wait_for_job()) is not None:
-        if job["job"] == "search":
-            from dsonas_hw.search.helper import help_search
-
-            help_search(job)
-        else:
-            _help_retrain(job)
-
-
-def _help_retrain(job: Mapping[str, Any]) -> None:
+def help_retrain(job: Mapping[str, Any]) -> None:
+    """Take part in the retraining that rank 0 began, to its end."""
     config = build_config(job["config"])
     trainer = Trainer(
         architecture_from_json(job["architecture"], origin="rank 0"),

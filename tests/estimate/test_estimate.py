@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import dsonas_hw.profile
+import dsonas_hw.estimate
 from dsonas_hw.device.spec import list_devices, load_device
 from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.estimate.constants import SCHEMA_VERSION, load_constants, parse_constants
 from dsonas_hw.estimate.estimate import RUNTIMES, EstimatedLatency, load_estimate
 from dsonas_hw.kernel.spec import Kernel
 
-FOLDER = Path(dsonas_hw.profile.__file__).parent
+FOLDER = Path(dsonas_hw.estimate.__file__).parent
 
 
 def conv(
@@ -164,11 +164,11 @@ def test_refuses_what_it_cannot_estimate() -> None:
 
 
 def test_shipped_constants_say_where_they_come_from() -> None:
-    data = json.loads((FOLDER / "estimate_constants.json").read_text())
+    data = json.loads((FOLDER / "constants.json").read_text())
     assert "fit_estimator" in data["provenance"]["command"]
     assert data["provenance"]["measurements"]
     assert "DeepBench" in data["provenance"]["sources"]
-    assert (FOLDER / "estimate_corrections.json").stat().st_size < 400_000
+    assert (FOLDER / "corrections.json").stat().st_size < 400_000
     efficiencies = [name for name in data["shared"] if name.startswith("bandwidth_elementwise")]
     assert efficiencies
     assert all(0.3 < data["shared"][name] < 1.2 for name in efficiencies)
@@ -202,7 +202,7 @@ def test_a_generation_without_measurements_takes_its_neighbours_factors() -> Non
     ],
 )
 def test_damaged_constants_are_refused(change: dict[str, object], message: str) -> None:
-    data = json.loads((FOLDER / "estimate_constants.json").read_text()) | change
+    data = json.loads((FOLDER / "constants.json").read_text()) | change
     with pytest.raises(ProfileError, match=message):
         parse_constants(data)
     assert SCHEMA_VERSION == 1

@@ -18,7 +18,12 @@ from dsonas_hw.architecture.architecture import (
     complete_architecture,
     complete_block,
 )
-from dsonas_hw.report.draw import COLOURS, draw_block, operation_colour, text_colour
+from dsonas_hw.report.draw import (
+    COLOURS,
+    draw_block,
+    operation_colour,
+    text_colour,
+)
 from dsonas_hw.report.draw_geometry import Box, Route
 from dsonas_hw.report.draw_layout import lay_out_block
 from dsonas_hw.report.draw_network import draw_architecture
@@ -139,7 +144,7 @@ def test_share_draws_the_block_once_and_full_draws_all() -> None:
     assert draw_architecture(share).count(">output<") == 1
     assert draw_architecture(full).count(">output<") == 5
     assert "stage 2, block 3" in draw_architecture(full)
-    assert share._repr_svg_() == draw_architecture(share)
+    assert draw_architecture(share)._repr_svg_() == draw_architecture(share)
 
 
 def test_network_drawing_tells_the_stages() -> None:

@@ -15,6 +15,8 @@ from dsonas_hw.budget import parse_budgets
 from dsonas_hw.config import build_config, overlay
 from dsonas_hw.errors import BudgetError, DeviceError, UserError
 from dsonas_hw.files import read_json, read_json_lines
+from dsonas_hw.report.codesign_tables import cross_table
+from dsonas_hw.report.draw_network import draw_architecture
 from dsonas_hw.study.codesign import Codesign, budget_levels, load_codesign, save_codesign
 from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
 from dsonas_hw.study.codesign_plan import plan_codesign
@@ -260,8 +262,8 @@ def test_results_are_tables(finished: tuple[Path, list[str]]) -> None:
     assert isinstance(frame, pandas.DataFrame)
     assert len(frame) == len(result.cells)
     assert {"network", "device", "latency_ms", "source", "accuracy", "mac"} <= set(frame.columns)
-    assert "<table" in result._repr_html_()
-    assert "<svg" in result.networks[0].architecture._repr_svg_()
+    assert "<table" in cross_table(result)._repr_html_()
+    assert "<svg" in draw_architecture(result.networks[0].architecture)
 
 
 @pytest.mark.parametrize(

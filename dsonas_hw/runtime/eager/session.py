@@ -75,7 +75,7 @@ def open_eager_session(
     threads: int = 1,
     on_cpu: bool = False,
 ) -> EagerSession:
-    """Load an ONNX network into PyTorch; see `runtimes.open_session`.
+    """Load an ONNX network into PyTorch; see `runtime.base.open_session`.
 
     Raises:
         DeviceError: there is no GPU that PyTorch can use.

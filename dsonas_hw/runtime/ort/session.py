@@ -112,7 +112,7 @@ def open_ort_session(
     threads: int = 1,
     configure: Callable[[Any], None] | None = None,
 ) -> OrtSession:
-    """Load a model; see `runtimes.open_session`. `configure` may change the session's options."""
+    """Load a model; see `runtime.base.open_session`. `configure` may change the session's options."""
     ort = import_onnxruntime()
     provider = PROVIDERS[runtime]
     if runtime != "ort-cpu":
