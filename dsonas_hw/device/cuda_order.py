@@ -59,8 +59,9 @@ def as_cuda_gives_it(
     datasheet = first.device
     if datasheet is not None and cuda.num_sms is not None and cuda.num_sms < datasheet.num_sms:
         raise DeviceError(
-            f"CUDA gives {cuda.num_sms} of the {datasheet.num_sms} SMs of {first.title}: a slice, which is no "
-            "measurement of the card; use it undivided (without MIG, vGPU or CUDA_MPS_ACTIVE_THREAD_PERCENTAGE)"
+            f"CUDA gives {cuda.num_sms} of the {datasheet.num_sms} SMs of {first.title}: "
+            "a slice, whose timings are not the card's; use it undivided "
+            "(without MIG, vGPU and CUDA_MPS_ACTIVE_THREAD_PERCENTAGE)"
         )
     return first
 

@@ -103,7 +103,8 @@ def detect_devices(
     """
     libraries = {runtime: find(runtime) for runtime in ("ort-cpu", *RUNTIMES)}
     devices = [_detect_cpu(libraries)]
-    reason, remarks = "", []
+    reason = ""
+    remarks: list[str] = []
     try:
         with open_driver() as nvml:
             gpus = nvml.gpus()

@@ -6,9 +6,9 @@ movement and lasts seconds:
     warm-up ──┐tick            tick            tick┌── after min_seconds, at the next movement
               │ run run run run run run run run run │        energy = counter difference / inferences
 
-Before Volta (a GTX 1080 Ti), or where the counter stands still, there is only the power: it is read every few
-milliseconds and integrated (trapezoids). Some drivers tell its average over the last second, so the warm-up is
-longer than that. Both are the whole board's energy while it works, idle power included.
+Before Volta (a GTX 1080 Ti), or where the counter stands still, there is only the power: it is read
+every few milliseconds and integrated (trapezoids). Some drivers tell its average over the last second, so the
+warm-up is longer than that. Both are the whole board's energy while it works, idle power included.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def measure_energy(
     """Energy of one inference, measured over a window of at least `min_seconds`.
 
     Raises:
-        DeviceError: the GPU reports neither energy nor power, or its counter is useless and it tells no power.
+        DeviceError: the GPU reports no power, and no energy either or by a counter that does not count.
     """
     loop = _Loop(run, synchronize, clock_s)
     loop.run_for(warmup_seconds)

@@ -168,7 +168,7 @@ class Gpu:
         )
 
     def violations_s(self) -> Mapping[str, float]:
-        """How long each limit has held the clocks down since the driver was loaded, of those that are counted."""
+        """How long each limit, of those counted, has held the clocks down since the driver was loaded."""
         found = {}
         for policy, words in VIOLATIONS.items():
             number = getattr(self._library, policy, None)

@@ -120,7 +120,8 @@ with open_nvml() as nvml:
     gpu = nvml.gpus()[0]
     settings = gpu.settings()
     print(json.dumps({"cores": gpu.num_cores, "gib": (gpu.memory_bytes or 0) / 2**30,
-                      "divided": gpu.is_divided, "remarks": settings.remarks, **dataclasses.asdict(settings)}))
+                      "divided": gpu.is_divided, "remarks": settings.remarks,
+                      **dataclasses.asdict(settings)}))
 """
 
 
