@@ -109,29 +109,36 @@ def measure_session(
     session: Session,
     *,
     plan: Plan | None = None,
+    with_cuda_graph: bool = False,
+    look: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> LatencyMeasurement:
     """Latency of one inference on a GPU, which stays at work between the turns; TensorRT's by CUDA events.
 
-    plan: `rounds.QUICK` if none is given.
+    plan: `rounds.GPU` if none is given.
+    with_cuda_graph: also time it with all launches replayed as one, where the runtime can (`graph_ms`).
+    look: called after every turn, while the GPU works.
     progress: called after every turn with the turns done and those there are.
     """
-    from contextlib import nullcontext
+    from dsonas_hw.measure.loaded import measure_loaded
+    from dsonas_hw.measure.rounds import GPU
 
-    from dsonas_hw.measure.rounds import QUICK, measure_rounds
-
-    plan = plan or QUICK
+    plan = plan or GPU
     if session.runtime == "tensorrt":
         from dsonas_hw.runtime.tensorrt.session import TensorRTSession, measure_engine
 
         assert isinstance(session, TensorRTSession)
-        return measure_engine(session, plan=plan, progress=progress)
-
-    def keep_busy(seconds: float) -> None:
-        session.run()
-        session.synchronize()
-
-    return measure_rounds(lambda: nullcontext(session), plan=plan, rest=keep_busy, progress=progress)
+        return measure_engine(
+            session, plan=plan, with_cuda_graph=with_cuda_graph, look=look, progress=progress
+        )
+    return measure_loaded(
+        session,
+        plan=plan,
+        returns_early=getattr(session, "returns_early", False),
+        graph=getattr(session, "as_graph", None) if with_cuda_graph else None,
+        look=look,
+        progress=progress,
+    )
 
 
 def check_runtime(runtime: str, precision: str = "fp32") -> None:

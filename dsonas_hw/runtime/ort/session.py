@@ -12,6 +12,7 @@ import ctypes
 import importlib
 import io
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,12 +21,9 @@ import numpy as np
 
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError
 from dsonas_hw.runtime.base import is_quantised
+from dsonas_hw.runtime.ort.provider import PROVIDERS, provider_options, session_versions
+from dsonas_hw.runtime.quantised import QUANTISE, why_not_for_tensorrt
 
-PROVIDERS: dict[str, str] = {
-    "ort-cpu": "CPUExecutionProvider",
-    "ort-cuda": "CUDAExecutionProvider",
-    "ort-tensorrt": "TensorrtExecutionProvider",
-}
 PROVIDER_LIBRARIES: dict[str, str] = {
     "ort-cuda": "libonnxruntime_providers_cuda.so",
     "ort-tensorrt": "libonnxruntime_providers_tensorrt.so",
@@ -64,8 +62,17 @@ def import_onnxruntime() -> Any:
 class OrtSession:
     """A session with its inputs bound, so that running it copies nothing."""
 
-    def __init__(self, session: Any, runtime: str, versions: dict[str, str], batch_size: int) -> None:
+    def __init__(
+        self,
+        session: Any,
+        runtime: str,
+        versions: dict[str, str],
+        batch_size: int,
+        as_graph: Callable[[], OrtSession] | None = None,
+    ) -> None:
         self.runtime = runtime
+        self.as_graph = as_graph
+        """Opens the same network as a CUDA graph; None: not on the CPU."""
         self.versions = versions
         self.session = session
         device = "cpu" if runtime == "ort-cpu" else "cuda"
@@ -111,10 +118,26 @@ def open_ort_session(
     batch_size: int = 1,
     threads: int = 1,
     configure: Callable[[Any], None] | None = None,
+    cuda_graph: bool = False,
 ) -> OrtSession:
-    """Load a model; see `runtime.base.open_session`. `configure` may change the session's options."""
+    """Load a model; see `runtime.base.open_session`.
+
+    configure: may change the session's options.
+    cuda_graph: capture all launches of an inference in the first runs, and replay them in the others.
+    """
     ort = import_onnxruntime()
     provider = PROVIDERS[runtime]
+    as_graph = None
+    if runtime != "ort-cpu" and not cuda_graph:
+        as_graph = partial(
+            open_ort_session,
+            data,
+            runtime=runtime,
+            precision=precision,
+            batch_size=batch_size,
+            threads=threads,
+            cuda_graph=True,
+        )
     if runtime != "ort-cpu":
         reason = why_no_gpu(runtime, ort)
         if reason:
@@ -124,8 +147,10 @@ def open_ort_session(
         if precision == "int8" and not is_quantised(data):
             raise ModelFileError(
                 "runtime ort-tensorrt would run this model in fp16 for int8: it has no Q/DQ nodes; "
-                "quantise it first (onnxruntime.quantization.quantize_static, format QDQ)"
+                + QUANTISE
             )
+        if precision == "int8" and (reason := why_not_for_tensorrt(data)):
+            raise ModelFileError(f"TensorRT does not take this model: {reason}")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -135,7 +160,8 @@ def open_ort_session(
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if configure is not None:
         configure(options)
-    chosen: Any = provider if runtime == "ort-cpu" else (provider, _provider_options(runtime, precision))
+    asked = {} if runtime == "ort-cpu" else provider_options(runtime, precision, cuda_graph)
+    chosen: Any = provider if runtime == "ort-cpu" else (provider, asked)
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):  # its fallback notices are printed there
@@ -155,7 +181,7 @@ def open_ort_session(
         )
     session.disable_fallback()
     try:
-        return OrtSession(session, runtime, _versions(ort), batch_size)
+        return OrtSession(session, runtime, session_versions(ort, runtime, session), batch_size, as_graph)
     except ModelFileError:
         raise
     except Exception as error:
@@ -205,15 +231,6 @@ def why_no_driver() -> str | None:
     return None
 
 
-def _provider_options(runtime: str, precision: str) -> dict[str, str]:
-    if runtime == "ort-tensorrt":
-        return {
-            "trt_fp16_enable": str(precision in ("fp16", "int8")),
-            "trt_int8_enable": str(precision == "int8"),
-        }
-    return {}
-
-
 def _to_fp16(data: bytes) -> bytes:
     """Weights and activations in half precision; inputs and outputs too."""
     import onnx
@@ -221,10 +238,6 @@ def _to_fp16(data: bytes) -> bytes:
 
     model = convert_float_to_float16(onnx.load_model_from_string(data), keep_io_types=False)
     return bytes(model.SerializeToString())
-
-
-def _versions(ort: Any) -> dict[str, str]:
-    return {"onnxruntime": str(ort.__version__)}
 
 
 def _fixed_shape(shape: list[Any], batch_size: int) -> tuple[int, ...] | None:
