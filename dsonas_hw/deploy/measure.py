@@ -112,13 +112,14 @@ def measure_on_target(
     def open_network() -> Session:
         return _open(model, runtime, target, device, engine_path)
 
-    with exclusive_device(device.name):
+    with exclusive_device(device.lock_name):
         if device.name == LOCAL:
             latency, versions = _measure_here(open_network, runtime, target.threads, progress)
             energy = None
         else:
+            held_mhz = profiled_clock_mhz(target, runtime)
             with open_network() as session:
-                latency, energy = _measure_on_gpu(session, device, progress)
+                latency, energy = _measure_on_gpu(session, device, held_mhz, progress)
                 versions = dict(session.versions)
     return TargetMeasurement(
         latency=latency, energy=energy, runtime=runtime, versions=versions, device_title=device.title
@@ -176,21 +177,30 @@ def _measure_here(
     return latency, versions
 
 
+def profiled_clock_mhz(target: DeviceConfig, runtime: str) -> int | None:
+    """The SM clock at which the target was profiled; None: it moved as it liked, or there is no profile.
+
+    Predictions are of that clock, and so is what they are compared with.
+    """
+    from dsonas_hw.estimate.calibrated import calibration_path, load_calibration
+    from dsonas_hw.profile.open import user_profiles
+
+    path = calibration_path(user_profiles(), target.device, runtime=runtime, precision=target.precision)
+    return load_calibration(path).locked_sm_mhz if path.exists() else None
+
+
 def _measure_on_gpu(
-    session: Session, device: DetectedDevice, progress: Progress
+    session: Session, device: DetectedDevice, held_mhz: int | None, progress: Progress
 ) -> tuple[LatencyMeasurement, EnergyMeasurement | None]:
     """Latency with the driver's remarks about clocks and throttling, and energy if the driver counts it."""
     from dsonas_hw.device.energy import NO_ENERGY, measure_energy
     from dsonas_hw.device.watch import watch_gpu
 
     assert device.index is not None
-    with watch_gpu(device.index) as watch:
-
-        def look(done: int, total: int) -> None:
-            watch.look()
-            progress(done, total)
-
-        latency = measure_session(session, plan=VERDICT, progress=look)
+    with watch_gpu(device.index, sm_clock_mhz=held_mhz) as watch:
+        latency = measure_session(
+            session, plan=VERDICT, with_cuda_graph=True, look=watch.look, progress=progress
+        )
         remarks = (*latency.remarks, *watch.remarks)
         try:
             energy = measure_energy(session.run, session.synchronize, meter=watch.gpu)

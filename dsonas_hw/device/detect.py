@@ -64,6 +64,11 @@ class DetectedDevice:
     compute_capability: tuple[int, int] | None
     runtimes: tuple[RuntimeStatus, ...]
 
+    @property
+    def lock_name(self) -> str:
+        """What is locked while it is measured: the card itself, not its model."""
+        return self.uuid or self.name
+
     def status(self, runtime: str) -> RuntimeStatus:
         """Whether this runtime can serve it."""
         for status in self.runtimes:

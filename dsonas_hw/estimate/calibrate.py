@@ -69,6 +69,8 @@ class Calibration:
     base: str = ""
     """Fingerprint of the estimate that the factors belong to."""
     created: str = field(default="")
+    locked_sm_mhz: int | None = None
+    """The SM clock that was held meanwhile; None: the clocks moved as they liked, or nobody knows."""
 
 
 def group_of(kernel: Kernel) -> str:

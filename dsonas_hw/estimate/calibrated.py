@@ -163,6 +163,8 @@ def _parse(data: Any) -> Calibration:
         _check_number(f"factor {name}", value, *_FACTOR_RANGE)
     for name in ("gpu_constant_ms", "host_constant_ms"):
         _check_number(name, data[name], -1e6, 1e6)
+    if data["locked_sm_mhz"] is not None:
+        _check_number("locked_sm_mhz", data["locked_sm_mhz"], 1, 1e5)
     outliers = data["outliers"]
     if not isinstance(outliers, list) or not all(isinstance(name, str) for name in outliers):
         raise ValueError("outliers must be a list of names")

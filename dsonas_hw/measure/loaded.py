@@ -16,6 +16,7 @@ Weights and activations that fit into the L2 cache stay there from one run to th
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +28,7 @@ from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.rounds import GPU, WARMUP_SECONDS, Plan, Timed, measure_rounds
 
 LOAD_SECONDS = 0.02
-"""How long runs are started for, before the driver is asked about a GPU at work."""
+"""How long the runs take that are started before the driver is asked about a GPU at work."""
 DRIFT = 0.05
 """Relative difference between the first and the last third of the turns that tells of moving clocks."""
 HOST_BOUND = 0.8
@@ -85,7 +86,9 @@ def keep_at_work(
     """Call `look` while the GPU works through runs that were started just before."""
     begin_s = clock_s()
     network.run()
-    while clock_s() - begin_s < LOAD_SECONDS:
+    network.synchronize()
+    run_s = clock_s() - begin_s
+    for _ in range(math.ceil(LOAD_SECONDS / run_s) if run_s > 0 else 1):
         network.run()
     look()
     network.synchronize()

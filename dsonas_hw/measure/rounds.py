@@ -66,7 +66,7 @@ class Plan:
 
 VERDICT = Plan()
 """For a verdict on a budget: half a minute."""
-GPU = Plan(num_rounds=12, turns_per_round=3, period_seconds=0.0)
+GPU = Plan(num_rounds=12, turns_per_round=4, period_seconds=0.0)
 """For a table of a GPU: the quiet value of many networks, each timed for about a second."""
 
 

@@ -141,6 +141,19 @@ def measure_session(
     )
 
 
+def gpu_library_versions(runtime: str) -> dict[str, str]:
+    """NVIDIA's libraries under a runtime, and the global switches that decide which kernels run."""
+    if runtime == "eager":
+        from dsonas_hw.runtime.eager.switches import gpu_versions
+
+        return gpu_versions()
+    if runtime.startswith("ort-"):
+        from dsonas_hw.runtime.ort.provider import library_versions
+
+        return library_versions(runtime)
+    return {}
+
+
 def check_runtime(runtime: str, precision: str = "fp32") -> None:
     """Refuse a runtime or precision that does not exist.
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -77,7 +77,7 @@ class StudyFile(BaseModel):
     search_per_budget: bool = False
     """Search anew for each budget instead of serving all of them from one path."""
     measure: bool = False
-    """Also measure the latency of every network on the target (one at a time)."""
+    """Also measure the latency of every network on the target; these jobs run alone, one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +149,8 @@ def expand(file: StudyFile) -> Study:
         raise UserError(
             f"study {file.name}: two variants, budgets or seeds make the same job {twice}; rename one"
         )
+    # What measures runs alone: another job on the same GPU, or on its CPU, would be in the timing.
+    jobs = [replace(job, exclusive=True) if job.measure else job for job in jobs]
     jobs.sort(key=lambda job: job.kind != "search")
     return Study(file=file, jobs=tuple(jobs), baselines=baselines)
 
