@@ -435,7 +435,7 @@ def run_seeds(folder: Path) -> list[bytes]:
 
     run = RunDirectory(folder / "run")
     if not run.path.exists():
-        changes = {"budget": "mac=60k", "space": {"levels": 1, "search.choose": [1, 1], "channels": 8}}
+        changes = {"budget": "mac=60k", "space": {"levels": 1, "stages": [1, 1], "channels": 8}}
         config = build_config(overlay(load_preset("digits"), changes))
         run.create(config)
         space = space_of_config(config)
@@ -659,7 +659,7 @@ def import_readers() -> bool:
         "device.datasheet_file", "config", "task", "study.spec", "study.grid", "report.grid_report",
         "report.run_report", "report.codesign_report", "study.codesign_jobs",
         "estimate.calibrated", "estimate.calibration_csv", "profile.import_table",
-        "run_directory", "search.path", "search.choose", "train.weights", "train.data",
+        "run_directory", "search.path", "stages", "train.weights", "train.data",
     )  # fmt: skip
     import importlib
 

@@ -1,4 +1,4 @@
-"""The whole job: profile ▶ search ▶ derive (measured) ▶ retrain ▶ export ▶ validate ▶ report.
+"""The whole job: profile ▶ search ▶ select (measured) ▶ retrain ▶ export ▶ validate ▶ report.
 
 Every stage leaves its files in the run directory, and a stage whose files are there is not done again: so a
 run that was stopped anywhere goes on from there.
@@ -6,6 +6,7 @@ run that was stopped anywhere goes on from there.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
 from dsonas_hw.config import RunConfig
 from dsonas_hw.deploy.derive_measured import Bar, Say, derive_measured
+from dsonas_hw.deploy.select_measured import select_measured, selects
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.run_directory import RunDirectory
@@ -73,8 +75,14 @@ def run_all(
         if not run.architecture_path.exists():
             with bar("search") as report:
                 result = search_path(run, task, dataset, resume=resume, progress=report)
-            say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s")
-            save_architecture(run, derive_measured(run, task, say=say, bar=bar), task)
+            steered = f", γ by {result.gamma_cost}" if result.gamma_cost else ""
+            say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s{steered}")
+            derived = (
+                select_measured(run, task, dataset, say=say, bar=bar)
+                if selects(task)
+                else derive_measured(run, task, say=say, bar=bar)
+            )
+            save_architecture(run, derived, task)
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
         from dsonas_hw.report.run_report import write_report
 
@@ -156,16 +164,19 @@ def deploy(
     """
     from dsonas_hw.deploy.export_and_validate import export_network, validate_network
     from dsonas_hw.deploy.validate import load_validation
+    from dsonas_hw.search.teacher import open_teacher
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import retrain
 
     architecture, budgets = load_architecture(run)
     config = task.config
+    device = resolve_train_device(config.train_on)
+    with bar("teacher") if config.retrain.distill.teacher else nullcontext() as report:
+        teacher = open_teacher(run, config, dataset, device=device, progress=report)
     with bar("retrain") as report:
         trained = retrain(
-            run, config, architecture, dataset, device=resolve_train_device(config.train_on), resume=resume,
-            progress=report,
-        )  # fmt: skip
+            run, config, architecture, dataset, device=device, resume=resume, teacher=teacher, progress=report
+        )
     say(f"retrained: test accuracy {trained.test_accuracy:.2%}, {trained.seconds:.0f} s")
     export_network(run, architecture, dataset, batch_size=config.target.batch_size)
     say(f"exported: {run.model_path}")

@@ -35,7 +35,10 @@ class Task:
 
 def needs_latency(config: RunConfig) -> bool:
     """Whether the search is steered by latency: a latency budget, or γ by latency."""
-    steered = config.search.adaptive in ("block", "operation") and config.search.adaptive_cost == "latency"
+    steered = (
+        config.search.adaptive in ("block", "operation", "marginal")
+        and config.search.adaptive_cost == "latency"
+    )
     return steered or any(budget.name == "latency" for budget in config.budgets)
 
 

@@ -15,7 +15,7 @@ from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, command_line
 from dsonas_hw.measure.measurement import LatencyMeasurement
-from dsonas_hw.measure.rounds import VERDICT, measure_rounds
+from dsonas_hw.measure.rounds import QUICK, VERDICT, Plan, measure_rounds
 from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
 from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
 from dsonas_hw.runtime.base import Session, measure_session, open_session, read_model
@@ -93,12 +93,18 @@ def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
 
 
 def measure_on_target(
-    model: bytes | Path, target: DeviceConfig, *, engine_path: Path | None = None, progress: Progress = silent
+    model: bytes | Path,
+    target: DeviceConfig,
+    *,
+    engine_path: Path | None = None,
+    plan: Plan | None = None,
+    progress: Progress = silent,
 ) -> TargetMeasurement | None:
     """Latency and, where the device tells, energy of an ONNX model; None: the target is not here.
 
     Takes half a minute, and waits before until no one else measures on the device.
     engine_path: for the runtime tensorrt, an engine of this model that is timed instead of building one.
+    plan: how it is timed; None: for a verdict.
 
     Raises:
         DeviceError: the target is here and cannot run the model.
@@ -114,16 +120,43 @@ def measure_on_target(
 
     with exclusive_device(device.lock_name):
         if device.name == LOCAL:
-            latency, versions = _measure_here(open_network, runtime, target.threads, progress)
+            latency, versions = _measure_here(
+                open_network, runtime, target.threads, plan or VERDICT, progress
+            )
             energy = None
         else:
             held_mhz = profiled_clock_mhz(target, runtime)
             with open_network() as session:
-                latency, energy = _measure_on_gpu(session, device, held_mhz, progress)
+                latency, energy = _measure_on_gpu(session, device, held_mhz, plan or VERDICT, progress)
                 versions = dict(session.versions)
     return TargetMeasurement(
         latency=latency, energy=energy, runtime=runtime, versions=versions, device_title=device.title
     )
+
+
+def measure_relative_latency(model: bytes, target: DeviceConfig) -> float | None:
+    """Latency of an ONNX model for comparison with other models on this target, in a second; None: not here.
+
+    The unit is a run of the reference workload, which takes the machine's changes of speed out, on this
+    machine, and a millisecond elsewhere.
+
+    Raises:
+        as `measure_on_target`.
+    """
+    found = find_target(target)
+    if found is None:
+        return None
+    device, runtime = found
+
+    def open_network() -> Session:
+        return _open(model, runtime, target, device, None)
+
+    with exclusive_device(device.name):
+        if device.name != LOCAL:
+            with open_network() as session:
+                return measure_session(session, plan=QUICK).quiet_ms
+        with open_yardstick(MeasuringConditions(runtime=runtime, threads=target.threads)) as yardstick:
+            return measure_rounds(open_network, plan=QUICK, yardstick=yardstick.run).latency_at(1.0)
 
 
 def _open(
@@ -162,7 +195,7 @@ def _check_engine(engine_path: Path, model: bytes, target: DeviceConfig) -> None
 
 
 def _measure_here(
-    open_network: Callable[[], Session], runtime: str, threads: int, progress: Progress
+    open_network: Callable[[], Session], runtime: str, threads: int, plan: Plan, progress: Progress
 ) -> tuple[LatencyMeasurement, dict[str, str]]:
     """Latency on this machine, the reference workload beside it; and the versions of what ran."""
     versions: dict[str, str] = {}
@@ -173,7 +206,7 @@ def _measure_here(
         return session
 
     with open_yardstick(MeasuringConditions(runtime=runtime, threads=threads)) as yardstick:
-        latency = measure_rounds(open_noted, plan=VERDICT, yardstick=yardstick.run, progress=progress)
+        latency = measure_rounds(open_noted, plan=plan, yardstick=yardstick.run, progress=progress)
     return latency, versions
 
 
@@ -190,7 +223,7 @@ def profiled_clock_mhz(target: DeviceConfig, runtime: str) -> int | None:
 
 
 def _measure_on_gpu(
-    session: Session, device: DetectedDevice, held_mhz: int | None, progress: Progress
+    session: Session, device: DetectedDevice, held_mhz: int | None, plan: Plan, progress: Progress
 ) -> tuple[LatencyMeasurement, EnergyMeasurement | None]:
     """Latency with the driver's remarks about clocks and throttling, and energy if the driver counts it."""
     from dsonas_hw.device.energy import NO_ENERGY, measure_energy
@@ -199,7 +232,7 @@ def _measure_on_gpu(
     assert device.index is not None
     with watch_gpu(device.index, sm_clock_mhz=held_mhz) as watch:
         latency = measure_session(
-            session, plan=VERDICT, with_cuda_graph=True, look=watch.look, progress=progress
+            session, plan=plan, with_cuda_graph=True, look=watch.look, progress=progress
         )
         remarks = (*latency.remarks, *watch.remarks)
         try:

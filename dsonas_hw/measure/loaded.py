@@ -29,6 +29,7 @@ from dsonas_hw.measure.rounds import GPU, WARMUP_SECONDS, Plan, Timed, measure_r
 
 LOAD_SECONDS = 0.02
 """How long the runs take that are started before the driver is asked about a GPU at work."""
+LOOK_SECONDS = 0.1
 DRIFT = 0.05
 """Relative difference between the first and the last third of the turns that tells of moving clocks."""
 HOST_BOUND = 0.8
@@ -58,12 +59,17 @@ def measure_loaded(
 
     returns_early: whether `network.run` comes back while the GPU is still at work.
     graph: the same network as a CUDA graph, where the runtime can make one.
-    look: called after every turn, while the GPU works.
+    look: called between turns, about every tenth of a second, while the GPU works.
     progress: called after every turn with the turns done and those there are.
     """
 
+    looked_s = -math.inf
+
     def after_turn(done: int, total: int) -> None:
-        keep_at_work(network, look, clock_s=clock_s)
+        nonlocal looked_s
+        if clock_s() - looked_s >= LOOK_SECONDS:
+            keep_at_work(network, look, clock_s=clock_s)
+            looked_s = clock_s()
         progress(done, total)
 
     def keep_busy(seconds: float) -> None:

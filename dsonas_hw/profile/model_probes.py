@@ -46,10 +46,6 @@ def why_not_timed(network: OnnxNetwork) -> str:
         return f"no kernel stands for {', '.join(network.unknown[:3])}"
     if network.notes:
         return network.notes[0]
-    if any(kernel.op == "rnn" for kernel in network.kernels):
-        return "it has recurrent layers, which ONNX Runtime's profile does not tell apart"
-    if any(len(kernel.kernel_size) > 2 for kernel in network.kernels):
-        return "it works on volumes, whose windows ONNX Runtime's profile does not tell apart"
     return ""
 
 

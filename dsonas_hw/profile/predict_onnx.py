@@ -13,7 +13,7 @@ from dsonas_hw.errors import ProfileError, one_line
 from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
 from dsonas_hw.kernel.onnx.unknown import NEGLIGIBLE, work_of
 from dsonas_hw.kernel.recurrent import unrolled
-from dsonas_hw.kernel.spec import Shape
+from dsonas_hw.kernel.spec import Shape, by
 from dsonas_hw.profile.model_precision import precision_of_model
 from dsonas_hw.profile.model_probes import model_probe, why_not_timed
 from dsonas_hw.profile.on_demand import can_be_extended, measure_unknown
@@ -84,7 +84,7 @@ def predict_onnx(
     )
     missing: tuple[str, ...] = ()
     prediction = None
-    reason = None if network.is_known else _unknown_reason(network, str(path))
+    reason = _empty_reason(network) if network.is_known else _unknown_reason(network, str(path))
     if reason is None:
         model = target.open(precision=precision, batch_size=network.batch_size)
         running = network
@@ -136,6 +136,19 @@ def _learn(
         runtime=model.runtime,
     )
     return measure_unknown(model, unknown, [probe], say=say)
+
+
+def _empty_reason(network: OnnxNetwork) -> str | None:
+    """Why there is no latency of a network of which nothing runs; None if something does."""
+    if network.kernels:
+        return None
+    empty = [f"{name}={by(shape)}" for name, shape in network.input_shapes.items() if 0 in shape]
+    why = (
+        f"an input has a size of 0 ({', '.join(empty)})"
+        if empty
+        else "every operation is a constant or a view"
+    )
+    return f"nothing runs in this network: {why}"
 
 
 def _unknown_reason(network: OnnxNetwork, name: str) -> str:

@@ -13,7 +13,7 @@ from dsonas_hw.config import overlay
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json
 from dsonas_hw.study.codesign import Codesign, StudyDevice
-from dsonas_hw.study.job import RESULT
+from dsonas_hw.study.engine import RESULT
 from dsonas_hw.study.scheduler import is_done, job_directory
 from dsonas_hw.study.spec import Job, slug
 

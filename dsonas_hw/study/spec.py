@@ -25,10 +25,11 @@ from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.errors import UserError
 
 JobKind = Literal[
-    "pretrain", "search", "derive", "train", "measure", "searched", "random", "transferred"
+    "pretrain", "search", "derive", "train", "measure", "searched", "random", "transferred",
+    "teacher", "choose", "fit", "fitted",
 ]  # fmt: skip
-"""`searched`, `random` and `transferred` derive (or draw) and train in one; the others but `search` are of a
-co-design study."""
+"""`searched`, `random` and `transferred` derive (or draw) and train in one; `teacher`, `choose`,
+`fit` and `fitted` are of a study with hand-made networks, the others but `search` of a co-design study."""
 RANDOM = "random"
 """Variant of the random architectures."""
 SAME_WIDTH = "random, same width"
@@ -71,6 +72,11 @@ class StudyFile(BaseModel):
     random_same_width: int = Field(default=0, ge=0, le=1000)
     """So many more of exactly the width that the searched architecture has, of the first variant of a space:
     what is left of its lead is due to the edges."""
+    hand_made: list[str] = []
+    """Families of `train.families` at the width that fills each budget, by name, e.g. resnet or resnet-s2;
+    then every network is fitted by measurement, the searched and the random ones too."""
+    random_search: bool = False
+    """With hand_made: also the best random architecture that brief trainings find in the search's time."""
     transfer: TransferFrom | None = None
     for_preset: dict[str, dict[str, Any]] = {}
     """Preset → fields that take the place of this file's where `--preset` asks for it."""
@@ -99,12 +105,22 @@ class Job:
     """Whose latency is predicted too (derive)."""
     exclusive: bool = False
     """Measures this machine: runs here, and alone."""
+    network: str = ""
+    """Of a study with hand-made networks: searched, random, random search or a family."""
+    teacher: str | None = None
+    """Name of the job whose run holds the teacher."""
+
+    @property
+    def all_needs(self) -> tuple[str, ...]:
+        """Names of the jobs that come first."""
+        return tuple(name for name in (self.needs, self.teacher) if name is not None)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "kind": self.kind, "variant": self.variant, "budgets": list(self.budgets),
             "seed": self.seed, "config": dict(self.config), "needs": self.needs, "index": self.index,
             "measure": self.measure, "devices": list(self.devices), "exclusive": self.exclusive,
+            "network": self.network, "teacher": self.teacher,
         }  # fmt: skip
 
 
@@ -134,18 +150,22 @@ def expand(file: StudyFile) -> Study:
     Raises:
         UserError: a configuration that does not hold, or too many jobs.
     """
+    from dsonas_hw.study.hand_made import hand_made_jobs
+
     for text in file.budgets:
         parse_budgets([text])
     variants = variants_of(file)
     baselines = _baselines(file, variants)
-    jobs = [*_searched_jobs(file, variants), *_transfer_jobs(file)]
-    for baseline in dict.fromkeys(baselines.values()):
-        jobs += _random_jobs(file, variants, baseline)
+    if file.hand_made:
+        jobs = list(hand_made_jobs(file, variants, lambda *asked: _config(file, *asked)))
+    else:
+        jobs = [*_searched_jobs(file, variants), *_transfer_jobs(file)]
+        for baseline in dict.fromkeys(baselines.values()):
+            jobs += _random_jobs(file, variants, baseline)
     if len(jobs) > MAX_JOBS:
         raise UserError(f"study {file.name} has {len(jobs)} jobs, more than {MAX_JOBS}; make it smaller")
     names = [job.name for job in jobs]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+    if twice := next((name for name in names if names.count(name) > 1), None):
         raise UserError(
             f"study {file.name}: two variants, budgets or seeds make the same job {twice}; rename one"
         )

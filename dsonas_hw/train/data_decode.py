@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from dsonas_hw.errors import DataError
@@ -42,7 +42,7 @@ warnings.filterwarnings("ignore", module=r"PIL\b")
 
 
 def load_image(path: Path) -> Image.Image:
-    """Decode a file to RGB.
+    """Decode a file to RGB, turned upright as its EXIF data say (phones store photos as the sensor saw them).
 
     Raises:
         DataError: missing, not an image, damaged, truncated, or larger than MAX_PIXELS.
@@ -50,6 +50,7 @@ def load_image(path: Path) -> Image.Image:
     with _opened(path) as image:
         if image.mode[0] in "IF":  # Pillow would clip these to white instead of scaling them
             raise ValueError(f"its pixels have more than 8 bits per channel (mode {image.mode})")
+        ImageOps.exif_transpose(image, in_place=True)
         if "transparency" in image.info:  # Pillow wants to see it before it is dropped
             return image.convert("RGBA").convert("RGB")
         return image.convert("RGB")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.graph import build_graph
 from dsonas_hw.architecture.onnx import Array, random_weights
 from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.errors import RunError, command_line
 from dsonas_hw.files import atomic_write, open_regular
+from dsonas_hw.train.hand_made import HandMade, HandMadeNetwork
+from dsonas_hw.train.trainable import Trainable
 
 WEIGHTS_NAME = "weights.npz"
 _ARCHITECTURE = "architecture"
@@ -22,24 +23,24 @@ _HEADER_BYTES = 65_536
 """More than the header of any array that we write."""
 
 
-def architecture_hash(architecture: Architecture) -> str:
-    """Equal for equal architectures (space, blocks and width)."""
+def architecture_hash(architecture: Trainable) -> str:
+    """Equal for equal networks (space, blocks and width; or family, variant and width)."""
     return short_hash(architecture.to_json())
 
 
-def save_weights(path: Path, architecture: Architecture, arrays: Mapping[str, Array]) -> None:
+def save_weights(path: Path, architecture: Trainable, arrays: Mapping[str, Array]) -> None:
     """Replace the file at once."""
     with atomic_write(path) as file:
         np.savez(file, **{_ARCHITECTURE: np.array(architecture_hash(architecture))}, **arrays)  # type: ignore[arg-type]
 
 
-def load_weights(path: Path, architecture: Architecture) -> dict[str, Array]:
+def load_weights(path: Path, architecture: Trainable) -> dict[str, Array]:
     """The weights of an architecture, as `DerivedNetwork.named_arrays` gave them.
 
     Raises:
         RunError: missing, damaged, or the weights of another architecture.
     """
-    shapes = {name: array.shape for name, array in random_weights(build_graph(architecture)).items()}
+    shapes = {name: array.shape for name, array in _arrays_like(architecture).items()}
     again = command_line("retrain", path.parent, "--restart")
     limit = sum(4 * prod(shape) + _HEADER_BYTES for shape in shapes.values()) + _HEADER_BYTES
     try:
@@ -70,3 +71,10 @@ def load_weights(path: Path, architecture: Architecture) -> dict[str, Array]:
         if arrays[name].shape != shape or arrays[name].dtype != np.float32:
             raise RunError(f"{path} is damaged ({name} does not fit); train again: {again}")
     return arrays
+
+
+def _arrays_like(architecture: Trainable) -> Mapping[str, Array]:
+    """Arrays of the names and shapes that the weights have."""
+    if isinstance(architecture, HandMade):
+        return HandMadeNetwork(architecture).named_arrays()
+    return random_weights(build_graph(architecture))

@@ -81,7 +81,7 @@ def test_the_driver_is_asked_while_the_gpu_works() -> None:
     for work_ms in (0.05, 5.0):
         gpu = Gpu(work_ms)
         measured = gpu.measure()
-        assert gpu.num_looks == len(measured.turns)
+        assert 0.3 * sum(measured.samples_ms) / 100 < gpu.num_looks <= len(measured.turns)
         assert gpu.num_looks_at_rest == 0
 
 

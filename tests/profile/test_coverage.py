@@ -35,7 +35,7 @@ from dsonas_hw.profile.plan import plan_profile
 from dsonas_hw.profile.probes import probe_networks
 from dsonas_hw.runtime.ort.layout import deployed_kernels
 from dsonas_hw.space.operations import OPERATIONS
-from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.space.space import STEMS, SearchSpace
 from dsonas_hw.table.rows import KernelRow, TableHeader
 from dsonas_hw.table.table import LatencyTable
 from dsonas_hw.train.images import space_of_config
@@ -85,9 +85,9 @@ def preset_space(name: str) -> SearchSpace:
 def random_space(seed: int) -> SearchSpace:
     """Any stem, operations, levels, stages, widths; small, so that hundreds are quickly lowered."""
     rng = random.Random(f"space {seed}")
-    stem = rng.choice(["cifar", "imagenet"])
+    stem = rng.choice(STEMS)
     step = rng.choice([2, 2, 4, 6] if stem == "imagenet" else [1, 2, 3, 4])
-    side = rng.choice([8, 11]) * (4 if stem == "imagenet" else 1)
+    side = rng.choice([8, 11]) * {"cifar": 1, "strided": 2, "imagenet": 4}[stem]
     return SearchSpace(
         levels=rng.randint(1, 3),
         operations=tuple(rng.sample(sorted(OPERATIONS), rng.randint(1, 4))),

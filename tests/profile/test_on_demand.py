@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.onnx import model_bytes
@@ -119,6 +122,29 @@ def test_a_network_from_a_file_is_learnt_and_then_predicted_whole(profiles: Path
         prediction = predict_onnx(file, target, say=lines.append)
         assert prediction.unknown_kernels == ()
         assert prediction.source == "measured"
+        assert len(lines) == 1
+
+
+@pytest.mark.parametrize("kind", ["recurrent", "volume"])
+def test_recurrent_layers_and_volumes_are_timed_too(kind: str, profiles: Path, tmp_path: Path) -> None:
+    if kind == "recurrent":
+        shape, weights = (10, 1, 32), [(1, 256, 32), (1, 256, 64)]
+        node = helper.make_node("LSTM", ["x", "w0", "w1"], ["y"], hidden_size=64)
+    else:
+        shape, weights = (1, 4, 8, 16, 16), [(8, 4, 3, 3, 3)]
+        node = helper.make_node("Conv", ["x", "w0"], ["y"])
+    stored = [
+        helper.make_tensor(f"w{index}", TensorProto.FLOAT, dims, [0.0] * prod(dims))
+        for index, dims in enumerate(weights)
+    ]
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    graph = helper.make_graph([node], "network", [taken], [onnx.ValueInfoProto(name="y")], stored)
+    file, lines = tmp_path / "network.onnx", list[str]()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    for _ in range(2):
+        target = Target(device="local", runtime="ort-cpu", profiles_directory=profiles)
+        prediction = predict_onnx(file, target, say=lines.append)
+        assert (prediction.source, prediction.unknown_kernels) == ("measured", ())
         assert len(lines) == 1
 
 

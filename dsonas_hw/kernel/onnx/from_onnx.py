@@ -119,7 +119,7 @@ def network_from_onnx(
             schedule=schedule,
             unknown=lowered.unknown,
             unknown_fraction=_unknown_fraction(lowered),
-            params=_stored_params(schedule) + lowered.num_unknown_params + _other_params(graph, stored),
+            params=_stored_params(schedule) + lowered.num_unused_params + _other_params(graph, stored),
             precision=file_precision(graph, lowered.flops_in),
             flops_in=lowered.flops_in,
             batch_size=batch,
@@ -148,7 +148,7 @@ def _other_params(graph: Graph, stored: StoredTensors) -> int:
     total = 0
     for other in graph.alternatives:
         lowered = lower_graph(replace(other, stored=graph.stored), stored)
-        total += _stored_params(fuse_kernels(lowered.schedule)) + lowered.num_unknown_params
+        total += _stored_params(fuse_kernels(lowered.schedule)) + lowered.num_unused_params
     return total
 
 

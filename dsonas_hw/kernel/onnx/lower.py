@@ -55,7 +55,8 @@ class Lowering:
         self.kernels: list[ScheduledKernel] = []
         self.unknown: dict[str, float] = {}
         """Operations without a kernel: how they are called, and the work that they may hold."""
-        self.num_unknown_params = 0
+        self.num_unused_params = 0
+        """Stored for operations that have no kernel: unknown ones, and those that would write no element."""
         self.flops_in: Counter[str] = Counter()
         """Flops by the precision in which they are computed."""
         self.makers = {name: node for node in graph.nodes for name in node.outputs}
@@ -90,7 +91,7 @@ class Lowering:
         """Note an operation without a kernel: what it may cost, and what it stores."""
         self.unknown[node.label] = self.unknown.get(node.label, 0.0) + possible_work(self.graph, node)
         for name, size in self.constants(node.inputs).items():
-            self.num_unknown_params += size - self.stored.count(name, self.graph.constants[name], size)
+            self.num_unused_params += size - self.stored.count(name, self.graph.constants[name], size)
 
     def emit(
         self,
@@ -115,6 +116,9 @@ class Lowering:
             fields["output"] = self.shape(writes)
         weights, biases = weights or {}, biases or {}
         if prod(fields["output"]) == 0:
+            for name, size in {**weights, **biases}.items():
+                if name in self.graph.constants:
+                    self.num_unused_params += size - self.stored.count(name, self.graph.constants[name], size)
             return
         full = [index for index, shape in enumerate(fields["inputs"]) if prod(shape)]
         if len(full) < len(fields["inputs"]):
@@ -184,7 +188,7 @@ class LoweredGraph:
     """Operations without a kernel, as ``OpType (node name)``."""
     unknown_work: float
     """What they may cost, in the unit of `unknown.work_of`; may be infinite."""
-    num_unknown_params: int
+    num_unused_params: int
     flops_in: Mapping[str, int]
     """Flops by the precision in which they are computed."""
 
@@ -229,7 +233,7 @@ def lower_graph(graph: Graph, stored: StoredTensors | None = None) -> LoweredGra
         schedule=schedule,
         unknown=tuple(lowering.unknown),
         unknown_work=sum(lowering.unknown.values()),
-        num_unknown_params=lowering.num_unknown_params,
+        num_unused_params=lowering.num_unused_params,
         flops_in=dict(lowering.flops_in),
     )
 

@@ -19,6 +19,7 @@ from dsonas_hw.kernel.onnx.inputs import (
     resolve_sizes,
     stated_shapes,
 )
+from dsonas_hw.kernel.onnx.recurrent_batch import recurrent_batch_axes
 from dsonas_hw.kernel.onnx.walk import Walk
 from dsonas_hw.kernel.spec import Shape
 
@@ -35,7 +36,7 @@ def read_graph(
         ModelFileError: operations that contradict each other, or a size that the file leaves open.
     """
     inputs = declared_inputs(model)
-    batch = find_batch(inputs, output_shapes(model))
+    batch = find_batch(inputs, output_shapes(model), recurrent_batch_axes(model.graph))
     sizes = resolve_sizes(inputs, batch, batch_size, input_shapes)
     decisions: dict[str, tuple[str, list[Graph]]] = {}
     graph = Walk(model, opset, inputs, sizes.own, stated_shapes(model), decisions=decisions).run()

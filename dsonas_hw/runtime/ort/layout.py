@@ -140,7 +140,7 @@ class _Deployment:
                 self._reduce(step)
             case "global_avgpool" | "global_maxpool":
                 blocked = self._all_blocked(step.reads) and kernel.inputs[0][1] % self.block == 0
-                self._unchanged(step, blocked=blocked, function=BLOCKED)
+                self._unchanged(_as_in_file(step), blocked=blocked, function=BLOCKED)
             case "batchnorm":
                 self._batchnorm(step.reads[0], step)
                 self._activate(kernel.epilogue, step.writes)
@@ -152,8 +152,10 @@ class _Deployment:
                 self._unchanged(step, blocked=self._all_blocked(step.reads))
             case "gemm":
                 self._gemm(step)
+            case "conv_transpose":
+                self._unchanged(_as_in_file(step))
             case _:
-                self._unchanged(step, blocked=False)
+                self._unchanged(step)
 
     def _conv(self, step: ScheduledKernel) -> None:
         kernel, source = step.kernel, step.reads[0]
@@ -205,6 +207,7 @@ class _Deployment:
         kernel, source = step.kernel, step.reads[0]
         blocked = bool(self.block) and len(step.written_shape) == 4 and kernel.inputs[0][1] % self.block == 0
         blocked = blocked and not step.written_as
+        kernel = _as_in_file(step).kernel
         bare = replace(kernel, epilogue=(), num_bias=0, function=BLOCKED if blocked else "")
         pooled = self.pools.get((bare, source))
         if pooled is None:
@@ -276,7 +279,8 @@ class _Deployment:
         first, *others = step.reads
         if len(others) != 1 or not (blocked or step.written_as == "Add"):
             return False
-        if not blocked and self.buffers[first].shape != self.buffers[others[0]].shape:
+        shape = self.buffers[first].shape
+        if not blocked and (shape != self.buffers[others[0]].shape or len(shape) != 4):
             return False
         for name in step.reads if blocked else sorted(step.reads, key=lambda name: self.buffers[name].maker):
             buffer = self.buffers[name]
@@ -344,7 +348,7 @@ class _Deployment:
             self._write(view, shape, blocked=False, maker=self._emit(kernel))
         return view
 
-    def _unchanged(self, step: ScheduledKernel, *, blocked: bool, function: str = "") -> None:
+    def _unchanged(self, step: ScheduledKernel, *, blocked: bool = False, function: str = "") -> None:
         """A kernel that runs as it is, in blocks where its input is (and `blocked` allows it)."""
         kernel = step.kernel
         if blocked:
@@ -357,8 +361,16 @@ class _Deployment:
             kernel = replace(kernel, function=function)
         epilogue = kernel.epilogue
         index = self._emit(replace(kernel, epilogue=()))
-        self._write(step.writes, step.kernel.output, blocked=blocked, maker=index)
+        # A recurrent layer writes (steps, directions, batch, hidden).
+        shape = step.written_shape if kernel.op == "rnn" else step.kernel.output
+        self._write(step.writes, shape, blocked=blocked, maker=index)
         self._activate(epilogue, step.writes)
+
+
+def _as_in_file(step: ScheduledKernel) -> ScheduledKernel:
+    """The step with the shapes of its tensors: a sequence (N, C, L) is not made an image of height 1."""
+    inputs = (*step.read_shapes[:1], *step.kernel.inputs[1:])
+    return replace(step, kernel=replace(step.kernel, inputs=inputs, output=step.written_shape))
 
 
 def merge_duplicates(schedule: Schedule) -> Schedule:

@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from dsonas_hw.kernel.onnx.lower import window
 from dsonas_hw.kernel.onnx.lower_elementwise import BINARY
 from dsonas_hw.kernel.spec import Kernel, Shape
 from dsonas_hw.runtime.ort.layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, VIEW
@@ -47,6 +48,8 @@ OPS: dict[str, str] = {
 }
 ACTIVATIONS = {"Clip": "relu"}  # `relu6` and `relu` are one comparison more or less
 FUNCTIONS = {"QuickGelu": "silu", "Clip": "relu"}
+RECURRENT = ("LSTM", "GRU", "RNN")
+GATHERS = ("Gather", "GatherElements", "GatherND")
 VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 STATISTICS_OF_INPUT = ("layernorm", "instancenorm", "groupnorm")
 
@@ -123,6 +126,8 @@ def _describe_one(
     if op_type in VIEWS:
         return Kernel(op="copy", function=VIEW, inputs=(shapes[0],), output=output)
     op = OPS.get(op_type)
+    if op_type in RECURRENT:
+        return _recurrent(op_type, shapes, names, constants, attributes)
     if op == "conv":
         # Inputs are image, weight, bias and a residual that is added in the same kernel.
         weight = constants.get(names[1], shapes[1]) if len(names) > 1 else shapes[1]
@@ -134,13 +139,26 @@ def _describe_one(
             function=function,
             inputs=(shapes[0], *added),
             output=output,
-            kernel_size=_pair(weight[2:]),
-            stride=_pair(attributes.get("strides", (1, 1))),
-            dilation=_pair(attributes.get("dilations", (1, 1))),
+            kernel_size=window(weight[2:], len(output)),
+            stride=window(attributes.get("strides"), len(output)),
+            dilation=window(attributes.get("dilations"), len(output)),
             groups=attributes.get("group", 1),
             num_weights=prod(weight),
             num_bias=output[1] if len(names) > 2 and names[2] else 0,
             epilogue=(("add",) if added else ()) + epilogue,
+        )
+    if op == "conv_transpose":
+        weight = constants.get(names[1], shapes[1])
+        return Kernel(
+            op=op,
+            inputs=(shapes[0],),
+            output=output,
+            kernel_size=window(weight[2:], len(output)),
+            stride=window(attributes.get("strides"), len(output)),
+            dilation=window(attributes.get("dilations"), len(output)),
+            groups=attributes.get("group", 1),
+            num_weights=prod(weight),
+            num_bias=output[1] if len(names) > 2 and names[2] else 0,
         )
     if op in ("maxpool", "avgpool"):
         return Kernel(
@@ -148,9 +166,9 @@ def _describe_one(
             function=function,
             inputs=(shapes[0],),
             output=output,
-            kernel_size=_pair(attributes.get("kernel_shape", (1, 1))),
-            stride=_pair(attributes.get("strides", (1, 1))),
-            dilation=_pair(attributes.get("dilations", (1, 1))),
+            kernel_size=window(attributes.get("kernel_shape"), len(output)),
+            stride=window(attributes.get("strides"), len(output)),
+            dilation=window(attributes.get("dilations"), len(output)),
         )
     if op == "gemm" or (op == "matmul" and len(names) > 1 and names[1] in constants):
         # The weight is not counted from `shapes`: once it is packed in advance, they leave it out.
@@ -161,6 +179,16 @@ def _describe_one(
             num_weights=shapes[0][-1] * output[-1],
             num_bias=output[-1] if len(names) > 2 and names[2] else 0,
             epilogue=epilogue,
+        )
+    if op_type in GATHERS:
+        is_stored = [name in constants for name in names[:2]] or [False, True]
+        num_stored = prod(constants[names[0]]) if is_stored[0] else 0
+        return Kernel(
+            op="copy",
+            function="gather",
+            inputs=(output,) if is_stored[1] else (output, shapes[1]),
+            output=output,
+            num_bias=num_stored if num_stored > 1 else 0,
         )
     if op in ("sum", "mul", "sub", "div", "concat") or op_type in BINARY:
         return _elementwise(op or "binary", "" if op else op_type.lower(), shapes, names, constants, output)
@@ -177,6 +205,34 @@ def _describe_one(
         )
     return Kernel(
         op="unary", function=FUNCTIONS.get(op_type, op_type.lower()), inputs=(shapes[0],), output=output
+    )
+
+
+def _recurrent(
+    op_type: str,
+    shapes: Sequence[Shape],
+    names: Sequence[str],
+    constants: Mapping[str, Shape],
+    attributes: Mapping[str, Any],
+) -> Kernel:
+    """A recurrent layer, all steps of it; its states are read where they are no constants."""
+    directions = 2 if attributes.get("direction") == "bidirectional" else 1
+    steps, batch, features = shapes[0]
+    if attributes.get("layout", 0):
+        steps, batch = batch, steps
+    hidden = attributes["hidden_size"]
+    # The shapes of states are not looked up: once weights are packed in advance, `shapes` leaves them out.
+    num_states = sum(bool(name) and name not in constants for name in names[5:7])
+    states = [(directions, batch, hidden)] * num_states
+    stored = [prod(constants[name]) if name in constants else 0 for name in names]
+    return Kernel(
+        op="rnn",
+        function=op_type.lower(),
+        inputs=((steps, batch, features), *states),
+        output=(steps, batch, directions * hidden),
+        groups=directions,
+        num_weights=sum(stored[1:3]),
+        num_bias=sum(stored[3:4] + (stored[7:8] if op_type == "LSTM" else [])),
     )
 
 
@@ -208,10 +264,6 @@ def _shape(entry: Mapping[str, Sequence[int]]) -> Shape:
     """`{"float": [1, 48, 32, 32]}` → the sizes; a scalar counts as one element."""
     (sizes,) = entry.values()
     return tuple(max(1, int(size)) for size in sizes) or (1,)
-
-
-def _pair(values: Sequence[int]) -> tuple[int, int]:
-    return (int(values[0]), int(values[1])) if len(values) > 1 else (1, int(values[0]))
 
 
 def _attributes(node: Any) -> dict[str, Any]:
