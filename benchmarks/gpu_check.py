@@ -3,11 +3,11 @@
     python -m benchmarks.gpu_check --out gpu-check
 
 Runs for less than ten minutes and changes no setting of the GPU: what the driver says, which runtimes are
-usable, the tests marked `gpu`, profiles of small networks and their error on networks held out, a run on digits
-with a latency budget, seconds and memory of a search step. A step that fails, or for which no time is left,
-stops no other. DIR/gpu-check.zip then holds what every step said, with the tables and the run; it names the GPU
-and this machine's folders, nothing else of you. Exit code 0 if every step succeeded, 1 if one did not, 2 without
-a GPU.
+usable, the tests marked `gpu`, profiles of small networks and their error on networks held out, a run on
+digits with a latency budget, seconds and memory of a search step. A step that fails, or for which no time
+is left, stops no other. DIR/gpu-check.zip then holds what every step said, with the tables and the run; it
+names the GPU and this machine's folders, nothing else of you. Exit code 0 if every step succeeded, 1 if one
+did not, 2 without a GPU.
 """
 
 from __future__ import annotations
