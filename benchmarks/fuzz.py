@@ -262,11 +262,13 @@ def read_table(data: bytes, scratch: Path) -> None:
 def table_seeds(folder: Path) -> list[bytes]:
     """An imported table, and the beginning of a shipped one."""
     from dsonas_hw.profile.import_table import import_table
+    from dsonas_hw.target import Target
 
     done = import_table(
         _file(folder, "rows.csv", import_seeds(folder)[0]),
-        device="1080ti", runtime="tensorrt", precision="fp32", batch_size=1, directory=folder,
-    )  # fmt: skip
+        Target(device="1080ti", runtime="tensorrt"),
+        folder,
+    )
     imported = done.path.read_bytes()
     done.path.unlink()  # an import would not replace it
     shipped = sorted(Path(str(resources.files("dsonas_hw.profiles"))).rglob("*.jsonl"))
@@ -334,14 +336,12 @@ def calibration_seeds(folder: Path) -> list[bytes]:
 def read_import(data: bytes, scratch: Path) -> None:
     from dsonas_hw.profile.import_table import import_table
     from dsonas_hw.table.table import load_table
+    from dsonas_hw.target import Target
 
     name = "rows.csv.gz" if data[:2] == b"\x1f\x8b" else "rows.csv"
     done = None
     try:
-        done = import_table(
-            _file(scratch, name, data), device="1080ti", runtime="tensorrt", precision="fp32", batch_size=1,
-            directory=scratch,
-        )  # fmt: skip
+        done = import_table(_file(scratch, name, data), Target(device="1080ti", runtime="tensorrt"), scratch)
         load_table(done.path)
     finally:
         if done is not None:

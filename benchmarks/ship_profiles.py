@@ -26,6 +26,7 @@ from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.open import resolve
 from dsonas_hw.table.rows import ESTIMATE, KernelRow, TableHeader
 from dsonas_hw.table.table import save_table, table_path
+from dsonas_hw.target import Target
 from dsonas_hw.train.images import space_of_config
 
 PROFILES = Path(__file__).parent.parent / "profiles"
@@ -55,13 +56,11 @@ def shipped_tables() -> Iterator[tuple[TableHeader, list[KernelRow]]]:
     date = str(load_constants().provenance["date"])
     for device in catalogue():
         _, runtime = resolve(device.name, None)
+        target = Target(device=device.name, runtime=runtime, precision=PRECISION, batch_size=BATCH_SIZE)
         model = load_estimate(device, runtime=runtime, precision=PRECISION, batch_size=BATCH_SIZE)
         header = TableHeader(
-            device=device.name,
+            target=target,
             fingerprint=device.fingerprint,
-            runtime=runtime,
-            precision=PRECISION,
-            batch_size=BATCH_SIZE,
             source="estimated",
             created=date,
             settings={
@@ -89,9 +88,7 @@ def main() -> None:
     ).parse_args()
     written = set()
     for header, rows in shipped_tables():
-        path = table_path(
-            PROFILES, header.device, runtime=header.runtime, precision=PRECISION, batch_size=BATCH_SIZE
-        )
+        path = table_path(PROFILES, header.target)
         save_table(path, header, rows)
         written.add(path)
         print(f"{path}: {len(rows)} kernels, estimated")

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.runtime.registry import all_runtimes
 
 EXAMPLES = """\b
 Examples:
@@ -22,10 +23,10 @@ Examples:
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["onnx", "tensorrt"]),
+    type=click.Choice(["onnx", *(runtime.name for runtime in all_runtimes() if runtime.makes_engines)]),
     default="onnx",
     show_default=True,
-    help="tensorrt also builds an engine on the GPU that is here.",
+    help="Any but onnx also builds an engine, on the GPU that is here.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(1), metavar="N", help="Fixed batch (default: the run's target's)."
@@ -67,13 +68,13 @@ def command(
     target = config.target
     changes = {"batch_size": batch_size, "precision": precision}
     target = target.model_copy(update={k: v for k, v in changes.items() if v is not None})
-    from dsonas_hw.deploy.export_and_validate import build_tensorrt_engine, export_network
+    from dsonas_hw.deploy.export_and_validate import build_engine, export_network
     from dsonas_hw.train.images import load_data
 
     with run.lock():
         fixed = None if dynamic_batch else target.batch_size
         result = export_network(run, architecture, load_data(config), batch_size=fixed)
-        engine = build_tensorrt_engine(run, target) if file_format == "tensorrt" else None
+        engine = build_engine(run, target, file_format) if file_format != "onnx" else None
     if as_json:
         summary = {"run": str(run.path), **asdict(result), "path": str(result.path)}
         print_json({**summary, "engine": None if engine is None else asdict(engine)})

@@ -107,21 +107,18 @@ def ensure_profile(
 
     A target that is not here is estimated when it is asked for; see `profile.open`.
     """
+    from dsonas_hw.profile.open import resolve_target
     from dsonas_hw.profile.profile_space import is_profiled, profile_space
-    from dsonas_hw.profile.profiler import MeasuringConditions
+    from dsonas_hw.runtime.registry import get_runtime
 
-    target = config.target
-    if target.device != LOCAL or target.runtime not in (None, "ort-cpu"):
+    target = resolve_target(config.target)
+    if target.device != LOCAL or not get_runtime(target.runtime).times_kernels:
         return
-    conditions = MeasuringConditions(
-        device=LOCAL, runtime="ort-cpu", precision=target.precision, batch_size=target.batch_size,
-        threads=target.threads,
-    )  # fmt: skip
-    if is_profiled(space, conditions, profiles_directory=profiles_directory):
+    if is_profiled(space, target, profiles_directory=profiles_directory):
         return
     with bar("profile local") as report:
         profile = profile_space(
-            space, conditions, name=config.preset, profiles_directory=profiles_directory, progress=report
+            space, target, name=config.preset, profiles_directory=profiles_directory, progress=report
         )
     if profile.check is not None:
         error = profile.check.error

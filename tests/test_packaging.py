@@ -78,13 +78,14 @@ from dsonas_hw.config import load_preset, preset_names
 from dsonas_hw.device.spec import list_devices
 from dsonas_hw.profile.open import open_latency_model, shipped_profiles
 from dsonas_hw.report.page import page
+from dsonas_hw.target import Target
 from dsonas_hw.study.load import shipped_studies
 print(json.dumps({
     "package": dsonas_hw.__file__,
     "presets": [load_preset(name)["preset"] for name in preset_names()],
     "devices": len(list_devices()),
     "studies": len(shipped_studies()),
-    "estimate": open_latency_model("1080ti").device,
+    "estimate": open_latency_model(Target(device="1080ti", runtime="tensorrt")).device,
     "page": len(page(title="A run", header="", sections=[])) > 1000,
     "profiles": shipped_profiles().is_dir(),
 }))

@@ -21,9 +21,6 @@ PEAKS: dict[str, str] = {
     "int8": "dp4a or tensor cores, whichever is faster",
 }
 
-#: Runtimes a device file may speak about.
-RUNTIMES = ("ort-cuda", "ort-tensorrt", "tensorrt", "eager")
-
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeSupport:
@@ -100,8 +97,6 @@ class Device:
 
     def serves(self, runtime: str) -> bool:
         """Whether some version of a runtime can run here; any can where nothing is stated."""
-        if runtime not in RUNTIMES:
-            return False
         if not self.runtimes:
             return True
         return runtime in self.runtimes and self.runtimes[runtime].versions != "none"

@@ -17,7 +17,7 @@ from dsonas_hw.kernel.spec import Shape, by
 from dsonas_hw.profile.model_precision import precision_of_model
 from dsonas_hw.profile.model_probes import model_probe, why_not_timed
 from dsonas_hw.profile.on_demand import can_be_extended, measure_unknown
-from dsonas_hw.profile.open import Target
+from dsonas_hw.profile.open import Models
 from dsonas_hw.table.rows import Source
 
 IMPORTED_MAY_LACK = 0.5
@@ -60,7 +60,7 @@ class NetworkPrediction:
 
 def predict_onnx(
     path: Path,
-    target: Target,
+    target: Models,
     *,
     batch_size: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
@@ -178,12 +178,12 @@ def _predict(
     model: LatencyModel,
     network: OnnxNetwork,
     path: Path,
-    target: Target,
+    target: Models,
     input_shapes: Mapping[str, Shape],
 ) -> tuple[LatencyPrediction, tuple[str, ...]]:
     if not isinstance(model, MeasuredLatency):
         return model.predict(unrolled(network.kernels)), ()
-    deployed = model.deploy(network.schedule)
+    deployed = model.deployment.kernels(network.schedule)
     known = [kernel for kernel in deployed if model.knows(kernel)]
     unknown = [kernel for kernel in deployed if not model.knows(kernel)]
     missing = tuple(dict.fromkeys(kernel.key for kernel in unknown))

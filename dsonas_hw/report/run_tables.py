@@ -243,11 +243,11 @@ class ProfileSummary:
 
 def summarise_profile(table: LatencyTable) -> ProfileSummary:
     """The parts of a latency table that a report shows."""
-    header = table.header
+    header, of = table.header, table.header.target
     return ProfileSummary(
         facts=[
             ("device fingerprint", header.fingerprint),
-            ("profile", f"{header.runtime} {header.precision}, batch {header.batch_size}, {header.source}"),
+            ("profile", f"{of.runtime} {of.precision}, batch {of.batch_size}, {header.source}"),
             ("profiled", header.created),
             *((f"profiled with {name}", version) for name, version in header.versions.items()),
         ],

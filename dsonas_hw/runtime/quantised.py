@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from dsonas_hw.runtime.base import onnx_graph
+from dsonas_hw.runtime.model import onnx_graph
 
 QUANTISE = (
     "quantise it with onnxruntime.quantization.quantize_static(…, quant_format=QuantFormat.QDQ, "
@@ -26,6 +24,7 @@ def why_not_for_tensorrt(data: bytes) -> str:
     Raises:
         ModelFileError: not a model.
     """
+    import numpy as np
     from onnx import TensorProto, numpy_helper
 
     graph = onnx_graph(data)

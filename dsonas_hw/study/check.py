@@ -56,7 +56,7 @@ def _check_family(name: str, space: SearchSpace) -> None:
 
 
 def _check_is_here(device: str) -> None:
-    from dsonas_hw.device.detect import detect_devices
+    from dsonas_hw.runtime.detect import detect_devices
 
     if detect_devices().find(device) is None:
         raise DeviceError(f"{device} is not here, so latency cannot be measured; set measure: false")

@@ -23,7 +23,7 @@ from dsonas_hw.errors import BudgetError, ProfileError
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 from dsonas_hw.measure.rounds import QUICK
-from dsonas_hw.profile.open import Target, resolve
+from dsonas_hw.profile.open import Models, resolve
 from dsonas_hw.profile.predict_onnx import predict_onnx
 
 if TYPE_CHECKING:
@@ -89,13 +89,13 @@ class FamilyWidths:
         if found is not None:
             return found.latency.quiet_ms
         device, runtime = resolve(self.target.device, self.target.runtime)
-        target = Target(
+        models = Models(
             device=device, runtime=runtime, precision=self.target.precision, threads=self.target.threads
         )
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.onnx"
             path.write_bytes(model)
-            predicted = predict_onnx(path, target, batch_size=self.target.batch_size)
+            predicted = predict_onnx(path, models, batch_size=self.target.batch_size)
         if predicted.latency_ms is None:
             raise ProfileError(str(predicted.why_no_latency))
         return predicted.latency_ms

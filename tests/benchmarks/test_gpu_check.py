@@ -12,7 +12,7 @@ import pytest
 from benchmarks import gpu_check
 from benchmarks.gpu_check import Step, check, run_step, steps_for
 from dsonas_hw.cli.main import cli
-from dsonas_hw.device.detect import Detection, detect_devices
+from dsonas_hw.runtime.detect import Detection, detect_devices
 
 
 def python(name: str, code: str, seconds: int = 60) -> Step:
@@ -73,7 +73,7 @@ def test_without_a_gpu_the_reason_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = Detection(devices=detect_devices().devices[:1], no_gpu_reason="no NVIDIA driver: …")
-    monkeypatch.setattr("dsonas_hw.device.detect.detect_devices", lambda: here)
+    monkeypatch.setattr("dsonas_hw.runtime.detect.detect_devices", lambda: here)
     assert gpu_check.main(["--out", str(tmp_path / "new")]) == 2
     assert capsys.readouterr().err == "there is no GPU to check: no NVIDIA driver: …\n"
     assert not (tmp_path / "new").exists()
@@ -86,7 +86,7 @@ def test_a_folder_with_something_in_it_is_left_alone(
     from dataclasses import replace
 
     here = Detection(devices=(local, replace(local, name="h100", title="H100")), no_gpu_reason="")
-    monkeypatch.setattr("dsonas_hw.device.detect.detect_devices", lambda: here)
+    monkeypatch.setattr("dsonas_hw.runtime.detect.detect_devices", lambda: here)
     (tmp_path / "mine.txt").write_text("")
     assert gpu_check.main(["--out", str(tmp_path)]) == 2
     assert "choose another --out" in capsys.readouterr().err

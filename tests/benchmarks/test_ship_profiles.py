@@ -9,8 +9,8 @@ import pytest
 from benchmarks.ship_profiles import DEVICES, PROFILES, shipped_tables
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.lower import lower
-from dsonas_hw.config import build_config, load_preset, preset_names
-from dsonas_hw.profile.open import find_table, open_latency_model, shipped_profiles
+from dsonas_hw.config import DeviceConfig, build_config, load_preset, preset_names
+from dsonas_hw.profile.open import find_table, open_latency_model, resolve_target, shipped_profiles
 from dsonas_hw.table.table import load_table, table_path
 from dsonas_hw.train.images import space_of_config
 
@@ -20,9 +20,7 @@ STALE = "the shipped profiles are stale; write them again with: python -m benchm
 def test_the_shipped_profiles_are_not_stale() -> None:
     wanted = {}
     for header, rows in shipped_tables():
-        path = table_path(
-            PROFILES, header.device, runtime=header.runtime, precision=header.precision, batch_size=1
-        )
+        path = table_path(PROFILES, header.target)
         wanted[path] = rows
         assert path.is_file(), STALE
         found = load_table(path)
@@ -57,10 +55,9 @@ def test_a_table_covers_every_preset(preset: str) -> None:
 
 @pytest.mark.parametrize("device", ["1080ti", "a100", "jetson-orin", "rtx5090"])
 def test_a_device_with_a_shipped_profile_is_ready_to_search_for(device: str, tmp_path: Path) -> None:
-    model = open_latency_model(device, profiles_directory=tmp_path)
-    path = find_table(
-        device, runtime=model.runtime, precision="fp32", batch_size=1, threads=1, profiles_directory=tmp_path
-    )
+    target = resolve_target(DeviceConfig(device=device))
+    model = open_latency_model(target, profiles_directory=tmp_path)
+    path = find_table(target, profiles_directory=tmp_path)
     assert path is not None
     assert path.is_relative_to(shipped_profiles())
     table = load_table(path)

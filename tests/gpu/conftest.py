@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from dsonas_hw.device.cuda_order import as_cuda_gives_it
-from dsonas_hw.device.detect import LOCAL, DetectedDevice, detect_devices
+from dsonas_hw.runtime.cuda_order import as_cuda_gives_it
+from dsonas_hw.runtime.detect import LOCAL, DetectedDevice, detect_devices
 
 
 def gpu_or_reason() -> tuple[DetectedDevice | None, str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dsonas_hw.device.cuda_order import first_cuda_gpu
-from dsonas_hw.device.detect import DetectedDevice
 from dsonas_hw.device.energy import measure_energy
 from dsonas_hw.device.nvml import open_nvml
 from dsonas_hw.device.watch import watch_gpu
+from dsonas_hw.runtime.cuda_order import first_cuda_gpu
+from dsonas_hw.runtime.detect import DetectedDevice
 
 pytestmark = pytest.mark.gpu
 

@@ -12,8 +12,9 @@ import torch
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.measure.rounds import Plan
-from dsonas_hw.runtime.base import measure_session, open_session
+from dsonas_hw.runtime.registry import get_runtime, open_session
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.target import Target
 
 pytestmark = pytest.mark.gpu
 SPACE = SearchSpace(levels=2, stages=(1, 1), channels=16, input_shape=(3, 16, 16), num_classes=10)
@@ -25,6 +26,10 @@ TOLERANCE = {"fp32": 0.02, "fp16": 0.05}
 
 def network() -> bytes:
     return bytes(build_onnx(complete_architecture(SPACE), batch_size=1).SerializeToString())
+
+
+def on_gpu(runtime: str, precision: str = "fp32") -> Target:
+    return Target(device="the GPU that is here", runtime=runtime, precision=precision)
 
 
 def outputs(session: Any) -> Any:
@@ -43,9 +48,9 @@ def test_the_gpu_computes_what_the_cpu_does(
 ) -> None:
     usable(runtime)
     cpu = "ort-cpu" if runtime.startswith("ort-") else runtime
-    with open_session(network(), runtime=cpu, on_cpu=True) as session:
+    with open_session(network(), Target(runtime=cpu)) as session:
         wanted = outputs(session)
-    with open_session(network(), runtime=runtime, precision=precision) as session:
+    with open_session(network(), on_gpu(runtime, precision)) as session:
         found = outputs(session)
     assert np.abs(found - wanted).max() < TOLERANCE[precision] * np.abs(wanted).max()
 
@@ -55,8 +60,8 @@ def test_a_timing_converges_and_a_cuda_graph_is_no_slower(
     runtime: str, usable: Callable[[str], None]
 ) -> None:
     usable(runtime)
-    with open_session(network(), runtime=runtime) as session:
-        measured = measure_session(session, plan=PLAN, with_cuda_graph=True)
+    with open_session(network(), on_gpu(runtime)) as session:
+        measured = get_runtime(session.runtime).measure(session, plan=PLAN, with_cuda_graph=True)
     assert measured.settled
     assert measured.graph_ms is not None, measured.remarks
     assert measured.graph_ms < 1.2 * measured.median_ms
@@ -64,7 +69,7 @@ def test_a_timing_converges_and_a_cuda_graph_is_no_slower(
 
 def test_a_cuda_graph_computes_the_same(usable: Callable[[str], None]) -> None:
     usable("eager")
-    with open_session(network(), runtime="eager") as session:
+    with open_session(network(), on_gpu("eager")) as session:
         wanted = outputs(session)
         with session.as_graph() as captured:  # type: ignore[attr-defined]
             captured.run()
@@ -76,8 +81,8 @@ def test_a_cuda_graph_computes_the_same(usable: Callable[[str], None]) -> None:
 def test_eager_agrees_with_the_events_of_cuda(usable: Callable[[str], None]) -> None:
     """Over many runs in a row the events leave out only the waiting in between."""
     usable("eager")
-    with open_session(network(), runtime="eager") as session:
-        measured = measure_session(session, plan=PLAN)
+    with open_session(network(), on_gpu("eager")) as session:
+        measured = get_runtime(session.runtime).measure(session, plan=PLAN)
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         start.record()
         for _ in range(100):
@@ -91,7 +96,7 @@ def test_eager_agrees_with_the_events_of_cuda(usable: Callable[[str], None]) -> 
 def test_a_closed_session_gives_its_memory_back(usable: Callable[[str], None]) -> None:
     usable("eager")
     before = torch.cuda.memory_allocated()
-    with open_session(network(), runtime="eager") as session:
+    with open_session(network(), on_gpu("eager")) as session:
         session.run()
         assert torch.cuda.memory_allocated() > before
     assert torch.cuda.memory_allocated() == before

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dsonas_hw.config import SearchConfig
-from dsonas_hw.device.detect import DetectedDevice
+from dsonas_hw.runtime.detect import DetectedDevice
 from dsonas_hw.search.step import lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace

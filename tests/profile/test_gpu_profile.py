@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.measure import profiled_clock_mhz
-from dsonas_hw.device.detect import DetectedDevice, RuntimeStatus
 from dsonas_hw.device.gpu import GpuSettings, GpuState
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.device.watch import GpuWatch
@@ -23,15 +21,16 @@ from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.measure import loaded
 from dsonas_hw.measure.loaded import measure_loaded
 from dsonas_hw.measure.measurement import LatencyMeasurement
-from dsonas_hw.profile import profile_gpu
 from dsonas_hw.profile.probes import probe_networks
 from dsonas_hw.profile.profile_gpu import measure_gpu
-from dsonas_hw.profile.profiler import MeasuringConditions
+from dsonas_hw.runtime.base import Runtime
+from dsonas_hw.runtime.detect import DetectedDevice, RuntimeStatus
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.table import load_table
+from dsonas_hw.target import Target
 
 SPACE = SearchSpace(levels=2, stages=(1, 1), channels=16, input_shape=(3, 16, 16), num_classes=10)
-CONDITIONS = MeasuringConditions(device="1080ti", runtime="ort-cuda")
+TARGET = Target(device="1080ti", runtime="ort-cuda")
 NUM_NETWORKS = 12
 SLOWER = 1.3
 
@@ -92,7 +91,7 @@ class Networks:
         self.opened: list[bytes] = []
         self.fail_at: int | None = None
 
-    def __call__(self, model: bytes, conditions: MeasuringConditions) -> Any:
+    def __call__(self, model: bytes, conditions: Target) -> Any:
         if self.fail_at == len(self.opened):
             raise KeyboardInterrupt
         self.opened.append(model)
@@ -122,7 +121,7 @@ class Waiting:
         """Nothing to give back."""
 
 
-def measure(session: Waiting, *, look: Any) -> LatencyMeasurement:
+def measure(runtime: Runtime, session: Waiting, *, look: Any) -> LatencyMeasurement:
     return measure_loaded(
         session, returns_early=session.returns_early, look=look, clock_s=lambda: Waiting.now_s
     )
@@ -130,13 +129,13 @@ def measure(session: Waiting, *, look: Any) -> LatencyMeasurement:
 
 @pytest.fixture(autouse=True)
 def _clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(profile_gpu, "measure_session", measure)
+    monkeypatch.setattr(Runtime, "measure", measure)
 
 
 def profile(tmp_path: Path, networks: Networks, driver: Driver | None = None, **options: Any) -> Any:
     return measure_gpu(
         [SPACE],
-        CONDITIONS,
+        TARGET,
         options.pop("gpu", detected()),
         profiles_directory=tmp_path,
         num_networks=NUM_NETWORKS,
@@ -198,11 +197,10 @@ def test_what_is_measured_later_is_measured_at_the_clock_of_the_profile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DSONAS_HW_HOME", str(tmp_path))
-    target = DeviceConfig(device="1080ti", runtime="ort-cuda")
-    assert profiled_clock_mhz(target, "ort-cuda") is None
+    assert profiled_clock_mhz(TARGET) is None
     profile(tmp_path / "profiles", Networks(), sm_clock_mhz=1400)
-    assert profiled_clock_mhz(target, "ort-cuda") == 1400
-    assert profiled_clock_mhz(target, "eager") is None
+    assert profiled_clock_mhz(TARGET) == 1400
+    assert profiled_clock_mhz(Target(device="1080ti", runtime="eager")) is None
 
 
 def test_what_is_doubtful_travels_with_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -349,7 +349,7 @@ def test_budgets_that_no_network_meets_are_refused_before_any_training(
 
 def test_a_device_to_be_measured_must_be_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nothing = SimpleNamespace(find=lambda name: None)
-    monkeypatch.setattr("dsonas_hw.device.detect.detect_devices", lambda: nothing)
+    monkeypatch.setattr("dsonas_hw.runtime.detect.detect_devices", lambda: nothing)
     study = load_study(write(tmp_path, measure=True, base={"target": {"device": "1080ti"}}), {})
     with pytest.raises(UserError, match=r"variant searched: 1080ti is not here"):
         check_study(study)

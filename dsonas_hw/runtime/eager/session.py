@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from dsonas_hw.errors import DeviceError, ModelFileError
-from dsonas_hw.runtime.base import onnx_graph
 from dsonas_hw.runtime.eager.operations import OPERATIONS, Attributes, Operation
 from dsonas_hw.runtime.eager.switches import free_choice_of_kernels, gpu_versions
+from dsonas_hw.runtime.model import onnx_graph
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +32,6 @@ class EagerSession:
     While it is open, PyTorch may choose kernels that are not deterministic, also in a process that trains:
     what is timed is what runs where nobody trains.
     """
-
-    returns_early = True
 
     def __init__(
         self,
@@ -135,7 +133,7 @@ def open_eager_session(
     threads: int = 1,
     on_cpu: bool = False,
 ) -> EagerSession:
-    """Load an ONNX network into PyTorch; see `runtime.base.open_session`.
+    """Load an ONNX network into PyTorch; see `runtime.registry.open_session`.
 
     Raises:
         DeviceError: there is no GPU that PyTorch can use.
@@ -192,7 +190,7 @@ def _constant(tensor: Any, device: torch.device, dtype: torch.dtype) -> Any:
 def _why_no_cuda() -> str:
     import torch
 
-    from dsonas_hw.runtime.ort.session import why_no_driver
+    from dsonas_hw.runtime.driver import why_no_driver
 
     if torch.version.cuda is None:
         return "the installed torch is built for the CPU only"

@@ -15,7 +15,7 @@ from typing import Any
 from dsonas_hw.kernel.onnx.lower import window
 from dsonas_hw.kernel.onnx.lower_elementwise import BINARY
 from dsonas_hw.kernel.spec import Kernel, Shape
-from dsonas_hw.runtime.ort.layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, VIEW
+from dsonas_hw.runtime.ort_cpu.layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, VIEW
 
 #: ONNX operation → op of the kernel; for those with a `function`, see `_describe_one`.
 OPS: dict[str, str] = {

@@ -9,25 +9,12 @@ import os
 import re
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-#: Runtime → distributions that bring its library, the first that is installed counts.
-DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
-    "ort-cpu": ("onnxruntime-gpu", "onnxruntime"),
-    "ort-cuda": ("onnxruntime-gpu", "onnxruntime"),
-    "ort-tensorrt": ("onnxruntime-gpu", "onnxruntime"),
-    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings"),
-    "eager": ("torch",),
-}
-TENSORRT_CUDA = (14, 13, 12, 11)
-"""Major versions of CUDA that TensorRT is or may be built for."""
-MODULES: dict[str, str] = {"tensorrt": "tensorrt", "eager": "torch"}
-PROVIDERS: dict[str, str] = {
-    "ort-cuda": "libonnxruntime_providers_cuda.so",
-    "ort-tensorrt": "libonnxruntime_providers_tensorrt.so",
-}
+CUDA_MAJORS = (14, 13, 12, 11)
+"""Versions of CUDA that a library is or may be built for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,23 +29,34 @@ class Library:
     """The CUDA version it is built for; `None` for a build without CUDA, or where the files do not tell."""
 
 
-def find_library(runtime: str) -> Library | None:
-    """The library that serves a runtime, or `None` when it is not installed.
+def find_library(distributions: Sequence[str], module: str, cuda_file: str | None) -> Library | None:
+    """The first of these distributions that is installed, or `None`.
 
-    Of several distributions it is the one whose folder the module is imported from.
+    Of several it is the one whose folder the module is imported from.
+
+    module: that it brings.
+    cuda_file: in the module's folder, says which CUDA it was built for.
     """
-    folder = _module_folder(MODULES.get(runtime, "onnxruntime"))
-    installed = [found for name in DISTRIBUTIONS[runtime] if (found := _installed(name)) is not None]
+    folder = _module_folder(module)
+    installed = [found for name in distributions if (found := _installed(name)) is not None]
     if not installed:
         return None
     imported = [found for found in installed if folder is not None and found.site == folder.parent]
     chosen = (imported or installed)[0]
-    return Library(
-        distribution=chosen.name,
-        version=chosen.version,
-        folder=folder,
-        cuda=_cuda_of(runtime, chosen.name, folder),
-    )
+    cuda = _cuda_of(folder / cuda_file) if folder is not None and cuda_file else None
+    return Library(distribution=chosen.name, version=chosen.version, folder=folder, cuda=cuda)
+
+
+def cuda_in_names(product: str, distribution: str) -> str | None:
+    """The major version of CUDA that stands in the names of a product's distributions, as TensorRT's.
+
+    distribution: the one that counts; `tensorrt` itself is empty and brings one of the others.
+    """
+    for major in CUDA_MAJORS:
+        parts = [f"{product}-cu{major}{part}" for part in ("", "-libs", "-bindings")]
+        if distribution in parts or ("-cu" not in distribution and any(map(_installed, parts))):
+            return str(major)
+    return None
 
 
 def has_both_onnxruntimes() -> bool:
@@ -84,14 +82,14 @@ def _installed(name: str) -> _Installed | None:
     return _Installed(name=name, version=found.version, site=Path(str(found.locate_file(""))).resolve())
 
 
-def missing_shared_libraries(runtime: str, library: Library) -> list[str]:
-    """Shared libraries that an ONNX Runtime provider links to and that are nowhere to be found."""
-    if runtime not in PROVIDERS or library.folder is None or sys.platform != "linux":
+def missing_shared_libraries(provider: str, library: Library) -> list[str]:
+    """Shared libraries that a provider of ONNX Runtime links to and that are nowhere to be found."""
+    if library.folder is None or sys.platform != "linux":
         return []
-    provider = library.folder / "capi" / PROVIDERS[runtime]
-    if not provider.is_file():
-        return [PROVIDERS[runtime]]
-    return [name for name in needed_libraries(provider) if not _can_be_loaded(name)]
+    file = library.folder / "capi" / provider
+    if not file.is_file():
+        return [provider]
+    return [name for name in needed_libraries(file) if not _can_be_loaded(name)]
 
 
 def needed_libraries(path: Path) -> list[str]:
@@ -150,27 +148,8 @@ def _module_folder(module: str) -> Path | None:
     return Path(spec.origin).parent.resolve()
 
 
-def _cuda_of(runtime: str, distribution: str, folder: Path | None) -> str | None:
-    if runtime == "tensorrt":
-        return _cuda_of_tensorrt(distribution)
-    if folder is None:
-        return None
-    file = folder / ("version.py" if runtime == "eager" else "capi/build_and_package_info.py")
+def _cuda_of(file: Path) -> str | None:
     if not file.is_file():
         return None
     match = re.search(r"^cuda(?:_version)?\b[^=\n]*= *'([0-9.]+)'", file.read_text(errors="replace"), re.M)
     return match[1] if match else None
-
-
-def _cuda_of_tensorrt(distribution: str) -> str | None:
-    """The major version of CUDA, which stands in the names of TensorRT's distributions from 8.6.1 on.
-
-    `tensorrt` itself is empty and brings one of them.
-    """
-    for major in TENSORRT_CUDA:
-        parts = [f"tensorrt-cu{major}{part}" for part in ("", "-libs", "-bindings")]
-        if distribution in parts or (
-            distribution in ("tensorrt", "tensorrt-bindings") and any(map(_installed, parts))
-        ):
-            return str(major)
-    return None

@@ -2,8 +2,8 @@
 
 A kernel timed alone carries the session's overhead and a cache state that it never has in a network. Here a
 network is run as it will be deployed; the profiler says how long each node of the *optimised* graph took.
-A node is described by a `Kernel` again (`ort_nodes`), its `function` marking what ONNX Runtime's optimiser
-did to it. Law: these are the kernels that `ort_layout` derives (tested there; see its docstring).
+A node is described by a `Kernel` again (`nodes`), its `function` marking what ONNX Runtime's optimiser
+did to it. Law: these are the kernels that `layout` derives (tested there; see its docstring).
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,38 +22,23 @@ import numpy as np
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.measurement import GarbageCollectionOff, Turn
-from dsonas_hw.runtime.ort.nodes import OptimisedGraph, describe_node, name_nodes, read_optimised
-from dsonas_hw.runtime.ort.session import open_ort_session
+from dsonas_hw.runtime.base import NetworkTiming, NodeTiming
+from dsonas_hw.runtime.ort_cpu.nodes import OptimisedGraph, describe_node, name_nodes, read_optimised
+from dsonas_hw.runtime.ort_cpu.session import open_cpu_session
+from dsonas_hw.target import Target
 
 EVENT_SUFFIX = "_kernel_time"
 Event = Mapping[str, Any]
 """An event of the profiler's trace."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class NodeTiming:
-    """One node of the optimised graph: what it is, and how long it took."""
-
-    kernel: Kernel
-    latency_ms: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkTiming:
-    """All nodes of one network in the order they ran."""
-
-    nodes: tuple[NodeTiming, ...]
-
-
-class ProfiledSession:
+class OrtProfiledSession:
     """A network running on ONNX Runtime's CPU provider under its profiler.
 
     Run it as often as you like, in turns with others; `finish` then tells how long each node took.
     """
 
-    def __init__(
-        self, model: bytes, *, threads: int = 1, batch_size: int = 1, with_blocks: bool = True
-    ) -> None:
+    def __init__(self, model: bytes, target: Target, *, with_blocks: bool = True) -> None:
         """Load the network.
 
         with_blocks: False leaves every tensor as NCHW, as on a processor without a blocked layout.
@@ -75,9 +59,7 @@ class ProfiledSession:
                 )
 
         self._block_size = native_block_size() if with_blocks else 0
-        self._session = open_ort_session(
-            name_nodes(model), threads=threads, batch_size=batch_size, configure=configure
-        )
+        self._session = open_cpu_session(name_nodes(model), target, configure=configure)
 
     def run(self) -> object:
         return self._session.run()
@@ -152,8 +134,9 @@ def native_block_size() -> int:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "optimised.onnx")
-        with open_ort_session(
+        with open_cpu_session(
             model.SerializeToString(),
+            Target(runtime="ort-cpu"),
             configure=lambda options: setattr(options, "optimized_model_filepath", path),
         ):
             optimised = onnx.load(path).graph

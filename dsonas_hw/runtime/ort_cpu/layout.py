@@ -27,6 +27,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from math import prod
 
+from dsonas_hw.kernel.deployment import Deployment
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel, Shape
 
@@ -64,7 +65,7 @@ class _Buffer:
     """Index of the kernel that wrote it; -1: it was there before."""
 
 
-class _Deployment:
+class _Walk:
     """Walks a schedule and collects the kernels that run."""
 
     def __init__(self, schedule: Schedule, block_size: int, blocked_inputs: bool, is_part: bool) -> None:
@@ -432,5 +433,27 @@ def deployed_kernels(
     blocked_inputs: the inputs are already in blocks, as between parts of a network.
     is_part: the outputs may stay in blocks, because another part goes on.
     """
-    deployment = _Deployment(schedule, block_size, blocked_inputs, is_part)
-    return tuple(_with_cost_of_relu(kernel) for kernel in deployment.kernels)
+    walk = _Walk(schedule, block_size, blocked_inputs, is_part)
+    return tuple(_with_cost_of_relu(kernel) for kernel in walk.kernels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks(Deployment):
+    """ONNX Runtime's CPU provider on a processor with blocks of this size (16: AVX-512, 8: AVX2, 0: none)."""
+
+    def kernels(
+        self, schedule: Schedule, *, blocked_inputs: bool = False, is_part: bool = False
+    ) -> tuple[Kernel, ...]:
+        return deployed_kernels(
+            schedule, block_size=self.block_size, blocked_inputs=blocked_inputs, is_part=is_part
+        )
+
+    @property
+    def alignment(self) -> int:
+        return CHANNEL_ALIGNMENT
+
+    def reorder(self, shape: Shape, *, into_blocks: bool) -> Kernel:
+        blocked = (shape[0], self.padded(shape[1]), *shape[2:])
+        if into_blocks:
+            return Kernel(op="copy", function=TO_BLOCKED, inputs=(shape,), output=blocked)
+        return Kernel(op="copy", function=FROM_BLOCKED, inputs=(blocked,), output=shape)

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from dsonas_hw.device import libraries
-from dsonas_hw.device.libraries import (
-    find_library,
+from dsonas_hw.runtime.libraries import (
     has_both_onnxruntimes,
-    missing_shared_libraries,
     needed_libraries,
 )
+from dsonas_hw.runtime.registry import get_runtime
 
 
 @pytest.fixture
@@ -59,12 +57,12 @@ def test_versions_and_cuda_are_read_from_files(install: Callable[..., Path]) -> 
     install(
         "onnxruntime-gpu", "1.31.1", "onnxruntime", capi__build_and_package_info_py="cuda_version = '13.0'\n"
     )
-    torch, ort = find_library("eager"), find_library("ort-cuda")
+    torch, ort = get_runtime("eager").library(), get_runtime("ort-cuda").library()
     assert torch is not None
     assert ort is not None
     assert (torch.version, torch.cuda) == ("2.14.1", "13.0")
     assert (ort.distribution, ort.version, ort.cuda) == ("onnxruntime-gpu", "1.31.1", "13.0")
-    assert find_library("tensorrt") is None
+    assert get_runtime("tensorrt").library() is None
     assert not has_both_onnxruntimes()
     install("onnxruntime", "1.30.0", "onnxruntime")
     assert has_both_onnxruntimes()
@@ -84,7 +82,7 @@ def test_two_wheels_in_different_folders_did_not_overwrite_each_other(
         monkeypatch.setattr(sys, "path", [str(folder) for folder in path])
         importlib.invalidate_caches()
         assert not has_both_onnxruntimes()
-        found = find_library("ort-cuda")
+        found = get_runtime("ort-cuda").library()
         assert found is not None
         assert f"{found.distribution} {found.version}" == imported
         assert found.folder == path[0] / "onnxruntime"
@@ -99,21 +97,21 @@ def test_the_cuda_of_tensorrt_is_in_the_names_of_its_distributions(
     install("tensorrt", "10.13.3.9", "tensorrt")
     for other in others:
         install(other, "10.13.3.9", "tensorrt_libs")
-    found = find_library("tensorrt")
+    found = get_runtime("tensorrt").library()
     assert found is not None
     assert (found.distribution, found.cuda) == ("tensorrt", cuda)
 
 
 def test_a_build_without_cuda(install: Callable[..., Path]) -> None:
     install("torch", "2.14.1", "torch", version_py="cuda: Optional[str] = None\nhip: Optional[str] = None\n")
-    torch = find_library("eager")
+    torch = get_runtime("eager").library()
     assert torch is not None
     assert torch.cuda is None
 
 
 def test_type_stubs_are_not_a_library(install: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "site" / "tensorrt").mkdir()  # what tensorrt-stubs leaves: a folder without __init__.py
-    assert find_library("tensorrt") is None
+    assert get_runtime("tensorrt").library() is None
 
 
 def test_shared_libraries_that_a_provider_needs(
@@ -134,20 +132,16 @@ def test_shared_libraries_that_a_provider_needs(
     build(provider, "-Wl,--no-as-needed", str(tmp_path / "libnvinfer.so.99"), "-lm")
     assert {"libnvinfer.so.99", "libm.so.6"} <= set(needed_libraries(provider))
 
-    ort = find_library("ort-tensorrt")
+    ort = get_runtime("ort-tensorrt").library()
     assert ort is not None
-    assert missing_shared_libraries("ort-tensorrt", ort) == ["libnvinfer.so.99"]
-    assert missing_shared_libraries("ort-cuda", ort) == ["libonnxruntime_providers_cuda.so"]
-    assert missing_shared_libraries("eager", ort) == []
+    assert get_runtime("ort-tensorrt").missing_libraries(ort) == ["libnvinfer.so.99"]
+    assert get_runtime("ort-cuda").missing_libraries(ort) == ["libonnxruntime_providers_cuda.so"]
+    assert get_runtime("eager").missing_libraries(ort) == []
     monkeypatch.setenv("LD_LIBRARY_PATH", f"/nowhere:{tmp_path}")
-    assert missing_shared_libraries("ort-tensorrt", ort) == []
+    assert get_runtime("ort-tensorrt").missing_libraries(ort) == []
 
 
 def test_a_file_that_is_no_library(tmp_path: Path) -> None:
     file = tmp_path / "libcudart.so.13"
     file.write_bytes(b"#!/bin/sh\n")
     assert needed_libraries(file) == []
-
-
-def test_every_runtime_has_distributions() -> None:
-    assert set(libraries.DISTRIBUTIONS) == {"ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt", "eager"}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dsonas_hw.device import detect
-from dsonas_hw.device.detect import Detection, detect_devices
-from dsonas_hw.device.libraries import Library
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import DeviceError
+from dsonas_hw.runtime.detect import Detection, detect_devices
+from dsonas_hw.runtime.libraries import Library
+from dsonas_hw.runtime.ort import family
 
 
 class FakeGpu:
@@ -69,8 +69,8 @@ TURING = FakeGpu("Tesla T4", (7, 5))
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DSONAS_HW_HOME", str(tmp_path))
-    monkeypatch.setattr(detect, "missing_shared_libraries", lambda runtime, library: [])
-    monkeypatch.setattr(detect, "has_both_onnxruntimes", lambda: False)
+    monkeypatch.setattr(family, "missing_shared_libraries", lambda provider, library: [])
+    monkeypatch.setattr(family, "has_both_onnxruntimes", lambda: False)
 
 
 def why(gpu: FakeGpu, runtime: str, found: Library | None, cuda: tuple[int, int] = (13, 0)) -> str:
@@ -200,9 +200,9 @@ def test_every_driver_name_without_a_size_tells_one_memory() -> None:
 
 def test_a_missing_shared_library_and_two_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
     wheel = library("onnxruntime-gpu", "1.31.1", "13.0")
-    monkeypatch.setattr(detect, "missing_shared_libraries", lambda runtime, library: ["libnvinfer.so.10"])
+    monkeypatch.setattr(family, "missing_shared_libraries", lambda provider, library: ["libnvinfer.so.10"])
     assert "needs libnvinfer.so.10, not found" in why(TURING, "ort-tensorrt", wheel)
-    monkeypatch.setattr(detect, "has_both_onnxruntimes", lambda: True)
+    monkeypatch.setattr(family, "has_both_onnxruntimes", lambda: True)
     assert "overwrite each other" in why(TURING, "ort-cuda", wheel)
     detection = look(libraries={"ort-cpu": wheel})
     assert "overwrite each other" in detection.devices[0].status("ort-cpu").reason
@@ -217,29 +217,9 @@ def test_a_gpu_without_a_file_borrows_the_limits_of_its_generation() -> None:
     assert "not installed" in strange.status("eager").reason
 
 
-THROUGH_THE_COMMAND = "from dsonas_hw.cli.main import main; main(['devices', {name!r}, '--json'])"
-
-
-def test_the_command_sees_the_driver(scenario: Callable[..., Any]) -> None:
-    row = scenario(THROUGH_THE_COMMAND.format(name="1080ti"))
-    assert row["here"]
-    assert row["uuid"].startswith("GPU-")
-    assert {status["runtime"] for status in row["runtimes"]} == {
-        "ort-cuda",
-        "ort-tensorrt",
-        "tensorrt",
-        "eager",
-    }
-    assert not scenario(THROUGH_THE_COMMAND.format(name="titan-xp"))["here"]
-    local = scenario(THROUGH_THE_COMMAND.format(name="local"), INIT=9)
-    assert local["here"]
-    failed = scenario(THROUGH_THE_COMMAND.format(name="1080ti"), INIT=9)
-    assert "not loaded" in failed["why_not_here"]
-
-
 def test_looking_imports_no_framework() -> None:
     code = (
-        "import sys; from dsonas_hw.device.detect import detect_devices; detect_devices();"
+        "import sys; from dsonas_hw.runtime.detect import detect_devices; detect_devices();"
         "print(sorted({'torch', 'onnxruntime', 'tensorrt', 'numpy', 'onnx'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -7,27 +7,19 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 
 from dsonas_hw.device.cpu import LocalCpu, local_cpu
-from dsonas_hw.device.datasheet import RUNTIMES, Device, RuntimeSupport, admits
+from dsonas_hw.device.datasheet import Device, RuntimeSupport, admits
 from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.device.gpu import Gpu
-from dsonas_hw.device.libraries import (
-    Library,
-    find_library,
-    has_both_onnxruntimes,
-    missing_shared_libraries,
-)
 from dsonas_hw.device.nvml import Nvml, open_nvml
 from dsonas_hw.device.same_card import describe, device_of
 from dsonas_hw.device.spec import LOCAL, list_devices, load_device
 from dsonas_hw.errors import DeviceError, MissingDependencyError
+from dsonas_hw.runtime.base import Runtime
+from dsonas_hw.runtime.libraries import Library
+from dsonas_hw.runtime.registry import all_runtimes, get_runtime
 
 __all__ = ["LOCAL", "DetectedDevice", "Detection", "LocalCpu", "RuntimeStatus", "detect_devices", "local_cpu"]
 
-CPU_RUNTIMES = ("ort-cpu", "eager")
-ONE_WHEEL = (
-    "both onnxruntime and onnxruntime-gpu are installed and overwrite each other: "
-    "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu"
-)
 DIVIDED = (
     "MIG divides this GPU, and a program gets a slice of it, which is no measurement of the card; "
     "as root: nvidia-smi -i {0} -mig 0"
@@ -97,6 +89,11 @@ class Detection:
         return next((device for device in self.devices if device.name == name), None)
 
 
+def find_library(runtime: str) -> Library | None:
+    """The installed library that serves a runtime, or `None`."""
+    return get_runtime(runtime).library()
+
+
 def detect_devices(
     *,
     open_driver: Callable[[], AbstractContextManager[Nvml]] = open_nvml,
@@ -106,7 +103,7 @@ def detect_devices(
 
     open_driver, find: stand-ins for tests.
     """
-    libraries = {runtime: find(runtime) for runtime in ("ort-cpu", *RUNTIMES)}
+    libraries = {runtime.name: find(runtime.name) for runtime in all_runtimes()}
     devices = [_detect_cpu(libraries)]
     reason = ""
     remarks: list[str] = []
@@ -126,7 +123,7 @@ def detect_devices(
 
 
 def runtime_status(
-    runtime: str,
+    runtime: Runtime,
     *,
     support: Mapping[str, RuntimeSupport],
     title: str,
@@ -138,15 +135,15 @@ def runtime_status(
     support: by runtime, from the GPU's datasheet; empty when nothing is known about it.
     driver_cuda: the newest CUDA that the driver serves.
     """
-    limits = support.get(runtime)
+    limits = support.get(runtime.name)
     reason = _why_not(runtime, limits, title, library, driver_cuda)
     return RuntimeStatus(
-        runtime=runtime, usable=not reason, reason=reason, version=library.version if library else None
+        runtime=runtime.name, usable=not reason, reason=reason, version=library.version if library else None
     )
 
 
 def _why_not(
-    runtime: str,
+    runtime: Runtime,
     limits: RuntimeSupport | None,
     title: str,
     library: Library | None,
@@ -159,17 +156,13 @@ def _why_not(
     if library is None:
         return f"not installed; {install}"
     have = f"{library.distribution} {library.version}"
-    if runtime.startswith("ort-") and has_both_onnxruntimes():
-        return ONE_WHEEL
-    if library.distribution == "onnxruntime":
-        return f"the installed {have} has no GPU providers; pip uninstall onnxruntime, then {install}"
+    if reason := runtime.why_not(library) or runtime.why_not_on_gpu(library, install):
+        return reason
     if library.folder is None:
         return f"{have} is listed as installed, but its module is not there; reinstall it"
     if limits is not None and not admits(limits.versions, library.version):
         wanted = f"{library.distribution} {limits.versions}"
         return f"{title} needs {wanted}, installed is {library.version}; {install}"
-    if runtime == "eager" and library.cuda is None:
-        return f"the installed {have} is built without CUDA; {install}"
     if limits is not None and library.cuda is not None and not admits(limits.cuda, library.cuda):
         return (
             f"the installed {have} is built for CUDA {library.cuda}, which has no code for {title} "
@@ -184,7 +177,7 @@ def _why_not(
             f"the driver serves CUDA up to {driver_cuda[0]}.{driver_cuda[1]}, but {have} is built for CUDA "
             f"{library.cuda}; update the driver, or install an older build"
         )
-    missing = missing_shared_libraries(runtime, library)
+    missing = runtime.missing_libraries(library)
     if missing:
         return f"{have} needs {', '.join(missing)}, not found on this machine; {install}"
     return ""
@@ -201,17 +194,16 @@ def _detect_cpu(libraries: Mapping[str, Library | None]) -> DetectedDevice:
         uuid=None,
         driver_version=None,
         compute_capability=None,
-        runtimes=tuple(_cpu_status(runtime, libraries[runtime]) for runtime in CPU_RUNTIMES),
+        runtimes=tuple(_cpu_status(r, libraries[r.name]) for r in all_runtimes() if r.on_cpu),
     )
 
 
-def _cpu_status(runtime: str, library: Library | None) -> RuntimeStatus:
+def _cpu_status(runtime: Runtime, library: Library | None) -> RuntimeStatus:
     if library is None:
-        package = "torch" if runtime == "eager" else "onnxruntime"
-        return RuntimeStatus(runtime=runtime, usable=False, reason=f"not installed; pip install {package}")
-    if runtime == "ort-cpu" and has_both_onnxruntimes():
-        return RuntimeStatus(runtime=runtime, usable=False, reason=ONE_WHEEL, version=library.version)
-    return RuntimeStatus(runtime=runtime, usable=True, version=library.version)
+        reason = f"not installed; pip install {runtime.module}"
+        return RuntimeStatus(runtime=runtime.name, usable=False, reason=reason)
+    reason = runtime.why_not(library)
+    return RuntimeStatus(runtime=runtime.name, usable=not reason, reason=reason, version=library.version)
 
 
 def _detect_gpu(nvml: Nvml, gpu: Gpu, libraries: Mapping[str, Library | None]) -> tuple[DetectedDevice, str]:
@@ -229,10 +221,11 @@ def _detect_gpu(nvml: Nvml, gpu: Gpu, libraries: Mapping[str, Library | None]) -
             runtime,
             support=support,
             title=title,
-            library=libraries[runtime],
+            library=libraries[runtime.name],
             driver_cuda=nvml.cuda_version,
         )
-        for runtime in RUNTIMES
+        for runtime in all_runtimes()
+        if runtime.on_gpu
     ]
     if gpu.is_divided:
         statuses = [replace(status, usable=False, reason=DIVIDED.format(gpu.index)) for status in statuses]
