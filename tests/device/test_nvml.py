@@ -336,3 +336,23 @@ def test_the_command_sees_the_driver(scenario: Callable[..., Any]) -> None:
     assert local["here"]
     failed = scenario(THROUGH_THE_COMMAND.format(name="1080ti"), INIT=9)
     assert "not loaded" in failed["why_not_here"]
+
+
+def test_a_gpu_that_is_lost_is_told_and_hides_no_other(scenario: Callable[..., Any]) -> None:
+    code = """
+import json
+from dsonas_hw.runtime.detect import detect_devices
+found = detect_devices()
+gpus = found.devices[1:]
+locks = [gpu.lock_name for gpu in gpus]
+print(json.dumps([[gpu.index for gpu in gpus], found.remarks, found.no_gpu_reason, locks]))
+"""
+    indices, remarks, reason, locks = scenario(code, COUNT=3, BAD=1, BAD_CODE=15)
+    assert indices == [0, 2]
+    assert len(remarks) == 1
+    assert "GPU 1 is left out" in remarks[0]
+    assert "GPU is lost" in remarks[0]
+    assert reason == ""
+    assert len(set(locks)) == 2  # what is locked is the card: sisters are measured at the same time
+    _, _, reason, _ = scenario(code, COUNT=1, BAD=0)
+    assert "GPU 0 is left out" in reason
