@@ -430,8 +430,9 @@ def run_seeds(folder: Path) -> list[bytes]:
     from dsonas_hw.files import write_json, write_text
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.search.path import PathPoint
+    from dsonas_hw.train.identity import architecture_hash
     from dsonas_hw.train.images import space_of_config
-    from dsonas_hw.train.weights import architecture_hash, save_weights
+    from dsonas_hw.train.weights import save_weights
 
     run = RunDirectory(folder / "run")
     if not run.path.exists():
@@ -547,8 +548,8 @@ def codesign_seeds(folder: Path) -> list[bytes]:
     from dsonas_hw.config import build_config, load_preset
     from dsonas_hw.files import write_json
     from dsonas_hw.study.codesign import Codesign, StudyDevice, save_codesign
+    from dsonas_hw.train.identity import architecture_hash
     from dsonas_hw.train.images import space_of_config
-    from dsonas_hw.train.weights import architecture_hash
 
     study, config = folder / "codesign", load_preset("digits")
     device = StudyDevice(

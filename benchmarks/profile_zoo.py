@@ -51,7 +51,7 @@ def export(names: Sequence[str], folder: Path, image_size: int) -> Iterator[Prob
         path = folder / f"{name}.onnx"
         network = torchvision.models.get_model(name, weights=None, **OPTIONS.get(name, {})).eval()
         torch.onnx.export(network, (image,), str(path), dynamo=False, opset_version=17)
-        yield model_probe(path)
+        yield model_probe(path, runtime="ort-cpu")
 
 
 def main() -> None:

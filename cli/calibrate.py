@@ -11,6 +11,9 @@ from dsonas_hw.cli.options import input_shape_option, profiles_option
 from dsonas_hw.cli.progress import progress_bar
 from dsonas_hw.runtime.registry import all_runtimes
 
+RUNTIMES = [runtime.name for runtime in all_runtimes() if runtime.estimated_as]
+"""Those with an estimate to sharpen; the last one needs least to be installed, and is the default."""
+
 EXAMPLES = """\b
 Examples:
   dsonas-hw calibrate --device 1080ti measured.csv
@@ -34,9 +37,9 @@ convolutions.csv (--operators), one convolution a row, becomes a profile marked 
 @click.option("--device", required=True, help="GPU that the networks were measured on (see: devices).")
 @click.option(
     "--runtime",
-    default="eager",
+    default=RUNTIMES[-1],
     show_default=True,
-    type=click.Choice([runtime.name for runtime in all_runtimes() if runtime.on_gpu]),
+    type=click.Choice(RUNTIMES),
     help="What ran the networks.",
 )
 @click.option(

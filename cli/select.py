@@ -13,6 +13,7 @@ from dsonas_hw.cli.progress import progress_bar
 EXAMPLES = """\b
 Examples:
   dsonas-hw select runs/cifar10-1
+  dsonas-hw select runs/fashion-mnist-1 --profiles measured --json
 """
 
 

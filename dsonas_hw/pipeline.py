@@ -15,7 +15,7 @@ from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
 from dsonas_hw.config import RunConfig
 from dsonas_hw.deploy.derive_measured import Bar, Say, derive_measured
-from dsonas_hw.deploy.select_measured import select_measured, selects
+from dsonas_hw.deploy.select_measured import refuse, select_measured, selects
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.run_directory import RunDirectory
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dsonas_hw.train.data import Dataset
 
 MAX_ATTEMPTS = 3
-"""Networks that are trained at most: each but the first is narrower, because the one before missed."""
+"""Networks that are trained at most: each but the first is another one, because the one before missed."""
 NARROWER = 0.97
 """Beside the cost (or the upper end of its interval) / limit: how much smaller the next one is made."""
 
@@ -56,6 +56,7 @@ def run_all(
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
     from dsonas_hw.search.parts import check_dataset
+    from dsonas_hw.search.teacher import check_teacher
     from dsonas_hw.train.loop import resolve_train_device
 
     space = space_of_config(config)
@@ -63,6 +64,7 @@ def run_all(
     resolve_train_device(config.train_on)
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
+    check_teacher(config, dataset)
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
     task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
     run.create(config, resume=resume)
@@ -131,7 +133,7 @@ def ensure_profile(
 def _deploy_until_it_holds(
     run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, say: Say, bar: Bar
 ) -> Validation:
-    """Retrain, export, validate; if the network does not hold, derive a smaller one and try that."""
+    """Retrain, export, validate; if the network does not hold, try the next candidate, or a smaller one."""
     shrink = 1.0
     refused: list[Architecture] = []
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -141,13 +143,17 @@ def _deploy_until_it_holds(
         worst = max((b.high or b.measured or 0.0) / b.limit for b in validation.budgets)
         shrink *= NARROWER / worst
         refused.append(load_architecture(run)[0])
-        say(f"the trained network may take {worst:.1%} of its budget; trying a smaller one")
+        say(f"the trained network may take {worst:.1%} of its budget; trying another one")
         try:
-            smaller = derive_measured(run, task, say=say, bar=bar, shrink=shrink, refused=refused)
+            if selects(task):
+                refuse(run, refused[-1], need=worst)
+                another = select_measured(run, task, dataset, say=say, bar=bar)
+            else:
+                another = derive_measured(run, task, say=say, bar=bar, shrink=shrink, refused=refused)
         except BudgetError as error:
             say(f"there is none: {error}")
             break
-        save_architecture(run, smaller, task)
+        save_architecture(run, another, task)
         resume = False
     return validation
 

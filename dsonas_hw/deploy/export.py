@@ -108,7 +108,7 @@ def describe_model(
     architecture: Architecture, dataset: Dataset, *, max_abs_output_error: float
 ) -> dict[str, str]:
     """The file's metadata: everything that a user of the file alone needs. Values are JSON."""
-    from dsonas_hw.train.weights import architecture_hash
+    from dsonas_hw.train.identity import architecture_hash
 
     facts: dict[str, Any] = {
         "dsonas_hw": __version__,

@@ -19,7 +19,6 @@ from dsonas_hw.budget import Budget
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.fit_measured import TIMED, MeasureArchitecture, Trial, try_out
 from dsonas_hw.deploy.measure import measure_relative_latency
-from dsonas_hw.train.weights import architecture_hash
 
 Log = Callable[[Mapping[str, Any]], None]
 
@@ -32,6 +31,13 @@ def relative_latency(target: DeviceConfig) -> Callable[[Architecture], float | N
         return measure_relative_latency(model, target)
 
     return measure
+
+
+def _name(architecture: Architecture) -> str:
+    """How a log names a network."""
+    from dsonas_hw.train.identity import architecture_hash
+
+    return architecture_hash(architecture)
 
 
 class MeasuredUse:
@@ -74,7 +80,7 @@ class MeasuredUse:
 
         None: there is no timed budget, or the target is not here.
         """
-        name = architecture_hash(architecture)
+        name = _name(architecture)
         if name not in self._need and self.timed:
             relative = self._relative_of(architecture)
             trial = try_out(architecture, 1.0, self.timed, self._measure)
@@ -87,7 +93,7 @@ class MeasuredUse:
         return self._need.get(name)
 
     def _relative_of(self, architecture: Architecture) -> float | None:
-        name = architecture_hash(architecture)
+        name = _name(architecture)
         if name not in self._relative:
             found = self._measure_relative(architecture)
             if found is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.deploy.derive_measured import Bar, Say, trial_text
 from dsonas_hw.deploy.fit_measured import measure_architecture
 from dsonas_hw.deploy.measure import repeatability_of
@@ -20,6 +21,18 @@ if TYPE_CHECKING:
 def selects(task: Task) -> bool:
     """Whether candidates are trained before one is taken: where its preset asks for it, and for budgets."""
     return task.config.select.candidates > 0 and bool(task.budgets)
+
+
+def refuse(run: RunDirectory, architecture: Architecture, *, need: float) -> None:
+    """Have the next selection pass over a network whose measurement as trained did not hold.
+
+    need: what it may take of its limit, above 1.
+    """
+    from dsonas_hw.search.selection import LOG_NAME
+    from dsonas_hw.train.identity import architecture_hash
+
+    network = architecture_hash(architecture)
+    run.log(LOG_NAME, {"kind": "verdict", "network": network, "need": need, "measured_ratio": need})
 
 
 def select_measured(run: RunDirectory, task: Task, dataset: Dataset, *, say: Say, bar: Bar) -> Derived:

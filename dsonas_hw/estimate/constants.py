@@ -15,14 +15,12 @@ from typing import Any
 
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.kernel_correction import Trees, parse_trees
+from dsonas_hw.runtime.registry import get_runtime
 
 SCHEMA_VERSION = 1
 
 #: Generations without measurements of their own take the factors of the nearest one that has them.
 NEAREST_GENERATION = {"Maxwell": "Pascal", "Hopper": "Ampere", "Blackwell": "Ada", "Ada": "Ampere"}
-
-#: Runtimes that run the kernels of another one.
-_KIN = {"ort-cuda": "eager", "ort-tensorrt": "tensorrt"}
 
 Numbers = Mapping[str, float]
 
@@ -51,7 +49,7 @@ class EstimateConstants:
         factors = [
             self._generation(generation),
             self._generation(f"{generation}/{precision}"),
-            self.by_runtime.get(f"{_KIN.get(runtime, runtime)}/{precision}", {}),
+            self.by_runtime.get(f"{get_runtime(runtime).estimated_as}/{precision}", {}),
         ]
         for group in factors:
             for name, factor in group.items():
@@ -60,7 +58,7 @@ class EstimateConstants:
 
     def corrections_of(self, runtime: str, precision: str) -> Mapping[str, Trees]:
         """Corrections by sort of kernel: of this runtime, or of the one it shares its kernels with."""
-        return self.corrections.get(f"{_KIN.get(runtime, runtime)}/{precision}", {})
+        return self.corrections.get(f"{get_runtime(runtime).estimated_as}/{precision}", {})
 
     def _generation(self, key: str) -> Numbers:
         if key in self.by_generation:

@@ -21,12 +21,11 @@ from dsonas_hw.estimate.kernel_correction import corrected_times_ms
 from dsonas_hw.estimate.kernel_features import kernel_rows, sort_of
 from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.runtime.registry import all_runtimes, get_runtime
 from dsonas_hw.table.rows import Source
 
-RUNTIMES = ("eager", "ort-cuda", "ort-tensorrt", "tensorrt")
-
-#: Copies that an eager framework does not make: it looks into the tensor at another stride.
-_EAGER_VIEWS = ("slice", "split", "expand")
+#: Copies that some runtimes do not make (`Runtime.views_are_free`).
+_VIEWS = ("slice", "split", "expand")
 
 #: Half width of the interval in standard deviations: 90 % of a normal distribution.
 _Z90 = 1.645
@@ -40,16 +39,17 @@ class EstimatedLatency:
     def __init__(
         self, device: Device, *, runtime: str, precision: str, batch_size: int, constants: EstimateConstants
     ) -> None:
-        if runtime not in RUNTIMES:
+        if runtime not in estimated_runtimes():
             raise ProfileError(
                 f"cannot estimate runtime {runtime!r} for {device.name}; "
-                f"estimates exist for {', '.join(RUNTIMES)}"
+                f"estimates exist for {', '.join(estimated_runtimes())}"
             )
+        self._how = get_runtime(runtime)
         self.device = device.name
         self.runtime = runtime
         self.precision = precision
         self.batch_size = batch_size
-        self.fuse = runtime != "eager"
+        self.fuse = self._how.fuses
         self._constants = constants.resolve(device.architecture, runtime, precision)
         self._machine = machine_of(device, runtime=runtime, precision=precision, constants=self._constants)
         tf32 = self._machine.on_tensor_cores and self._machine.element_bytes == 4
@@ -144,14 +144,19 @@ class EstimatedLatency:
 
     def _adapt(self, kernel: Kernel, gpu_ms: float) -> tuple[float, float]:
         """(GPU ms, host ms) of a kernel, given its time on the GPU, as this runtime runs it."""
-        if self.runtime == "eager" and kernel.function in _EAGER_VIEWS:
+        if self._how.views_are_free and kernel.function in _VIEWS:
             return 0.0, 0.0
         num_inputs = len(kernel.inputs)
-        if "tensorrt" in self.runtime and kernel.op == "sum" and num_inputs > 1:
-            # TensorRT adds in the kernel that makes one of the summands: only the others are read.
+        if self._how.adds_while_making and kernel.op == "sum" and num_inputs > 1:
+            # Only the other summands are read.
             launch_ms = self._constants["launch_us"] * 1e-3
             return (gpu_ms - launch_ms) * (num_inputs - 1) / (num_inputs + 1), 0.0
         return gpu_ms, self._host_us[host_sort(kernel)] * 1e-3
+
+
+def estimated_runtimes() -> list[str]:
+    """Names of the runtimes that there are constants for."""
+    return [runtime.name for runtime in all_runtimes() if runtime.estimated_as]
 
 
 def host_sort(kernel: Kernel) -> str:

@@ -18,7 +18,7 @@ def model_probe(
     batch_size: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
     precision: str = "fp32",
-    runtime: str = "ort-cpu",
+    runtime: str,
 ) -> Probe:
     """A network from a file, at fixed sizes; its name follows from what is run.
 

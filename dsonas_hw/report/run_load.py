@@ -150,7 +150,7 @@ def _validation(path: Path, architecture: Architecture | None, notes: list[str])
 
 def _is_of_another(data: Mapping[str, Any], architecture: Architecture | None) -> bool:
     """Whether a result names an architecture, and not this one."""
-    from dsonas_hw.train.weights import architecture_hash
+    from dsonas_hw.train.identity import architecture_hash
 
     named = data.get("architecture")
     return named is not None and architecture is not None and named != architecture_hash(architecture)

@@ -68,8 +68,9 @@ def _take(row: dict[str, Any], found: dict[int, SelectionRow]) -> None:
     elif kind == "score":
         score = (int(row["epochs"]), required(row["accuracy"]))
         found[index] = replace(found[index], accuracies=(*found[index].accuracies, score))
-    else:
-        found[index] = replace(found[index], is_chosen=True)
+    else:  # one that is chosen later takes the place of one that missed when it was trained
+        for other in tuple(found.values()):
+            found[other.index] = replace(other, is_chosen=other.index == index)
 
 
 def _yes_or_no(value: bool) -> str:

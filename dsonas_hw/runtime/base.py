@@ -115,6 +115,19 @@ class Runtime(ABC):
     makes_engines: bool = False
     """`build_engine` and `open_engine` work."""
 
+    # -- what the estimate of an absent GPU goes by -------------------------------------------------------
+
+    estimated_as: str | None = None
+    """The runtime whose fitted constants hold for it; None: there is no estimate."""
+    views_are_free: bool = False
+    """Slices and the like are not copied: it looks into the tensor at another stride."""
+    adds_while_making: bool = False
+    """A sum is added in the kernel that makes one of the summands."""
+    uses_tf32_in_products: bool = True
+    """From Ampere on, and not in convolutions only."""
+    reorders_for_tensor_cores: bool = False
+    """Tensors are copied to the layout that tensor cores read, convolution by convolution."""
+
     # -- availability ------------------------------------------------------------------------------------
 
     distributions: tuple[str, ...]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.architecture.fit import budget_ratio, fit_width
+from dsonas_hw.architecture.fit import LOOK_AHEAD, budget_ratio, fit_width
 from dsonas_hw.budget import Budget
 from dsonas_hw.search.path import PathPoint
 
@@ -75,13 +75,16 @@ def list_candidates(
         fit = fit_width(point.architecture, limits, target)
         if fit is None:
             continue
-        widths = [w for w in point.architecture.space.widths() if w <= fit.architecture.width]
-        for width in reversed(widths):
+        narrower = [w for w in point.architecture.space.widths() if w <= fit.architecture.width]
+        num_below = 0
+        for width in reversed(narrower):
             candidate = _candidate(point, width, accuracy, budgets, target)
-            if candidate.used() < least and width < fit.architecture.width:
-                break
-            if candidate.used() <= most:
+            is_below = candidate.used() < least
+            if candidate.used() <= most and (not is_below or width == fit.architecture.width):
                 found.append(candidate)
+            num_below += is_below
+            if num_below > LOOK_AHEAD:  # latency has steps: narrower may be slower
+                break
     return found
 
 

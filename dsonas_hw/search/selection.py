@@ -105,7 +105,7 @@ def select_architecture(
             f"none of the {len(slate)} candidates holds the budget when it is measured; allow more, or "
             "search again under a tighter budget"
         )
-    if not selection_rows(run, "chosen"):
+    if [row["index"] for row in selection_rows(run, "chosen")[-1:]] != order[:1]:
         run.log(LOG_NAME, {"kind": "chosen", "index": order[0], "order": order})
     training.forget()
     return as_derived(slate[order[0]].candidate, task.budgets, task.target)

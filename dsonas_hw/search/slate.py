@@ -11,7 +11,7 @@ width are off alike, so one measurement tells what to take instead. No network i
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Architecture
@@ -22,8 +22,11 @@ from dsonas_hw.search.candidates import WELL_FILLED, Candidate, list_candidates,
 from dsonas_hw.search.derive import no_candidate
 from dsonas_hw.search.path import PathPoint
 
-LOWEST, HIGHEST = 0.6, 1.25
+LOWEST, HIGHEST = 0.5, 1.25
 """Predicted cost / limit of what may turn out to fill the budgets when it is measured."""
+FAIRLY_FILLED = 0.7
+"""A width at which no network fills the budgets has a place where its fullest uses so much: a faster network
+may be the better one."""
 NUM_TRIALS = 3
 """Networks that are measured for one place on the slate, at most."""
 
@@ -52,8 +55,8 @@ def choose_slate(
     """Return at most `number` candidates that hold the budgets, widest first.
 
     Every one uses 95 % of them, unless none of its width does, or one that leaves more unused dominates it.
-    If there are more widths than places, those between the narrowest and the widest are left out evenly; if
-    there are fewer, a width has several places.
+    Widths that fill the budgets come first; if they are more than the places, some between the narrowest and
+    the widest are left out evenly. If there are fewer widths than places, a width has several.
 
     Raises:
         BudgetError: no point of the path meets the budgets.
@@ -61,13 +64,17 @@ def choose_slate(
     pool = list_candidates(points, budgets, target, least=LOWEST, most=HIGHEST)
     if not any(c.used() <= 1.0 for c in pool):
         raise BudgetError(no_candidate(points, budgets, target))
+    measure_once = functools.cache(measure)
+    correction = _first_correction(pool, measure_once)
     widths: dict[int, list[Candidate]] = {}
     for candidate in pool:
         widths.setdefault(candidate.architecture.width, []).append(candidate)
-    measure_once = functools.cache(measure)
+    fills = {
+        width: max((used for c in of_width if (used := c.used(correction)) <= 1.0), default=0.0)
+        for width, of_width in widths.items()
+    }
     slate: list[Entry] = []
-    correction = 1.0
-    for width in _places(sorted(widths, reverse=True), number, pool):
+    for width in _places(fills, number):
         taken = {entry.candidate.architecture for entry in slate}
         choices = [c for c in widths[width] if c.architecture not in taken]
         entry, correction = _fill(choices, measure_once, correction)
@@ -81,15 +88,26 @@ def choose_slate(
     return slate
 
 
-def _places(widths: Sequence[int], number: int, pool: Sequence[Candidate]) -> list[int]:
-    """The width of each place on the slate: those at which some candidate should fill the budgets, if any."""
-    filling = {c.architecture.width for c in pool if WELL_FILLED <= c.used() <= 1.0}
-    widths = [w for w in widths if w in filling] or list(widths[:1])
-    if len(widths) > number:
-        step = (len(widths) - 1) / max(1, number - 1)
-        return [widths[round(place * step)] for place in range(number)]
-    places = [widths[place % len(widths)] for place in range(number)]
-    return sorted(places, reverse=True)
+def _first_correction(pool: Sequence[Candidate], measure: MeasureUse) -> float:
+    """By how much predictions are off, told by the candidate that should fill the budgets best."""
+    fullest = max((c for c in pool if c.used() <= 1.0), key=Candidate.used)
+    timed = measure(fullest.architecture) if fullest.timed else None
+    return 1.0 if timed is None else timed / fullest.timed
+
+
+def _places(fills: Mapping[int, float], number: int) -> list[int]:
+    """The width of each place on the slate.
+
+    fills: width → what its fullest network uses of the budgets.
+    """
+    full = sorted(width for width, fill in fills.items() if fill >= WELL_FILLED)
+    if len(full) > number:
+        step = (len(full) - 1) / max(1, number - 1)
+        full = [full[round(place * step)] for place in range(number)]
+    by_fill = sorted(fills, key=lambda width: -fills[width])
+    rest = [width for width in by_fill if width not in full and FAIRLY_FILLED <= fills[width] < WELL_FILLED]
+    widths = (full + rest)[:number] or by_fill[:1]
+    return sorted((widths[place % len(widths)] for place in range(number)), reverse=True)
 
 
 def _fill(choices: list[Candidate], measure: MeasureUse, correction: float) -> tuple[Entry | None, float]:

@@ -8,20 +8,22 @@ a family       trained first in RUN/teacher, by the same recipe without a teache
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from dsonas_hw.config import DistillConfig, RunConfig
-from dsonas_hw.errors import RunError, UserError
+from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.parts import SearchParts
 from dsonas_hw.train.data import Dataset
-from dsonas_hw.train.hand_made import WIDTH_UNITS, parse_family
+from dsonas_hw.train.hand_made import WIDTH_UNITS, HandMade, parse_family
 from dsonas_hw.train.images import build_space
-from dsonas_hw.train.loop import Progress
+from dsonas_hw.train.loop import Interrupted, Progress
 from dsonas_hw.train.retrain import RESULT_NAME, retrain
 from dsonas_hw.train.trainable import Trainable, build_network, trainable_from_json
 from dsonas_hw.train.weights import WEIGHTS_NAME, load_weights
@@ -54,12 +56,7 @@ def open_teacher(
     if distill.teacher == "supernet":
         teacher = _supernet(RunDirectory(distill.run) if distill.run else run, dataset, device)
     elif distill.teacher == "network":
-        if distill.run is None:
-            raise UserError(
-                "retrain.distill.teacher=network needs the run that holds it, "
-                "e.g. --set retrain.distill.run=runs/teacher"
-            )
-        teacher = _trained(RunDirectory(distill.run), dataset, device)
+        teacher = _trained(_network_run(distill), dataset, device)
     else:
         folder = RunDirectory(run.path / FOLDER)
         _train_family(folder, config, dataset, device, progress)
@@ -68,33 +65,74 @@ def open_teacher(
     return teacher.eval()
 
 
+def check_teacher(config: RunConfig, dataset: Dataset) -> None:
+    """Refuse a teacher that would be refused after the search: cheap, so that it is said before.
+
+    Raises:
+        RunError, UserError: as `open_teacher`.
+    """
+    distill = config.retrain.distill
+    if distill.teacher == "network":
+        _check_network(_network_run(distill), dataset)
+    elif distill.teacher == "supernet":
+        if distill.run is not None:
+            _check_supernet(RunDirectory(distill.run), dataset)
+    elif distill.teacher is not None:
+        _family(distill, dataset)
+
+
 def _train_family(
     run: RunDirectory, config: RunConfig, dataset: Dataset, device: torch.device, progress: Progress | None
 ) -> None:
-    distill = config.retrain.distill
-    assert distill.teacher is not None
-    network = parse_family(
-        distill.teacher, input_shape=dataset.input_shape, num_classes=dataset.num_classes
-    ).with_width(round(distill.width * WIDTH_UNITS))
+    network = _family(config.retrain.distill, dataset)
     alone = config.model_copy(
         update={"retrain": config.retrain.model_copy(update={"distill": DistillConfig()}), "budget": ()}
     )
-    begun = run.config_path.exists()
+    described = run.path / NETWORK_NAME
+    begun = described.is_file() and trainable_from_json(read_json(described), origin="") == network
     run.create(alone, resume=True)
     with run.lock():
-        write_json(run.path / NETWORK_NAME, network.to_json())
-        if not (run.path / RESULT_NAME).exists():
+        write_json(described, network.to_json())
+        if begun and (run.path / RESULT_NAME).exists():
+            return
+        try:
             retrain(run, alone, network, dataset, device=device, resume=begun, progress=progress)
+        except Interrupted:
+            raise Interrupted(
+                f"interrupted while the teacher was trained; go on with: "
+                f"{command_line('retrain', run.path.parent, '--resume')}"
+            ) from None
+
+
+def _family(distill: DistillConfig, dataset: Dataset) -> HandMade:
+    assert distill.teacher is not None
+    own = parse_family(distill.teacher, input_shape=dataset.input_shape, num_classes=dataset.num_classes)
+    return own.with_width(round(distill.width * WIDTH_UNITS))
+
+
+def _network_run(distill: DistillConfig) -> RunDirectory:
+    if distill.run is None:
+        raise UserError(
+            "retrain.distill.teacher=network needs the run that holds it, "
+            "e.g. --set retrain.distill.run=runs/teacher"
+        )
+    return RunDirectory(distill.run)
 
 
 def _trained(run: RunDirectory, dataset: Dataset, device: torch.device) -> nn.Module:
     """The trained network of a run; hand-made ones are described beside their weights."""
-    network = _network_of(run)
-    wanted = network if not hasattr(network, "space") else network.space
-    _check_alike(run.path, wanted.input_shape, wanted.num_classes, dataset)
+    network = _check_network(run, dataset)
     module = build_network(network, run.load_config().retrain)
     module.load_named_arrays(load_weights(run.path / WEIGHTS_NAME, network))
     return module.to(device)
+
+
+def _check_network(run: RunDirectory, dataset: Dataset) -> Trainable:
+    """The network of a run, which reads these images and tells these classes."""
+    network = _network_of(run)
+    wanted = network if isinstance(network, HandMade) else network.space
+    _check_alike(run.path, wanted.input_shape, wanted.num_classes, dataset)
+    return network
 
 
 def _network_of(run: RunDirectory) -> Trainable:
@@ -106,21 +144,27 @@ def _network_of(run: RunDirectory) -> Trainable:
 
 def _supernet(run: RunDirectory, dataset: Dataset, device: torch.device) -> nn.Module:
     """What is left of the supernet in a run's newest checkpoint of its search."""
-    if not run.config_path.is_file():
-        raise RunError(f"{run.path} is no run, so it has no supernet to learn from")
+    state = _check_supernet(run, dataset)
     config = run.load_config()
-    state, _ = run.load_checkpoint("search")
-    if state is None:
-        raise RunError(f"{run.path} has no checkpoint of a search, so no supernet to learn from")
-    model = state["model"]
-    classifier = next(value for name, value in model.items() if name.endswith("classifier.weight"))
-    _check_alike(run.path, dataset.input_shape, len(classifier), dataset)
     space = build_space(config, dataset.input_shape, dataset.num_classes)
     random_state = torch.get_rng_state()
     parts = SearchParts(config, space, dataset, device)
     torch.set_rng_state(random_state)
     parts.load_state_dict(state)
     return parts.supernet
+
+
+def _check_supernet(run: RunDirectory, dataset: Dataset) -> Mapping[str, Any]:
+    """The newest checkpoint of a run's search, whose supernet tells these classes."""
+    if not run.config_path.is_file():
+        raise RunError(f"{run.path} is no run, so it has no supernet to learn from")
+    state, _ = run.load_checkpoint("search")
+    if state is None:
+        raise RunError(f"{run.path} has no checkpoint of a search, so no supernet to learn from")
+    named = state["model"].items()
+    classifier = next(value for name, value in named if name.endswith("classifier.weight"))
+    _check_alike(run.path, dataset.input_shape, len(classifier), dataset)
+    return state
 
 
 def _check_alike(path: Path, input_shape: tuple[int, ...], num_classes: int, dataset: Dataset) -> None:

@@ -10,21 +10,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import nn
-from torch.nn import functional as F
+from typing import TYPE_CHECKING
 
 from dsonas_hw.config import RunConfig, build_config
 from dsonas_hw.search.derive import derive_architecture
-from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.study.effort import count_effort
 from dsonas_hw.study.random_points import random_point
 from dsonas_hw.study.spec import Job
 from dsonas_hw.task import Task, prepare_task
 from dsonas_hw.train.images import space_of_config
-from dsonas_hw.train.loop import resolve_train_device
-from dsonas_hw.train.trainable import build_network
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 NUM_STEPS = 5
 FIT_SECONDS = 120.0
@@ -71,6 +69,10 @@ def estimate_duration(jobs: Sequence[Job]) -> Duration:
 
 def _seconds_per_image(config: RunConfig, task: Task) -> tuple[float, float]:
     """Of the complete supernet, and of a network that fills the budget, each with its own batch."""
+    from dsonas_hw.search.supernet import Supernet
+    from dsonas_hw.train.loop import resolve_train_device
+    from dsonas_hw.train.trainable import build_network
+
     device = resolve_train_device(config.train_on)
     point = random_point(task, seed="duration", index=0)
     network = build_network(
@@ -85,6 +87,9 @@ def _seconds_per_image(config: RunConfig, task: Task) -> tuple[float, float]:
 
 def _time_steps(module: nn.Module, batch_size: int, task: Task, device: torch.device) -> float:
     """Seconds per image of forward and backward: the quickest step's, which others disturb least."""
+    import torch
+    from torch.nn import functional as F
+
     module.to(device).train()
     images = torch.zeros(batch_size, *task.space.input_shape, device=device)
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device)

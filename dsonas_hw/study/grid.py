@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, write_json
+from dsonas_hw.study.expand import expand
 from dsonas_hw.study.missing import Missing, missing_jobs
-from dsonas_hw.study.spec import Study, StudyFile, expand
+from dsonas_hw.study.spec import Study, StudyFile
 from dsonas_hw.study.table import StudyRow, collect_results, collect_skipped, tabulate
 
 SPECIFICATION = "study.json"

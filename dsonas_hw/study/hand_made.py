@@ -1,7 +1,7 @@
 """The jobs of a study that holds searched networks against hand-made, random and randomly searched ones.
 
-    search × seeds ──▶ fit × budgets ──▶ train           the searched network
-           └─ its time ─▶ choose ─▶ fit ─▶ train         the best of as many random ones as that time allows
+    search × seeds ──▶ fit × budgets ──▶ train           the searched network, selected by brief trainings
+                        └─ time of both ─▶ choose ─▶ fit ─▶ train     random search within that time
     fit × families × budgets ─▶ train × seeds            a family at the width that fills the budget
     fit × random × budgets × seeds ─▶ train              random networks of the space
 
@@ -62,7 +62,7 @@ def hand_made_jobs(
             name = f"choose-{slug(text)}-s{seed}"
             yield Job(
                 name=name, kind="choose", variant=RANDOM_SEARCH, budgets=(text,), seed=seed,
-                config=plain[seed], needs=f"search-{slug(first)}-s{seed}",
+                config=plain[seed], needs=f"fit-{slug(first)}-{slug(text)}-s{seed}",
             )  # fmt: skip
             yield from _fitted(RANDOM_SEARCH, RANDOM_SEARCH, text, seed, plain, names, needs=name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -60,6 +61,7 @@ def fit_network(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Fit one network to its budget by measurement; the measurement that it held by is its verdict's."""
     config = build_config({**job["config"], "budget": job["budgets"]})
     name = job["network"]
+    started = time.monotonic()
     try:
         if name in (SEARCHED, RANDOM, RANDOM_SEARCH):
             task = prepare_task(config, space_of_config(config))
@@ -69,7 +71,8 @@ def fit_network(path: Path, job: dict[str, Any]) -> dict[str, Any]:
             latency_model = target_costs(config.target).latency_model
             fitted = _fit_family(name, config, latency_model)
     except BudgetError as error:
-        return {"reason": str(error)}
+        return {"reason": str(error), **_search_seconds(path, job, time.monotonic() - started)}
+    selected_s = time.monotonic() - started
     timed = any(budget.name in TIMED for budget in config.budgets)
     measured = None
     if fitted.measurement is not None:
@@ -82,10 +85,18 @@ def fit_network(path: Path, job: dict[str, Any]) -> dict[str, Any]:
         "ratio_before_fit": fitted.ratio_before_fit, "block_flops": list(fitted.block_flops),
         "latency_measured": measured, "verdict": _verdict(config.budgets, fitted.costs, measured),
     }  # fmt: skip
+    result |= _search_seconds(path, job, selected_s)
     if name == RANDOM_SEARCH:
         chosen = read_json(path.parent / job["needs"] / RESULT)
         result |= {key: chosen[key] for key in ("num_tried", "search_seconds")}
     return result
+
+
+def _search_seconds(path: Path, job: Mapping[str, Any], selected_s: float) -> dict[str, float]:
+    """Of a searched network, the time of its search and of choosing from it; else nothing."""
+    if job["network"] != SEARCHED:
+        return {}
+    return {"search_seconds": read_json(path.parent / job["needs"] / RESULT)["seconds"] + selected_s}
 
 
 def _fit_architecture(path: Path, job: Mapping[str, Any], task: Task) -> Fitted:

@@ -31,7 +31,7 @@ def _config_of(job: Mapping[str, Any]) -> RunConfig:
 
 
 def choose(path: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """Random search: train random networks briefly for as long as the search took, and take the best.
+    """Random search: train random networks briefly for as long as search and selection took; take the best.
 
     They are scored on the training images that the search keeps for λ, never on test images. How many there
     are depends on the machine's speed, and is in the result; each of them does not.
@@ -41,7 +41,7 @@ def choose(path: Path, job: dict[str, Any]) -> dict[str, Any]:
 
     config = _config_of(job)
     task = prepare_task(config, space_of_config(config))
-    search_seconds = float(read_json(path.parent / job["needs"] / RESULT)["seconds"])
+    search_seconds = float(read_json(path.parent / job["needs"] / RESULT)["search_seconds"])
     dataset, device = load_data(config), resolve_train_device(config.train_on)
     run, _ = open_run(path, config)
     epochs = max(1, config.retrain.epochs // BRIEF)

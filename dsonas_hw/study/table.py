@@ -133,7 +133,7 @@ def markdown(rows: Sequence[StudyRow]) -> str:
     lines = [
         "| budget | variant | n | error % | mac | flops | params | latency ms | p95 ms | p99 ms | holds "
         "| unfitted | vs random | vs same width |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         std = f" ± {100 * row.test_error_std:.2f}" if row.test_error_std is not None else ""

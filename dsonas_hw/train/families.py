@@ -109,13 +109,13 @@ def regnet(size: Size, num_classes: int) -> nn.Module:
     strides = [1, 2, 2] if size.is_small else [2, 2, 2, 2]
     widths = [max(group, round(c * size.width / group) * group) for c in own]
     params = BlockParams(depths, widths, [group] * len(own), [1.0] * len(own), strides)
-    network: nn.Module = RegNet(params, num_classes, size.channels(24 if size.is_small else 32))
+    network: nn.Module = RegNet(params, num_classes, widths[0] if size.is_small else size.channels(32))
     return network
 
 
 def shufflenetv2(size: Size, num_classes: int) -> nn.Module:
-    """ShuffleNetV2 1.0× (Ma et al. 2018); small images: its channels, 2, 3 and 2 blocks."""
-    own = (24, 58, 116, 232, 464) if size.is_small else (24, 58, 116, 232, 1024)
+    """ShuffleNetV2 1.0× (Ma et al. 2018); small images: half its channels, 2, 3 and 2 blocks."""
+    own = (24, 58, 116, 232, 464) if size.is_small else (24, 116, 232, 464, 1024)
     repeats = [n * size.depth for n in (2, 3, 2)] if size.is_small else [4, 8, 4]
     halves = [2 * max(4, round(c * size.width / 8) * 4) for c in own]  # a block splits its channels in two
     network: nn.Module = ShuffleNetV2(repeats, halves, num_classes)

@@ -20,11 +20,12 @@ from dsonas_hw.files import read_json_lines, write_json, write_text
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
+from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.loop import DivergedError, Interrupted, Progress, StopSignal
 from dsonas_hw.train.recipe import with_epochs
 from dsonas_hw.train.trainable import Trainable, check_fits, num_params
 from dsonas_hw.train.trainer import StoppedError, Trainer
-from dsonas_hw.train.weights import WEIGHTS_NAME, architecture_hash, save_weights
+from dsonas_hw.train.weights import WEIGHTS_NAME, save_weights
 
 RESULT_NAME = "retrain.json"
 

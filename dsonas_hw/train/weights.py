@@ -11,21 +11,16 @@ import numpy as np
 
 from dsonas_hw.architecture.graph import build_graph
 from dsonas_hw.architecture.onnx import Array, random_weights
-from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.errors import RunError, command_line
 from dsonas_hw.files import atomic_write, open_regular
 from dsonas_hw.train.hand_made import HandMade, HandMadeNetwork
+from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.trainable import Trainable
 
 WEIGHTS_NAME = "weights.npz"
 _ARCHITECTURE = "architecture"
 _HEADER_BYTES = 65_536
 """More than the header of any array that we write."""
-
-
-def architecture_hash(architecture: Trainable) -> str:
-    """Equal for equal networks (space, blocks and width; or family, variant and width)."""
-    return short_hash(architecture.to_json())
 
 
 def save_weights(path: Path, architecture: Trainable, arrays: Mapping[str, Array]) -> None:
@@ -41,7 +36,10 @@ def load_weights(path: Path, architecture: Trainable) -> dict[str, Array]:
         RunError: missing, damaged, or the weights of another architecture.
     """
     shapes = {name: array.shape for name, array in _arrays_like(architecture).items()}
-    again = command_line("retrain", path.parent, "--restart")
+    again = f"train again: {command_line('retrain', path.parent, '--restart')}"
+    first = f"train first: {command_line('retrain', path.parent)}"
+    if isinstance(architecture, HandMade):
+        again = first = f"delete {path.parent} and start again"
     limit = sum(4 * prod(shape) + _HEADER_BYTES for shape in shapes.values()) + _HEADER_BYTES
     try:
         with open_regular(path, max_bytes=limit) as stored:
@@ -51,12 +49,10 @@ def load_weights(path: Path, architecture: Trainable) -> dict[str, Array]:
             stored.seek(0)
             with np.load(stored, allow_pickle=False) as file:
                 if str(file[_ARCHITECTURE]) != architecture_hash(architecture):
-                    raise RunError(f"{path} belongs to another architecture; train again: {again}")
+                    raise RunError(f"{path} belongs to another architecture; {again}")
                 arrays = {name: file[name] for name in shapes}
     except FileNotFoundError:
-        raise RunError(
-            f"{path} does not exist; train first: {command_line('retrain', path.parent)}"
-        ) from None
+        raise RunError(f"{path} does not exist; {first}") from None
     except (
         OSError,
         ValueError,
@@ -66,10 +62,10 @@ def load_weights(path: Path, architecture: Trainable) -> dict[str, Array]:
         NotImplementedError,
         MemoryError,
     ) as error:
-        raise RunError(f"{path} is damaged ({type(error).__name__}); train again: {again}") from None
+        raise RunError(f"{path} is damaged ({type(error).__name__}); {again}") from None
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype != np.float32:
-            raise RunError(f"{path} is damaged ({name} does not fit); train again: {again}")
+            raise RunError(f"{path} is damaged ({name} does not fit); {again}")
     return arrays
 
 

@@ -261,9 +261,25 @@ def test_given_widths_and_resolutions_are_covered_and_no_others() -> None:
 
 def test_representatives_are_all_narrow_widths_and_the_widest_of_each_remainder() -> None:
     # Blocks of 8, remainders by 16: all below 16, and 50 to 64 for the eight remainders of even widths.
-    assert representatives(range(2, 65, 2), 8) == (2, 4, 6, 8, 10, 12, 14, 50, 52, 54, 56, 58, 60, 62, 64)
-    assert representatives(range(4, 5, 4), 16) == (4,)
-    assert representatives(range(48, 193, 48), 0) == (48, 192)
+    assert representatives(range(2, 65, 2), Blocks(block_size=8)) == (
+        2,
+        4,
+        6,
+        8,
+        10,
+        12,
+        14,
+        50,
+        52,
+        54,
+        56,
+        58,
+        60,
+        62,
+        64,
+    )
+    assert representatives(range(4, 5, 4), Blocks(block_size=16)) == (4,)
+    assert representatives(range(48, 193, 48), Blocks(block_size=0)) == (48, 192)
 
 
 def test_what_is_of_another_category_or_far_larger_or_smaller_is_missing() -> None:

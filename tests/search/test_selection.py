@@ -27,8 +27,7 @@ def nothing(*args: Any) -> None:
     """Measure nothing, report nothing."""
 
 
-NUM_CANDIDATES = 3
-"""At four places: there are no more widths and points."""
+NUM_CANDIDATES = 4
 
 
 class Selection:
@@ -51,7 +50,9 @@ class Selection:
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
-    config = tiny_config(select={"candidates": 4, "epochs": 1}, retrain={"batch_size": 16, "dropout": 0.2})
+    config = tiny_config(
+        select={"candidates": NUM_CANDIDATES, "epochs": 1}, retrain={"batch_size": 16, "dropout": 0.2}
+    )
     run = TinyRun(tmp_path_factory.mktemp("searched") / "run", config)
     run.run()
     return run
@@ -128,8 +129,19 @@ def test_finalists_that_do_not_hold_are_passed_over(searched: TinyRun, tmp_path:
 
     derived = Selection(searched, tmp_path / "run")(verdict=only_the_third)
     assert derived.architecture in asked[2:]
-    with pytest.raises(BudgetError, match="none of the 3 candidates holds"):
+    with pytest.raises(BudgetError, match="none of the 4 candidates holds"):
         Selection(searched, tmp_path / "none")(verdict=lambda architecture: 1.2)
+
+
+def test_one_that_misses_when_it_is_trained_gives_its_place_to_the_next(
+    searched: TinyRun, tmp_path: Path
+) -> None:
+    selection = Selection(searched, tmp_path / "run")
+    first = selection()
+    second = selection(verdict=lambda architecture: 1.1 if architecture == first.architecture else 0.9)
+    assert second.architecture != first.architecture
+    chosen = [row["index"] for row in selection_rows(selection.run, "chosen")]
+    assert len(set(chosen)) == len(chosen) == 2
 
 
 def test_a_log_of_another_selection_is_refused(searched: TinyRun, tmp_path: Path) -> None:

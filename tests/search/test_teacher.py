@@ -14,7 +14,7 @@ from dsonas_hw.config import RunConfig, build_config, load_preset, overlay
 from dsonas_hw.errors import RunError, UserError
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.choose import search_path
-from dsonas_hw.search.teacher import open_teacher
+from dsonas_hw.search.teacher import check_teacher, open_teacher
 from dsonas_hw.task import prepare_task
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.images import load_data, space_of_config
@@ -64,6 +64,12 @@ def test_a_family_is_trained_first_and_read_again(tmp_path: Path, dataset: Datas
     assert again is not None
     assert (run.path / "teacher" / "metrics.jsonl").read_bytes() == log  # not trained twice
     images = torch.randn(4, 1, 8, 8)
+    assert torch.equal(teacher(images), again(images))
+    wider = open_teacher(run, tiny(teacher="resnet", width=1.0), dataset, device=CPU)
+    assert wider is not None
+    assert sum(p.numel() for p in wider.parameters()) > sum(p.numel() for p in teacher.parameters())
+    teacher = open_teacher(run, config, dataset, device=CPU)  # the first one again, trained anew
+    assert teacher is not None
     assert torch.equal(teacher(images), again(images))
     # Another run learns from it as a trained network.
     other = tiny(teacher="network", run=str(run.path / "teacher"))
@@ -139,7 +145,10 @@ def test_a_teacher_of_another_number_of_classes_is_refused(tmp_path: Path, datas
     network = parse_family("resnet", input_shape=(1, 8, 8), num_classes=100)
     write_json(held.path / "network.json", network.to_json())
     config = tiny(teacher="network", run=str(held.path))
-    with pytest.raises(UserError, match="tells 100 classes, digits has 10; name another run") as found:
+    match = "tells 100 classes, digits has 10; name another run"
+    with pytest.raises(UserError, match=match):
+        check_teacher(config, dataset)  # before anything is searched
+    with pytest.raises(UserError, match=match) as found:
         open_teacher(new_run(tmp_path / "run", config), config, dataset, device=CPU)
     assert "\n" not in str(found.value)
     assert found.value.exit_code == 2

@@ -50,7 +50,7 @@ def test_a_family_is_fitted_once_and_trained_for_every_seed(study_file: str) -> 
     assert [job.seed for job in trained] == [0, 1]
     assert {job.needs for job in trained} == {"fit-resnet-s2-mac-30k"}
     assert {job.needs for job in jobs.values() if job.kind == "choose"} == {
-        "search-searched-s0", "search-searched-s1",
+        "fit-searched-mac-30k-s0", "fit-searched-mac-30k-s1",
     }  # fmt: skip
     assert all(need in jobs for job in jobs.values() for need in job.all_needs)
 

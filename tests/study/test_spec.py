@@ -20,8 +20,9 @@ from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.errors import UserError
 from dsonas_hw.search.candidates import WELL_FILLED
 from dsonas_hw.study.check import check_study
+from dsonas_hw.study.expand import MAX_JOBS, expand
 from dsonas_hw.study.load import load_study, shipped_studies
-from dsonas_hw.study.spec import MAX_JOBS, Study, StudyFile, expand
+from dsonas_hw.study.spec import Study, StudyFile
 from dsonas_hw.train.images import space_of_config
 
 

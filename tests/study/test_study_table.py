@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from dsonas_hw.files import write_json
+from dsonas_hw.study.expand import expand
 from dsonas_hw.study.scheduler import job_directory
-from dsonas_hw.study.spec import SAME_WIDTH, StudyFile, expand
+from dsonas_hw.study.spec import SAME_WIDTH, StudyFile
 from dsonas_hw.study.table import collect_results, markdown, save_tables, tabulate
 
 

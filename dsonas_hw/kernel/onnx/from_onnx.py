@@ -15,7 +15,8 @@ from dsonas_hw.kernel.network import NetworkKernels, Schedule, peak_activation_e
 from dsonas_hw.kernel.onnx.graph import Graph, one_line
 from dsonas_hw.kernel.onnx.inputs import unclear_batch
 from dsonas_hw.kernel.onnx.load import load_model
-from dsonas_hw.kernel.onnx.lower import LoweredGraph, StoredTensors, lower_graph
+from dsonas_hw.kernel.onnx.lower import StoredTensors
+from dsonas_hw.kernel.onnx.lower_graph import LoweredGraph, lower_graph
 from dsonas_hw.kernel.onnx.patterns import recognise
 from dsonas_hw.kernel.onnx.precision import file_precision
 from dsonas_hw.kernel.onnx.shapes import read_graph

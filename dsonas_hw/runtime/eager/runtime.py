@@ -14,6 +14,10 @@ class Eager(Runtime):
     on_cpu = True
     fuses = False
     returns_early = True
+    estimated_as = "eager"
+    views_are_free = True
+    uses_tf32_in_products = False
+    reorders_for_tensor_cores = True
     distributions = ("torch",)
     module = "torch"
     cuda_file = "version.py"

@@ -12,6 +12,8 @@ class OrtCuda(OrtGpuRuntime):
     name = "ort-cuda"
     title = "ONNX Runtime with its CUDA provider"
     precisions = ("fp32", "fp16")
+    estimated_as = "eager"
+    reorders_for_tensor_cores = True
     provider = Provider(
         name="CUDAExecutionProvider",
         runtime=name,

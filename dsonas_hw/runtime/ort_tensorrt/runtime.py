@@ -16,6 +16,8 @@ class OrtTensorRT(OrtGpuRuntime):
     name = "ort-tensorrt"
     title = "ONNX Runtime with its TensorRT provider"
     precisions = ("fp32", "fp16", "int8")
+    estimated_as = "tensorrt"
+    adds_while_making = True
     provider = Provider(
         name="TensorrtExecutionProvider",
         runtime=name,

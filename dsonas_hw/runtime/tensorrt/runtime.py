@@ -20,6 +20,8 @@ class TensorRT(Runtime):
     name = "tensorrt"
     title = "an engine that TensorRT builds"
     precisions = ("fp32", "fp16", "int8")
+    estimated_as = "tensorrt"
+    adds_while_making = True
     invents_int8 = True
     makes_engines = True
     returns_early = True
