@@ -2,6 +2,7 @@
 
     python -m benchmarks.search_speed cifar10
     python -m benchmarks.search_speed imagenet --batch-size 2
+    python -m benchmarks.search_speed cifar10 --batch-size 128 --device cuda --search amp=bf16
 
 One step on W each (forward, backward, clipping, SGD), interleaved over several rounds in one process, so that
 what disturbs the machine disturbs all of them; the smallest time of each counts. Wanted: at most 1.1 times
@@ -18,6 +19,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,7 +32,7 @@ from dsonas_hw.search.step import Batch, lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.images import space_of_config
-from dsonas_hw.train.loop import keep_freed_memory, seed_everything
+from dsonas_hw.train.loop import keep_freed_memory, resolve_train_device, seed_everything
 
 COMPLETE, PLAIN, LOOP, PRUNED, DARTS = "complete", "plain sums", "per-edge loop", "pruned", "darts"
 LAMBDA = "λ step"
@@ -68,14 +70,23 @@ def prune_at_random(space: SearchSpace, kept_flops: float, seed: int) -> tuple[B
 
 
 def measure_interleaved(
-    steps: dict[str, Callable[[], object]], *, rounds: int, clock_s: Callable[[], float] = time.perf_counter
+    steps: dict[str, Callable[[], object]],
+    *,
+    rounds: int,
+    synchronize: Callable[[], object] = lambda: None,
+    clock_s: Callable[[], float] = time.perf_counter,
 ) -> dict[str, float]:
-    """The smallest seconds of each, over rounds in which each runs once, after one that warms up."""
+    """The smallest seconds of each, over rounds in which each runs once, after one that warms up.
+
+    synchronize: waits for the device, before and after every step.
+    """
     samples: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
         for name, step in steps.items():
+            synchronize()
             started = clock_s()
             step()
+            synchronize()
             if number:
                 samples[name].append(clock_s() - started)
     return {name: min(times) for name, times in samples.items()}
@@ -84,16 +95,17 @@ def measure_interleaved(
 def build_steps(
     space: SearchSpace, search: SearchConfig, batch: Batch, *, with_darts: bool
 ) -> dict[str, Any]:
-    """Name → one step, for every network that is compared."""
+    """Name → one step, for every network that is compared, on the device that the batch is on."""
+    device = batch[0].device
 
     def on_weights(net: Any) -> Callable[[], object]:
-        net.train()
+        net.to(device).train()
         optimizer = torch.optim.SGD(
             net.weights(), lr=1e-3, momentum=search.momentum, nesterov=True, weight_decay=search.weight_decay
         )
         return lambda: weight_step(net, optimizer, batch, search)
 
-    complete = Supernet(space)
+    complete = Supernet(space, checkpoint_activations=search.checkpoint_activations)
     pruned = copy.deepcopy(complete)
     pruned.prune(prune_at_random(space, KEPT_FLOPS, seed=0))
     steps = {
@@ -108,6 +120,22 @@ def build_steps(
     return steps
 
 
+def values_of(items: Sequence[str]) -> dict[str, Any]:
+    """Options written NAME=VALUE, the values as JSON or, where they are none, as text."""
+    found: dict[str, Any] = {}
+    for name, _, text in (item.partition("=") for item in items):
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
+def name_of(device: torch.device) -> str:
+    """A GPU's own name; cpu."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -116,30 +144,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="where the steps run: cpu, cuda or cuda:N")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the space")
+    parser.add_argument(
+        "--search", action="append", default=[], metavar="NAME=VALUE", help="of the search, as amp=bf16"
+    )
     parser.add_argument("--without-darts", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    changes = {"space": {n: json.loads(v) for n, _, v in (item.partition("=") for item in options.set)}}
+    device = resolve_train_device(options.device)
+    changes = {"space": values_of(options.set), "search": values_of(options.search)}
     config = build_config(overlay(load_preset(options.preset), changes))
     space = space_of_config(config)
     torch.set_num_threads(options.threads)
     keep_freed_memory()
     seed_everything(0)
-    images = torch.randn(options.batch_size, *space.input_shape)
-    labels = torch.randint(space.num_classes, (options.batch_size,))
+    images = torch.randn(options.batch_size, *space.input_shape).to(device)
+    labels = torch.randint(space.num_classes, (options.batch_size,)).to(device)
     steps = build_steps(space, config.search, (images, labels), with_darts=not options.without_darts)
-    seconds = measure_interleaved(steps, rounds=options.rounds)
+    wait = partial(torch.cuda.synchronize, device) if device.type == "cuda" else (lambda: None)
+    seconds = measure_interleaved(steps, rounds=options.rounds, synchronize=wait)
+    peak_bytes = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     ratios = {name: s / seconds[PLAIN] for name, s in seconds.items()}
     pruned = seconds[PRUNED] / seconds[COMPLETE]
     holds = ratios[COMPLETE] <= MOST_OF_PLAIN and pruned <= MOST_OF_COMPLETE
     if options.json:
         print(json.dumps({
-            "preset": options.preset, "batch_size": options.batch_size, "seconds": seconds,
+            "preset": options.preset, "device": name_of(device), "batch_size": options.batch_size,
+            "seconds": seconds, "peak_bytes": peak_bytes,
             "relative_to_plain": ratios, "pruned_relative_to_complete": pruned, "holds": holds,
         }, ensure_ascii=False))  # fmt: skip
     else:
-        print(f"{options.preset}, batch {options.batch_size}, {options.threads} thread(s)")
+        print(f"{options.preset}, batch {options.batch_size}, {options.threads} thread(s), {name_of(device)}")
         for name, s in seconds.items():
             print(f"  {name:14} {1000 * s:9.1f} ms   {ratios[name]:5.2f} × plain sums")
         print(f"  pruned to {KEPT_FLOPS:.0%} of the flops: {pruned:.2f} × complete")

@@ -37,8 +37,8 @@ def command(name: str | None, only_here: bool, as_json: bool) -> None:
 
     detection = detect_devices()
     rows = _select(detection, name, only_here)
-    for conflict in name_conflicts():
-        say(f"warning: {conflict}")
+    for remark in (*name_conflicts(), *detection.remarks):
+        say(f"warning: {remark}")
     if as_json:
         for row in rows:
             print_json(row)

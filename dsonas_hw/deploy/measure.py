@@ -118,7 +118,7 @@ def measure_on_target(
     def open_network() -> Session:
         return open_deployed(model, where, engine_path)
 
-    with exclusive_device(device.name):
+    with exclusive_device(device.lock_name):
         if device.name == LOCAL:
             latency, versions = _measure_here(open_network, where, plan or VERDICT, progress)
             energy = None
@@ -194,6 +194,20 @@ def _measure_here(
     return latency, versions
 
 
+def profiled_clock_mhz(target: Target) -> int | None:
+    """The SM clock at which the target was profiled; None: it moved as it liked, or there is no profile.
+
+    Predictions are of that clock, and so is what they are compared with.
+    """
+    from dsonas_hw.estimate.calibrated import calibration_path, load_calibration
+    from dsonas_hw.profile.open import user_profiles
+
+    path = calibration_path(
+        user_profiles(), target.device, runtime=target.runtime, precision=target.precision
+    )
+    return load_calibration(path).locked_sm_mhz if path.exists() else None
+
+
 def _measure_on_gpu(
     session: Session, target: Target, device: DetectedDevice, plan: Plan, progress: Progress
 ) -> tuple[LatencyMeasurement, EnergyMeasurement | None]:
@@ -202,13 +216,10 @@ def _measure_on_gpu(
     from dsonas_hw.device.watch import watch_gpu
 
     assert device.index is not None
-    with watch_gpu(device.index) as watch:
-
-        def look(done: int, total: int) -> None:
-            watch.look()
-            progress(done, total)
-
-        latency = get_runtime(target.runtime).measure(session, plan=plan, progress=look)
+    with watch_gpu(device.index, sm_clock_mhz=profiled_clock_mhz(target)) as watch:
+        latency = get_runtime(target.runtime).measure(
+            session, plan=plan, with_cuda_graph=True, look=watch.look, progress=progress
+        )
         remarks = (*latency.remarks, *watch.remarks)
         try:
             energy = measure_energy(session.run, session.synchronize, meter=watch.gpu)

@@ -1,6 +1,7 @@
 """A device as its datasheet describes it: `devices/<name>.toml`.
 
-Peaks are dense (no structured sparsity) and at the boost clock. They feed the estimate of a device that is
+Peaks are dense (no structured sparsity) and at the boost clock, unless the datasheet states them at another
+(`tensor_clock_mhz`). They feed the estimate of a device that is
 absent; a device that is here is measured.
 """
 
@@ -79,6 +80,8 @@ class Device:
     num_sms: int
     cuda_cores_per_sm: int
     boost_clock_mhz: float
+    tensor_clock_mhz: float | None = None
+    """The clock that the tensor cores' peaks are stated at; None: the boost clock."""
     peak_tflops: Mapping[str, float]
     """See `PEAKS`; a precision the device does not have is absent."""
     memory_bandwidth_gb_s: float
@@ -113,6 +116,7 @@ class Device:
             self.memory_bandwidth_gb_s,
             self.l2_bytes,
             self.memory_bytes,
+            *([self.tensor_clock_mhz] if self.tensor_clock_mhz else []),
         )
 
     @property
@@ -121,8 +125,14 @@ class Device:
         return "jetson" in self.title.lower()
 
     def peak(self, *precisions: str) -> float | None:
-        """The first of these peaks that the device has, in TFLOPS."""
+        """The first of these peaks that the device has, in TFLOPS at the boost clock."""
         for precision in precisions:
             if precision in self.peak_tflops:
-                return self.peak_tflops[precision]
+                return self.peak_tflops[precision] * self._boost_over_stated(precision)
         return None
+
+    def _boost_over_stated(self, precision: str) -> float:
+        on_tensor_cores = "tensor" in precision or (precision == "int8" and self.compute_capability >= (7, 2))
+        if self.tensor_clock_mhz is None or not on_tensor_cores:
+            return 1.0
+        return self.boost_clock_mhz / self.tensor_clock_mhz

@@ -30,6 +30,7 @@ TEXTS = ("title", "architecture")
 KEYS = {
     *RANGES,
     *TEXTS,
+    "tensor_clock_mhz",
     "aliases",
     "nvml_names",
     "compute_capability",
@@ -104,6 +105,9 @@ class _Checker:
             num_sms=int(numbers["num_sms"]),
             cuda_cores_per_sm=int(numbers["cuda_cores_per_sm"]),
             boost_clock_mhz=numbers["boost_clock_mhz"],
+            tensor_clock_mhz=self.number(values, "tensor_clock_mhz", *RANGES["boost_clock_mhz"])
+            if "tensor_clock_mhz" in values
+            else None,
             peak_tflops=self.peaks(values),
             memory_bandwidth_gb_s=numbers["memory_bandwidth_gb_s"],
             l2_bytes=int(numbers["l2_bytes"]),

@@ -6,8 +6,9 @@ movement and lasts seconds:
     warm-up ──┐tick            tick            tick┌── after min_seconds, at the next movement
               │ run run run run run run run run run │        energy = counter difference / inferences
 
-Before Volta (a GTX 1080 Ti) there is only the power: it is read every few milliseconds and integrated
-(trapezoids). Both are the whole board's energy while it works, idle power included.
+Before Volta (a GTX 1080 Ti), or where the counter stands still, there is only the power: it is read
+every few milliseconds and integrated (trapezoids). Some drivers tell its average over the last second, so the
+warm-up is longer than that. Both are the whole board's energy while it works, idle power included.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ POLL_SECONDS = 0.005
 """How often the driver is asked: often against 100 ms, rarely against an inference."""
 PATIENCE_SECONDS = 2.0
 """A counter that has not moved for so long does not work."""
+
+
+class CounterError(DeviceError):
+    """The energy counter does not count."""
 
 
 class EnergyMeter(Protocol):
@@ -60,21 +65,25 @@ def measure_energy(
     *,
     meter: EnergyMeter,
     min_seconds: float = 3.0,
-    warmup_seconds: float = 0.5,
+    warmup_seconds: float = 1.5,
     clock_s: Callable[[], float] = time.perf_counter,
 ) -> EnergyMeasurement:
     """Energy of one inference, measured over a window of at least `min_seconds`.
 
     Raises:
-        DeviceError: the GPU reports neither energy nor power, or its counter is stuck.
+        DeviceError: the GPU reports no power, and no energy either or by a counter that does not count.
     """
     loop = _Loop(run, synchronize, clock_s)
     loop.run_for(warmup_seconds)
+    failure = DeviceError("this GPU reports neither its energy nor its power; its energy cannot be measured")
     if meter.energy_counter_mj() is not None:
-        return _by_counter(loop, meter, min_seconds)
+        try:
+            return _by_counter(loop, meter, min_seconds)
+        except CounterError as error:
+            failure = error
     if meter.power_w() is not None:
         return _by_power(loop, meter, min_seconds)
-    raise DeviceError("this GPU reports neither its energy nor its power; its energy cannot be measured")
+    raise failure
 
 
 class _Loop:
@@ -106,7 +115,7 @@ def _by_counter(loop: _Loop, meter: EnergyMeter, min_seconds: float) -> EnergyMe
         samples.append((loop.clock_s(), _read_counter(meter)))
     last_s, last_mj = samples[-1]
     if last_mj < first_mj:
-        raise DeviceError(f"the GPU's energy counter ran backwards, from {first_mj:g} to {last_mj:g} mJ")
+        raise CounterError(f"the GPU's energy counter ran backwards, from {first_mj:g} to {last_mj:g} mJ")
     count = loop.count - first_count
     return EnergyMeasurement(
         energy_mj=(last_mj - first_mj) / count,
@@ -121,14 +130,14 @@ def _wait_for_movement(loop: _Loop, meter: EnergyMeter) -> None:
     before_mj, start_s = _read_counter(meter), loop.clock_s()
     while _read_counter(meter) == before_mj:
         if loop.clock_s() - start_s > PATIENCE_SECONDS:
-            raise DeviceError(f"the GPU's energy counter has stood still for {PATIENCE_SECONDS:g} s")
+            raise CounterError(f"the GPU's energy counter has stood still for {PATIENCE_SECONDS:g} s")
         loop.run_for(POLL_SECONDS)
 
 
 def _read_counter(meter: EnergyMeter) -> float:
     value = meter.energy_counter_mj()
     if value is None:
-        raise DeviceError("the GPU's energy counter vanished during the measurement")
+        raise CounterError("the GPU's energy counter vanished during the measurement")
     return value
 
 

@@ -74,6 +74,8 @@ class LatencyMeasurement:
     """Those that the samples were taken in, in their order; none: they were taken all at once."""
     turns_per_round: int = 1
     """How many turns that follow each other count as one round."""
+    graph_ms: float | None = None
+    """Median when the launches are replayed as one CUDA graph: the GPU's own time. None: not known."""
 
     @property
     def quiet_ms(self) -> float:

@@ -68,6 +68,8 @@ VERDICT = Plan()
 """For a verdict on a budget: half a minute."""
 QUICK = Plan(num_rounds=6, turns_per_round=2, period_seconds=0.0)
 """For a table: the quiet value of many networks, one after the other."""
+GPU = Plan(num_rounds=12, turns_per_round=4, period_seconds=0.0)
+"""For a table of a GPU: the quiet value of many networks, each timed for about a second."""
 
 
 class Timed(Protocol):

@@ -133,12 +133,14 @@ def measure_gpu(
     ]
     facts = {"device_title": detected.title, "driver": detected.driver_version or ""}
     header = _header(target, detected.fingerprint, "calibrated", facts)
-    header = replace(header, versions={**header.versions, runtime.module: status.version or ""})
+    versions = {**runtime.versions(), runtime.module: status.version or ""}
+    header = replace(header, versions={**header.versions, **versions})
     path = path_of(target, profiles_directory)
     open_network = open_network or open_session
     assert detected.index is not None
     with watch(detected.index, sm_clock_mhz=sm_clock_mhz) as seen:
-        header = replace(header, clocks=dict(seen.clocks))
+        # A clock that is held is a condition: timings under another are not mixed with these.
+        header = replace(header, settings={**header.settings, "locked_sm_mhz": seen.locked_mhz})
         with TableWriter(path, header) as writer:
             done = {network.name: network for network in writer.existing.networks}
             for index, probe in enumerate(probes):
@@ -146,25 +148,33 @@ def measure_gpu(
                 if probe.name in done:
                     continue
                 with (
-                    exclusive_device(detected.name),
+                    exclusive_device(detected.lock_name),
                     open_network(probe.build(), target) as session,
                 ):
-                    latency = runtime.measure(session)
-                    seen.look()
+                    latency = runtime.measure(session, look=seen.look)
                 row = NetworkRow(
                     name=probe.name,
                     latency_ms=latency.latency_ms,
                     flops=probe.flops,
                     relative_noise=latency.coefficient_of_variation,
+                    remarks=latency.warnings,
                     kernels=_counts(probe),
                 )
                 writer.append(row)
                 done[probe.name] = row
             networks = [done[probe.name] for probe in probes]
-            calibration = _calibrate(target, probes, networks, profiles_directory or user_profiles())
+            calibration = _calibrate(
+                target,
+                probes,
+                networks,
+                profiles_directory or user_profiles(),
+                locked_sm_mhz=seen.locked_mhz,
+            )
             model = _calibrated_model(target, calibration)
             rows = _kernel_rows(model, probes, "calibrated")
             check = _check_row(calibration, probes, networks)
+            if seen.states:  # the clocks under load, which were not known when the table was begun
+                writer.header = replace(writer.header, clocks=dict(seen.clocks))
             writer.rewrite([*rows, *networks, check])
     progress(len(probes), len(probes), "")
     return GpuProfile(
@@ -172,7 +182,19 @@ def measure_gpu(
         source="calibrated",
         expected_error=calibration.mape,
         num_kernels=len(rows),
-        remarks=seen.remarks,
+        remarks=(*seen.remarks, *_remarks_on(networks)),
+    )
+
+
+def _remarks_on(networks: Sequence[NetworkRow]) -> tuple[str, ...]:
+    """What is remarked on networks, each once, with how many it is said of and the first as an example."""
+    found: dict[str, list[str]] = {}
+    for network in networks:
+        for remark in network.remarks:
+            found.setdefault(remark.split(":")[0], []).append(f"{network.name}: {remark}")
+    return tuple(
+        f"{len(remarks)} of {len(networks)} networks are doubtful, such as {remarks[0]}"
+        for remarks in found.values()
     )
 
 
@@ -181,6 +203,8 @@ def _calibrate(
     probes: Sequence[Probe],
     networks: Sequence[NetworkRow],
     directory: Path,
+    *,
+    locked_sm_mhz: int | None,
 ) -> Calibration:
     from dsonas_hw.estimate.calibrate import MeasuredNetwork, calibrate
     from dsonas_hw.estimate.calibrated import calibration_path, save_calibration
@@ -201,7 +225,7 @@ def _calibrate(
         )
         for probe, network in zip(probes, networks, strict=True)
     ]
-    calibration = calibrate(estimate, measured)
+    calibration = replace(calibrate(estimate, measured), locked_sm_mhz=locked_sm_mhz)
     path = calibration_path(directory, target.device, runtime=target.runtime, precision=target.precision)
     save_calibration(calibration, path)
     return calibration

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -109,6 +108,8 @@ class Runtime(ABC):
     """`open_profiled` works."""
     runs_in_caller: bool = False
     """With one thread the calling one does all the work, and its CPU clock tells when it was disturbed."""
+    returns_early: bool = False
+    """A session's `run` comes back while the GPU is still at work, so that the CPU's part can be timed."""
     invents_int8: bool = False
     """It may choose int8 for a model that is not quantised, for timing."""
     makes_engines: bool = False
@@ -163,20 +164,30 @@ class Runtime(ABC):
         """Load an ONNX model; see `registry.open_session`, which checks names and reads files."""
 
     def measure(
-        self, session: Session, *, plan: Plan | None = None, progress: Progress = lambda done, total: None
+        self,
+        session: Session,
+        *,
+        plan: Plan | None = None,
+        with_cuda_graph: bool = False,
+        look: Callable[[], None] = lambda: None,
+        progress: Progress = lambda done, total: None,
     ) -> LatencyMeasurement:
         """Latency of one inference on a GPU, which stays at work between the turns.
 
-        plan: `rounds.QUICK` if none is given.
+        plan: `rounds.GPU` if none is given.
+        with_cuda_graph: also time it with all launches replayed as one, where it can be (`graph_ms`).
+        look: called between turns, while the GPU works.
         """
-        from dsonas_hw.measure.rounds import QUICK, measure_rounds
+        from dsonas_hw.measure.loaded import measure_loaded
+        from dsonas_hw.measure.rounds import GPU
 
-        def keep_busy(seconds: float) -> None:
-            session.run()
-            session.synchronize()
-
-        return measure_rounds(
-            lambda: nullcontext(session), plan=plan or QUICK, rest=keep_busy, progress=progress
+        return measure_loaded(
+            session,
+            plan=plan or GPU,
+            returns_early=self.returns_early,
+            graph=getattr(session, "as_graph", None) if with_cuda_graph else None,
+            look=look,
+            progress=progress,
         )
 
     def open_engine(self, engine_path: Path, model: bytes, target: Target) -> Session:

@@ -14,6 +14,8 @@ class Cuda(Protocol):
     name: str
     """As the driver calls the GPU."""
     stream_handle: int
+    versions: dict[str, str]
+    """That of CUDA, as PyTorch brings it."""
 
     def buffer(self, shape: Sequence[int], dtype: str, *, random: bool) -> tuple[object, int]:
         """Memory for a tensor (kept alive by the object) and its address."""
@@ -25,6 +27,10 @@ class Cuda(Protocol):
 
     def elapsed_ms(self, run: Callable[[], object]) -> float:
         """Time between two events of the stream around `run`, once both have passed."""
+        ...
+
+    def capture(self, run: Callable[[], object]) -> Callable[[], object]:
+        """What replays, as one CUDA graph, all that `run` starts on the stream."""
         ...
 
 
@@ -43,6 +49,7 @@ class TorchCuda:
         self._stream = self._torch.cuda.Stream()
         self.name = str(torch.cuda.get_device_name())
         self.stream_handle = int(self._stream.cuda_stream)
+        self.versions = {"cuda": str(torch.version.cuda)}
 
     def buffer(self, shape: Sequence[int], dtype: str, *, random: bool) -> tuple[object, int]:
         kind = getattr(self._torch, dtype)
@@ -65,6 +72,17 @@ class TorchCuda:
         end.record(self._stream)
         end.synchronize()
         return float(start.elapsed_time(end))
+
+    def capture(self, run: Callable[[], object]) -> Callable[[], object]:
+        graph = self._torch.cuda.CUDAGraph()
+        with self._torch.cuda.graph(graph, stream=self._stream):
+            run()
+
+        def replay() -> None:
+            with self._torch.cuda.stream(self._stream):
+                graph.replay()
+
+        return replay
 
 
 def _why_not(torch: Any) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dsonas_hw.device.cpu import LocalCpu, local_cpu
 from dsonas_hw.device.datasheet import Device, RuntimeSupport, admits
 from dsonas_hw.device.fingerprint import short_hash
-from dsonas_hw.device.nvml import Gpu, Nvml, open_nvml
+from dsonas_hw.device.gpu import Gpu
+from dsonas_hw.device.nvml import Nvml, open_nvml
+from dsonas_hw.device.same_card import describe, device_of
 from dsonas_hw.device.spec import LOCAL, list_devices, load_device
 from dsonas_hw.errors import DeviceError, MissingDependencyError
 from dsonas_hw.runtime.base import Runtime
@@ -17,6 +19,11 @@ from dsonas_hw.runtime.libraries import Library
 from dsonas_hw.runtime.registry import all_runtimes, get_runtime
 
 __all__ = ["LOCAL", "DetectedDevice", "Detection", "LocalCpu", "RuntimeStatus", "detect_devices", "local_cpu"]
+
+DIVIDED = (
+    "MIG divides this GPU, and a program gets a slice of it, which is no measurement of the card; "
+    "as root: nvidia-smi -i {0} -mig 0"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +56,11 @@ class DetectedDevice:
     compute_capability: tuple[int, int] | None
     runtimes: tuple[RuntimeStatus, ...]
 
+    @property
+    def lock_name(self) -> str:
+        """What is locked while it is measured: the card itself, not its model."""
+        return self.uuid or self.name
+
     def status(self, runtime: str) -> RuntimeStatus:
         """Whether this runtime can serve it."""
         for status in self.runtimes:
@@ -66,6 +78,8 @@ class Detection:
     """The CPU first, then the GPUs."""
     no_gpu_reason: str
     """Why there is no GPU; empty when there is one."""
+    remarks: tuple[str, ...] = ()
+    """A line for each GPU that does not answer, or that is not the card its name says."""
 
     def find(self, name: str) -> DetectedDevice | None:
         """The device of this name (or alias) if it is here."""
@@ -92,15 +106,20 @@ def detect_devices(
     libraries = {runtime.name: find(runtime.name) for runtime in all_runtimes()}
     devices = [_detect_cpu(libraries)]
     reason = ""
+    remarks: list[str] = []
     try:
         with open_driver() as nvml:
             gpus = nvml.gpus()
-            devices += [_detect_gpu(nvml, gpu, libraries) for gpu in gpus]
+            remarks += nvml.remarks
+            for gpu in gpus:
+                detected, remark = _detect_gpu(nvml, gpu, libraries)
+                devices.append(detected)
+                remarks += [remark] if remark else []
             if not gpus:
-                reason = "the NVIDIA driver sees no GPU"
+                reason = "; ".join(nvml.remarks) or "the NVIDIA driver sees no GPU"
     except (DeviceError, MissingDependencyError) as error:
         reason = str(error)
-    return Detection(devices=tuple(devices), no_gpu_reason=reason)
+    return Detection(devices=tuple(devices), no_gpu_reason=reason, remarks=tuple(remarks))
 
 
 def runtime_status(
@@ -187,33 +206,41 @@ def _cpu_status(runtime: Runtime, library: Library | None) -> RuntimeStatus:
     return RuntimeStatus(runtime=runtime.name, usable=not reason, reason=reason, version=library.version)
 
 
-def _detect_gpu(nvml: Nvml, gpu: Gpu, libraries: Mapping[str, Library | None]) -> DetectedDevice:
-    try:
-        device: Device | None = load_device(gpu.name)
-    except DeviceError:
-        device = None
+def _detect_gpu(nvml: Nvml, gpu: Gpu, libraries: Mapping[str, Library | None]) -> tuple[DetectedDevice, str]:
+    """The GPU, and what is strange about it; nothing, as a rule.
+
+    Raises:
+        DeviceError: it has gone meanwhile.
+    """
+    device, remark = device_of(gpu)
+    name = device.name if device else describe(gpu) if remark else gpu.name
+    title = device.title if device else name
     support = device.runtimes if device else _support_by_capability(gpu.compute_capability)
-    return DetectedDevice(
-        name=device.name if device else gpu.name,
-        title=device.title if device else gpu.name,
-        fingerprint=device.fingerprint if device else short_hash(gpu.name),
+    statuses = [
+        runtime_status(
+            runtime,
+            support=support,
+            title=title,
+            library=libraries[runtime.name],
+            driver_cuda=nvml.cuda_version,
+        )
+        for runtime in all_runtimes()
+        if runtime.on_gpu
+    ]
+    if gpu.is_divided:
+        statuses = [replace(status, usable=False, reason=DIVIDED.format(gpu.index)) for status in statuses]
+    detected = DetectedDevice(
+        name=name,
+        title=title,
+        fingerprint=device.fingerprint if device else short_hash(name),
         device=device,
         index=gpu.index,
         uuid=gpu.uuid,
         driver_version=nvml.driver_version,
         compute_capability=gpu.compute_capability,
-        runtimes=tuple(
-            runtime_status(
-                runtime,
-                support=support,
-                title=device.title if device else gpu.name,
-                library=libraries[runtime.name],
-                driver_cuda=nvml.cuda_version,
-            )
-            for runtime in all_runtimes()
-            if runtime.on_gpu
-        ),
+        runtimes=tuple(statuses),
     )
+    return detected, remark
 
 
 def _support_by_capability(capability: tuple[int, int] | None) -> Mapping[str, RuntimeSupport]:

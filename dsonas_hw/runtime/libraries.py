@@ -13,6 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+CUDA_MAJORS = (14, 13, 12, 11)
+"""Versions of CUDA that a library is or may be built for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Library:
@@ -29,29 +32,54 @@ class Library:
 def find_library(distributions: Sequence[str], module: str, cuda_file: str | None) -> Library | None:
     """The first of these distributions that is installed, or `None`.
 
+    Of several it is the one whose folder the module is imported from.
+
     module: that it brings.
     cuda_file: in the module's folder, says which CUDA it was built for.
     """
-    for distribution in distributions:
-        try:
-            version = importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-        folder = _module_folder(module)
-        cuda = _cuda_of(folder / cuda_file) if folder is not None and cuda_file else None
-        return Library(distribution=distribution, version=version, folder=folder, cuda=cuda)
+    folder = _module_folder(module)
+    installed = [found for name in distributions if (found := _installed(name)) is not None]
+    if not installed:
+        return None
+    imported = [found for found in installed if folder is not None and found.site == folder.parent]
+    chosen = (imported or installed)[0]
+    cuda = _cuda_of(folder / cuda_file) if folder is not None and cuda_file else None
+    return Library(distribution=chosen.name, version=chosen.version, folder=folder, cuda=cuda)
+
+
+def cuda_in_names(product: str, distribution: str) -> str | None:
+    """The major version of CUDA that stands in the names of a product's distributions, as TensorRT's.
+
+    distribution: the one that counts; `tensorrt` itself is empty and brings one of the others.
+    """
+    for major in CUDA_MAJORS:
+        parts = [f"{product}-cu{major}{part}" for part in ("", "-libs", "-bindings")]
+        if distribution in parts or ("-cu" not in distribution and any(map(_installed, parts))):
+            return str(major)
     return None
 
 
 def has_both_onnxruntimes() -> bool:
-    """Whether both wheels are installed: they hold the same files and overwrite each other."""
-    found = set()
-    for distribution in ("onnxruntime", "onnxruntime-gpu"):
-        try:
-            found.add(importlib.metadata.version(distribution))
-        except importlib.metadata.PackageNotFoundError:
-            return False
-    return True
+    """Whether both wheels lie in one folder: they hold the same files and have overwritten each other."""
+    plain, gpu = _installed("onnxruntime"), _installed("onnxruntime-gpu")
+    return plain is not None and gpu is not None and plain.site == gpu.site
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Installed:
+    """A distribution, and the folder that its modules lie in."""
+
+    name: str
+    version: str
+    site: Path
+
+
+def _installed(name: str) -> _Installed | None:
+    try:
+        found = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return _Installed(name=name, version=found.version, site=Path(str(found.locate_file(""))).resolve())
 
 
 def missing_shared_libraries(provider: str, library: Library) -> list[str]:
@@ -117,7 +145,7 @@ def _module_folder(module: str) -> Path | None:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
         return None
-    return Path(spec.origin).parent
+    return Path(spec.origin).parent.resolve()
 
 
 def _cuda_of(file: Path) -> str | None:

@@ -112,7 +112,10 @@ def num_gpus(job: Job, *, available: int) -> int:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that may be used: CUDA_VISIBLE_DEVICES if it is set, else all; none without a driver."""
+    """The GPUs that may be used: CUDA_VISIBLE_DEVICES if it is set, else all; none without a driver.
+
+    They are named by UUID, since the driver and CUDA number them differently where they are not all alike.
+    """
     from dsonas_hw.device.nvml import open_nvml
 
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -120,6 +123,6 @@ def visible_gpus() -> list[str]:
         return [part.strip() for part in chosen.split(",") if part.strip()]
     try:
         with open_nvml() as nvml:
-            return [str(gpu.index) for gpu in nvml.gpus()]
+            return [gpu.uuid or str(gpu.index) for gpu in nvml.gpus()]
     except (DeviceError, MissingDependencyError):
         return []

@@ -67,7 +67,7 @@ class StudyFile(BaseModel):
     search_per_budget: bool = False
     """Search anew for each budget instead of serving all of them from one path."""
     measure: bool = False
-    """Also measure the latency of every network on the target (one at a time)."""
+    """Also measure the latency of every network on the target; these jobs run alone, one after the other."""
 
 
 @dataclass(frozen=True, kw_only=True)

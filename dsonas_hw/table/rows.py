@@ -20,6 +20,7 @@ Source = Literal["measured", "calibrated", "imported", "estimated"]
 SCHEMA_VERSION = 1
 MAX_TEXT = 2_000
 MAX_ITEMS = 20_000
+MAX_REMARKS = 50
 MAX_DIMENSION = 2**31
 SOURCES: tuple[str, ...] = get_args(Source)
 ESTIMATE = "share of a network"
@@ -111,6 +112,8 @@ class NetworkRow:
     """Sum of its kernels under the profiler."""
     yardstick_ms: float | None = None
     """The yardstick's shortest run beside it: how fast the machine was."""
+    remarks: tuple[str, ...] = ()
+    """What makes its timing doubtful, or says what limits it."""
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -121,6 +124,7 @@ class NetworkRow:
             "relative_noise": self.relative_noise,
             "in_situ_ms": self.in_situ_ms,
             "yardstick_ms": self.yardstick_ms,
+            "remarks": list(self.remarks),
             "kernels": dict(self.kernels),
         }
 
@@ -249,6 +253,7 @@ def row_from_json(values: Any) -> Row:
                 relative_noise=_optional(values, "relative_noise", minimum=0.0),
                 in_situ_ms=_optional(values, "in_situ_ms", minimum=0.0),
                 yardstick_ms=_optional(values, "yardstick_ms", minimum=0.0),
+                remarks=_texts(values, "remarks"),
                 kernels={_short(key, "kernels"): _count(counts, key, minimum=1) for key in counts},
             )
         case "correction":
@@ -390,6 +395,13 @@ def _short(value: Any, name: str) -> str:
     if not isinstance(value, str) or len(value) > MAX_TEXT:
         raise RowError(f"{name} is {str(value)[:40]!r}, not a short text")
     return value
+
+
+def _texts(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    found = values.get(name, [])
+    if not isinstance(found, list) or len(found) > MAX_REMARKS:
+        raise RowError(f"{name} is {str(found)[:40]!r}, not a list of at most {MAX_REMARKS} texts")
+    return tuple(_short(text, name) for text in found)
 
 
 def _source(values: Mapping[str, Any]) -> Source:

@@ -60,7 +60,7 @@ def join() -> None:
     """
     backend = "gloo"
     if torch.cuda.is_available():
-        backend = "cpu:gloo,cuda:nccl"
+        backend = "cpu:gloo,cuda:nccl" if dist.is_nccl_available() else "cpu:gloo,cuda:gloo"
         local = int(os.environ.get("LOCAL_RANK", 0))
         if local < torch.cuda.device_count():  # else it may train on the CPU (`resolve_train_device` decides)
             torch.cuda.set_device(local)

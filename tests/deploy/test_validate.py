@@ -221,7 +221,8 @@ def test_energy_is_answered_if_the_device_tells(check: Any) -> None:
     assert unknown.missed == ()
 
 
-def test_an_absent_device_is_estimated_and_says_so(check: Any) -> None:
+def test_an_absent_device_is_estimated_and_says_so(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dsonas_hw.deploy.measure.find_target", lambda target: None)  # one may be here
     target = DeviceConfig(device="h100", runtime="tensorrt")
     validation = check("latency=2ms", target=target, model=Predicts(1.2))
     assert (validation.source, validation.holds) == ("estimated", True)

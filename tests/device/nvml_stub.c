@@ -1,13 +1,15 @@
-/* A small libnvidia-ml.so.1: what the tests need of it, driven by environment variables and by the two
+/* A small libnvidia-ml.so.1: what the tests need of it, driven by environment variables and by the
  * functions at the end. One GPU. Return codes are those of nvml.h. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { SUCCESS = 0, NOT_SUPPORTED = 3, NO_PERMISSION = 4 };
 
 static unsigned long long energy_mj;
 static unsigned power_mw = 55000;
+static unsigned long long violation_ns;
 
 static int number(const char *name, int otherwise) {
     const char *text = getenv(name);
@@ -35,6 +37,8 @@ const char *nvmlErrorString(int code) {
     case NO_PERMISSION: return "Insufficient Permissions";
     case 9: return "Driver Not Loaded";
     case 15: return "GPU is lost";
+    case 21: return "No data";
+    case 27: return "Not Ready";
     case 18: return "Driver/library version mismatch";
     default: return "Unknown Error";
     }
@@ -55,7 +59,7 @@ int nvmlDeviceGetCount_v2(unsigned *count) {
 }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **handle) {
     *handle = (void *)(size_t)(index + 1);
-    return SUCCESS;
+    return (int)index == number("STUB_BAD", -1) ? number("STUB_BAD_CODE", NO_PERMISSION) : SUCCESS;
 }
 int nvmlDeviceGetName(void *handle, char *text, unsigned length) {
     const char *name = getenv("STUB_NAME");
@@ -102,6 +106,80 @@ int nvmlDeviceGetCurrentClocksThrottleReasons(void *handle, unsigned long long *
     return number("STUB_STATE", SUCCESS);
 }
 
+/* How a GPU is set; STUB_MORE fails all of these. */
+static int more(void) { return number("STUB_MORE", SUCCESS); }
+int nvmlDeviceGetNumGpuCores(void *handle, unsigned *cores) {
+    *cores = (unsigned)number("STUB_CORES", 3584);
+    return more();
+}
+typedef struct { unsigned long long total, available, used; } Memory;
+int nvmlDeviceGetMemoryInfo(void *handle, Memory *memory) {
+    memory->total = (unsigned long long)number("STUB_MIB", 11264) << 20;
+    return more();
+}
+int nvmlDeviceGetMigMode(void *handle, unsigned *current, unsigned *pending) {
+    *current = *pending = (unsigned)number("STUB_MIG", 0);
+    return more() ? more() : number("STUB_MIG", -1) < 0 ? NOT_SUPPORTED : SUCCESS;
+}
+int nvmlDeviceGetEccMode(void *handle, unsigned *current, unsigned *pending) {
+    *current = *pending = (unsigned)number("STUB_ECC", 0);
+    return more() ? more() : number("STUB_ECC", -1) < 0 ? NOT_SUPPORTED : SUCCESS;
+}
+int nvmlDeviceGetPersistenceMode(void *handle, unsigned *mode) {
+    *mode = 1;
+    return more();
+}
+int nvmlDeviceGetEnforcedPowerLimit(void *handle, unsigned *milliwatts) {
+    *milliwatts = (unsigned)number("STUB_LIMIT_MW", 250000);
+    return more();
+}
+int nvmlDeviceGetPowerManagementDefaultLimit(void *handle, unsigned *milliwatts) {
+    *milliwatts = 250000;
+    return more();
+}
+typedef struct {
+    unsigned pid;
+    unsigned long long used_bytes;
+    unsigned gpu_instance, compute_instance;
+} Process;
+int nvmlDeviceGetComputeRunningProcesses_v3(void *handle, unsigned *count, Process *processes) {
+    int pid = number("STUB_PROCESS", 0); /* -1: this program */
+    unsigned room = *count;
+    if (more())
+        return more();
+    *count = pid ? 1 : 0;
+    if (room < *count)
+        return 7; /* insufficient size */
+    if (pid)
+        processes[0] = (Process){.pid = pid < 0 ? (unsigned)getpid() : (unsigned)pid};
+    return SUCCESS;
+}
+typedef struct { unsigned long long reference_us, violation_ns; } Violation;
+int nvmlDeviceGetViolationStatus(void *handle, unsigned policy, Violation *violation) {
+    violation->reference_us = 1;
+    violation->violation_ns = policy == 0 ? violation_ns : 0; /* 0: power */
+    return more();
+}
+typedef struct {
+    unsigned field, scope;
+    long long timestamp, latency_us;
+    unsigned value_type;
+    int code;
+    union {
+        unsigned ui;
+        unsigned long long ull;
+    } value;
+} FieldValue;
+int nvmlDeviceGetFieldValues(void *handle, int count, FieldValue *values) {
+    int milliwatts = number("STUB_INSTANT_MW", 0);
+    for (int i = 0; i < count; i++) {
+        values[i].code = milliwatts && values[i].field == 186 ? SUCCESS : NOT_SUPPORTED;
+        values[i].value_type = 1; /* unsigned int */
+        values[i].value.ui = (unsigned)milliwatts;
+    }
+    return SUCCESS;
+}
+
 static int lock(const char *what, unsigned low_mhz, unsigned high_mhz, int code) {
     char text[80];
     snprintf(text, sizeof text, "lock %s %u %u", what, low_mhz, high_mhz);
@@ -127,3 +205,4 @@ int nvmlDeviceResetMemoryLockedClocks(void *handle) {
 /* Not of NVML: the tests move the meters with these. */
 void stub_set_energy_mj(unsigned long long value) { energy_mj = value; }
 void stub_set_power_mw(unsigned value) { power_mw = value; }
+void stub_set_violation_ns(unsigned long long value) { violation_ns = value; }

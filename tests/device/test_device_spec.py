@@ -231,3 +231,17 @@ def test_binary_and_unreadable_files(home: Path) -> None:
     (home / "folder.toml").mkdir()
     with pytest.raises(DeviceError, match="cannot read the device file"):
         load_device("folder")
+
+
+def test_a_peak_stated_at_another_clock_is_scaled_to_the_boost_clock() -> None:
+    """Hopper's whitepaper: tensor cores at 1830 MHz (PCIe: 1620), everything else at the boost clock."""
+    for name in ("h100", "h100-pcie", "h200"):
+        card = load_device(name)
+        assert card.tensor_clock_mhz is not None
+        # SMs × 4096 operations of fp16 a clock × the clock that the peak is stated at
+        stated = card.num_sms * 4096 * card.tensor_clock_mhz / 1e6
+        assert card.peak_tflops["fp16_tensor"] == pytest.approx(stated, rel=0.002)
+        at_boost = card.num_sms * 4096 * card.boost_clock_mhz / 1e6
+        assert card.peak("fp16_tensor") == pytest.approx(at_boost, rel=0.002)
+        assert card.peak("fp32") == card.peak_tflops["fp32"]
+    assert load_device("a100").peak("fp16_tensor") == 312.0

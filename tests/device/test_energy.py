@@ -80,19 +80,45 @@ def test_warm_up_is_not_counted() -> None:
     assert measured.samples[0][0] >= 17.03 + 5.0
 
 
-def test_a_stuck_counter_and_no_meter() -> None:
-    with pytest.raises(DeviceError, match=f"stood still for {PATIENCE_SECONDS:g} s"):
-        measure(Board(tick_s=1e6))
+class Broken(Board):
+    """A board whose counter is useless."""
+
+    def __init__(self, failure: str, *, has_power: bool = True) -> None:
+        super().__init__(tick_s=1e6 if failure == "stuck" else 0.1)
+        self.failure, self.has_power = failure, has_power
+        self.asked = 0
+
+    def energy_counter_mj(self) -> float | None:
+        self.asked += 1
+        if self.failure == "gone" and self.asked > 20:
+            return None
+        value = super().energy_counter_mj()
+        return -value if self.failure == "backwards" and value is not None else value
+
+    def power_w(self) -> float | None:
+        return self.watts if self.has_power else None
+
+
+FAILURES = [
+    ("stuck", f"stood still for {PATIENCE_SECONDS:g} s"),
+    ("backwards", "ran backwards"),
+    ("gone", "vanished"),
+]
+
+
+@pytest.mark.parametrize(("failure", "message"), FAILURES)
+def test_where_the_counter_is_useless_the_power_is_integrated(failure: str, message: str) -> None:
+    measured = measure(Broken(failure))
+    assert measured.method == "power"
+    assert measured.energy_mj == pytest.approx(70.0, rel=1e-6)  # 100 W × 0.7 ms
+    with pytest.raises(DeviceError, match=message):
+        measure(Broken(failure, has_power=False))
+
+
+def test_without_any_meter() -> None:
     board = Board(counter=False)
     board.power_w = lambda: None  # type: ignore[method-assign]
     with pytest.raises(DeviceError, match="neither its energy nor its power"):
-        measure(board)
-
-
-def test_a_counter_that_runs_backwards() -> None:
-    board = Board()
-    board.energy_counter_mj = lambda: -1e3 * (board.now_s // 0.1)  # type: ignore[method-assign]
-    with pytest.raises(DeviceError, match="ran backwards"):
         measure(board)
 
 

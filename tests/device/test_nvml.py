@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from dsonas_hw.device.nvml import CLOCK_REASONS, SLOWDOWNS, Gpu, GpuState, Nvml, disturbances, open_nvml
+from dsonas_hw.device.gpu import CLOCK_REASONS, SLOWDOWNS, Gpu, GpuState
+from dsonas_hw.device.nvml import open_nvml
+from dsonas_hw.device.nvml_calls import Calls
+from dsonas_hw.device.watch import disturbances
 from dsonas_hw.errors import DeviceError
 
 Scenario = Callable[..., Any]
@@ -80,6 +83,69 @@ def test_counter_missing_and_nothing_reported(scenario: Scenario) -> None:
     for key in ("energy_mj", "power_w", "sm_clock_mhz", "temperature_c", "clock_reasons"):
         assert read[key] is None, key
     assert scenario(READ, STATE=4)["sm_clock_mhz"] is None  # kept to root
+
+
+@pytest.mark.parametrize("code", [21, 27, 999])
+def test_no_data_not_ready_and_unknown_mean_that_there_is_no_value(scenario: Scenario, code: int) -> None:
+    """An H100 PCIe says that its counter is not ready; the driver of WSL does not know most values."""
+    read = scenario(READ, ENERGY=code, POWER=code, STATE=code, MORE=code)
+    for key in ("energy_mj", "power_w", "sm_clock_mhz", "temperature_c", "clock_reasons"):
+        assert read[key] is None, key
+
+
+def test_the_power_of_the_instant_is_preferred_to_the_average_over_a_second(scenario: Scenario) -> None:
+    assert scenario(READ, INSTANT_MW=91000)["power_w"] == 91.0
+
+
+def test_a_gpu_that_does_not_answer_hides_no_other(scenario: Scenario) -> None:
+    code = """
+import json
+from dsonas_hw.device.nvml import open_nvml
+with open_nvml() as nvml:
+    print(json.dumps([[gpu.index for gpu in nvml.gpus()], nvml.remarks, nvml.gpu(2).index]))
+"""
+    for reason, words in (4, "Insufficient Permissions"), (15, "GPU is lost"):
+        found, remarks, by_number = scenario(code, COUNT=3, BAD=1, BAD_CODE=reason)
+        assert (found, by_number) == ([0, 2], 2)
+        assert len(remarks) == 1
+        assert remarks[0].startswith("GPU 1 is left out: ")
+        assert words in remarks[0]
+    assert scenario(code, COUNT=3)[:2] == [[0, 1, 2], []]
+
+
+SETTINGS = """
+import dataclasses, json
+from dsonas_hw.device.nvml import open_nvml
+with open_nvml() as nvml:
+    gpu = nvml.gpus()[0]
+    settings = gpu.settings()
+    print(json.dumps({"cores": gpu.num_cores, "gib": (gpu.memory_bytes or 0) / 2**30,
+                      "divided": gpu.is_divided, "remarks": settings.remarks,
+                      **dataclasses.asdict(settings)}))
+"""
+
+
+def test_how_a_gpu_is_set(scenario: Scenario) -> None:
+    found = scenario(SETTINGS)
+    assert found == {
+        "cores": 3584, "gib": 11.0, "divided": False, "remarks": [], "power_limit_w": 250.0,
+        "default_power_limit_w": 250.0, "persistence": True, "ecc": None, "other_processes": [],
+    }  # fmt: skip
+    untold = scenario(SETTINGS, MORE=3)
+    assert {untold[key] for key in ("cores", "power_limit_w", "persistence", "other_processes")} == {None}
+    assert not untold["divided"]
+    assert scenario(SETTINGS, MIG=1)["divided"]
+    assert scenario(SETTINGS, ECC=1)["ecc"]
+
+
+def test_a_lowered_power_limit_and_other_programs_are_remarked(scenario: Scenario) -> None:
+    (limit,) = scenario(SETTINGS, LIMIT_MW=150000)["remarks"]
+    assert limit == "the power limit is set to 150 W, below the card's default of 250 W"
+    (others,) = scenario(SETTINGS, PROCESS=1)["remarks"]  # process 1 is always there
+    assert others == "other programs use the GPU meanwhile (process 1)"
+    assert scenario(SETTINGS, PROCESS=-1)["remarks"] == []  # this program itself
+    # In a container the driver says numbers that do not exist there: one of them may be this program.
+    assert scenario(SETTINGS, PROCESS=2**22 + 7)["remarks"] == []
 
 
 def test_throttling_in_words(scenario: Scenario, old_stub_folder: Path) -> None:
@@ -192,7 +258,6 @@ def state(clock_mhz: int | None, *reasons: str) -> GpuState:
 def test_disturbances() -> None:
     assert disturbances([]) == ()
     assert disturbances([state(1500), state(1480), state(None)]) == ()
-    assert disturbances([state(300, "idle"), state(1500)]) == ()
     (moved,) = disturbances([state(1500), state(1300)])
     assert "between 1300 and 1500 MHz" in moved
     (slowed,) = disturbances([state(1500, "power cap"), state(1500, "power cap", "power brake")])
@@ -248,7 +313,7 @@ def test_a_function_that_the_driver_has_given_up_is_asked_by_its_new_name() -> N
 
             return call
 
-    state = Gpu(Nvml(Library()), 0, handle=None).state()
+    state = Gpu(Calls(Library()), 0, handle=None).state()
     assert state.temperature_c == 61
     assert state.clock_reasons == ("power cap",)
 
@@ -271,3 +336,23 @@ def test_the_command_sees_the_driver(scenario: Callable[..., Any]) -> None:
     assert local["here"]
     failed = scenario(THROUGH_THE_COMMAND.format(name="1080ti"), INIT=9)
     assert "not loaded" in failed["why_not_here"]
+
+
+def test_a_gpu_that_is_lost_is_told_and_hides_no_other(scenario: Callable[..., Any]) -> None:
+    code = """
+import json
+from dsonas_hw.runtime.detect import detect_devices
+found = detect_devices()
+gpus = found.devices[1:]
+locks = [gpu.lock_name for gpu in gpus]
+print(json.dumps([[gpu.index for gpu in gpus], found.remarks, found.no_gpu_reason, locks]))
+"""
+    indices, remarks, reason, locks = scenario(code, COUNT=3, BAD=1, BAD_CODE=15)
+    assert indices == [0, 2]
+    assert len(remarks) == 1
+    assert "GPU 1 is left out" in remarks[0]
+    assert "GPU is lost" in remarks[0]
+    assert reason == ""
+    assert len(set(locks)) == 2  # what is locked is the card: sisters are measured at the same time
+    _, _, reason, _ = scenario(code, COUNT=1, BAD=0)
+    assert "GPU 0 is left out" in reason

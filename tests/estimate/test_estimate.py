@@ -14,11 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import dsonas_hw.estimate
+from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.architecture.lower import lower
 from dsonas_hw.device.spec import list_devices, load_device
 from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.estimate.constants import SCHEMA_VERSION, load_constants, parse_constants
 from dsonas_hw.estimate.estimate import EstimatedLatency, estimated_runtimes, load_estimate
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.space.space import SearchSpace
 
 FOLDER = Path(dsonas_hw.estimate.__file__).parent
 
@@ -215,3 +218,20 @@ def test_needs_neither_torch_nor_scipy() -> None:
         "assert not {'torch', 'scipy', 'sklearn', 'onnx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_on_a_fast_gpu_eager_is_bound_by_the_host_until_the_batch_is_large() -> None:
+    """So a prediction may be the same for batches 1 and 8: the launches are, and the GPU waits for them."""
+    space = SearchSpace(stages=(2, 2, 2), channels=48, input_shape=(3, 32, 32))
+    found = {}
+    for batch_size in (1, 8, 1024):
+        model = load_estimate(load_device("h100"), runtime="eager", precision="fp32", batch_size=batch_size)
+        kernels = lower(complete_architecture(space), batch_size=batch_size, fuse=False)
+        gpu_ms, host_ms, _ = model.totals(kernels)
+        found[batch_size] = (gpu_ms, host_ms, model.predict(kernels).latency_ms)
+    (gpu_1, host_1, all_1), (gpu_8, host_8, all_8), (gpu_many, host_many, all_many) = found.values()
+    assert host_1 == host_8 == host_many
+    assert gpu_1 < gpu_8 < host_8
+    assert all_1 == pytest.approx(all_8, rel=0.01) == pytest.approx(host_1, rel=0.01)
+    assert gpu_many > host_many
+    assert all_many > 1.5 * all_8

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 import pytest
 from simulated_machine import KINDS, SimulatedMachine
 
-from dsonas_hw.measure.rounds import MAX_SAMPLES, MIN_SAMPLES, QUICK, VERDICT, Plan, measure_rounds
+from dsonas_hw.measure.rounds import GPU, MAX_SAMPLES, MIN_SAMPLES, VERDICT, Plan, measure_rounds
 from dsonas_hw.measure.statistics import STATISTICS
 
 
@@ -107,7 +107,7 @@ def test_a_gpu_is_warm_before_the_first_round() -> None:
             pass
 
     cold = Cold()
-    timing = measure_rounds(lambda: nullcontext(cold), plan=QUICK, rest=machine.rest, clock_s=machine.clock_s)
+    timing = measure_rounds(lambda: nullcontext(cold), plan=GPU, rest=machine.rest, clock_s=machine.clock_s)
     assert max(timing.samples_ms) < 2.2
 
 

@@ -21,12 +21,23 @@ from dsonas_hw.runtime.ort import family
 class FakeGpu:
     index, uuid = 0, "GPU-1"
 
-    def __init__(self, name: str, capability: tuple[int, int]) -> None:
-        self.name, self.compute_capability = name, capability
+    def __init__(
+        self,
+        name: str,
+        capability: tuple[int, int],
+        *,
+        cores: int | None = None,
+        memory_gib: float | None = None,
+        is_divided: bool = False,
+    ) -> None:
+        self.name, self.compute_capability, self.is_divided = name, capability, is_divided
+        self.num_cores = cores
+        self.memory_bytes = None if memory_gib is None else int(memory_gib * 2**30)
 
 
 class FakeNvml:
     driver_version = "550.54.14"
+    remarks = ()
 
     def __init__(self, gpus: list[FakeGpu], cuda_version: tuple[int, int]) -> None:
         self._gpus, self.cuda_version = gpus, cuda_version
@@ -141,6 +152,50 @@ def test_a_driver_that_is_too_old() -> None:
     assert "the driver serves CUDA up to 12.4, but torch 2.14.1 is built for CUDA 13.0" in why(
         TURING, "eager", torch, cuda=(12, 4)
     )
+
+
+def test_a_tensorrt_for_a_newer_cuda_than_the_driver_s_is_not_usable() -> None:
+    tensorrt = library("tensorrt", "10.13.3.9", "13")
+    assert why(TURING, "tensorrt", tensorrt, cuda=(13, 0)) == ""
+    assert "serves CUDA up to 12.4, but tensorrt 10.13.3.9 is built for CUDA 13" in why(
+        TURING, "tensorrt", tensorrt, cuda=(12, 4)
+    )
+
+
+def test_a_gpu_that_mig_divides_is_refused() -> None:
+    divided = FakeGpu("NVIDIA H100 80GB HBM3", (9, 0), is_divided=True)
+    reason = why(divided, "eager", library("torch", "2.14.1", "13.0"))
+    assert "gets a slice of it" in reason
+    assert reason.endswith("nvidia-smi -i 0 -mig 0")
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory_gib", "name"),
+    [
+        (8704, 10, "rtx3080"),
+        (None, 10, "rtx3080"),
+        (None, None, "rtx3080"),
+        (8960, 12, "rtx3080-12gb"),
+        (None, 12, "rtx3080-12gb"),
+        (7000, 9, "NVIDIA GeForce RTX 3080 (7000 cores, 9 GiB)"),
+    ],
+)
+def test_two_cards_of_one_name_are_told_apart(cores: int | None, memory_gib: int | None, name: str) -> None:
+    detection = look(FakeGpu("NVIDIA GeForce RTX 3080", (8, 6), cores=cores, memory_gib=memory_gib))
+    assert detection.devices[1].name == name
+    assert bool(detection.remarks) == ("cores" in name)
+
+
+def test_every_driver_name_without_a_size_tells_one_memory() -> None:
+    """T4, A10 and A40 report less than their datasheet says: with ECC a sixteenth is kept."""
+    for name, capability, gib, expected in (
+        ("Tesla T4", (7, 5), 15.0, "t4"),
+        ("NVIDIA A10", (8, 6), 22.49, "a10"),
+        ("NVIDIA A40", (8, 6), 44.99, "a40"),
+        ("NVIDIA H100 80GB HBM3", (9, 0), 79.65, "h100"),
+        ("Tesla V100-SXM2-32GB", (7, 0), 31.75, "v100"),
+    ):
+        assert look(FakeGpu(name, capability, memory_gib=gib)).devices[1].name == expected
 
 
 def test_a_missing_shared_library_and_two_wheels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,8 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
         for loaded in [m for m in sys.modules if m == name or m.startswith(name + ".")]:
             monkeypatch.delitem(sys.modules, loaded)
 
-    def make(distribution: str, version: str, module: str, **files: str) -> Path:
+    def make(distribution: str, version: str, module: str, *, site: Path = site, **files: str) -> Path:
+        site.mkdir(exist_ok=True)
         info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
@@ -65,6 +66,40 @@ def test_versions_and_cuda_are_read_from_files(install: Callable[..., Path]) -> 
     assert not has_both_onnxruntimes()
     install("onnxruntime", "1.30.0", "onnxruntime")
     assert has_both_onnxruntimes()
+
+
+def test_two_wheels_in_different_folders_did_not_overwrite_each_other(
+    install: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one whose folder comes first on the path is imported, and is what is spoken of."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    install("onnxruntime-gpu", "1.31.1", "onnxruntime", site=first)
+    install("onnxruntime", "1.30.0", "onnxruntime", site=second)
+    for path, imported in (
+        ((first, second), "onnxruntime-gpu 1.31.1"),
+        ((second, first), "onnxruntime 1.30.0"),
+    ):
+        monkeypatch.setattr(sys, "path", [str(folder) for folder in path])
+        importlib.invalidate_caches()
+        assert not has_both_onnxruntimes()
+        found = get_runtime("ort-cuda").library()
+        assert found is not None
+        assert f"{found.distribution} {found.version}" == imported
+        assert found.folder == path[0] / "onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("others", "cuda"), [((), None), (("tensorrt-cu12-libs",), "12"), (("tensorrt-cu13",), "13")]
+)
+def test_the_cuda_of_tensorrt_is_in_the_names_of_its_distributions(
+    install: Callable[..., Path], others: tuple[str, ...], cuda: str | None
+) -> None:
+    install("tensorrt", "10.13.3.9", "tensorrt")
+    for other in others:
+        install(other, "10.13.3.9", "tensorrt_libs")
+    found = get_runtime("tensorrt").library()
+    assert found is not None
+    assert (found.distribution, found.cuda) == ("tensorrt", cuda)
 
 
 def test_a_build_without_cuda(install: Callable[..., Path]) -> None:

@@ -71,6 +71,11 @@ class Library:
 
     # -- a session and its binding --
 
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        defaults = {"use_tf32": "1", "cudnn_conv_algo_search": "EXHAUSTIVE", "gpu_mem_limit": "1"}
+        ((_, asked),) = self.providers
+        return {self.started: defaults | asked}
+
     def get_providers(self) -> list[str]:
         return [self.started, "CPUExecutionProvider"]
 
@@ -100,6 +105,11 @@ class Value:
         self.name, self.shape, self.type = name, [1, 4], "tensor(float16)" if half else "tensor(float)"
 
 
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSONAS_HW_HOME", str(tmp_path / "home"))
+
+
 def use(monkeypatch: pytest.MonkeyPatch, provider: str) -> Library:
     library = Library(provider)
     monkeypatch.setattr(ort, "import_onnxruntime", lambda: library)
@@ -113,9 +123,12 @@ def test_int8_of_a_model_without_ranges_is_refused(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ModelFileError, match="would run this model in fp16 for int8"):
         open_session(network(), Target(runtime="ort-tensorrt", precision="int8"))
     open_session(network(quantised=True), Target(runtime="ort-tensorrt", precision="int8"))
-    ((provider, options),) = library.providers
-    assert provider == "TensorrtExecutionProvider"
-    assert options == {"trt_fp16_enable": "True", "trt_int8_enable": "True"}
+    ((name, options),) = library.providers
+    assert name == "TensorrtExecutionProvider"
+    assert (options["trt_fp16_enable"], options["trt_int8_enable"]) == ("True", "True")
+    # Else every session times all of TensorRT's kernels again.
+    assert options["trt_timing_cache_enable"] == "True"
+    assert Path(options["trt_timing_cache_path"]).is_dir()
     assert library.placed == [("cuda", 0)] * 2
 
 
@@ -124,6 +137,35 @@ def test_half_precision_is_in_the_model_for_cuda(monkeypatch: pytest.MonkeyPatch
     open_session(network(), Target(runtime="ort-cuda", precision="fp16"))
     assert [v.type for v in (*library.get_inputs(), *library.get_outputs())] == ["tensor(float16)"] * 2
     assert [node.op_type for node in library.model.graph.node] == ["Relu"]  # nothing is cast in between
+
+
+@pytest.mark.parametrize(
+    ("runtime", "name", "option"),
+    [
+        ("ort-cuda", "CUDAExecutionProvider", ("enable_cuda_graph", "1")),
+        ("ort-tensorrt", "TensorrtExecutionProvider", ("trt_cuda_graph_enable", "True")),
+    ],
+)
+def test_the_same_network_can_be_opened_as_a_cuda_graph(
+    runtime: str, name: str, option: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = use(monkeypatch, name)
+    session: Any = open_session(network(), Target(runtime=runtime))
+    ((_, plain),) = library.providers
+    assert option[0] not in plain
+    assert session.as_graph is not None
+    with session.as_graph() as captured:
+        ((_, asked),) = library.providers
+        assert asked == {**plain, option[0]: option[1]}
+        assert captured.as_graph is None
+
+
+def test_what_decides_the_kernels_is_noted_beside_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "CUDAExecutionProvider")
+    monkeypatch.setattr(ort, "cudnn_version", lambda: "9.10.2")
+    assert open_session(network(), Target(runtime="ort-cuda")).versions == {
+        "onnxruntime": "1.26.0", "cudnn": "9.10.2", "use_tf32": "1", "cudnn_conv_algo_search": "EXHAUSTIVE",
+    }  # fmt: skip
 
 
 def test_a_fallback_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from fake_tensorrt import API, make_tensorrt
 from onnx import TensorProto, helper, numpy_helper
 
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError, UserError
-from dsonas_hw.measure.rounds import QUICK
+from dsonas_hw.measure.rounds import GPU
 from dsonas_hw.runtime.detect import DetectedDevice, Detection, RuntimeStatus
 from dsonas_hw.runtime.registry import open_session
 from dsonas_hw.runtime.tensorrt import library as tensorrt_library
@@ -42,6 +42,7 @@ class FakeCuda:
     """A GPU on which an inference takes what the test says."""
 
     stream_handle = 7
+    versions = {"cuda": "13.0"}  # noqa: RUF012
 
     def __init__(self, name: str = CARD, times_ms: Callable[[], float] = lambda: 2.0) -> None:
         self.name, self._times_ms = name, times_ms
@@ -56,12 +57,26 @@ class FakeCuda:
     def synchronize(self) -> None:
         self.num_synchronized += 1
 
+    def capture(self, run: Callable[[], object]) -> Callable[[], object]:
+        run()
+        self._times_ms = lambda: self.graph_ms
+        return lambda: None
+
+    graph_ms = 0.5
+
     def elapsed_ms(self, run: Callable[[], object]) -> float:
         run()
         return self._times_ms()
 
 
-def model(*, batch: int | str = 1, size: int | str = 8, op: str = "Relu", quantised: bool = False) -> bytes:
+def model(
+    *,
+    batch: int | str = 1,
+    size: int | str = 8,
+    op: str = "Relu",
+    quantised: bool = False,
+    zero_point: int = 0,
+) -> bytes:
     """conv 3×3 → op, on 3 × size × size."""
     weight = np.ones((4, 3, 3, 3), np.float32)
     constants = [numpy_helper.from_array(weight, "w")]
@@ -70,7 +85,10 @@ def model(*, batch: int | str = 1, size: int | str = 8, op: str = "Relu", quanti
         helper.make_node(op, ["h"], ["y"]),
     ]
     if quantised:
-        constants += [numpy_helper.from_array(np.float32(0.1), "s"), numpy_helper.from_array(np.int8(0), "z")]
+        constants += [
+            numpy_helper.from_array(np.float32(0.1), "s"),
+            numpy_helper.from_array(np.int8(zero_point), "z"),
+        ]
         nodes[0].input[0] = "d"
         nodes = [
             helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
@@ -154,19 +172,29 @@ def test_int8_from_a_quantised_model(major: str, tmp_path: Path) -> None:
     plan = build(tmp_path, model(quantised=True), precision="int8")
     assert plan["flags"] == (["TF32"] if major == "11" else ["FP16", "INT8", "TF32"])
     assert plan["ranges"] == []
-    assert load_engine_info(tmp_path / "m.engine").remarks == ()
+    # Recorded, since it is not the same in all versions.
+    (remark,) = load_engine_info(tmp_path / "m.engine").remarks
+    assert remark == f"layers without int8 run in {'fp32' if major == '11' else 'fp16'}"
+
+
+def test_int8_that_tensorrt_would_refuse_is_not_built(major: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match="quantised around a zero point of -128; quantise it with"):
+        build(tmp_path, model(quantised=True, zero_point=-128), precision="int8")
 
 
 def test_int8_without_ranges_is_refused_or_only_timed(major: str, tmp_path: Path) -> None:
-    with pytest.raises(ModelFileError, match="quantise it first"):
+    with pytest.raises(ModelFileError, match="quantise it with"):
         build(tmp_path, precision="int8")
     if major == "11":
-        with pytest.raises(ModelFileError, match="quantise it first"):
+        with pytest.raises(ModelFileError, match="quantise it with"):
             build(tmp_path, precision="int8", placeholder_ranges=True)
         return
     plan = build(tmp_path, precision="int8", placeholder_ranges=True)
     assert plan["ranges"] == [[-4.0, 4.0]] * 3  # the input, and what conv and relu make
-    assert load_engine_info(tmp_path / "m.engine").remarks == (TIMING_ONLY,)
+    assert load_engine_info(tmp_path / "m.engine").remarks == (
+        "layers without int8 run in fp16",
+        TIMING_ONLY,
+    )
 
 
 def test_batch_size(major: str, tmp_path: Path) -> None:
@@ -268,7 +296,7 @@ def test_a_session_runs_and_closes(major: str) -> None:
     cuda = FakeCuda()
     session = open_tensorrt_session(model(), cuda=cuda)
     assert session.runtime == "tensorrt"
-    assert session.versions == {"tensorrt": API[major]["__version__"]}
+    assert session.versions == {"tensorrt": API[major]["__version__"], "cuda": "13.0"}
     session.run()
     session.synchronize()
     assert cuda.num_synchronized == 1
@@ -282,7 +310,7 @@ def test_latency_is_what_the_events_say(major: str) -> None:
     session = open_tensorrt_session(model(), cuda=FakeCuda(times_ms=lambda: next(times)))
     measured = measure_engine(session, clock_s=lambda: 0.0)
     assert measured.settled
-    assert len(measured.rounds_ms) == QUICK.num_rounds
+    assert len(measured.rounds_ms) == GPU.num_rounds
     assert min(measured.samples_ms) == pytest.approx(2.0)
     assert max(measured.samples_ms) == pytest.approx(2.03)  # those of the warm-up are not among them
     assert measured.latency_ms == pytest.approx(2.0)
@@ -294,7 +322,23 @@ def test_a_host_that_limits_is_remarked(major: str) -> None:
     now = iter(0.0009 * index for index in range(10**6))  # 0.9 ms to enqueue, 1 ms on the GPU
     session.cuda._times_ms = lambda: 1.0  # type: ignore[attr-defined]
     measured = measure_engine(session, clock_s=lambda: next(now))
-    assert measured.remarks == ("bound by the host: enqueueing takes 90% of the GPU's time",)
+    assert measured.remarks == ("bound by the host: the CPU takes 90% of an inference to start it",)
+
+
+def test_a_first_run_that_loads_kernels_is_not_the_host_s_share(major: str) -> None:
+    """It takes 5 s (CUDA loads them when they are first used); the others take a tenth of the GPU's time."""
+    session = open_tensorrt_session(model(), cuda=FakeCuda(times_ms=lambda: 1.0))
+    step_s = itertools.chain([5.0], itertools.repeat(0.0001))
+    now = itertools.accumulate(step_s)
+    assert measure_engine(session, clock_s=lambda: next(now)).remarks == ()
+
+
+def test_an_engine_as_a_cuda_graph_has_no_gaps_between_its_launches(major: str) -> None:
+    with open_tensorrt_session(model(), cuda=FakeCuda()) as session:
+        measured = measure_engine(session, with_cuda_graph=True, clock_s=itertools.count().__next__)
+        assert measured.median_ms == pytest.approx(2.0)
+        assert measured.graph_ms == pytest.approx(0.5)
+        assert any("a CUDA graph would save 1.5 ms" in remark for remark in measured.remarks)
 
 
 def test_layers(major: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,3 +58,15 @@ def test_the_user_s_choice_of_gpus_counts(monkeypatch: pytest.MonkeyPatch) -> No
     assert visible_gpus() == ["3", "GPU-abc"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert visible_gpus() == []
+
+
+def test_gpus_are_named_by_uuid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CUDA numbers the fastest first, the driver by slot: on a mixed machine a number is another card."""
+
+    class Driver:
+        def gpus(self) -> list[Any]:
+            return [SimpleNamespace(index=0, uuid="GPU-a"), SimpleNamespace(index=1, uuid=None)]
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("dsonas_hw.device.nvml.open_nvml", lambda: nullcontext(Driver()))
+    assert visible_gpus() == ["GPU-a", "1"]

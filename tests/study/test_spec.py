@@ -411,3 +411,11 @@ def test_dry_run_lists_the_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "in",
     ]
     assert not (tmp_path / "out").exists()
+
+
+def test_what_measures_runs_alone(tmp_path: Path) -> None:
+    """Another job on the same GPU would be in the timing."""
+    for measure in (True, False):
+        jobs = load_study(write(tmp_path, measure=measure, random=2), {}).jobs
+        assert {job.exclusive for job in jobs if job.kind != "search"} == {measure}
+        assert not any(job.exclusive for job in jobs if job.kind == "search")

@@ -199,3 +199,21 @@ def test_sigterm_leaves_a_checkpoint_that_one_process_can_go_on_from(tmp_path: P
     assert done.returncode == 0, done.stderr
     assert rows(run, "metrics.jsonl")[: len(before)] == before
     assert len(before) < len(rows(run, "metrics.jsonl")) == 5
+
+
+@pytest.mark.parametrize(("has_nccl", "backend"), [(True, "nccl"), (False, "gloo")])
+def test_nccl_is_used_where_torch_has_it(
+    has_nccl: bool, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Windows there is CUDA and no NCCL."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(distributed.dist, "is_nccl_available", lambda: has_nccl)
+    monkeypatch.setattr(distributed, "rendezvous", lambda *args, **options: iter([(None, 0, 1)]))
+    monkeypatch.setattr(distributed, "PrefixStore", lambda prefix, store: store)
+    monkeypatch.setattr(
+        distributed.dist, "init_process_group", lambda backend, **options: asked.append(backend)
+    )
+    distributed.join()
+    assert asked == [f"cpu:gloo,cuda:{backend}"]

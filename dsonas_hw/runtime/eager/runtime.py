@@ -13,6 +13,7 @@ class Eager(Runtime):
     precisions = ("fp32", "fp16")
     on_cpu = True
     fuses = False
+    returns_early = True
     estimated_as = "eager"
     views_are_free = True
     uses_tf32_in_products = False
@@ -26,6 +27,13 @@ class Eager(Runtime):
             have = f"{library.distribution} {library.version}"
             return f"the installed {have} is built without CUDA; {install}"
         return ""
+
+    def versions(self) -> dict[str, str]:
+        import torch
+
+        from dsonas_hw.runtime.eager.switches import gpu_versions
+
+        return super().versions() | (gpu_versions() if torch.cuda.is_available() else {})
 
     def open_session(self, model: bytes, target: Target) -> Session:
         from dsonas_hw.runtime.eager.session import open_eager_session

@@ -6,28 +6,36 @@ by name.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from dsonas_hw.errors import DeviceError, ModelFileError
+from dsonas_hw.runtime.eager.operations import OPERATIONS, Attributes, Operation
+from dsonas_hw.runtime.eager.switches import free_choice_of_kernels, gpu_versions
 from dsonas_hw.runtime.model import onnx_graph
 
 if TYPE_CHECKING:
     import torch
 
-Attributes = Mapping[str, Any]
-Operation = Callable[[Sequence[Any], Attributes], Any]
+Node = tuple[Operation, tuple[str, ...], str, Attributes]
+"""What is called, the tensors it reads ("" for one that is left out), the tensor it makes, and how."""
 
 
 class EagerSession:
-    """A network whose nodes are called one after the other."""
+    """A network whose nodes are called one after the other.
+
+    While it is open, PyTorch may choose kernels that are not deterministic, also in a process that trains:
+    what is timed is what runs where nobody trains.
+    """
 
     def __init__(
         self,
-        nodes: list[tuple[Operation, tuple[str, ...], str, Attributes]],
+        nodes: list[Node],
         tensors: dict[str, Any],
         outputs: tuple[str, ...],
         versions: dict[str, str],
@@ -39,15 +47,42 @@ class EagerSession:
         self._tensors = tensors
         self._outputs = outputs
         self._device = device
+        self._dead = _last_uses(nodes, outputs)
+        self._choice = ExitStack()
+        self._choice.enter_context(free_choice_of_kernels())
 
     def run(self) -> object:
         import torch
 
         values = dict(self._tensors)
         with torch.inference_mode():
-            for operation, reads, writes, attributes in self._nodes:
+            for (operation, reads, writes, attributes), dead in zip(self._nodes, self._dead, strict=True):
                 values[writes] = operation([values[name] if name else None for name in reads], attributes)
+                for name in dead:  # their memory is used again, as in a framework's own modules
+                    del values[name]
         return [values[name] for name in self._outputs]
+
+    @contextmanager
+    def as_graph(self) -> Iterator[CapturedNetwork]:
+        """The network with all its launches captured as one CUDA graph.
+
+        Raises:
+            DeviceError: it runs on the CPU, where nothing is launched.
+        """
+        import torch
+
+        if self._device.type != "cuda":
+            raise DeviceError("on the CPU nothing is launched")
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # libraries set themselves up, which must not be captured
+            for _ in range(3):
+                self.run()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            outputs = self.run()
+        yield CapturedNetwork(run=graph.replay, synchronize=self.synchronize, outputs=outputs)
 
     def synchronize(self) -> None:
         if self._device.type == "cuda":
@@ -56,7 +91,8 @@ class EagerSession:
             torch.cuda.synchronize(self._device)
 
     def close(self) -> None:
-        self._nodes, self._tensors = [], {}
+        self._nodes, self._tensors, self._dead = [], {}, []
+        self._choice.close()
 
     def __enter__(self) -> Self:
         return self
@@ -65,6 +101,28 @@ class EagerSession:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CapturedNetwork:
+    """A network whose run replays a CUDA graph."""
+
+    run: Callable[[], object]
+    synchronize: Callable[[], None]
+    outputs: object
+    """Where the graph writes; kept, since it goes on writing there."""
+
+
+def _last_uses(nodes: Sequence[Node], outputs: Sequence[str]) -> list[tuple[str, ...]]:
+    """After each node, the intermediate tensors that nothing reads any more."""
+    last = {writes: index for index, (_, _, writes, _) in enumerate(nodes)}
+    for index, (_, reads, _, _) in enumerate(nodes):
+        last.update((name, index) for name in reads if name in last)
+    ends: list[list[str]] = [[] for _ in nodes]
+    for name, index in last.items():
+        if name not in outputs:
+            ends[index].append(name)
+    return [tuple(names) for names in ends]
 
 
 def open_eager_session(
@@ -97,7 +155,7 @@ def open_eager_session(
         if info.name not in tensors:
             shape = _shape(info, batch_size)
             tensors[info.name] = torch.randn(shape, generator=generator).to(device, dtype)
-    nodes: list[tuple[Operation, tuple[str, ...], str, Attributes]] = []
+    nodes: list[Node] = []
     for node in graph.node:
         attributes = {a.name: _value(onnx.helper.get_attribute_value(a)) for a in node.attribute}
         if node.op_type == "Constant":
@@ -107,6 +165,8 @@ def open_eager_session(
             raise ModelFileError(f"runtime eager does not know the operation {node.op_type} ({node.name})")
         nodes.append((OPERATIONS[node.op_type], tuple(node.input), node.output[0], attributes))
     versions = {"torch": str(torch.__version__)}
+    if device.type == "cuda":
+        versions |= gpu_versions()
     return EagerSession(nodes, tensors, tuple(info.name for info in graph.output), versions, device)
 
 
@@ -150,128 +210,3 @@ def _shape(info: Any, batch_size: int) -> tuple[int, ...]:
 
 def _value(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _pad(x: Any, attributes: Attributes, fill: float = 0.0) -> tuple[Any, tuple[int, ...]]:
-    """(input, symmetric padding): padding that differs between the sides is applied here."""
-    import torch.nn.functional as F
-
-    if attributes.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise ModelFileError("runtime eager does not know auto_pad; export the network with explicit pads")
-    pads = list(attributes.get("pads", [0, 0, 0, 0]))
-    top, left, bottom, right = pads if len(pads) == 4 else [0, 0, 0, 0]
-    if (top, left) == (bottom, right):
-        return x, (top, left)
-    return F.pad(x, (left, right, top, bottom), value=fill), (0, 0)
-
-
-def _conv(inputs: Sequence[Any], a: Attributes) -> Any:
-    import torch.nn.functional as F
-
-    x, padding = _pad(inputs[0], a)
-    bias = inputs[2] if len(inputs) > 2 else None
-    return F.conv2d(
-        x, inputs[1], bias, tuple(a.get("strides", (1, 1))), padding, tuple(a.get("dilations", (1, 1))),
-        a.get("group", 1),
-    )  # fmt: skip
-
-
-def _max_pool(inputs: Sequence[Any], a: Attributes) -> Any:
-    import torch.nn.functional as F
-
-    x, padding = _pad(inputs[0], a, fill=float("-inf"))
-    return F.max_pool2d(
-        x, tuple(a["kernel_shape"]), tuple(a.get("strides", (1, 1))), padding,
-        tuple(a.get("dilations", (1, 1))), bool(a.get("ceil_mode", 0)),
-    )  # fmt: skip
-
-
-def _average_pool(inputs: Sequence[Any], a: Attributes) -> Any:
-    import torch.nn.functional as F
-
-    x, padding = _pad(inputs[0], a)
-    counted = bool(a.get("count_include_pad", 0))
-    return F.avg_pool2d(
-        x, tuple(a["kernel_shape"]), tuple(a.get("strides", (1, 1))), padding, bool(a.get("ceil_mode", 0)),
-        counted,
-    )  # fmt: skip
-
-
-def _batch_norm(inputs: Sequence[Any], a: Attributes) -> Any:
-    import torch.nn.functional as F
-
-    x, weight, bias, mean, variance = inputs[:5]
-    return F.batch_norm(x, mean, variance, weight, bias, eps=a.get("epsilon", 1e-5))
-
-
-def _gemm(inputs: Sequence[Any], a: Attributes) -> Any:
-    x = inputs[0].T if a.get("transA", 0) else inputs[0]
-    weight = inputs[1].T if a.get("transB", 0) else inputs[1]
-    result = a.get("alpha", 1.0) * (x @ weight) if a.get("alpha", 1.0) != 1.0 else x @ weight
-    return result + a.get("beta", 1.0) * inputs[2] if len(inputs) > 2 else result
-
-
-def _sum(inputs: Sequence[Any], a: Attributes) -> Any:
-    total = inputs[0]
-    for value in inputs[1:]:
-        total = total + value
-    return total
-
-
-def _concat(inputs: Sequence[Any], a: Attributes) -> Any:
-    import torch
-
-    return torch.cat(list(inputs), dim=a["axis"])
-
-
-def _reduce_mean(inputs: Sequence[Any], a: Attributes) -> Any:
-    axes = a["axes"] if "axes" in a else inputs[1].tolist()
-    return inputs[0].mean(dim=tuple(axes), keepdim=bool(a.get("keepdims", 1)))
-
-
-def _clip(inputs: Sequence[Any], a: Attributes) -> Any:
-    low = inputs[1] if len(inputs) > 1 else a.get("min")
-    high = inputs[2] if len(inputs) > 2 else a.get("max")
-    return inputs[0].clamp(low, high)
-
-
-def _reshape(inputs: Sequence[Any], a: Attributes) -> Any:
-    sizes = [inputs[0].shape[i] if size == 0 else int(size) for i, size in enumerate(inputs[1].tolist())]
-    return inputs[0].reshape(sizes)
-
-
-def _functional(name: str) -> Operation:
-    def call(inputs: Sequence[Any], a: Attributes) -> Any:
-        import torch.nn.functional as F
-
-        return getattr(F, name)(inputs[0])
-
-    return call
-
-
-OPERATIONS: dict[str, Operation] = {
-    "Conv": _conv,
-    "MaxPool": _max_pool,
-    "AveragePool": _average_pool,
-    "GlobalAveragePool": lambda inputs, a: inputs[0].mean(dim=(2, 3), keepdim=True),
-    "BatchNormalization": _batch_norm,
-    "Relu": _functional("relu"),
-    "Sigmoid": lambda inputs, a: inputs[0].sigmoid(),
-    "Tanh": lambda inputs, a: inputs[0].tanh(),
-    "HardSwish": _functional("hardswish"),
-    "HardSigmoid": lambda inputs, a: (inputs[0] * a.get("alpha", 0.2) + a.get("beta", 0.5)).clamp(0, 1),
-    "Clip": _clip,
-    "Add": _sum,
-    "Sum": _sum,
-    "Mul": lambda inputs, a: inputs[0] * inputs[1],
-    "Concat": _concat,
-    "ReduceMean": _reduce_mean,
-    "Flatten": lambda inputs, a: inputs[0].flatten(a.get("axis", 1)),
-    "Reshape": _reshape,
-    "Transpose": lambda inputs, a: inputs[0].permute(*a["perm"]),
-    "Gemm": _gemm,
-    "MatMul": lambda inputs, a: inputs[0] @ inputs[1],
-    "Softmax": lambda inputs, a: inputs[0].softmax(dim=a.get("axis", -1)),
-    "Identity": lambda inputs, a: inputs[0],
-    "Dropout": lambda inputs, a: inputs[0],
-}

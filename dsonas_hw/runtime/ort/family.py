@@ -41,6 +41,11 @@ class OrtGpuRuntime(OrtRuntime):
             return f"the installed {have} has no GPU providers; pip uninstall onnxruntime, then {install}"
         return ""
 
+    def versions(self) -> dict[str, str]:
+        from dsonas_hw.runtime.ort.session import library_versions
+
+        return super().versions() | library_versions(self.provider)
+
     def missing_libraries(self, library: Library) -> list[str]:
         return missing_shared_libraries(self.provider.library, library) if self.provider.library else []
 

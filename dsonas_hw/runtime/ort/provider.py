@@ -18,6 +18,10 @@ class Provider:
     """Shared library that holds it; None: it is always there."""
     brought_by: str | None = None
     """Module whose import loads what the library needs."""
+    graph_options: tuple[tuple[str, str], ...] = ()
+    """What makes it capture an inference as one CUDA graph; empty: it cannot."""
+    switches: tuple[str, ...] = ()
+    """Its options that decide which kernels run; noted beside the versions."""
 
     @property
     def is_cpu(self) -> bool:

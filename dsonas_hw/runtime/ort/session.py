@@ -12,6 +12,7 @@ import ctypes
 import importlib
 import io
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,7 @@ import numpy as np
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError
 from dsonas_hw.runtime.driver import why_no_driver
 from dsonas_hw.runtime.ort.provider import Provider
+from dsonas_hw.runtime.vendor_versions import cudnn_version, tensorrt_library_version
 from dsonas_hw.target import Target
 
 TYPES: dict[str, Any] = {
@@ -57,8 +59,17 @@ def import_onnxruntime() -> Any:
 class OrtSession:
     """A session with its inputs bound, so that running it copies nothing."""
 
-    def __init__(self, session: Any, provider: Provider, versions: dict[str, str], batch_size: int) -> None:
+    def __init__(
+        self,
+        session: Any,
+        provider: Provider,
+        versions: dict[str, str],
+        batch_size: int,
+        as_graph: Callable[[], OrtSession] | None = None,
+    ) -> None:
         self.runtime = provider.runtime
+        self.as_graph = as_graph
+        """Opens the same network as a CUDA graph; None: the provider cannot."""
         self.versions = versions
         self.session = session
         self._is_cpu = provider.is_cpu
@@ -104,9 +115,22 @@ def open_ort_session(
     *,
     provider_options: Mapping[str, str] | None = None,
     configure: Callable[[Any], None] | None = None,
+    cuda_graph: bool = False,
 ) -> OrtSession:
-    """Load a model; see `runtime.registry.open_session`. `configure` may change the session's options."""
+    """Load a model; see `runtime.registry.open_session`.
+
+    configure: may change the session's options.
+    cuda_graph: capture all launches of an inference in the first runs, and replay them in the others.
+    """
     ort = import_onnxruntime()
+    asked = dict(provider_options or {})
+    as_graph: Callable[[], OrtSession] | None = None
+    if cuda_graph:
+        asked |= dict(provider.graph_options)
+    elif provider.graph_options:
+        as_graph = partial(
+            open_ort_session, data, target, provider, provider_options=provider_options, cuda_graph=True
+        )
     runtime = provider.runtime
     options = ort.SessionOptions()
     options.intra_op_num_threads = target.threads
@@ -117,7 +141,7 @@ def open_ort_session(
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if configure is not None:
         configure(options)
-    chosen: Any = provider.name if provider.is_cpu else (provider.name, dict(provider_options or {}))
+    chosen: Any = provider.name if provider.is_cpu else (provider.name, asked)
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):  # its fallback notices are printed there
@@ -137,7 +161,8 @@ def open_ort_session(
         )
     session.disable_fallback()
     try:
-        return OrtSession(session, provider, versions_of(ort), target.batch_size)
+        versions = versions_of(ort) | _switches(provider, session)
+        return OrtSession(session, provider, versions, target.batch_size, as_graph)
     except ModelFileError:
         raise
     except Exception as error:
@@ -182,6 +207,23 @@ def why_no_gpu(provider: Provider, ort: Any | None = None) -> str | None:
             if "undefined symbol" not in str(error):
                 return f"a library is missing: {error}"
     return None
+
+
+def _switches(provider: Provider, session: Any) -> dict[str, str]:
+    """The provider's options that decide which kernels run, its defaults included; and its libraries."""
+    if provider.is_cpu:
+        return {}
+    options = session.get_provider_options().get(provider.name, {})
+    switches = {name: str(options[name]) for name in provider.switches if name in options}
+    return library_versions(provider) | switches
+
+
+def library_versions(provider: Provider) -> dict[str, str]:
+    """NVIDIA's libraries that a GPU provider uses."""
+    found = {"cudnn": cudnn_version()}
+    if provider.brought_by:
+        found["tensorrt"] = tensorrt_library_version()
+    return {name: version for name, version in found.items() if version is not None}
 
 
 def versions_of(ort: Any) -> dict[str, str]:

@@ -15,7 +15,11 @@ class OrtCuda(OrtGpuRuntime):
     estimated_as = "eager"
     reorders_for_tensor_cores = True
     provider = Provider(
-        name="CUDAExecutionProvider", runtime=name, library="libonnxruntime_providers_cuda.so"
+        name="CUDAExecutionProvider",
+        runtime=name,
+        library="libonnxruntime_providers_cuda.so",
+        graph_options=(("enable_cuda_graph", "1"),),
+        switches=("use_tf32", "cudnn_conv_algo_search", "prefer_nhwc"),
     )
 
     def open_session(self, model: bytes, target: Target) -> Session:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dsonas_hw.device.paths import data_directory
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.runtime.base import Session
 from dsonas_hw.runtime.model import is_quantised
 from dsonas_hw.runtime.ort.family import OrtGpuRuntime
 from dsonas_hw.runtime.ort.provider import Provider
+from dsonas_hw.runtime.quantised import QUANTISE, why_not_for_tensorrt
 from dsonas_hw.target import Target
 
 
@@ -21,6 +23,8 @@ class OrtTensorRT(OrtGpuRuntime):
         runtime=name,
         library="libonnxruntime_providers_tensorrt.so",
         brought_by="tensorrt_libs",
+        graph_options=(("trt_cuda_graph_enable", "True"),),
+        switches=("trt_fp16_enable", "trt_int8_enable"),
     )
 
     def open_session(self, model: bytes, target: Target) -> Session:
@@ -30,11 +34,16 @@ class OrtTensorRT(OrtGpuRuntime):
         require_gpu(self.provider)
         if target.precision == "int8" and not is_quantised(model):
             raise ModelFileError(
-                f"runtime {self.name} would run this model in fp16 for int8: it has no Q/DQ nodes; "
-                "quantise it first (onnxruntime.quantization.quantize_static, format QDQ)"
+                f"runtime {self.name} would run this model in fp16 for int8: it has no Q/DQ nodes; {QUANTISE}"
             )
+        if target.precision == "int8" and (reason := why_not_for_tensorrt(model)):
+            raise ModelFileError(f"TensorRT does not take this model: {reason}")
+        cache = data_directory() / "tensorrt"
+        cache.mkdir(parents=True, exist_ok=True)
         options = {
             "trt_fp16_enable": str(target.precision in ("fp16", "int8")),
             "trt_int8_enable": str(target.precision == "int8"),
+            "trt_timing_cache_enable": "True",  # else every session times all of TensorRT's kernels again
+            "trt_timing_cache_path": str(cache),
         }
         return open_ort_session(model, target, self.provider, provider_options=options)

@@ -22,6 +22,7 @@ from dsonas_hw.errors import DeviceError, ModelFileError, UserError, command_lin
 from dsonas_hw.files import atomic_write, read_json, write_json
 from dsonas_hw.runtime.cuda import Cuda
 from dsonas_hw.runtime.model import is_quantised, read_model
+from dsonas_hw.runtime.quantised import QUANTISE, why_not_for_tensorrt
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.runtime.tensorrt.library import (
     first_of,
@@ -44,6 +45,8 @@ SCHEMA = 1
 PLACEHOLDER_RANGE = 4.0
 """Dynamic range (±) of every tensor of an int8 engine that is only timed."""
 TIMING_ONLY = "int8 ranges are placeholders: the engine is good for timing, its outputs mean nothing"
+
+REST_OF_INT8 = "layers without int8 run in {}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +119,20 @@ def build_engine(
         gpu=cuda.name,
         timing_cache=str(cache_path),
         build_seconds=clock_s() - start_s,
-        remarks=(TIMING_ONLY,) if is_placeholder else (),
+        remarks=_remarks(precision, is_placeholder),
     )
     with atomic_write(engine_path) as file:
         file.write(engine)
     write_json(description_path(engine_path), asdict(info))
     return info
+
+
+def _remarks(precision: str, is_placeholder: bool) -> tuple[str, ...]:
+    """What else must be known of the engine: what becomes of layers without int8 depends on the version."""
+    if precision != "int8":
+        return ()
+    rest = "fp32" if major_version() >= 11 else "fp16"
+    return (REST_OF_INT8.format(rest), *((TIMING_ONLY,) if is_placeholder else ()))
 
 
 def description_path(engine_path: Path) -> Path:
@@ -252,10 +263,12 @@ def _set_precision(
             config.set_flag(trt.BuilderFlag.FP16)
         return False
     quantised = is_quantised(data)
+    if quantised and (reason := why_not_for_tensorrt(data)):
+        raise ModelFileError(f"TensorRT {tensorrt_version()} does not take this model: {reason}")
     if not quantised and (is_typed or not placeholder_ranges):
         raise ModelFileError(
             f"TensorRT {tensorrt_version()} makes int8 from quantised models (with Q/DQ nodes), and this one "
-            "has none; quantise it first (onnxruntime.quantization.quantize_static, format QDQ)"
+            f"has none; {QUANTISE}"
             + ("" if is_typed or placeholder_ranges else "; only for timing, placeholder ranges would do")
         )
     if not is_typed:

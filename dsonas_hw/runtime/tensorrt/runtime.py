@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.runtime.base import Progress, Runtime, Session
+from dsonas_hw.runtime.libraries import Library, cuda_in_names
 from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ class TensorRT(Runtime):
     adds_while_making = True
     invents_int8 = True
     makes_engines = True
+    returns_early = True
     distributions = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings")
     module = "tensorrt"
 
@@ -29,15 +33,27 @@ class TensorRT(Runtime):
 
         return open_tensorrt_session(model, precision=target.precision, batch_size=target.batch_size)
 
+    def library(self) -> Library | None:
+        found = super().library()
+        return found and replace(found, cuda=cuda_in_names("tensorrt", found.distribution))
+
     def measure(
-        self, session: Session, *, plan: Plan | None = None, progress: Progress = lambda done, total: None
+        self,
+        session: Session,
+        *,
+        plan: Plan | None = None,
+        with_cuda_graph: bool = False,
+        look: Callable[[], None] = lambda: None,
+        progress: Progress = lambda done, total: None,
     ) -> LatencyMeasurement:
         """Latency by CUDA events."""
-        from dsonas_hw.measure.rounds import QUICK
+        from dsonas_hw.measure.rounds import GPU
         from dsonas_hw.runtime.tensorrt.session import TensorRTSession, measure_engine
 
         assert isinstance(session, TensorRTSession)
-        return measure_engine(session, plan=plan or QUICK, progress=progress)
+        return measure_engine(
+            session, plan=plan or GPU, with_cuda_graph=with_cuda_graph, look=look, progress=progress
+        )
 
     def open_engine(self, engine_path: Path, model: bytes, target: Target) -> Session:
         from dsonas_hw.runtime.tensorrt.build import check_engine

@@ -15,16 +15,18 @@ from __future__ import annotations
 import hashlib
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from dsonas_hw.errors import DeviceError
+from dsonas_hw.measure.loaded import judge_drift, keep_at_work, with_graph, with_host_fraction
 from dsonas_hw.measure.measurement import LatencyMeasurement, quantile
-from dsonas_hw.measure.rounds import QUICK, Plan, measure_rounds
+from dsonas_hw.measure.rounds import GPU, Plan, measure_rounds
 from dsonas_hw.runtime.cuda import Cuda
 from dsonas_hw.runtime.tensorrt.build import EngineInfo, build_engine, load_engine_info
 from dsonas_hw.runtime.tensorrt.library import (
@@ -62,8 +64,6 @@ TORCH_TYPES: dict[str, str] = {
     "BOOL": "bool",
 }
 """TensorRT's DataType → the name of PyTorch's."""
-HOST_BOUND = 0.8
-"""Share of the GPU's time that enqueueing may take before the host is the limit (as in trtexec)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class TensorRTSession:
     def __init__(self, engine: trt.ICudaEngine, info: EngineInfo, cuda: Cuda) -> None:
         self.info = info
         self.cuda = cuda
-        self.versions: dict[str, str] = {"tensorrt": info.tensorrt_version}
+        self.versions: dict[str, str] = {"tensorrt": info.tensorrt_version, **cuda.versions}
         self.engine: trt.ICudaEngine | None = engine
         self.context = or_none(engine.create_execution_context())
         if self.context is None:
@@ -192,28 +192,39 @@ def open_engine(engine_path: Path, *, cuda: Cuda | None = None) -> TensorRTSessi
 def measure_engine(
     session: TensorRTSession,
     *,
-    plan: Plan = QUICK,
+    plan: Plan = GPU,
+    with_cuda_graph: bool = False,
+    look: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], None] = lambda done, total: None,
     clock_s: Callable[[], float] = time.perf_counter,
 ) -> LatencyMeasurement:
-    """Latency of one inference by CUDA events: the GPU's own time, without the host's.
+    """Latency of one inference by CUDA events: the GPU's time, the gaps between its launches included.
 
-    The plan's times are GPU time, and the GPU stays at work between the turns. `clock_s` times the host, to
-    remark when it is what limits.
+    The plan's times are GPU time, and the GPU stays at work between the turns.
+
+    with_cuda_graph: also time the engine as one CUDA graph, which has no such gaps.
+    look: called after every turn, while the GPU works.
+    clock_s: times the host, to remark when it is what limits.
     """
     timed = _EventTimed(session, clock_s)
+
+    def after_turn(done: int, total: int) -> None:
+        keep_at_work(session, look, clock_s=clock_s)
+        progress(done, total)
+
     measured = measure_rounds(
         lambda: nullcontext(timed),
         plan=plan,
         rest=lambda seconds: timed.run(),
-        progress=progress,
+        progress=after_turn,
         clock_s=lambda: timed.gpu_s,  # its difference around `run` is what the events say
     )
-    if timed.host_s > HOST_BOUND * timed.gpu_s:
-        share = timed.host_s / timed.gpu_s
-        remark = f"bound by the host: enqueueing takes {share:.0%} of the GPU's time"
-        measured = replace(measured, remarks=(*measured.remarks, remark))
-    return measured
+    measured = with_host_fraction(measured, median(timed.host_fractions))
+    if with_cuda_graph:
+        captured = _EventTimed(session, clock_s)
+        measured = with_graph(measured, captured.as_graph, clock_s=lambda: captured.gpu_s)
+    measured = replace(measured, remarks=(*measured.remarks, *session.info.remarks))
+    return judge_drift(measured)
 
 
 class _EventTimed:
@@ -222,18 +233,35 @@ class _EventTimed:
     def __init__(self, session: TensorRTSession, clock_s: Callable[[], float]) -> None:
         self._session = session
         self._clock_s = clock_s
-        self.gpu_s = self.host_s = 0.0
+        self._run: Callable[[], object] = session.run
+        self.gpu_s = 0.0
+        self.host_fractions: list[float] = []
+        """The start of each run, as a fraction of the GPU's time; first runs load kernels and take long."""
 
     def run(self) -> None:
-        self.gpu_s += self._session.cuda.elapsed_ms(self._enqueue) / 1e3
+        begin_s = self._clock_s()
+        started_s = begin_s
+
+        def start() -> None:
+            nonlocal begin_s, started_s
+            begin_s = self._clock_s()
+            self._run()
+            started_s = self._clock_s()
+
+        gpu_s = self._session.cuda.elapsed_ms(start) / 1e3
+        self.gpu_s += gpu_s
+        self.host_fractions.append((started_s - begin_s) / gpu_s if gpu_s > 0 else 0.0)
 
     def synchronize(self) -> None:
         self._session.synchronize()
 
-    def _enqueue(self) -> None:
-        begin_s = self._clock_s()
+    @contextmanager
+    def as_graph(self) -> Iterator[Self]:
+        """Inside, a run replays the launches of an inference as one CUDA graph."""
         self._session.run()
-        self.host_s += self._clock_s() - begin_s
+        self._session.synchronize()  # what the first inference does must not be captured
+        self._run = self._session.cuda.capture(self._session.run)
+        yield self
 
 
 def measure_layers(session: TensorRTSession, *, num_samples: int = 30) -> tuple[LayerTime, ...]:
