@@ -81,7 +81,7 @@ def resize_and_crop(pixels: Any, resize: int, size: int) -> Any:
 def resize_bilinear(pixels: Any, height: int, width: int) -> Any:
     """Pillow's bilinear resize with reducing_gap=2: whole factors by averages, the rest by triangles.
 
-    Rounded after the columns and after the rows, in an order that differs between Pillow's versions: the result
+    Rounded after columns and after rows, in an order that differs between versions of Pillow: the result
     is theirs within one grey level.
     """
     down = int(pixels.shape[0] / height / 2) or 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.cost.model import Z90, LatencyPrediction
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.device.spec import load_device
@@ -27,9 +27,6 @@ RUNTIMES = ("eager", "ort-cuda", "ort-tensorrt", "tensorrt")
 
 #: Copies that an eager framework does not make: it looks into the tensor at another stride.
 _EAGER_VIEWS = ("slice", "split", "expand")
-
-#: Half width of the interval in standard deviations: 90 % of a normal distribution.
-_Z90 = 1.645
 
 
 class EstimatedLatency:
@@ -67,7 +64,7 @@ class EstimatedLatency:
     @property
     def expected_error(self) -> float:
         """Half of the 90 % interval of a network whose time is spread over many kernels; 0.3 is 30 %."""
-        return math.expm1(_Z90 * math.sqrt(self._variance(1.0, 0.0)))
+        return math.expm1(Z90 * math.sqrt(self._variance(1.0, 0.0)))
 
     @property
     def caution(self) -> str:
@@ -90,7 +87,7 @@ class EstimatedLatency:
             host = 0.0
         latency = self.combine(gpu, host)
         gpu_share = (gpu / latency) ** self.sharpness
-        factor = math.exp(_Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2)))
+        factor = math.exp(Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2)))
         return LatencyPrediction(
             latency_ms=latency,
             latency_ms_low=latency / factor,
