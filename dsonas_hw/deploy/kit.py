@@ -57,7 +57,7 @@ def write_kit(
 
     device, runtime = resolve(target.device, target.runtime)
     if device == LOCAL:
-        raise DeviceError("the device local is this machine: dsonas-hw profile measures it, it needs no kit")
+        raise DeviceError("local is this machine; a kit is for a GPU that is not here: name it with --device")
     if runtime == "eager":
         raise DeviceError("a kit has no PyTorch, so eager cannot be timed; give --runtime tensorrt")
     networks = choose_networks(run, architecture, costs)
