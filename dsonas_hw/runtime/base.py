@@ -14,12 +14,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 from dsonas_hw.errors import DeviceError, ModelFileError, closest
 from dsonas_hw.files import read_regular
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import onnx
 
     from dsonas_hw.measure.measurement import LatencyMeasurement

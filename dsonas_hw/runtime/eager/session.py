@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from dsonas_hw.errors import DeviceError, ModelFileError
 from dsonas_hw.runtime.base import onnx_graph
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import torch
 
 Attributes = Mapping[str, Any]

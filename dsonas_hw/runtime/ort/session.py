@@ -14,12 +14,15 @@ import io
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError
 from dsonas_hw.runtime.base import is_quantised
+
+if TYPE_CHECKING:
+    from typing import Self
 
 PROVIDERS: dict[str, str] = {
     "ort-cpu": "CPUExecutionProvider",

@@ -20,7 +20,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.measure.measurement import LatencyMeasurement, quantile
@@ -38,6 +38,8 @@ from dsonas_hw.runtime.tensorrt.library import (
 )
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import tensorrt as trt
 
 __all__ = [
