@@ -3,8 +3,8 @@
     python -m benchmarks.ablate_estimator --measurements DIR
 
 Takes each ingredient away in turn, fits all constants again without each group of cards in `LEFT_OUT`, and
-predicts their measurements as they come (zero-shot). Prints markdown: mean over tables of the MAPE in %.
-Without timm's rows, so that timm is not needed; about a quarter of an hour of one core.
+predicts their measurements as they come (zero-shot). Prints markdown: mean over tables of the MAPE in %. Half
+an hour of one core.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks import estimator_priors as priors
-from benchmarks.evaluate_estimator import CHIPS, GENERATIONS, Scores, expand, model_of
-from benchmarks.fit_estimator import as_constants, fit_eager, read_eager
-from benchmarks.measurements import Observation, read_deepbench, read_help, read_neusight
+from benchmarks.evaluate_estimator import CHIPS, mape, model_of, tables
+from benchmarks.fit_estimator import Measurements, as_constants, fit_all, read_measurements
+from benchmarks.ship_profiles import expand
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.estimate import kernel_time, machine
 
-LEFT_OUT = {name: (CHIPS | GENERATIONS)[name] for name in ("2080 Ti", "TITAN RTX", "Turing", "V100")}
+LEFT_OUT = {name: CHIPS[name] for name in ("GP102 (1080 Ti)", "V100", "T4", "TU102")}
 GEMM = "deepbench_gemm"
 
 
@@ -92,26 +92,18 @@ ABLATIONS: dict[str, Callable[[], AbstractContextManager[object]]] = {
 }
 
 
-def mean_errors(
-    observations: Sequence[Observation], singles: Sequence[Observation], tested: Sequence[Observation],
-    devices: Sequence[str], rounds: int,
-) -> dict[str, float]:  # fmt: skip
+def mean_errors(measured: Measurements, devices: Sequence[str], rounds: int) -> dict[str, float]:
     """MAPE in % on devices left out, mean over tables: networks, convolutions, matrix products."""
-    kept = [o for o in observations if o.device not in devices]
-    fit, trees = fit_eager(kept, [o for o in singles if o.device not in devices], rounds=rounds, max_steps=15)
+    fit, trees = fit_all(measured.without(lambda o: o.device in devices), rounds=rounds, max_steps=10)
     constants = as_constants(fit, trees)
-    tables: dict[object, list[Observation]] = {}
-    for o in tested:
-        if o.device in devices:
-            tables.setdefault(o.table, []).append(o)
     errors: dict[str, list[float]] = {}
-    for table in tables.values():
+    for table in tables(o for o in measured.networks if o.device in devices):
         model = model_of(table[0], constants)
-        predicted = [model.predict(expand(o)).latency_ms for o in table]
+        predicted = np.array([model.predict(expand(o)).latency_ms for o in table])
         kind = (
             "networks" if table[0].is_network else "products" if table[0].source == GEMM else "convolutions"
         )
-        errors.setdefault(kind, []).append(Scores([o.latency_ms for o in table], predicted).mape)
+        errors.setdefault(kind, []).append(mape(np.array([o.latency_ms for o in table]), predicted))
     return {kind: float(np.mean(values)) for kind, values in errors.items()}
 
 
@@ -121,11 +113,7 @@ def main() -> None:
     )
     parser.add_argument("--measurements", type=Path, required=True, help="directory of the CSV files")
     directory: Path = parser.parse_args().measurements
-    observations = read_eager(directory, num_shapes=150, num_timm=0, num_help=40)
-    singles = [*read_neusight(directory), *read_deepbench(directory)]
-    tested = [o for o in observations if o.source not in ("nasbench201", "fbnet", "ofa")]
-    for space in ("nasbench201", "fbnet", "ofa"):
-        tested += read_help(directory, space, 80, seed=1)
+    measured = read_measurements(directory, num_shapes=100, num_timm=50, num_help=40)
     columns: list[tuple[str, str]] = []
     for name, ablation in ABLATIONS.items():
         row: dict[tuple[str, str], float] = {}
@@ -133,7 +121,7 @@ def main() -> None:
             for left_out, devices in LEFT_OUT.items():
                 print(f"without {name}, without {left_out}", file=sys.stderr)
                 rounds = 0 if name == "learned correction" else 1
-                errors = mean_errors(observations, singles, tested, devices, rounds)
+                errors = mean_errors(measured, devices, rounds)
                 row.update({(left_out, kind): error for kind, error in errors.items()})
         if not columns:
             columns = list(row)

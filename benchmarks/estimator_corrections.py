@@ -41,7 +41,7 @@ def fit_trees(
     constants_of = fit.constants_of(fit.x)
     gpu = data.gpu_ms(constants_of, {})
     inputs, targets, tables = [], [], []
-    for (name, _, _), members, rows, counts in data.groups:
+    for (name, _, _), members, rows, counts, _ in data.groups:
         device = device_of(name)
         constants = constants_of(device.architecture, runtime, precision)
         machine = machine_of(device, runtime=runtime, precision=precision, constants=constants)

@@ -1,8 +1,11 @@
 """Fit the constants of the estimate to observations: regularised, robust least squares on log latency.
 
-Notation: x is the vector of log factors on the starting values below, one entry per constant; its prior is
-normal around 0 with the spread given. A generation has factors of its own on a few constants, a host a factor
-on its launch costs, and a source of single kernels one on its times (how it chose algorithms, how it timed).
+Notation: x is the vector of log factors on the starting values of `estimator_priors`, one entry per constant;
+its prior is normal around 0 with the standard deviation given there. Pooling is partial: a generation and a
+runtime have factors of their own on some constants, shrunk to 1; a host has a factor on its launch costs; and
+a table of one source, card and precision has one on its GPU times (which version of a library ran, how it was
+timed), so that no single table bends what all share. The factors of hosts and tables are left out of what is
+written: an unseen one is predicted at their mean.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,14 +22,24 @@ from scipy.sparse import csr_matrix
 
 from benchmarks.estimator_priors import (
     FIXED,
-    HOST_SORTS,
+    FRAMEWORK_SPREAD,
+    GENERATION_HOST_SPREAD,
+    GENERATIONS,
+    HOST_COLUMNS,
+    HOST_SPREAD,
     HOST_US,
+    JETSON_HOST,
+    KERNEL_VOTE,
+    MOST_WEIGHT,
+    OLD_LIBRARIES,
+    OTHER_HOSTS,
     PER_ERA,
     PER_GENERATION,
     PER_RUNTIME,
     SHARED,
     SHARPNESS,
-    SOURCE_WEIGHT,
+    TABLE_SPREAD,
+    VOTE,
     generation_factors,
 )
 from benchmarks.measurements import Observation
@@ -37,6 +51,7 @@ from dsonas_hw.estimate.kernel_correction import Trees, correction_factors
 from dsonas_hw.estimate.kernel_features import kernel_rows
 from dsonas_hw.estimate.kernel_time import Machine, kernel_times_ms
 from dsonas_hw.estimate.machine import machine_of
+from dsonas_hw.kernel.spec import Kernel
 
 Corrections = Mapping[str, Trees]
 
@@ -45,6 +60,20 @@ Corrections = Mapping[str, Trees]
 def device_of(name: str) -> Device:
     """A device file, read once."""
     return load_device(name)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What TensorRT does otherwise than one kernel after the other, as `EstimatedLatency._adapt` has it."""
+
+    in_sum: Any
+    """Number of summands of every kernel, 0 where it adds nothing up."""
+    joins: Any
+    """Whether it is a concatenation."""
+
+    def apply(self, ms: Any, constants: Mapping[str, float]) -> Any:
+        added = (ms - constants["launch_us"] * 1e-3) * (self.in_sum - 1) / (self.in_sum + 1)
+        return np.where(self.in_sum > 1, added, np.where(self.joins, ms * constants["concat"], ms))
 
 
 class Data:
@@ -58,31 +87,36 @@ class Data:
             groups.setdefault((o.device, o.runtime, o.precision), []).append(index)
         self.groups = []
         self._kept: dict[Any, Any] = {}
-        self.host_counts = np.zeros((len(observations), len(HOST_SORTS)))
+        self.host_counts = np.zeros((len(observations), len(HOST_COLUMNS)))
         for key, members in groups.items():
             place: dict[Any, int] = {}
             entries = []
             for row, index in enumerate(members):
                 for kernel, count in observations[index].kernels.items():
                     entries.append((row, place.setdefault(kernel, len(place)), count))
-                    self.host_counts[index, HOST_SORTS.index(host_sort(kernel))] += count
+                    column = "tensorrt" if key[1] == "tensorrt" else host_sort(kernel)
+                    self.host_counts[index, HOST_COLUMNS.index(column)] += count
             i, j, n = zip(*entries, strict=True)
             counts = csr_matrix((n, (i, j)), shape=(len(members), len(place)))
-            self.groups.append((key, np.array(members), kernel_rows(list(place)), counts))
+            in_sum = np.array([num_summands(kernel) if key[1] == "tensorrt" else 0 for kernel in place])
+            joins = np.array([key[1] == "tensorrt" and kernel.op == "concat" for kernel in place])
+            adapted = Adapted(in_sum, joins)
+            self.groups.append((key, np.array(members), kernel_rows(list(place)), counts, adapted))
 
     def gpu_ms(
         self, constants_of: Any, corrections: Mapping[str, Corrections], only: str | None = None
     ) -> Any:
-        """GPU time of every observation; `only`: recompute devices of one generation, NaN elsewhere."""
+        """GPU time of every observation; `only`: those of one generation or runtime, NaN elsewhere."""
         times = np.full(len(self.observations), np.nan)
-        for (name, runtime, precision), members, rows, counts in self.groups:
+        for (name, runtime, precision), members, rows, counts, adapted in self.groups:
             device = device_of(name)
-            if only is not None and device.architecture != only:
+            if only is not None and only not in (device.architecture, f"{runtime}/{precision}"):
                 continue
             constants = constants_of(device.architecture, runtime, precision)
             machine = machine_of(device, runtime=runtime, precision=precision, constants=constants)
             factors = self._factors(rows, machine, corrections.get(f"{runtime}/{precision}", {}))
             ms = kernel_times_ms(rows, machine, constants) * factors
+            ms = adapted.apply(ms, constants)
             times[members] = counts @ ms + constants["network_us"] * 1e-3
         return times
 
@@ -98,50 +132,60 @@ class Data:
         return self._kept[key]
 
 
+def num_summands(kernel: Kernel) -> int:
+    """Inputs of an addition, 0 for other kernels."""
+    return len(kernel.inputs) if kernel.op == "sum" else 0
+
+
 class Fit:
-    """The constants that were fitted; `runtime_base` fits only a runtime's factors on top of another fit."""
+    """The constants that were fitted."""
 
     def __init__(
-        self,
-        observations: Sequence[Observation],
-        corrections: Mapping[str, Corrections] | None = None,
-        runtime_base: Fit | None = None,
+        self, observations: Sequence[Observation], corrections: Mapping[str, Corrections] | None = None
     ) -> None:
         self.data = Data(observations)
         self.corrections = corrections or {}
-        self.base = runtime_base
         self.hosts = sorted({o.host for o in observations if o.host})
-        self.sources = (
-            sorted({o.source for o in observations if not o.is_network}) if not runtime_base else []
-        )
+        self.tables = sorted({_table_of(o) for o in observations})
         self.host_index = np.array([self.hosts.index(o.host) if o.host else -1 for o in observations])
-        self.source_index = np.array(
-            [self.sources.index(o.source) if o.source in self.sources else -1 for o in observations]
+        self.table_index = np.array([self.tables.index(_table_of(o)) for o in observations])
+        self.jetson_host = np.array(
+            [
+                JETSON_HOST[device_of(o.device).architecture] if device_of(o.device).is_jetson else 1.0
+                for o in observations
+            ]
         )
-        names: list[tuple[str, str]] = []
-        spreads: list[float] = []
-        if runtime_base is None:
-            generations = sorted({device_of(o.device).architecture for o in observations})
-            names += [("", name) for name in SHARED]
-            spreads += [spread for _, spread in SHARED.values()]
-            names += [("era", name) for name in PER_ERA]
-            spreads += list(PER_ERA.values())
-            for generation in generations:
-                names += [(generation, name) for name in PER_GENERATION]
-                spreads += list(PER_GENERATION.values())
-        else:
-            for key in sorted({f"{o.runtime}/{o.precision}" for o in observations}):
-                names += [(key, name) for name in PER_RUNTIME]
-                spreads += list(PER_RUNTIME.values())
-        self.names = names
-        self.num_gpu = len(names)
-        extra = [(HOST_SORTS, 0.2), (self.hosts, 0.4), (self.sources, 0.1)]
-        self.spreads = np.array(spreads + [spread for group, spread in extra for _ in group])
-        tables = Counter(o.table for o in observations)
-        self.weights = np.array(
-            [SOURCE_WEIGHT.get(o.source, 1.5) * np.sqrt(40 / tables[o.table]) for o in observations]
+        # TensorRT's launches are C++, and a Jetson's host has a factor of its own.
+        self.generation_index = np.array(
+            [
+                GENERATIONS.index(device_of(o.device).architecture)
+                if o.runtime == "eager" and not device_of(o.device).is_jetson
+                else len(GENERATIONS)
+                for o in observations
+            ]
         )
-        self.x = np.zeros(len(self.spreads))
+        groups: dict[str, Mapping[str, float]] = {
+            "": {name: spread for name, (_, spread) in SHARED.items()},
+            "era": PER_ERA,
+        }
+        for generation in sorted({device_of(o.device).architecture for o in observations}):
+            groups[generation] = PER_GENERATION
+        for key in sorted({f"{o.runtime}/{o.precision}" for o in observations if o.runtime != "eager"}):
+            groups[key] = PER_RUNTIME
+        self.names = [(group, name) for group, spreads in groups.items() for name in spreads]
+        self.num_gpu = len(self.names)
+        spreads = [spread for group in groups.values() for spread in group.values()]
+        spreads += [0.3] * len(HOST_COLUMNS) + [GENERATION_HOST_SPREAD] * len(GENERATIONS)
+        spreads += [_host_spread(name) for name in self.hosts]
+        spreads += [_spread_of(name, OLD_LIBRARIES, TABLE_SPREAD) for name in self.tables]
+        self.spreads = np.array(spreads)
+        self.weights = row_weights(observations)
+        # A host that hides behind the GPU has no slope: those that may be slow start slow.
+        self.start = np.zeros(len(self.spreads))
+        first = self.num_gpu + len(HOST_COLUMNS) + len(GENERATIONS)
+        for index, name in enumerate(self.hosts):
+            self.start[first + index] = _spread_of(name, OTHER_HOSTS, 0.0)
+        self.x = self.start
 
     def groups(self, x: Any) -> dict[str, dict[str, float]]:
         """Factors by "" (shared), generation, or "<runtime>/<precision>"."""
@@ -153,34 +197,29 @@ class Fit:
     def constants_of(self, x: Any) -> Any:
         """(generation, runtime, precision) → constants."""
         groups = self.groups(x)
-        if self.base is not None:
-            below = self.base.constants_of(self.base.x)
-
-            def layered(generation: str, runtime: str, precision: str) -> dict[str, float]:
-                return _scaled(
-                    below(generation, runtime, precision), groups.get(f"{runtime}/{precision}", {})
-                )
-
-            return layered
         factors = generation_factors(groups)
         shared = _scaled({name: start for name, (start, _) in SHARED.items()}, groups[""]) | FIXED
 
         def resolved(generation: str, runtime: str, precision: str) -> dict[str, float]:
             while generation not in factors and generation in NEAREST_GENERATION:
                 generation = NEAREST_GENERATION[generation]
-            return _scaled(shared, factors.get(generation, {}))
+            values = _scaled(shared, factors.get(generation, {}))
+            return _scaled(values, groups.get(f"{runtime}/{precision}", {}))
 
         return resolved
 
-    def latency_ms(self, x: Any, gpu: Any, data: Data | None = None) -> Any:
-        """Combine GPU time with the host's, with the factors of the hosts and sources that were fitted."""
-        host_x, factor_x, source_x = np.split(
-            x[self.num_gpu :], np.cumsum([len(HOST_SORTS), len(self.hosts)])
-        )
-        per_kernel = np.array([HOST_US[name] for name in HOST_SORTS]) * np.exp(host_x) * 1e-3
+    def _split(self, x: Any) -> list[Any]:
+        """Logarithms of the factors of columns of host time, of generations' hosts, of hosts, of tables."""
+        return np.split(x[self.num_gpu :], np.cumsum([len(HOST_COLUMNS), len(GENERATIONS), len(self.hosts)]))
+
+    def latency_ms(self, x: Any, gpu: Any) -> Any:
+        """Combine GPU time with the host's, with the factors of the hosts and tables that were fitted."""
+        host_x, generation_x, factor_x, table_x = self._split(x)
+        per_kernel = np.array([HOST_US[name] for name in HOST_COLUMNS]) * np.exp(host_x) * 1e-3
         factors = np.append(np.exp(factor_x), 0.0)[self.host_index]
-        host = self.data.host_counts @ per_kernel * factors
-        gpu = gpu * np.append(np.exp(source_x), 1.0)[self.source_index]
+        factors = factors * np.append(np.exp(generation_x), 1.0)[self.generation_index]
+        host = self.data.host_counts @ per_kernel * factors * self.jetson_host
+        gpu = gpu * np.exp(table_x)[self.table_index]
         return (gpu**SHARPNESS + host**SHARPNESS) ** (1 / SHARPNESS)
 
     def run(self, max_steps: int = 25, start: Any = None) -> Fit:
@@ -207,34 +246,64 @@ class Fit:
                 moved = gpu
                 if j < self.num_gpu:
                     group = self.names[j][0]
-                    only = group if group not in ("", "era") and self.base is None else None
+                    only = group if group not in ("", "era") else None
                     moved = self.data.gpu_ms(self.constants_of(step), self.corrections, only)
                     moved = np.where(np.isnan(moved), gpu, moved)
                 columns.append((residuals(step, moved) - here) / 1e-4)
             return np.stack(columns, axis=1)
 
-        begin = np.zeros(len(self.spreads)) if start is None else start
+        begin = self.start if start is None else start
         solution = least_squares(residuals, begin, jac=jacobian, loss="soft_l1", max_nfev=max_steps)
         self.x = solution.x
         return self
 
     def start_near(self, constants: EstimateConstants) -> Any:
         """Where to begin when a fit of similar observations is at hand: it only saves steps."""
-        x = np.zeros(len(self.spreads))
+        x = self.start.copy()
         for j, (group, name) in enumerate(self.names):
             if group == "":
                 x[j] = np.log(constants.shared[name] / SHARED[name][0]) if name in constants.shared else 0.0
             elif name in constants.by_generation.get(group, {}) and name not in PER_ERA:
                 x[j] = np.log(constants.by_generation[group][name])
+            elif name in constants.by_runtime.get(group, {}):
+                x[j] = np.log(constants.by_runtime[group][name])
         return x
 
     def host_us(self) -> dict[str, float]:
-        """Launch costs of a typical host: the geometric mean over those that were measured."""
-        host_x = self.x[self.num_gpu :][: len(HOST_SORTS)]
-        factors = self.x[self.num_gpu + len(HOST_SORTS) :][: len(self.hosts)]
-        bound = [f for name, f in zip(self.hosts, factors, strict=True) if not name.startswith("timm")]
-        typical = float(np.exp(np.mean(bound))) if bound else 1.0
-        return {n: HOST_US[n] * float(np.exp(v)) * typical for n, v in zip(HOST_SORTS, host_x, strict=True)}
+        """Launch costs of a typical host."""
+        host_x = self._split(self.x)[0]
+        return {n: HOST_US[n] * float(np.exp(v)) for n, v in zip(HOST_COLUMNS, host_x, strict=True)}
+
+    def generation_host(self) -> dict[str, float]:
+        """Factors of the hosts of a generation's cards; those without measurements are left out."""
+        hosted = {self.generation_index[i] for i, o in enumerate(self.data.observations) if o.host}
+        values = self._split(self.x)[1]
+        return {name: float(np.exp(values[i])) for i, name in enumerate(GENERATIONS) if i in hosted}
+
+
+def row_weights(observations: Sequence[Observation]) -> Any:
+    """Every source has one vote, shared alike by its tables and by the rows of a table; a row's is capped."""
+    rows = Counter(o.table for o in observations)
+    tables = Counter(table[0] for table in rows)
+    votes = np.array([VOTE if o.is_network else KERNEL_VOTE for o in observations])
+    shares = votes / [tables[o.source] * rows[o.table] for o in observations]
+    return np.minimum(np.sqrt(shares), MOST_WEIGHT)
+
+
+def _host_spread(name: str) -> float:
+    """The standard deviation of a host's factor."""
+    other_framework = " mxnet:" in name or " tensorflow:" in name
+    return _spread_of(name, OTHER_HOSTS, FRAMEWORK_SPREAD if other_framework else HOST_SPREAD)
+
+
+def _spread_of(name: str, special: Mapping[str, float], ordinary: float) -> float:
+    """The standard deviation of a host or table: of those whose names start so, or the ordinary one."""
+    return next((spread for start, spread in special.items() if name.startswith(start)), ordinary)
+
+
+def _table_of(o: Observation) -> str:
+    """Which factor on GPU times an observation shares: of one card, in one runtime, by one source."""
+    return f"{o.host or o.source} {o.device} {o.runtime} {o.precision}"
 
 
 def _scaled(constants: Mapping[str, float], factors: Mapping[str, float]) -> dict[str, float]:

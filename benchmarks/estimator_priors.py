@@ -11,7 +11,7 @@ from dsonas_hw.estimate.constants import NEAREST_GENERATION
 
 #: constant → (starting value, spread of its logarithm).
 SHARED: dict[str, tuple[float, float]] = {
-    "launch_us": (3.0, 0.2),
+    "launch_us": (3.0, 0.3),
     "overlap": (3.0, 0.3),
     "tensor_overlap": (4.0, 0.5),
     "choice": (6.0, 0.3),
@@ -55,7 +55,7 @@ SHARED: dict[str, tuple[float, float]] = {
     "power_exponent": (0.33, 0.15),
 }
 #: Not fitted: no measurement tells them apart from others, or none exists.
-FIXED = {"bandwidth": 1.0, "integer": 1.0, "network_us": 1.0}
+FIXED = {"bandwidth": 1.0, "integer": 1.0, "network_us": 1.0, "concat": 1.0}
 #: Prior knowledge. Integer arithmetic of Maxwell and Pascal: an address computation takes about twice the
 #: instructions. Bandwidth: what copies reach of the datasheet, relative to Turing's.
 FIXED_BY_GENERATION = {
@@ -79,11 +79,11 @@ PER_GENERATION: dict[str, float] = {
     "winograd_gemm": 0.12,
     "thin": 1.0,
     "tile_gain": 0.12,
-    "bandwidth": 0.04,
+    "bandwidth": 0.1,
     "bandwidth_matrix": 0.1,
     "bandwidth_layout": 0.2,
     "depthwise_base": 0.1,
-    "bandwidth_depthwise": 0.05,
+    "bandwidth_depthwise": 0.1,
 }
 #: constant → spread of the logarithm of TensorRT's factor, per precision.
 PER_RUNTIME: dict[str, float] = {
@@ -92,23 +92,33 @@ PER_RUNTIME: dict[str, float] = {
         "implicit_gemm", "tensor", "winograd", "winograd_gemm", "idle", "bandwidth_matrix",
         "depthwise_base", "depthwise_per_tap", "bandwidth_depthwise", "tile_gain", "tensor_tile_gain",
         "split_depth", "few_channels", "strided", "startup_depth", "tensor_startup_depth", "thin",
+        "launch_us", "bandwidth_move", "bandwidth_elementwise", "bandwidth_reduce", "bandwidth_pool",
+        "bandwidth_grouped", "grouped",
     )
-} | {"network_us": 3.0}  # fmt: skip
-#: Host time to launch one kernel from eager PyTorch, in µs; hosts differ by a factor, spread 0.4.
+} | {"network_us": 3.0, "concat": 0.7}  # fmt: skip
+#: Host time to launch one kernel from eager PyTorch, in µs; the last one: any kernel from TensorRT.
 HOST_US = {
-    "conv": 50.0, "norm": 35.0, "elementwise": 18.0, "pool": 20.0, "reduce": 25.0, "gemm": 40.0, "move": 26.0,
-    "softmax": 20.0,
+    "conv": 50.0, "depthwise": 50.0, "norm": 35.0, "elementwise": 18.0, "pool": 20.0, "reduce": 25.0,
+    "gemm": 40.0, "move": 26.0, "softmax": 20.0, "tensorrt": 3.0,
 }  # fmt: skip
-HOST_SORTS = tuple(HOST_US)
+HOST_COLUMNS = tuple(HOST_US)
+#: Standard deviations of logarithms: of a host's factor on launches around that of its generation (a card
+#: sits in a machine, and runs libraries, of its time), of a generation's, and of a table's on GPU times.
+HOST_SPREAD, GENERATION_HOST_SPREAD, TABLE_SPREAD = 0.35, 0.3, 0.04
+#: MXNet's and TensorFlow's hosts are their own: they say little of PyTorch's.
+FRAMEWORK_SPREAD = 0.7
+#: Tables of a library of another time than the others: what they say of the scale is their own.
+OLD_LIBRARIES = {"paddleclas:t4": 0.6, "nvidia_tx2:": 0.3, "torch2trt:": 0.2}
+#: Hosts that do more than launch an engine: Paddle Inference runs TensorRT as a part of its own graph.
+OTHER_HOSTS = {"paddleclas:": 1.5}
+#: How much slower the CPU of a Jetson module is than a server's (A57, Denver 2, Carmel, A78AE): no
+#: measurements but those of the first two, and of them few.
+JETSON_HOST = {"Maxwell": 5.0, "Pascal": 3.5, "Volta": 2.4, "Ampere": 1.7, "Ada": 1.7, "Blackwell": 1.5}
+GENERATIONS = ("Maxwell", "Pascal", "Volta", "Turing", "Ampere", "Ada")
 SHARPNESS = 6.0
-SOURCE_WEIGHT = {
-    "nasbench201": 8.0,
-    "fbnet": 2.0,
-    "ofa": 2.5,
-    "torchvision": 2.5,
-    "timm": 2.5,
-    "neusight": 2.0,
-}
+#: Sum of the squared weights of a source of networks, and of one of single kernels: networks are what is
+#: predicted. The largest weight of one row; 1 / weight is the error from which on a row counts as an outlier.
+VOTE, KERNEL_VOTE, MOST_WEIGHT = 4000.0, 400.0, 5.0
 
 
 def generation_factors(groups: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:

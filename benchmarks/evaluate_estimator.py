@@ -1,63 +1,68 @@
-"""How far the estimate of absent GPUs can be trusted: devices, generations and tables left out of the fit.
+"""How far the estimate of absent GPUs can be trusted: cards, sources and architectures left out of the fit.
 
     python -m benchmarks.evaluate_estimator --measurements DIR
 
-Fits again without every group of devices in turn and predicts what was left out: as it comes (zero-shot) and
-after calibrating with 10 networks. Next to it, from the same observations: a plain roofline, a line in FLOPs
-and the training median. Prints markdown; takes about an hour of one core.
+Fits again without every group in turn and predicts what was left out: as it comes (zero-shot); with the speed
+of the host, of the card, or of both taken from the table itself, which says what stands between; and after
+calibrating with 3, 5, 10 and 20 of its networks, beside a plain scale factor from the same ones. Writes
+JSON. Takes half an hour of one core.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import json
 import random
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from benchmarks.estimator_baselines import BASELINES
-from benchmarks.fit_estimator import as_constants, fit_eager, read_eager
-from benchmarks.measurements import Observation, read_deepbench, read_help, read_neusight
+from benchmarks.estimator_model import Fit
+from benchmarks.fit_estimator import Measurements, as_constants, fit_all, read_measurements, round_numbers
+from benchmarks.measurements import Observation
+from benchmarks.ship_profiles import as_networks, expand
 from dsonas_hw.device.spec import load_device
-from dsonas_hw.estimate.calibrate import calibrate
-from dsonas_hw.estimate.calibrate_check import MeasuredNetwork
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.estimate.calibrate import Calibration, calibrate
 from dsonas_hw.estimate.calibrated import CalibratedLatency
-from dsonas_hw.estimate.constants import EstimateConstants
+from dsonas_hw.estimate.constants import EstimateConstants, constants_hash, load_constants
 from dsonas_hw.estimate.estimate import EstimatedLatency
-from dsonas_hw.kernel.spec import Kernel
+
+RESULTS = Path(__file__).parent.parent / "docs" / "estimator.json"
 
 #: One chip each, so that no twin stays in the fit.
 CHIPS = {
     "GM200": ("titan-x-maxwell", "m40"),
+    "M60": ("m60",),
+    "GP102 (1080 Ti)": ("1080ti",),
+    "GP104": ("gtx1080", "p4"),
     "GP100": ("p100", "p100-sxm2"),
-    "P4": ("p4",),
     "V100": ("v100", "v100-pcie"),
     "T4": ("t4",),
-    "2080 Ti": ("2080ti",),
-    "TITAN RTX": ("titan-rtx",),
+    "TU102": ("2080ti", "titan-rtx"),
     "RTX 3090": ("rtx3090",),
     "RTX 4090": ("rtx4090",),
+    "Jetson Nano": ("jetson-nano",),
+    "Jetson TX2": ("jetson-tx2",),
 }
-GENERATIONS = {"Pascal": ("p100", "p100-sxm2", "p4"), "Turing": ("t4", "2080ti", "titan-rtx")}
-NUM_CALIBRATION = 10
+#: Sources of networks in the runtimes that are estimated, of more than one family.
+SOURCES = (
+    "nasbench201", "fbnet", "ofa", "torchvision", "timm", "paddleclas", "super_gradients",
+    "nvidia_deeplearningexamples",
+)  # fmt: skip
+NUM_CALIBRATION = (3, 5, 10, 20)
+NUM_DRAWS = 5
+NUM_FOLDS = 5
 
-
-class Scores:
-    """Errors of one way of predicting one table."""
-
-    def __init__(self, measured: Sequence[float], predicted: Sequence[float]) -> None:
-        y, p = np.array(measured), np.array(predicted)
-        self.mape = 100 * float(np.mean(np.abs(p / y - 1)))
-        self.rank = float(spearmanr(p, y)[0]) if len(y) > 2 and np.ptp(p) > 0 else float("nan")
-
-
-def expand(observation: Observation) -> tuple[Kernel, ...]:
-    """The kernels one by one; their order does not matter to the estimate."""
-    return tuple(kernel for kernel, count in observation.kernels.items() for _ in range(count))
+Array = NDArray[np.float64]
 
 
 def model_of(o: Observation, constants: EstimateConstants) -> EstimatedLatency:
@@ -70,102 +75,193 @@ def model_of(o: Observation, constants: EstimateConstants) -> EstimatedLatency:
     )
 
 
+def mape(measured: Array, predicted: Array) -> float:
+    """Mean absolute relative error in %."""
+    return 100 * float(np.mean(np.abs(predicted / measured - 1)))
+
+
+def rank(measured: Array, predicted: Array) -> float | None:
+    """Spearman's correlation; None where it says nothing."""
+    if len(measured) < 5 or np.ptp(predicted) == 0:
+        return None
+    return float(spearmanr(predicted, measured)[0])
+
+
+def with_known(model: EstimatedLatency, gpu: Array, host: Array, measured: Array) -> dict[str, float]:
+    """MAPE in % where the factor of the host, of the card, or of both is the table's own."""
+    steps = np.exp(np.linspace(-1.2, 1.2, 49))
+    error = np.array(
+        [
+            [
+                mape(
+                    measured, np.array([model.combine(g * a, h * b) for g, h in zip(gpu, host, strict=True)])
+                )
+                for b in steps
+            ]
+            for a in steps
+        ]
+    )
+    middle = len(steps) // 2
+    return {
+        "host known": float(error[middle].min()),
+        "card known": float(error[:, middle].min()),
+        "both known": float(error.min()),
+    }
+
+
 def score_table(
+    kind: str,
     left_out: str,
     observations: Sequence[Observation],
     constants: EstimateConstants,
     training: Sequence[Observation],
-) -> str:
-    """One line of the report: everything about one table of what was left out."""
+) -> dict[str, Any]:
+    """Everything about one table of what was left out."""
     first = observations[0]
     model = model_of(first, constants)
     kernels = [expand(o) for o in observations]
-    measured = [o.latency_ms for o in observations]
+    measured = np.array([o.latency_ms for o in observations])
     predictions = [model.predict(k) for k in kernels]
-    zero = Scores(measured, [p.latency_ms for p in predictions])
-    inside = [p.latency_ms_low <= y <= p.latency_ms_high for p, y in zip(predictions, measured, strict=True)]
-    cells = [
-        left_out,
-        " ".join(str(part) for part in first.table if part) + _run_of(first),
-        str(len(observations)),
-        f"**{zero.mape:.1f}**",
-        f"{zero.rank:.3f}",
-        f"{100 * np.mean(inside):.0f} %",
-    ]
-    if first.is_network and len(observations) >= 3 * NUM_CALIBRATION:
-        after, rank, covered = _calibrated(model, observations, kernels, constants)
-        cells += [f"**{after:.1f}**", f"{rank:.3f}", f"{100 * covered:.0f} %"]
-    else:
-        cells += ["–"] * 3
-    for baseline in BASELINES.values():
-        score = Scores(measured, baseline(training, observations))
-        cells.append(f"{score.mape:.0f}" if not first.is_network else f"{score.mape:.0f} ({score.rank:.2f})")
-    return "| " + " | ".join(cells) + " |"
+    predicted = np.array([p.latency_ms for p in predictions])
+    found: dict[str, Any] = {
+        "kind": kind,
+        "left out": left_out,
+        "source": first.source,
+        "host": first.host,
+        "device": first.device,
+        "runtime": first.runtime,
+        "precision": first.precision,
+        "batch": first.batch_size if first.is_network else None,
+        "n": len(observations),
+        "zero-shot": mape(measured, predicted),
+        "rank": rank(measured, predicted),
+        "inside": 100
+        * float(
+            np.mean(
+                [
+                    p.latency_ms_low <= y <= p.latency_ms_high
+                    for p, y in zip(predictions, measured, strict=True)
+                ]
+            )
+        ),
+    }
+    if first.is_network and kind != "architectures":
+        totals = np.array([model.totals(k)[:2] for k in kernels])
+        found |= with_known(model, totals[:, 0], totals[:, 1], measured)
+        if len({o.network for o in observations}) >= 30:
+            found |= calibrated_errors(model, observations, constants)
+    if kind == "card":
+        found |= {name: mape(measured, line(training, observations)) for name, line in BASELINES.items()}
+    return found
 
 
-def _run_of(observation: Observation) -> str:
-    """Which of several people's runs of the torchvision benchmark a table is."""
-    run = (observation.host or "").rpartition("/")[2].rpartition(":")[2]
-    return f" ({run})" if observation.source == "torchvision" else ""
-
-
-def _calibrated(
+def calibrated_errors(
     model: EstimatedLatency,
     observations: Sequence[Observation],
-    kernels: Sequence[tuple[Kernel, ...]],
     constants: EstimateConstants,
-    num_draws: int = 5,
-) -> tuple[float, float, float]:
-    """MAPE, rank correlation and coverage on networks that were not among the 10, mean over draws."""
-    results = []
-    for seed in range(num_draws):
-        chosen = random.Random(seed).sample(range(len(observations)), NUM_CALIBRATION)
-        rest = [i for i in range(len(observations)) if i not in chosen]
-        networks = [
-            MeasuredNetwork(
-                name=observations[i].network,
-                kernels=kernels[i],
-                batch_size=observations[i].batch_size,
-                latency_ms=observations[i].latency_ms,
+    draws: int = NUM_DRAWS,
+) -> dict[str, float]:
+    """MAPE in % on the networks that were not drawn, mean over draws: calibrated, and by one factor."""
+    networks = as_networks(observations)
+    measured = np.array([n.latency_ms for n in networks])
+    estimated = np.array([model.predict(n.kernels).latency_ms for n in networks])
+    found: dict[str, list[float]] = {}
+    for count in NUM_CALIBRATION:
+        for seed in range(draws):
+            chosen = random.Random(seed).sample(range(len(networks)), count)
+            rest = np.array([i for i in range(len(networks)) if i not in chosen])
+            try:
+                calibration = calibrate(model, [networks[i] for i in chosen])
+            except ProfileError:  # refused: the user is told to measure again
+                continue
+            scale = float(np.exp(np.median(np.log(measured[chosen] / estimated[chosen]))))
+            found.setdefault(f"scale {count}", []).append(mape(measured[rest], scale * estimated[rest]))
+            after = predict_calibrated(calibration, [networks[i].kernels for i in rest], constants)
+            found.setdefault(f"after {count}", []).append(mape(measured[rest], after[:, 0]))
+            inside = (after[:, 1] <= measured[rest]) & (measured[rest] <= after[:, 2])
+            found.setdefault(f"inside {count}", []).append(100 * float(np.mean(inside)))
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def predict_calibrated(
+    calibration: Calibration, networks: Sequence[Sequence[Any]], constants: EstimateConstants
+) -> Array:
+    """Latency, low and high end of its interval in ms, shape (networks, 3)."""
+    models: dict[int, CalibratedLatency] = {}
+    rows = []
+    for kernels in networks:
+        batch_size = kernels[0].batch_size
+        if batch_size not in models:
+            models[batch_size] = CalibratedLatency(
+                load_device(calibration.device),
+                batch_size=batch_size,
+                calibration=calibration,
+                constants=constants,
             )
-            for i in chosen
-        ]
-        calibration = calibrate(model, networks)
-        fitted = {
-            batch_size: CalibratedLatency(
-                load_device(model.device), batch_size=batch_size, calibration=calibration, constants=constants
-            )
-            for batch_size in {o.batch_size for o in observations}
-        }
-        predictions = [fitted[observations[i].batch_size].predict(kernels[i]) for i in rest]
-        measured = [observations[i].latency_ms for i in rest]
-        score = Scores(measured, [p.latency_ms for p in predictions])
-        inside = [
-            p.latency_ms_low <= y <= p.latency_ms_high for p, y in zip(predictions, measured, strict=True)
-        ]
-        results.append((score.mape, score.rank, float(np.mean(inside))))
-    mape, rank, covered = np.mean(results, axis=0)
-    return float(mape), float(rank), float(covered)
+        p = models[batch_size].predict(kernels)
+        rows.append((p.latency_ms, p.latency_ms_low, p.latency_ms_high))
+    return np.array(rows)
 
 
-HEADER = (
-    "| left out | table: source, device, precision, batch | n | zero-shot MAPE % | Spearman | in interval | "
-    "after 10, MAPE % | Spearman | in interval | "
-    + " | ".join(f"{name}, MAPE %" for name in BASELINES)
-    + " |\n|"
-    + "---|" * (9 + len(BASELINES))
-)
-
-
-def tables(observations: Iterable[Observation]) -> dict[Any, list[Observation]]:
-    """Observations by table; timm's batch sizes together, torchvision's by who measured them."""
+def tables(observations: Iterable[Observation]) -> list[list[Observation]]:
+    """Observations by source, host, card, precision and, for networks, batch size (timm's together)."""
     found: dict[Any, list[Observation]] = {}
     for o in observations:
-        key: tuple[object, ...] = o.table[:3] if o.source == "timm" else o.table
-        if o.source == "torchvision":
-            key = (*key, o.host)
-        found.setdefault(key, []).append(o)
-    return dict(sorted(found.items()))
+        batch = o.batch_size if o.is_network and o.source != "timm" else 0
+        found.setdefault((o.source, o.host or "", o.device, o.runtime, o.precision, batch), []).append(o)
+    return [found[key] for key in sorted(found)]
+
+
+def fold_of(network: str) -> int:
+    """A fifth of the architectures, whatever the card."""
+    return zlib.crc32(network.encode()) % NUM_FOLDS
+
+
+def left_out_groups(measured: Measurements) -> list[tuple[str, str, Callable[[Observation], bool]]]:
+    """(kind, name, what is left out) of every fit."""
+    groups: list[tuple[str, str, Callable[[Observation], bool]]] = [
+        ("card", name, lambda o, devices=devices: o.device in devices)  # type: ignore[misc]
+        for name, devices in CHIPS.items()
+    ]
+    groups += [
+        ("source", source, lambda o, source=source: o.source == source)  # type: ignore[misc]
+        for source in SOURCES
+    ]
+    groups.append(("architectures", "a fifth", lambda o: fold_of(o.network) == 0))
+    return groups
+
+
+def fit_without(kept: Measurements, near: EstimateConstants, *, refit_corrections: bool) -> EstimateConstants:
+    """Constants of what is kept, from those of all on; corrections that saw nothing left out stay."""
+    if refit_corrections:
+        fit, trees = fit_all(kept, near=near, rounds=1, max_steps=5)
+        return as_constants(fit, trees)
+    fit = Fit(kept.networks, near.corrections)
+    fit.run(5, fit.start_near(near))
+    return dataclasses.replace(as_constants(fit, {}), corrections=near.corrections)
+
+
+def evaluate(
+    measured: Measurements, near: EstimateConstants, only: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Results of every table that is left out with its group."""
+    results = []
+    for kind, name, left in left_out_groups(measured):
+        if only and name not in only and kind not in only:
+            continue
+        print(f"fitting without {name}", file=sys.stderr, flush=True)
+        kept = measured.without(left)
+        constants = fit_without(kept, near, refit_corrections=any(map(left, measured.singles)))
+        for table in tables(o for o in measured.networks if left(o)):
+            results.append(score_table(kind, name, table, constants, kept.networks))
+            row = results[-1]
+            print(
+                f"  {row['source']} {row['device']} {row['runtime']} {row['precision']} {row['batch']}: "
+                f"{row['zero-shot']:.1f} % of {row['n']}, {row['inside']:.0f} % inside",
+                file=sys.stderr,
+                flush=True,
+            )
+    return results
 
 
 def main() -> None:
@@ -173,39 +269,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--measurements", type=Path, required=True, help="directory of the CSV files")
-    parser.add_argument(
-        "--only", nargs="*", help="leave out only these (names of chips, generations, tables)"
-    )
-    parser.add_argument(
-        "--quick",
-        action="store_true",
-        help="no rows of timm, 80 networks a table: minutes, and no timm needed",
-    )
+    parser.add_argument("--only", nargs="*", help="leave out only these (kinds, or names of groups)")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    directory: Path = arguments.measurements
-    num_timm, num_networks = (0, 80) if arguments.quick else (50, 150)
-    observations = read_eager(directory, num_shapes=150, num_timm=num_timm, num_help=40)
-    singles = [*read_neusight(directory), *read_deepbench(directory)]
-    tested = [o for o in observations if o.source not in ("nasbench201", "fbnet", "ofa")]
-    for space in ("nasbench201", "fbnet", "ofa"):
-        tested += read_help(directory, space, num_networks, seed=1)
-
-    def report(name: str, left: Callable[[Observation], bool]) -> None:
-        kept = [o for o in observations if not left(o)]
-        print(f"fitting without {name}", file=sys.stderr)
-        fit, trees = fit_eager(kept, [o for o in singles if not left(o)], rounds=1, max_steps=15)
-        constants = as_constants(fit, trees)
-        for table in tables(o for o in tested if left(o)).values():
-            print(score_table(name, table, constants, kept), flush=True)
-
-    print(HEADER)
-    sources = sorted({o.source for o in observations})
-    for name, devices in (CHIPS | GENERATIONS).items():
-        if not arguments.only or name in arguments.only:
-            report(name, lambda o, devices=devices: o.device in devices)
-    for source in sources:
-        if not arguments.only or source in arguments.only:
-            report(source, lambda o, source=source: o.source == source)
+    measured = read_measurements(arguments.measurements, num_shapes=100, num_timm=50, num_help=40)
+    results = evaluate(measured, load_constants(), arguments.only)
+    data = {"constants": constants_hash(), "tables": round_numbers(results)}
+    arguments.output.write_text(json.dumps(data, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,20 +13,23 @@ import datetime
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.estimator_corrections import fit_trees
 from benchmarks.estimator_model import Fit
-from benchmarks.estimator_priors import FIXED, SHARED, SHARPNESS, generation_factors
+from benchmarks.estimator_priors import FIXED, JETSON_HOST, SHARED, SHARPNESS, generation_factors
 from benchmarks.measurements import (
     Observation,
     read_deepbench,
     read_help,
     read_neusight,
+    read_others,
     read_timm,
     read_tinynas,
+    read_torch7,
     read_torchvision,
 )
 from dsonas_hw.estimate.constants import (
@@ -39,101 +42,136 @@ from dsonas_hw.estimate.kernel_correction import parse_trees
 
 ESTIMATE = Path(__file__).parent.parent / "dsonas_hw" / "estimate"
 
-#: Not measured: what ONNX Runtime and TensorRT spend on the host per kernel, in µs (orders of magnitude).
-RUNTIME_HOST_US = {"ort-cuda": 8.0, "ort-tensorrt": 4.0, "tensorrt": 3.0}
-#: Spreads of log(measured / estimated) on devices left out, chosen for 90 % coverage: docs/estimator.md.
-RELATIVE_SD = {"kernel": 0.25, "device": 0.22, "host": 0.4}
+#: Not measured: what ONNX Runtime spends on the host per kernel, in µs (order of magnitude).
+ORT_CUDA_HOST_US = 9.0
+#: Standard deviations of log(measured / estimated) on devices left out, chosen for 90 % coverage:
+#: docs/estimator.md.
+RELATIVE_SD = {"kernel": 0.25, "device": 0.22, "host": 0.4, "launch": 0.4, "jetson": 0.25, "int8": 0.2}
 
 
-def read_eager(
+@dataclass(frozen=True, kw_only=True)
+class Measurements:
+    """What the constants are fitted to."""
+
+    networks: Sequence[Observation]
+    """Whole networks, and a sample of single kernels."""
+    singles: Sequence[Observation]
+    """Single kernels in an eager framework and in TensorRT, which the corrections are fitted to."""
+
+    def without(self, left_out: Callable[[Observation], bool]) -> Measurements:
+        return Measurements(
+            networks=[o for o in self.networks if not left_out(o)],
+            singles=[o for o in self.singles if not left_out(o)],
+        )
+
+
+def is_of_old_library(o: Observation) -> bool:
+    """PaddleClas' half precision on a T4 is of TensorRT 5.1 and takes twice what it takes today."""
+    return (o.source, o.device, o.precision) == ("paddleclas", "t4", "fp16")
+
+
+def read_measurements(
     directory: Path, *, num_shapes: int = 300, num_timm: int = 120, num_help: int = 60
-) -> list[Observation]:
-    """The observations of eager frameworks that the constants are fitted to."""
-    observations = [*read_neusight(directory, num_shapes), *read_deepbench(directory)]
-    observations += read_help(directory, "nasbench201", num_help, as_run_every=3)
-    observations += read_help(directory, "fbnet", num_help)
-    observations += read_help(directory, "ofa", num_help)
-    observations += read_torchvision(directory)
-    return observations + (list(read_timm(directory, num_timm)) if num_timm else [])
+) -> Measurements:
+    """All sources; `num_shapes` convolutions of NeuSight, `num_timm` models, `num_help` networks a space."""
+    networks = [*read_neusight(directory, num_shapes), *read_deepbench(directory)]
+    networks += read_tinynas(directory, 150, seed=1)
+    networks += read_help(directory, "nasbench201", num_help, as_run_every=3)
+    networks += read_help(directory, "fbnet", num_help)
+    networks += read_help(directory, "ofa", num_help)
+    networks += [*read_torchvision(directory), *read_torch7(directory), *read_others(directory)]
+    networks += read_timm(directory, num_timm)
+    networks = [o for o in networks if not is_of_old_library(o)]
+    singles = [*read_neusight(directory), *read_deepbench(directory), *read_tinynas(directory, 6000)]
+    return Measurements(networks=networks, singles=singles)
 
 
-def fit_eager(
-    observations: Sequence[Observation],
-    singles: Sequence[Observation],
+def fit_all(
+    measured: Measurements,
     *,
     near: EstimateConstants | None = None,
-    max_steps: int = 20,
-    rounds: int = 2,
+    max_steps: int = 12,
+    rounds: int = 1,
 ) -> tuple[Fit, dict[str, Any]]:
     """Constants and corrections in turn: each is fitted to what the other leaves; `near` saves steps."""
-    fit = Fit(observations)
+    fit = Fit(measured.networks)
     fit.run(max_steps, fit.start_near(near) if near else None)
     trees: dict[str, Any] = {}
     for _ in range(rounds):
-        trees = {}
-        for precision, num_trees in (("fp32", 80), ("fp16", 40)):
-            fitted = fit_trees(
-                fit, singles, runtime="eager", precision=precision, sort="matrix", num_trees=num_trees
-            )
-            if fitted is not None:
-                trees[f"eager/{precision}"] = {"matrix": fitted}
-        fit = Fit(observations, _parsed(trees)).run(max_steps, fit.x)
+        trees = fit_corrections(fit, measured.singles)
+        fit = Fit(measured.networks, _parsed(trees)).run(max_steps, fit.x)
     return fit, trees
 
 
-def fit_tensorrt(directory: Path, below: Fit, *, num_rows: int = 6000) -> tuple[Fit, dict[str, Any]]:
-    """TensorRT's factors on the constants of `below`, and its corrections."""
-    fit = Fit(list(read_tinynas(directory, 250, seed=1)), runtime_base=below).run(20)
-    rows = list(read_tinynas(directory, num_rows))
+#: (runtime, precision, sort of kernel, number of trees, leaves of each).
+CORRECTIONS = (
+    ("eager", "fp32", "matrix", 80, 8),
+    ("eager", "fp16", "matrix", 40, 8),
+    *(("tensorrt", precision, "matrix", 120, 10) for precision in ("fp32", "fp16", "int8")),
+    *(("tensorrt", precision, "depthwise", 60, 8) for precision in ("fp32", "fp16", "int8")),
+)
+
+
+def fit_corrections(fit: Fit, singles: Sequence[Observation]) -> dict[str, Any]:
+    """Trees of every runtime, precision and sort of kernel that was measured alone."""
     trees: dict[str, Any] = {}
-    for precision in ("fp32", "fp16", "int8"):
-        for sort, num_trees, num_leaves in (("matrix", 120, 10), ("depthwise", 60, 8)):
-            fitted = fit_trees(
-                fit,
-                rows,
-                runtime="tensorrt",
-                precision=precision,
-                sort=sort,
-                num_trees=num_trees,
-                num_leaves=num_leaves,
-            )
-            if fitted is not None:
-                trees.setdefault(f"tensorrt/{precision}", {})[sort] = fitted
-    return fit, trees
+    for runtime, precision, sort, num_trees, num_leaves in CORRECTIONS:
+        fitted = fit_trees(
+            fit,
+            singles,
+            runtime=runtime,
+            precision=precision,
+            sort=sort,
+            num_trees=num_trees,
+            num_leaves=num_leaves,
+        )
+        if fitted is not None:
+            trees.setdefault(f"{runtime}/{precision}", {})[sort] = fitted
+    return trees
 
 
 def _parsed(trees: Mapping[str, Any]) -> dict[str, Any]:
     return {key: {sort: parse_trees(t) for sort, t in by_sort.items()} for key, by_sort in trees.items()}
 
 
-def constants_data(eager: Fit, tensorrt: Fit | None, provenance: Mapping[str, Any]) -> dict[str, Any]:
+def constants_data(fit: Fit, provenance: Mapping[str, Any]) -> dict[str, Any]:
     """What `constants.json` holds."""
-    groups = eager.groups(eager.x)
+    groups = fit.groups(fit.x)
     shared = {name: start * groups[""][name] for name, (start, _) in SHARED.items()} | FIXED
-    host = eager.host_us()
-    return _rounded(
+    host = fit.host_us()
+    in_tensorrt = host.pop("tensorrt")
+    return round_numbers(
         {
             "schema_version": SCHEMA_VERSION,
             "provenance": provenance,
             "shared": shared,
             "by_generation": generation_factors(groups),
-            "by_runtime": tensorrt.groups(tensorrt.x) if tensorrt else {},
-            "host_us": {"eager": host}
-            | {runtime: dict.fromkeys(host, us) for runtime, us in RUNTIME_HOST_US.items()},
-            "sharpness": dict.fromkeys(("eager", *RUNTIME_HOST_US), SHARPNESS),
+            "by_runtime": {key: factors for key, factors in groups.items() if "/" in key},
+            "host_us": {
+                "eager": host,
+                "ort-cuda": dict.fromkeys(host, ORT_CUDA_HOST_US),
+                "ort-tensorrt": dict.fromkeys(host, in_tensorrt),
+                "tensorrt": dict.fromkeys(host, in_tensorrt),
+            },
+            "generation_host": fit.generation_host(),
+            "jetson_host": JETSON_HOST,
+            "sharpness": dict.fromkeys(("eager", "ort-cuda", "ort-tensorrt", "tensorrt"), SHARPNESS),
             "relative_sd": RELATIVE_SD,
         }
     )
 
 
-def as_constants(eager: Fit, trees: Mapping[str, Any]) -> EstimateConstants:
+def as_constants(fit: Fit, trees: Mapping[str, Any]) -> EstimateConstants:
     """The constants in memory, for an evaluation."""
-    return parse_constants(constants_data(eager, None, {}) | {"corrections": trees})
+    return parse_constants(constants_data(fit, {}) | {"corrections": trees})
 
 
-def _rounded(value: Any) -> Any:
+def round_numbers(value: Any) -> Any:
+    """The same with four significant digits."""
     if isinstance(value, Mapping):
-        return {key: _rounded(inner) for key, inner in value.items()}
+        return {key: round_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)(map(round_numbers, value))
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
@@ -147,7 +185,11 @@ def _provenance(directory: Path, num_observations: int) -> dict[str, Any]:
         "sources": (
             "HayeonLee/HELP (MIT), baidu-research/DeepBench (Apache-2.0), sitar-lab/NeuSight (MIT), "
             "alibaba/lightweight-neural-architecture-search (Apache-2.0), huggingface/pytorch-image-models "
-            "(Apache-2.0), ryujaehun/pytorch-gpu-benchmark (MIT)"
+            "(Apache-2.0), ryujaehun/pytorch-gpu-benchmark (MIT), jcjohnson/cnn-benchmarks (MIT), "
+            "PaddlePaddle/PaddleClas (Apache-2.0), NVIDIA/DeepLearningExamples (Apache-2.0, BSD-3), "
+            "apache/mxnet (Apache-2.0), NVIDIA-AI-IOT/torch2trt (MIT), NVIDIA-AI-IOT/"
+            "tf_to_trt_image_classification (BSD-3), open-mmlab/mmdeploy (Apache-2.0), "
+            "Deci-AI/super-gradients (Apache-2.0), PaddlePaddle/PaddleSlim (Apache-2.0), clovaai/rexnet (MIT)"
         ),
     }
 
@@ -164,17 +206,13 @@ def main() -> None:
     arguments = parser.parse_args()
     directory: Path = arguments.measurements
     print("reading measurements and tracing networks", file=sys.stderr)
-    observations = read_eager(directory)
-    singles = [*read_neusight(directory), *read_deepbench(directory)]
-    print(f"fitting {len(observations)} observations of eager frameworks", file=sys.stderr)
-    near = load_constants() if arguments.near else None
-    eager, trees = fit_eager(observations, singles, near=near)
-    print("fitting TensorRT", file=sys.stderr)
-    tensorrt, tensorrt_trees = fit_tensorrt(directory, eager)
-    data = constants_data(eager, tensorrt, _provenance(directory, len(observations)))
+    measured = read_measurements(directory)
+    print(f"fitting {len(measured.networks)} observations", file=sys.stderr)
+    fit, trees = fit_all(measured, near=load_constants() if arguments.near else None)
+    data = constants_data(fit, _provenance(directory, len(measured.networks)))
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "constants.json").write_text(json.dumps(data, indent=1) + "\n")
-    text = json.dumps(trees | tensorrt_trees, separators=(",", ":")).replace("]],[[", "]],\n[[")
+    text = json.dumps(trees, separators=(",", ":")).replace("]],[[", "]],\n[[")
     (arguments.output / "corrections.json").write_text(text + "\n")
 
 

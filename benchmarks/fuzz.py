@@ -260,17 +260,18 @@ def read_table(data: bytes, scratch: Path) -> None:
 
 
 def table_seeds(folder: Path) -> list[bytes]:
-    """An imported table, and the beginning of a shipped one."""
+    """An imported table."""
     from dsonas_hw.profile.import_table import import_table
+    from dsonas_hw.target import Target
 
     done = import_table(
         _file(folder, "rows.csv", import_seeds(folder)[0]),
-        device="1080ti", runtime="tensorrt", precision="fp32", batch_size=1, directory=folder,
-    )  # fmt: skip
+        Target(device="1080ti", runtime="tensorrt"),
+        folder,
+    )
     imported = done.path.read_bytes()
     done.path.unlink()  # an import would not replace it
-    shipped = sorted(Path(str(resources.files("dsonas_hw.profiles"))).rglob("*.jsonl"))
-    return [imported, *(b"".join(p.open("rb").readlines()[:8]) for p in shipped[:1])]
+    return [imported]
 
 
 def read_device_file(data: bytes, scratch: Path) -> None:
@@ -327,21 +328,24 @@ def calibration_seeds(folder: Path) -> list[bytes]:
         gpu_constant_ms=0.1, host_constant_ms=-0.1, num_networks=8, mape=0.1, mape_before=0.2,
         relative_sd=0.1, outliers=("a",), base="0123456789abcdef", created="2026-11-24",
     )  # fmt: skip
-    stored = {"schema_version": 1, **asdict(example)}
-    return [f"model,batch_size,latency_ms\n{rows}".encode(), json.dumps(stored).encode()]
+    stored = {"schema_version": 2, **asdict(example)}
+    shipped = sorted(Path(str(resources.files("dsonas_hw.profiles"))).rglob("*.calibration.json"))
+    return [
+        f"model,batch_size,latency_ms\n{rows}".encode(),
+        json.dumps(stored).encode(),
+        *(path.read_bytes() for path in shipped[:1]),
+    ]
 
 
 def read_import(data: bytes, scratch: Path) -> None:
     from dsonas_hw.profile.import_table import import_table
     from dsonas_hw.table.table import load_table
+    from dsonas_hw.target import Target
 
     name = "rows.csv.gz" if data[:2] == b"\x1f\x8b" else "rows.csv"
     done = None
     try:
-        done = import_table(
-            _file(scratch, name, data), device="1080ti", runtime="tensorrt", precision="fp32", batch_size=1,
-            directory=scratch,
-        )  # fmt: skip
+        done = import_table(_file(scratch, name, data), Target(device="1080ti", runtime="tensorrt"), scratch)
         load_table(done.path)
     finally:
         if done is not None:
@@ -430,12 +434,13 @@ def run_seeds(folder: Path) -> list[bytes]:
     from dsonas_hw.files import write_json, write_text
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.search.path import PathPoint
+    from dsonas_hw.train.identity import architecture_hash
     from dsonas_hw.train.images import space_of_config
-    from dsonas_hw.train.weights import architecture_hash, save_weights
+    from dsonas_hw.train.weights import save_weights
 
     run = RunDirectory(folder / "run")
     if not run.path.exists():
-        changes = {"budget": "mac=60k", "space": {"levels": 1, "search.choose": [1, 1], "channels": 8}}
+        changes = {"budget": "mac=60k", "space": {"levels": 1, "stages": [1, 1], "channels": 8}}
         config = build_config(overlay(load_preset("digits"), changes))
         run.create(config)
         space = space_of_config(config)
@@ -547,8 +552,8 @@ def codesign_seeds(folder: Path) -> list[bytes]:
     from dsonas_hw.config import build_config, load_preset
     from dsonas_hw.files import write_json
     from dsonas_hw.study.codesign import Codesign, StudyDevice, save_codesign
+    from dsonas_hw.train.identity import architecture_hash
     from dsonas_hw.train.images import space_of_config
-    from dsonas_hw.train.weights import architecture_hash
 
     study, config = folder / "codesign", load_preset("digits")
     device = StudyDevice(
@@ -659,7 +664,7 @@ def import_readers() -> bool:
         "device.datasheet_file", "config", "task", "study.spec", "study.grid", "report.grid_report",
         "report.run_report", "report.codesign_report", "study.codesign_jobs",
         "estimate.calibrated", "estimate.calibration_csv", "profile.import_table",
-        "run_directory", "search.path", "search.choose", "train.weights", "train.data",
+        "run_directory", "search.path", "stages", "train.weights", "train.data",
     )  # fmt: skip
     import importlib
 

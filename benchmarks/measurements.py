@@ -33,6 +33,20 @@ DEVICES = {
     "TITAN RTX": "titan-rtx",
     "RTX 3090": "rtx3090",
     "RTX 4090": "rtx4090",
+    "1080ti": "1080ti",
+    "GTX 1080 Ti": "1080ti",
+    "GeForce GTX 1080 Ti": "1080ti",
+    "GeForce GTX 1080": "gtx1080",
+    "t4": "t4",
+    "v100": "v100",
+    "v100-sxm2-16gb": "v100",
+    "v100-sxm2-32gb": "v100",
+    "v100-sxm3-32gb": "v100",
+    "m40": "m40",
+    "m60": "m60",
+    "jetson-nano": "jetson-nano",
+    "jetson-nano-2gb": "jetson-nano",
+    "jetson-tx2": "jetson-tx2",
 }
 
 
@@ -183,26 +197,45 @@ def _help_kernels(space: str, row: dict[str, str], batch_size: int, as_run: bool
 
 def read_torchvision(directory: Path) -> Iterator[Observation]:
     """torchvision networks, batch 12, fp32 and fp16, with the copy of the input."""
-    from benchmarks.torch_tracing import torchvision_kernels
-
     for row in _rows(directory / "tv_gpu_bench12.csv"):
-        yield Observation(
+        size = int(row["img_size"])
+        observation = _traced(
+            f"torchvision:{row['model']}",
+            (int(row["batch"]), size, size),
             source="torchvision",
             device=DEVICES[row["device"]],
             runtime="eager",
             precision={"float": "fp32", "half": "fp16"}[row["precision"]],
-            kernels=torchvision_kernels(row["model"], int(row["batch"]), int(row["img_size"])),
             latency_ms=float(row["median_ms"]),
-            network=f"torchvision:{row['model']}",
             host=f"torchvision:{row['device']}:{row['run']}",
-            batch_size=int(row["batch"]),
         )
+        if observation is not None:
+            yield observation
+
+
+def read_torch7(directory: Path) -> Iterator[Observation]:
+    """Networks that torchvision has too, forward, Torch7 with cuDNN 4 to 5.1, batch 16."""
+    for row in _rows(directory / "torch7_cnnbench.csv"):
+        family, _, depth = row["model"].partition("-")
+        name = f"resnet{depth}" if family == "resnet" else row["model"]
+        if row["use_cudnn"] != "1" or name not in TORCH7_NETWORKS:
+            continue
+        observation = _traced(
+            f"torchvision:{name}",
+            (int(row["batch"]), int(row["h"]), int(row["w"])),
+            source="torch7",
+            device=DEVICES[row["device"]],
+            runtime="eager",
+            precision="fp32",
+            latency_ms=float(row["fwd_ms"]),
+            host=f"torch7:{row['folder']}",
+        )
+        if observation is not None:
+            yield observation
 
 
 def read_timm(directory: Path, num_models: int, seed: int = 0) -> Iterator[Observation]:
     """timm networks, eager autocast fp16, channels first, large batches; models that trace completely."""
-    from benchmarks.torch_tracing import timm_kernels
-
     rows = [
         row
         for row in _rows(directory / "timm_gpu.csv.gz")
@@ -212,29 +245,128 @@ def read_timm(directory: Path, num_models: int, seed: int = 0) -> Iterator[Obser
     random.Random(seed).shuffle(models)
     found = 0
     for model in models:
-        used = False
-        for row in rows:
-            if row["model"] != model:
-                continue
-            batch_size = int(float(row["batch"]))
-            kernels = timm_kernels(model, batch_size, int(row["img_size"]))
-            if kernels is None:
-                break
-            used = True
-            yield Observation(
+        observations = [
+            _traced(
+                f"timm:{model}",
+                (int(float(row["batch"])), int(row["img_size"]), int(row["img_size"])),
                 source="timm",
                 device=DEVICES[row["device"]],
                 runtime="eager",
                 precision="fp16",
-                kernels=kernels,
                 latency_ms=float(row["step_time_ms"]),
-                network=f"timm:{model}",
-                host=f"timm:{row['device']}",
-                batch_size=batch_size,
+                host=f"timm:{row['device']}:torch {row['torch']}",
+                autocast=True,
             )
-        found += used
+            for row in rows
+            if row["model"] == model
+        ]
+        complete = [observation for observation in observations if observation is not None]
+        yield from complete
+        found += bool(complete)
         if found == num_models:
             return
+
+
+def read_others(directory: Path) -> Iterator[Observation]:
+    """Networks that today's torchvision or timm have too: TensorRT, eager, MXNet, TensorFlow, by many.
+
+    MXNet and TensorFlow run what an eager framework runs, launched by another host. Left out: rows that look
+    wrong, copies of others, and the older of two rounds of PaddleClas on a V100.
+    """
+    for row in _rows(directory / "networks_by_others.csv.gz"):
+        framework = row["runtime"]
+        runtime = "tensorrt" if framework == "tensorrt" else "eager"
+        if row["gpu"] not in DEVICES or framework not in ("tensorrt", "eager", "mxnet", "tensorflow"):
+            continue
+        name = row["standard_name"] or _EQUAL_NETWORKS.get(row["network"], "")
+        if not name or name.startswith(_OTHERWISE) or not row["batch_size"] or _is_unusable(row):
+            continue
+        version = row["runtime_version"].partition(",")[0]
+        source = row["source"] if framework in ("tensorrt", "eager") else f"{row['source']} {framework}"
+        observation = _traced(
+            name,
+            (int(float(row["batch_size"])), int(row["input_height"]), int(row["input_width"])),
+            source=source,
+            device=DEVICES[row["gpu"]],
+            runtime=runtime,
+            precision={"amp": "fp16"}.get(row["precision"], row["precision"]),
+            latency_ms=float(row["latency_ms"]),
+            host=f"{source}:{row['gpu']}:{version if source != 'paddleclas' else 'TensorRT'}",
+            autocast=row["precision"] == "amp",
+        )
+        if observation is not None:
+            yield observation
+
+
+#: Networks of fb.resnet.torch and Caffe that torchvision has too.
+TORCH7_NETWORKS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "vgg16", "vgg19")
+#: TF-slim's networks without a standard name; the stride of a bottleneck lies on another of its convolutions.
+_EQUAL_NETWORKS = {
+    "resnet_v1_50": "torchvision:resnet50",
+    "resnet_v1_101": "torchvision:resnet101",
+    "resnet_v1_152": "torchvision:resnet152",
+}
+#: Traced with scales behind every activation, which an exported network has no more.
+_OTHERWISE = ("timm:hgnetv2_b0", "timm:hgnetv2_b1", "timm:hgnetv2_b2", "timm:hgnetv2_b3")
+_UNUSABLE = (
+    "two GPUs", "batch and GPU", "includes input/output copies", "duplicate of", "runtime not stated",
+    "equals the fp32", "about twice", "precision of the baseline", "fp16 slower", "throughput drops",
+    "implies ", "latency falls", "per-image latency",
+)  # fmt: skip
+
+
+def _is_unusable(row: Mapping[str, str]) -> bool:
+    older_round = (
+        row["source"] == "paddleclas" and row["gpu"] == "v100" and "model_list" in row["source_file"]
+    )
+    is_copy = row["network"].endswith(("_ssld", "_v2")) or "same architecture" in row["remark"]
+    return older_round or is_copy or row["suspicious"].startswith(_UNUSABLE)
+
+
+def _traced(
+    name: str,
+    shape: tuple[int, int, int],
+    *,
+    source: str,
+    device: str,
+    runtime: str,
+    precision: str,
+    latency_ms: float,
+    host: str,
+    autocast: bool = False,
+) -> Observation | None:
+    """A network of torchvision or timm at (batch, height, width); None if it does not trace.
+
+    autocast: weights are stored in fp32, and every inference converts them.
+    """
+    from benchmarks.torch_tracing import network_kernels
+
+    kernels = network_kernels(name, *shape, fuse=runtime != "eager")
+    if kernels is None:
+        return None
+    if autocast:
+        kernels = Counter(kernels) + weight_casts(kernels)
+    return Observation(
+        source=source,
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        kernels=kernels,
+        latency_ms=latency_ms,
+        network=name if shape[1:] == (224, 224) else f"{name}@{shape[1]}x{shape[2]}",
+        host=host,
+        batch_size=shape[0],
+    )
+
+
+def weight_casts(kernels: Mapping[Kernel, int]) -> Counter[Kernel]:
+    """A copy of the weights of every convolution and linear layer."""
+    casts: Counter[Kernel] = Counter()
+    for kernel, count in kernels.items():
+        if kernel.family in ("conv", "gemm") and kernel.num_weights:
+            shape = (kernel.num_weights,)
+            casts[Kernel(op="copy", inputs=(shape,), output=shape, function="cast")] += count
+    return casts
 
 
 def _conv(n: int, cin: int, size: int, cout: int, k: int, stride: int = 1, groups: int = 1) -> Kernel:

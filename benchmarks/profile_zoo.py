@@ -24,8 +24,8 @@ from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.check import check_networks, summarise_check
 from dsonas_hw.profile.model_probes import model_probe
 from dsonas_hw.profile.profile_space import path_of
-from dsonas_hw.profile.profiler import MeasuringConditions
 from dsonas_hw.table.table import load_table
+from dsonas_hw.target import Target
 
 NAMES = (
     "mobilenet_v2",
@@ -51,7 +51,7 @@ def export(names: Sequence[str], folder: Path, image_size: int) -> Iterator[Prob
         path = folder / f"{name}.onnx"
         network = torchvision.models.get_model(name, weights=None, **OPTIONS.get(name, {})).eval()
         torch.onnx.export(network, (image,), str(path), dynamo=False, opset_version=17)
-        yield model_probe(path)
+        yield model_probe(path, runtime="ort-cpu")
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--image-size", type=int, default=224)
     options = parser.parse_args()
-    table = load_table(path_of(MeasuringConditions()))
+    table = load_table(path_of(Target(runtime="ort-cpu")))
 
     def progress(done: int, total: int, text: str) -> None:
         print(f"{done}/{total} {text}", file=sys.stderr)

@@ -1,15 +1,22 @@
-"""The kernels that eager PyTorch runs for a module, found by running it on shapes alone (meta tensors)."""
+"""The kernels that a module runs, found by running it on shapes alone (meta tensors).
+
+An eager framework runs the traced operations one by one; for a runtime that fuses (TensorRT, ONNX Runtime)
+the trace goes through `kernel.fuse`, as a network that is read from an ONNX file does.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from dsonas_hw.kernel.fuse import fuse_kernels
+from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel, Shape
 
 UNARY = {
@@ -31,23 +38,78 @@ FREE = {
 }  # fmt: skip
 
 
+#: PyTorch's names of activations → those that ONNX files have.
+_ONNX_NAMES = {"hardtanh": "clip", "leaky_relu": "leakyrelu"}
+
+
 class KernelTracer(TorchDispatchMode):
     """Collects a kernel per dispatched operation; what it does not know goes to `unknown`."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.kernels: Counter[Kernel] = Counter()
+        self.steps: list[ScheduledKernel] = []
         self.unknown: set[str] = set()
+        self._writers: dict[int, str] = {}
+        self._kept: list[Any] = []
+
+    @property
+    def kernels(self) -> Counter[Kernel]:
+        """What an eager framework runs: parts of a tensor are views."""
+        return Counter(step.kernel for step in self.steps if step.kernel.function not in ("split", "slice"))
+
+    def fused_kernels(self, output: torch.Tensor) -> Counter[Kernel]:
+        """What an inference runtime runs."""
+        schedule = Schedule(kernels=tuple(self.steps), inputs={}, outputs=frozenset([self._buffer(output)]))
+        return Counter(step.kernel for step in fuse_kernels(schedule).kernels)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func._schema.name.split("::")[1].rstrip("_") or func._schema.name
-        kernel = _kernel(name, args, result[0] if isinstance(result, tuple | list) else result)
+        first = result[0] if isinstance(result, tuple | list) else result
+        kernel = _kernel(name, args, first)
         if isinstance(kernel, Kernel):
-            self.kernels[kernel] += 1
+            self._add(kernel, name, args, first)
         elif kernel is None:
             self.unknown.add(name)
+        elif name in ("split", "split_with_sizes", "unsafe_split", "chunk", "slice", "narrow"):
+            self._add_part(name, args, result)
         return result
+
+    def _add(self, kernel: Kernel, name: str, args: Any, output: torch.Tensor) -> None:
+        tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
+        if name == "cat":
+            tensors = list(args[0])
+        elif name in ("addmm", "baddbmm"):
+            tensors = tensors[1:]
+        reads = tuple(self._buffer(tensor) for tensor in tensors[: len(kernel.inputs)])
+        self._write(kernel, reads, output)
+
+    def _add_part(self, name: str, args: Any, result: Any) -> None:
+        """Parts of a tensor: nothing in an eager framework, a copy elsewhere (`lower_move`)."""
+        source = args[0]
+        if isinstance(result, torch.Tensor):
+            if result.shape != source.shape:
+                shape = _shape(result)
+                kernel = Kernel(op="copy", inputs=(shape,), output=shape, function="slice")
+                self._write(kernel, (self._buffer(source),), None)
+        elif len(result) > 1:
+            shape = _shape(source)
+            kernel = Kernel(op="copy", inputs=(shape,), output=shape, function="split")
+            self._write(kernel, (self._buffer(source),), None)
+
+    def _write(self, kernel: Kernel, reads: tuple[str, ...], output: torch.Tensor | None) -> None:
+        writes = f"t{len(self.steps)}"
+        if output is not None:
+            # A tensor is known by its storage, so that views and operations in place find it again.
+            self._writers[output.untyped_storage()._cdata] = writes
+            self._kept.append(output)
+        axes = frozenset([1]) if kernel.op == "batchnorm" else frozenset[int]()
+        self.steps.append(ScheduledKernel(kernel=kernel, reads=reads, writes=writes, channel_axes=axes))
+
+    def _buffer(self, tensor: torch.Tensor) -> str:
+        key = tensor.untyped_storage()._cdata
+        self._kept.append(tensor)
+        return self._writers.get(key, f"s{key}")
 
 
 def _kernel(name: str, args: Any, output: Any) -> Kernel | bool | None:
@@ -79,7 +141,7 @@ def _kernel(name: str, args: Any, output: Any) -> Kernel | bool | None:
     if name in ARITHMETIC:
         return Kernel(op=ARITHMETIC[name], inputs=tuple(map(_shape, tensors)), output=out)
     if name in UNARY:
-        return Kernel(op="unary", inputs=(x,), output=out, function=name)
+        return Kernel(op="unary", inputs=(x,), output=out, function=_ONNX_NAMES.get(name, name))
     if name in ("max_pool2d_with_indices", "avg_pool2d"):
         k = tuple(args[1]) * (2 // len(args[1]))
         stride = tuple(args[2]) * (2 // len(args[2])) if len(args) > 2 and args[2] else k
@@ -119,35 +181,61 @@ def _shape(tensor: torch.Tensor) -> Shape:
     return tuple(tensor.shape)
 
 
-def trace_kernels(module: torch.nn.Module, batch_size: int, size: int) -> tuple[Counter[Kernel], set[str]]:
-    """Kernels of one inference, and the operations that no kernel stands for."""
+@dataclass(frozen=True)
+class Trace:
+    """Kernels of one inference: as they are, and fused; and the operations that no kernel stands for."""
+
+    eager: Mapping[Kernel, int]
+    fused: Mapping[Kernel, int]
+    unknown: frozenset[str]
+
+
+def trace_kernels(module: torch.nn.Module, batch_size: int, height: int, width: int) -> Trace:
     module = module.eval().to("meta")
     with torch.no_grad(), KernelTracer() as tracer:
-        module(torch.empty(batch_size, 3, size, size, device="meta"))
-    return tracer.kernels, tracer.unknown
+        output = module(torch.empty(batch_size, 3, height, width, device="meta"))
+    return Trace(tracer.kernels, tracer.fused_kernels(output), frozenset(tracer.unknown))
 
 
-@functools.cache
-def torchvision_kernels(name: str, batch_size: int, size: int) -> Mapping[Kernel, int]:
-    import torchvision
+_PROBE = 9973
+"""A batch size that no other dimension is a multiple of."""
 
-    with torch.device("meta"):
-        module = getattr(torchvision.models, name)(weights=None)
-    kernels, unknown = trace_kernels(module, batch_size, size)
-    if unknown:
-        raise RuntimeError(f"{name} runs operations without a kernel: {sorted(unknown)}")
+
+def network_kernels(
+    name: str, batch_size: int, height: int, width: int, *, fuse: bool = False
+) -> Mapping[Kernel, int] | None:
+    """Kernels of `torchvision:NAME` or `timm:NAME`.
+
+    None: today's library does not have the model, or it runs operations that no kernel stands for.
+    """
+    trace = _trace(name, height, width)
+    if trace is None or trace.unknown:
+        return None
+    kernels: Counter[Kernel] = Counter()
+    for kernel, count in (trace.fused if fuse else trace.eager).items():
+        inputs = tuple(_batched(shape, batch_size) for shape in kernel.inputs)
+        kernels[replace(kernel, inputs=inputs, output=_batched(kernel.output, batch_size))] += count
     return kernels
 
 
-@functools.cache
-def timm_kernels(name: str, batch_size: int, size: int) -> Mapping[Kernel, int] | None:
-    """None: today's timm does not have the model, or it runs operations that no kernel stands for."""
-    import timm
+def _batched(shape: Shape, batch_size: int) -> Shape:
+    """The shape at another batch size than the probe's."""
+    return (shape[0] // _PROBE * batch_size, *shape[1:]) if shape and shape[0] % _PROBE == 0 else shape
 
+
+@functools.cache
+def _trace(name: str, height: int, width: int) -> Trace | None:
+    library, _, model = name.partition(":")
     try:
         with torch.device("meta"):
-            module = timm.create_model(name)
-        kernels, unknown = trace_kernels(module, batch_size, size)
+            if library == "torchvision":
+                import torchvision
+
+                module: torch.nn.Module = getattr(torchvision.models, model)(weights=None)
+            else:
+                import timm
+
+                module = timm.create_model(model)
+        return trace_kernels(module, _PROBE, height, width)
     except Exception:  # any model may fail on shapes alone, each in its own way
         return None
-    return None if unknown else kernels

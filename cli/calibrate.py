@@ -9,6 +9,10 @@ import click
 from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import input_shape_option, profiles_option
 from dsonas_hw.cli.progress import progress_bar
+from dsonas_hw.runtime.registry import all_runtimes
+
+RUNTIMES = [runtime.name for runtime in all_runtimes() if runtime.estimated_as]
+"""Those with an estimate to sharpen; the last one needs least to be installed, and is the default."""
 
 EXAMPLES = """\b
 Examples:
@@ -33,9 +37,9 @@ convolutions.csv (--operators), one convolution a row, becomes a profile marked 
 @click.option("--device", required=True, help="GPU that the networks were measured on (see: devices).")
 @click.option(
     "--runtime",
-    default="eager",
+    default=RUNTIMES[-1],
     show_default=True,
-    type=click.Choice(["eager", "ort-cuda", "ort-tensorrt", "tensorrt"]),
+    type=click.Choice(RUNTIMES),
     help="What ran the networks.",
 )
 @click.option(
@@ -140,14 +144,12 @@ def _import(
 ) -> None:
     from dsonas_hw.profile.import_table import import_table
     from dsonas_hw.profile.open import user_profiles
+    from dsonas_hw.target import Target
 
     done = import_table(
         source,
-        device=device,
-        runtime=runtime,
-        precision=precision,
-        batch_size=batch_size,
-        directory=profiles_directory or user_profiles(),
+        Target(device=device, runtime=runtime, precision=precision, batch_size=batch_size),
+        profiles_directory or user_profiles(),
     )
     if as_json:
         print_json(

@@ -12,7 +12,7 @@ from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import profiles_option
 
 if TYPE_CHECKING:
-    from dsonas_hw.search.path import Derived
+    from dsonas_hw.search.derive import Derived
     from dsonas_hw.task import Task
 
 EXAMPLES = """\b

@@ -9,8 +9,8 @@ import click
 from dsonas_hw.cli.common import console, json_option, print_json, say
 
 if TYPE_CHECKING:
-    from dsonas_hw.device.detect import DetectedDevice, Detection
     from dsonas_hw.device.spec import Device
+    from dsonas_hw.runtime.detect import DetectedDevice, Detection
 
 EPILOG = """
 \b
@@ -32,8 +32,8 @@ copy a shipped one as a start.
 @json_option
 def command(name: str | None, only_here: bool, as_json: bool) -> None:
     """List the known devices, or show one in full: which is here, which runtime can serve it, and why not."""
-    from dsonas_hw.device.detect import detect_devices
     from dsonas_hw.device.spec import name_conflicts
+    from dsonas_hw.runtime.detect import detect_devices
 
     detection = detect_devices()
     rows = _select(detection, name, only_here)

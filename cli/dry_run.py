@@ -60,6 +60,7 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
                 "costs": costs,
                 "latency_source": target.source if known else None,
                 "images": images,
+                "selection": _selection(config),
             }
         )
     else:
@@ -110,6 +111,12 @@ def _print(
     for network, values in costs.items():
         cells = [format_quantity(name, values[COLUMNS[name]] or 0.0) for name in shown]
         click.echo(f"{network:17}" + "".join(f"{cell:>12}" for cell in cells))
+    if (selection := _selection(config)) is not None:
+        words = ", ".join(f"{r['num_networks']} × {r['epochs']}" for r in selection["rounds"])
+        click.echo(
+            f"\nselection: networks × epochs (in all) {words}; "
+            f"{selection['relative_to_retraining']:.0%} of a retraining's images"
+        )
     if target.latency_model is None:
         click.echo(f"\nlatency: unknown; {_why_unknown(config, profiles_directory)}")
     else:
@@ -119,6 +126,19 @@ def _print(
         value = costs["complete supernet"].get(budget.quantity)
         if value is not None:
             click.echo(f"budget {budget}: {budget.limit / value:.1%} of the complete supernet")
+
+
+def _selection(config: Any) -> dict[str, Any] | None:
+    """The rounds of the brief trainings and what they cost; None: nothing is selected by training."""
+    from dsonas_hw.search.halving import plan_rounds, selection_effort
+
+    if not config.select.candidates or not config.budget:
+        return None
+    rounds = plan_rounds(config.select.candidates, config.select.epochs)
+    return {
+        "rounds": [{"num_networks": r.num_networks, "epochs": r.epochs} for r in rounds],
+        "relative_to_retraining": selection_effort(config),
+    }
 
 
 def _why_unknown(config: Any, profiles_directory: Path | None) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.runtime.registry import all_runtimes
 
 EXAMPLES = """\b
 Examples:
@@ -24,10 +25,10 @@ Examples:
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["onnx", "tensorrt"]),
+    type=click.Choice(["onnx", *(runtime.name for runtime in all_runtimes() if runtime.makes_engines)]),
     default="onnx",
     show_default=True,
-    help="tensorrt also builds an engine on the GPU that is here.",
+    help="Any but onnx also builds an engine, on the GPU that is here.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(1), metavar="N", help="Fixed batch (default: the run's target's)."
@@ -81,7 +82,7 @@ def command(
     changes = {"batch_size": batch_size, "precision": precision}
     target = target.model_copy(update={k: v for k, v in changes.items() if v is not None})
     from dsonas_hw.deploy.export import INFER_NAME
-    from dsonas_hw.deploy.export_and_validate import build_tensorrt_engine, export_network
+    from dsonas_hw.deploy.export_and_validate import build_engine, export_network
     from dsonas_hw.train.images import load_data
 
     with run.lock():
@@ -90,7 +91,7 @@ def command(
             run, architecture, load_data(config), batch_size=fixed, with_preprocessing=with_preprocessing,
             softmax=softmax,
         )  # fmt: skip
-        engine = build_tensorrt_engine(run, target) if file_format == "tensorrt" else None
+        engine = build_engine(run, target, file_format) if file_format != "onnx" else None
     if as_json:
         summary = {"run": str(run.path), **asdict(result), "path": str(result.path)}
         print_json({**summary, "engine": None if engine is None else asdict(engine)})

@@ -17,7 +17,7 @@ from dsonas_hw.errors import UserError, is_out_of_memory, one_line
 
 #: command → one line of help. The command lives in `dsonas_hw.cli.<command>` under the name `command`.
 COMMANDS: dict[str, str] = {
-    "run": "The whole job: profile, search, derive, retrain, export, validate, report.",
+    "run": "The whole job: profile, search, select, retrain, export, validate, report.",
     "devices": "What is known, what is here, and which runtime can serve it.",
     "profile": "Measure (or estimate) every kernel of a search space on a device.",
     "kit": "What to carry to a board that is not here, to have its networks timed.",
@@ -25,6 +25,7 @@ COMMANDS: dict[str, str] = {
     "calibrate": "Sharpen a device's estimate with a few measured networks.",
     "search": "Search an architecture under a budget.",
     "derive": "Fit an architecture of a finished search to a budget.",
+    "select": "Choose the network of a finished search by training several briefly.",
     "retrain": "Train the derived architecture from scratch.",
     "export": "Write the trained network as ONNX (or a TensorRT engine).",
     "validate": "Count and measure the exported network against its budgets.",

@@ -60,7 +60,7 @@ _OPTIONS = [
                       "give a comma list; all must hold."),
     click.option("--device", metavar="NAME",
                  help="Target whose costs count: local, 1080ti, … (see: dsonas-hw devices)."),
-    click.option("--runtime", metavar="NAME", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager."),
+    click.option("--runtime", metavar="NAME", help="What runs networks there (see: dsonas-hw devices)."),
     click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the deployed network."),
     click.option("--batch-size", type=click.IntRange(1), metavar="N",
                  help="Images per inference on the target."),

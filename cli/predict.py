@@ -22,7 +22,7 @@ Examples:
 @click.command(epilog=EXAMPLES)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL.onnx …")
 @click.option("--device", default="local", show_default=True, help="Device to predict for (see: devices).")
-@click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
+@click.option("--runtime", help="What runs them (see: dsonas-hw devices).")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
@@ -60,13 +60,13 @@ def command(
     """
     from dsonas_hw.errors import ProfileError, UserError, one_line
     from dsonas_hw.kernel.onnx.inputs import check_input_names
-    from dsonas_hw.profile.open import Target, resolve
+    from dsonas_hw.profile.open import Models, resolve
     from dsonas_hw.profile.predict_onnx import predict_onnx
-    from dsonas_hw.runtime.base import check_runtime
+    from dsonas_hw.runtime.registry import get_runtime
 
     name, wanted = resolve(device, runtime)
-    check_runtime(wanted, precision or "fp32")
-    target = Target(
+    get_runtime(wanted, precision or "fp32")
+    target = Models(
         device=name,
         runtime=wanted,
         precision=precision,
@@ -102,7 +102,7 @@ def command(
         raise failures[0]
     if failures:
         raise UserError(f"{len(failures)} of {len(models)} files could not be predicted")
-    if "estimated" in sources:
+    if sources and not target.is_measured_here:
         leave(EXIT_ESTIMATED)
 
 

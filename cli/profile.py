@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dsonas_hw.measure.probe import Probe
     from dsonas_hw.space.space import SearchSpace
     from dsonas_hw.table.rows import CheckRow, ErrorSummary
+    from dsonas_hw.target import Target
 
 EXAMPLES = """\b
 Examples:
@@ -92,7 +93,7 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
     show_default=True,
     help="Of the networks checked.",
 )
-@click.option("--runtime", help="ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
+@click.option("--runtime", help="What runs the networks (see: dsonas-hw devices).")
 @input_shape_option
 @click.option(
     "--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Of the networks.  [default: fp32]"
@@ -135,8 +136,8 @@ def command(
     where it stopped. A GPU that is not here is estimated, and the table says so.
     """
     from dsonas_hw.profile.open import resolve
-    from dsonas_hw.profile.profiler import MeasuringConditions
-    from dsonas_hw.runtime.base import check_runtime
+    from dsonas_hw.runtime.registry import get_runtime
+    from dsonas_hw.target import Target
 
     configs = [
         config_from_options(
@@ -154,7 +155,7 @@ def command(
     ]
     target = configs[0].target
     name, wanted = resolve(target.device, target.runtime)
-    check_runtime(wanted, target.precision)
+    get_runtime(wanted, target.precision)
     if options["sm_clock_mhz"] and (name == "local" or mode == "estimate"):
         raise click.UsageError("--lock-clocks is for a GPU that is measured")
     if models and (name != "local" or mode == "estimate" or num_checked is not None):
@@ -169,7 +170,7 @@ def command(
     has_space = bool(presets or config_file or settings)
     own_batch = batch_size or (target.batch_size if has_space else None)
     probes = _read_models(models, own_batch, input_shapes, target.precision, wanted, presets)
-    conditions = MeasuringConditions(
+    where = Target(
         device=name,
         runtime=wanted,
         precision=target.precision,
@@ -181,10 +182,10 @@ def command(
         try:
             with_generic = not (models or has_space)
             results = _profile_local(
-                spaces, conditions, num_checked, profiles_directory, options, with_generic=with_generic
+                spaces, where, num_checked, profiles_directory, options, with_generic=with_generic
             )
             if models:
-                results.append((None, _profile_models(probes, conditions, profiles_directory)))
+                results.append((None, _profile_models(probes, where, profiles_directory)))
         except KeyboardInterrupt:
             say("interrupted; the same command goes on where it stopped")
             leave(EXIT_INTERRUPTED)
@@ -200,7 +201,7 @@ def command(
     from dsonas_hw.cli.profile_gpu import profile_gpu
 
     spaces = _named_spaces(configs, config_file, settings)
-    profile_gpu(conditions, mode, profiles_directory, list(spaces.values()), options, as_json=as_json)
+    profile_gpu(where, mode, profiles_directory, list(spaces.values()), options, as_json=as_json)
 
 
 def _named_spaces(
@@ -217,7 +218,7 @@ def _named_spaces(
 
 def _profile_local(
     spaces: dict[str, SearchSpace],
-    conditions: Any,
+    where: Target,
     num_checked: int | None,
     profiles_directory: Path | None,
     options: dict[str, Any],
@@ -235,16 +236,16 @@ def _profile_local(
     from dsonas_hw.table.table import load_table
 
     grid = {"widths": options["widths"] or None, "resolutions": options["resolutions"] or None}
-    path = path_of(conditions, profiles_directory)
+    path = path_of(where, profiles_directory)
     if num_checked is None:
         if with_generic:
             with progress_bar(f"profile {NAME}") as report:
-                profile_generic(path, conditions, progress=report)
+                profile_generic(path, where, progress=report)
         for name, space in spaces.items():
             with progress_bar(f"profile {name}") as report:
                 profile_space(
                     space,
-                    conditions,
+                    where,
                     name=name,
                     profiles_directory=profiles_directory,
                     num_networks=options["num_networks"],
@@ -280,13 +281,15 @@ def _check_local(runtime: str) -> None:
         DeviceError: with the reason.
     """
     from dsonas_hw.errors import DeviceError
-    from dsonas_hw.runtime.ort.session import why_no_gpu
+    from dsonas_hw.runtime.registry import all_runtimes, get_runtime
 
-    if runtime in ("ort-cuda", "ort-tensorrt"):
-        reason = why_no_gpu(runtime) or "the device local is the CPU; name the GPU with --device"
+    found = get_runtime(runtime)
+    if not found.on_cpu:
+        reason = found.why_not_here() or "the device local is the CPU; name the GPU with --device"
         raise DeviceError(f"runtime {runtime} cannot run here: {reason}")
-    if runtime != "ort-cpu":
-        raise DeviceError(f"local is profiled with ort-cpu, not {runtime}; name a GPU")
+    if not found.times_kernels:
+        able = " or ".join(each.name for each in all_runtimes() if each.on_cpu and each.times_kernels)
+        raise DeviceError(f"local is profiled with {able}, not {runtime}; name a GPU")
 
 
 def _read_models(
@@ -321,14 +324,14 @@ def _read_models(
     return probes
 
 
-def _profile_models(probes: list[Probe], conditions: Any, profiles_directory: Path | None) -> Path:
+def _profile_models(probes: list[Probe], where: Target, profiles_directory: Path | None) -> Path:
     """Measure networks of files."""
     from dsonas_hw.profile.profile_space import path_of
     from dsonas_hw.profile.profiler import local_header, profile_networks
 
-    path = path_of(conditions, profiles_directory)
+    path = path_of(where, profiles_directory)
     with progress_bar("profile models") as report:
-        profile_networks(path, local_header(conditions), probes, progress=report)
+        profile_networks(path, local_header(where), probes, progress=report)
     return path
 
 

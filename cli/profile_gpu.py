@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def profile_gpu(
-    conditions: Any,
+    target: Any,
     mode: str,
     profiles_directory: Path | None,
     spaces: Sequence[SearchSpace],
@@ -30,43 +30,36 @@ def profile_gpu(
     Raises:
         DeviceError: `--mode measure` without the device, or a runtime that cannot serve it.
     """
-    from dsonas_hw.device.cuda_order import as_cuda_gives_it
-    from dsonas_hw.device.detect import detect_devices
-    from dsonas_hw.estimate.calibrated import open_calibrated
-    from dsonas_hw.profile.open import user_profiles
+    from dsonas_hw.profile.open import open_estimate, user_profiles
     from dsonas_hw.profile.profile_gpu import estimate_gpu, measure_gpu
     from dsonas_hw.profile.profile_space import NUM_NETWORKS
+    from dsonas_hw.runtime.cuda_order import as_cuda_gives_it
+    from dsonas_hw.runtime.detect import detect_devices
 
-    if conditions.device == "local":
+    if target.device == "local":
         raise DeviceError("local is this machine's CPU: it is measured, never estimated")
     detection = detect_devices()
-    detected = detection.find(conditions.device)
+    detected = detection.find(target.device)
     if detected is None and mode == "measure":
         raise DeviceError(
-            f"{conditions.device} is not here ({detection.no_gpu_reason or 'another GPU is'}), "
+            f"{target.device} is not here ({detection.no_gpu_reason or 'another GPU is'}), "
             "so it cannot be measured; --mode estimate lists what its datasheet lets expect"
         )
     if detected is None or mode == "estimate":
-        done = estimate_gpu(spaces, conditions, profiles_directory=profiles_directory)
+        done = estimate_gpu(spaces, target, profiles_directory=profiles_directory)
         why = "not asked for" if detected is not None else "not here"
         say(
-            f"ESTIMATED, NOT MEASURED: {conditions.device} is {why}; a network's latency may be off by about "
+            f"ESTIMATED, NOT MEASURED: {target.device} is {why}; a network's latency may be off by about "
             f"±{done.expected_error:.0%} (90 % interval)"
         )
-        calibrated = open_calibrated(
-            conditions.device,
-            runtime=conditions.runtime,
-            precision=conditions.precision,
-            batch_size=conditions.batch_size,
-            directory=profiles_directory or user_profiles(),
-        )
-        if calibrated is not None:
-            say(f"predict and search use your calibration instead. {calibrated.caution}")
+        used = open_estimate(target, profiles_directory or user_profiles())
+        if used.source == "calibrated":
+            say(f"predict and search use a calibration instead. {used.caution}")
     else:
-        with progress_bar(f"profile {conditions.device}") as report:
+        with progress_bar(f"profile {target.device}") as report:
             done = measure_gpu(
                 spaces,
-                conditions,
+                target,
                 as_cuda_gives_it(detection, detected),
                 profiles_directory=profiles_directory,
                 num_networks=options["num_networks"] or NUM_NETWORKS,
@@ -79,7 +72,7 @@ def profile_gpu(
     if as_json:
         print_json(
             {
-                "device": conditions.device,
+                "device": target.device,
                 "table": str(done.path),
                 "source": done.source,
                 "expected_error": done.expected_error,

@@ -62,12 +62,14 @@ def command(
             raise RunError(
                 f"{run.path} holds a retraining already; go on with --resume or start over with --restart"
             )
+        from dsonas_hw.search.teacher import open_teacher
         from dsonas_hw.train.images import load_data
         from dsonas_hw.train.loop import resolve_train_device
         from dsonas_hw.train.retrain import retrain
 
         device = resolve_train_device(train_on or config.train_on)
         dataset = load_data(config, download=download)
+        teacher = open_teacher(run, config, dataset, device=device)
         with progress_bar("retrain") as report:
             result = retrain(
                 run,
@@ -77,6 +79,7 @@ def command(
                 device=device,
                 resume=resume,
                 epochs=epochs,
+                teacher=teacher,
                 progress=report,
             )
     if as_json:

@@ -44,7 +44,7 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Do the whole job: profile, search, derive, retrain, export, validate, report.
+    """Do the whole job: profile, search, select, retrain, export, validate, report.
 
     Predicted costs choose the network; measurement decides: in the place of a network that does not hold its
     budget on the device, a smaller one is made and measured, until one holds. None is measured until it fits.

@@ -66,6 +66,7 @@ def command(
         say(task.target.caution)
     run.create(config, resume=resuming)
     with run.lock():
+        from dsonas_hw.deploy.select_measured import selects
         from dsonas_hw.search.choose import derive, save_architecture, search_path, steering_note
 
         say(f"run directory: {run.path}")
@@ -89,6 +90,7 @@ def command(
         "ratio_before_fit": derived.ratio_before_fit,
         "ratio": derived.ratio,
         "num_points": result.num_points,
+        "gamma_cost": result.gamma_cost,
         "seconds": round(result.seconds, 1),
         "predicted": derived.costs.to_dict(),
         "source": task.target.source,
@@ -98,6 +100,7 @@ def command(
         return
     from dsonas_hw.cli.derive import describe_derived
 
-    click.echo(f"{result.num_points} architectures on the path, {result.seconds:.0f} s")
+    steered = f", γ by {result.gamma_cost}" if result.gamma_cost else ""
+    click.echo(f"{result.num_points} architectures on the path, {result.seconds:.0f} s{steered}")
     describe_derived(derived, task)
-    click.echo(f"next: {command_line('retrain', run.path)}")
+    click.echo(f"next: {command_line('select' if selects(task) else 'retrain', run.path)}")

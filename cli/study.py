@@ -26,6 +26,7 @@ Examples:
   dsonas-hw study random-baseline --set data.data_dir=~/cifar
   dsonas-hw study table3 --workers 4 --out studies/table3
   dsonas-hw study table3 --preset cifar10 --budget params=3M --seeds 5 --dry-run
+  dsonas-hw study hand-made --preset fashion-mnist --budget latency=0.142ms --seeds 3
   dsonas-hw study my-grid.yaml --dry-run
   dsonas-hw study codesign --devices 1080ti,2080ti,v100,local --budget latency=0.1ms,0.15ms --dataset digits
   dsonas-hw study codesign --devices t4,a100 --budget latency=3ms,5ms --dataset imagenet --workers 8 \\
@@ -63,7 +64,7 @@ Examples:
 @click.option(
     "--dataset", help="codesign: digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."
 )
-@click.option("--data-dir", type=click.Path(path_type=Path), help="codesign: where the dataset's files are.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the dataset's files are.")
 @click.option(
     "--config",
     "config_file",
@@ -105,6 +106,7 @@ def command(
     budget: tuple[str, ...],
     seeds: str | None,
     preset: str | None,
+    data_dir: Path | None,
     **codesign: Any,
 ) -> None:
     """Run a grid of searches and trainings, or a co-design across devices.
@@ -123,7 +125,7 @@ def command(
 
         check_address(ray_address)
     if name == CODESIGN:
-        options = {**codesign, "budget": budget, "seeds": seeds, "preset": preset}
+        options = {**codesign, "budget": budget, "seeds": seeds, "preset": preset, "data_dir": data_dir}
         _codesign(out, workers, ray_address, settings, dry_run, as_json, options)
         return
     for option, value in codesign.items():
@@ -131,12 +133,16 @@ def command(
             given = option.removesuffix("_file").replace("_", "-")
             raise click.UsageError(f"--{given} is only for `study codesign`, not for {name}")
     from dsonas_hw.cli.study_codesign import seed_numbers
+    from dsonas_hw.config import overlay
     from dsonas_hw.study.codesign import budget_levels
     from dsonas_hw.study.load import load_study
 
+    changes = parse_settings(settings)
+    if data_dir is not None:
+        changes = overlay(changes, {"data": {"data_dir": str(data_dir)}})
     study = load_study(
         name,
-        parse_settings(settings),
+        changes,
         preset=preset,
         budgets=budget_levels(budget) if budget else (),
         seeds=seed_numbers(seeds) if seeds is not None else (),
@@ -172,12 +178,16 @@ def _grid(
         from dsonas_hw.cli.study_codesign import list_jobs
 
         list_jobs(study.jobs, as_json)
+        if study.file.hand_made and not as_json:
+            from dsonas_hw.study.duration import estimate_duration
+
+            click.echo(str(estimate_duration(study.jobs)))
         return
     check_data(study)
     from dsonas_hw.report.grid_report import write_grid_report
     from dsonas_hw.study.grid import save_grid
     from dsonas_hw.study.scheduler import describe_jobs
-    from dsonas_hw.study.table import markdown, save_tables
+    from dsonas_hw.study.table import collect_skipped, markdown, save_tables
 
     path = out or Path("studies") / study.file.name
     with _workers(path, workers, ray_address) as run_jobs:
@@ -190,10 +200,13 @@ def _grid(
         from dataclasses import asdict
 
         print_json({"study": str(path), "report": str(page), "rows": [asdict(r) for r in rows],
+                    "skipped": collect_skipped(path, study),
                     "failed": [asdict(f) for f in failures]})  # fmt: skip
     else:
         click.echo(markdown(rows))
     say(f"report: {page}")
+    for line in collect_skipped(path, study):
+        say(line)
     for failure in failures:
         say(f"failed: {failure.name}: {failure.reason}")
     if failures:

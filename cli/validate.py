@@ -29,7 +29,7 @@ what was measured), 2 bad usage or input, 3 the device is not here: what it woul
 
 @click.command(epilog=EXAMPLES)
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--runtime", help="Instead of the run's: ort-cpu, ort-cuda, ort-tensorrt, tensorrt or eager.")
+@click.option("--runtime", help="Instead of the run's (see: dsonas-hw devices).")
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Instead of the run's.")
 @click.option(
     "--statistic",
@@ -54,7 +54,7 @@ def command(
     """
     from dsonas_hw.deploy.export_and_validate import validate_network
     from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.runtime.base import check_runtime
+    from dsonas_hw.runtime.registry import get_runtime
     from dsonas_hw.search.choose import load_architecture
     from dsonas_hw.task import target_costs
 
@@ -64,7 +64,7 @@ def command(
     changes = {"runtime": runtime, "precision": precision, "statistic": statistic}
     target = config.target.model_copy(update={k: v for k, v in changes.items() if v is not None})
     if target.runtime is not None:
-        check_runtime(target.runtime, target.precision)
+        get_runtime(target.runtime, target.precision)
     costs = target_costs(target, profiles_directory=profiles_directory)
     with run.lock(), progress_bar("validate") as report:
         validation = validate_network(

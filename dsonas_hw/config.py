@@ -28,7 +28,7 @@ from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.errors import UserError, closest
 from dsonas_hw.files import read_regular
 
-Adaptive = Literal["none", "block", "operation", "release-flops", "release-mac"]
+Adaptive = Literal["none", "block", "operation", "marginal", "release-flops", "release-mac"]
 Amp = Annotated[
     Literal["off", "bf16", "fp16"],
     BeforeValidator(lambda value: {True: "bf16", False: "off"}[value] if isinstance(value, bool) else value),
@@ -94,7 +94,7 @@ class SpaceConfig(_Section):
     operations: tuple[str, ...] = ("sep3", "sep5", "avg3", "max3")
     stages: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(default=(8, 8, 8), max_length=8)
     channels: int = Field(default=48, ge=1, le=4096)
-    stem: Literal["cifar", "imagenet"] = "cifar"
+    stem: Literal["cifar", "strided", "imagenet"] = "cifar"
     share: bool = True
     first_level_lambda: bool = True
     stage_shortcut: bool = False
@@ -115,6 +115,9 @@ class SearchConfig(_Section):
     free_bn_scale: bool = False
     """Learn the batch norms' scale in stem, block outputs and head, as the authors' release does; the paper
     fixes it to one everywhere."""
+    path_strength: bool = False
+    """Scale every node and block by its strongest path from the block's input, so that batch norm does not
+    hide from λ what it is worth (`search.strength`); the paper does not."""
     lam_lr: float = Field(default=0.1, gt=0)
     lam_momentum: float = Field(default=0.9, ge=0, lt=1)
     gamma: float = Field(default=1e-3, gt=0)
@@ -122,8 +125,10 @@ class SearchConfig(_Section):
     gamma_control: bool = True
     """Scale γ so that the cost reaches the tightest budget when the schedule ends."""
     adaptive: Adaptive = "operation"
-    """γ by block cost (Eq. 9), by operation cost (Eq. 10), plain, or by the release's own constants."""
-    adaptive_cost: Literal["flops", "mac", "latency"] = "mac"
+    """γ by block cost (Eq. 9), by operation cost (Eq. 10), by what the network saves without the edge
+    (marginal), plain, or by the release's own constants."""
+    adaptive_cost: Literal["flops", "mac", "params", "latency"] | None = None
+    """Which cost γ goes by; None = that of the tightest budget (`search.adaptive.gamma_cost`)."""
     w_steps: int = Field(default=1, ge=1)
     """Steps on W for each step on λ."""
     grad_clip: float = Field(default=2.0, gt=0)
@@ -140,6 +145,34 @@ class SearchConfig(_Section):
     """Autocast; fp16 scales the loss."""
     checkpoint_activations: bool = False
     """Keep of every block only its input, and compute the rest again going back: less memory, more time."""
+
+
+class SelectConfig(_Section):
+    """Which network of the path is trained: candidates of several widths are trained briefly and halved.
+
+    After the first round the better half is trained until it has twice the epochs, and so on until one is
+    left.
+    """
+
+    candidates: int = Field(default=8, ge=0, le=256)
+    """Networks of the first round; 0 = none is trained: one is chosen by rule, as in the paper."""
+    epochs: int = Field(default=1, ge=1)
+    """Of the first round, over the images of W; those of λ score."""
+
+
+class DistillConfig(_Section):
+    """Learning from a teacher in retraining, beside the labels (`train.distill_loss`)."""
+
+    teacher: str | None = None
+    """None: no teacher. supernet: that of a search; network: the trained network of `run`; else a hand-made
+    family such as resnet, trained first by the same recipe in RUN/teacher."""
+    run: Path | None = None
+    """The run that holds the supernet or network; None: this run."""
+    width: float = Field(default=2.0, ge=0.1, le=16)
+    """Of a hand-made teacher, times its family's own."""
+    temperature: float = Field(default=4.0, gt=0, le=100)
+    weight: float = Field(default=0.5, gt=0, le=1)
+    """Of the teacher's part in the loss; the labels have the rest."""
 
 
 class RetrainConfig(_Section):
@@ -170,6 +203,7 @@ class RetrainConfig(_Section):
     """Limit of the gradient's norm: an addition to the paper. None: no limit."""
     ema: float = Field(default=0.0, ge=0, lt=1)
     """Decay of an exponential moving average of the weights; 0 = none."""
+    distill: DistillConfig = DistillConfig()
     amp: Amp = "off"
     compile: bool = False
     """`torch.compile` the network, which takes a minute or two to begin; meant for a GPU."""
@@ -204,6 +238,7 @@ class RunConfig(_Section):
     data: DataConfig = DataConfig()
     space: SpaceConfig = SpaceConfig()
     search: SearchConfig = SearchConfig()
+    select: SelectConfig = SelectConfig()
     retrain: RetrainConfig = RetrainConfig()
     target: DeviceConfig = DeviceConfig()
 

@@ -1,4 +1,4 @@
-"""The whole job: profile ▶ search ▶ derive (measured) ▶ retrain ▶ export ▶ validate ▶ report.
+"""The whole job: profile ▶ search ▶ select (measured) ▶ retrain ▶ export ▶ validate ▶ report.
 
 Every stage leaves its files in the run directory, and a stage whose files are there is not done again: so a
 run that was stopped anywhere goes on from there.
@@ -6,6 +6,7 @@ run that was stopped anywhere goes on from there.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
 from dsonas_hw.config import RunConfig
 from dsonas_hw.deploy.derive_measured import Bar, Say, derive_measured
+from dsonas_hw.deploy.select_measured import refuse, select_measured, selects
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.run_directory import RunDirectory
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from dsonas_hw.train.data import Dataset
 
 MAX_ATTEMPTS = 3
-"""Networks that are trained at most: each but the first is narrower, because the one before missed."""
+"""Networks that are trained at most: each but the first is another one, because the one before missed."""
 NARROWER = 0.97
 """Beside the cost (or the upper end of its interval) / limit: how much smaller the next one is made."""
 
@@ -54,6 +56,7 @@ def run_all(
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
     from dsonas_hw.search.parts import check_dataset
+    from dsonas_hw.search.teacher import check_teacher
     from dsonas_hw.train.loop import resolve_train_device
 
     space = space_of_config(config)
@@ -61,6 +64,7 @@ def run_all(
     resolve_train_device(config.train_on)
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
+    check_teacher(config, dataset)
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
     task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
     run.create(config, resume=resume)
@@ -73,8 +77,14 @@ def run_all(
         if not run.architecture_path.exists():
             with bar("search") as report:
                 result = search_path(run, task, dataset, resume=resume, progress=report)
-            say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s")
-            save_architecture(run, derive_measured(run, task, say=say, bar=bar), task)
+            steered = f", γ by {result.gamma_cost}" if result.gamma_cost else ""
+            say(f"searched: {result.num_points} architectures on the path, {result.seconds:.0f} s{steered}")
+            derived = (
+                select_measured(run, task, dataset, say=say, bar=bar)
+                if selects(task)
+                else derive_measured(run, task, say=say, bar=bar)
+            )
+            save_architecture(run, derived, task)
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
         from dsonas_hw.report.run_report import write_report
 
@@ -99,21 +109,18 @@ def ensure_profile(
 
     A target that is not here is estimated when it is asked for; see `profile.open`.
     """
+    from dsonas_hw.profile.open import resolve_target
     from dsonas_hw.profile.profile_space import is_profiled, profile_space
-    from dsonas_hw.profile.profiler import MeasuringConditions
+    from dsonas_hw.runtime.registry import get_runtime
 
-    target = config.target
-    if target.device != LOCAL or target.runtime not in (None, "ort-cpu"):
+    target = resolve_target(config.target)
+    if target.device != LOCAL or not get_runtime(target.runtime).times_kernels:
         return
-    conditions = MeasuringConditions(
-        device=LOCAL, runtime="ort-cpu", precision=target.precision, batch_size=target.batch_size,
-        threads=target.threads,
-    )  # fmt: skip
-    if is_profiled(space, conditions, profiles_directory=profiles_directory):
+    if is_profiled(space, target, profiles_directory=profiles_directory):
         return
     with bar("profile local") as report:
         profile = profile_space(
-            space, conditions, name=config.preset, profiles_directory=profiles_directory, progress=report
+            space, target, name=config.preset, profiles_directory=profiles_directory, progress=report
         )
     if profile.check is not None:
         error = profile.check.error
@@ -126,7 +133,7 @@ def ensure_profile(
 def _deploy_until_it_holds(
     run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, say: Say, bar: Bar
 ) -> Validation:
-    """Retrain, export, validate; if the network does not hold, derive a smaller one and try that."""
+    """Retrain, export, validate; if the network does not hold, try the next candidate, or a smaller one."""
     shrink = 1.0
     refused: list[Architecture] = []
     for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -136,13 +143,17 @@ def _deploy_until_it_holds(
         worst = max((b.high or b.measured or 0.0) / b.limit for b in validation.budgets)
         shrink *= NARROWER / worst
         refused.append(load_architecture(run)[0])
-        say(f"the trained network may take {worst:.1%} of its budget; trying a smaller one")
+        say(f"the trained network may take {worst:.1%} of its budget; trying another one")
         try:
-            smaller = derive_measured(run, task, say=say, bar=bar, shrink=shrink, refused=refused)
+            if selects(task):
+                refuse(run, refused[-1], need=worst)
+                another = select_measured(run, task, dataset, say=say, bar=bar)
+            else:
+                another = derive_measured(run, task, say=say, bar=bar, shrink=shrink, refused=refused)
         except BudgetError as error:
             say(f"there is none: {error}")
             break
-        save_architecture(run, smaller, task)
+        save_architecture(run, another, task)
         resume = False
     return validation
 
@@ -156,16 +167,19 @@ def deploy(
     """
     from dsonas_hw.deploy.export_and_validate import export_network, validate_network
     from dsonas_hw.deploy.validate import load_validation
+    from dsonas_hw.search.teacher import open_teacher
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import retrain
 
     architecture, budgets = load_architecture(run)
     config = task.config
+    device = resolve_train_device(config.train_on)
+    with bar("teacher") if config.retrain.distill.teacher else nullcontext() as report:
+        teacher = open_teacher(run, config, dataset, device=device, progress=report)
     with bar("retrain") as report:
         trained = retrain(
-            run, config, architecture, dataset, device=resolve_train_device(config.train_on), resume=resume,
-            progress=report,
-        )  # fmt: skip
+            run, config, architecture, dataset, device=device, resume=resume, teacher=teacher, progress=report
+        )
     say(f"retrained: test accuracy {trained.test_accuracy:.2%}, {trained.seconds:.0f} s")
     export_network(run, architecture, dataset, batch_size=config.target.batch_size)
     say(f"exported: {run.model_path}")

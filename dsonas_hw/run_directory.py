@@ -2,6 +2,7 @@
 
 config.yaml        resolved, with seed and versions      metrics.jsonl   one line per epoch
 path.jsonl         architectures the search passed       lambda.jsonl    λ per epoch
+selection.jsonl    candidates, their trainings, verdict
 checkpoints/       <stage>-<number>.pt, the last two     architecture.json
 model.onnx         validation.json                       report.html
 """
@@ -34,8 +35,8 @@ from dsonas_hw.files import (
     write_text,
 )
 
-Stage = Literal["search", "retrain"]
-LOGS = ("metrics.jsonl", "path.jsonl", "lambda.jsonl")
+Stage = Literal["search", "select", "retrain"]
+LOGS = ("metrics.jsonl", "path.jsonl", "lambda.jsonl", "selection.jsonl")
 _VERSIONED = ("dsonas-hw", "torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
 NUM_CHECKPOINTS_KEPT = 2
 MAX_CHECKPOINT_BYTES = 2**36
@@ -71,7 +72,7 @@ class RunDirectory:
         self._lock = FileLock(str(path / ".lock"), timeout=patience_s)
 
     def log_path(self, name: str) -> Path:
-        """metrics.jsonl, path.jsonl or lambda.jsonl."""
+        """The path of one of `LOGS`."""
         return self.path / name
 
     # -- creation and configuration --------------------------------------------------------------------
@@ -200,15 +201,23 @@ class RunDirectory:
 
     # -- checkpoints -----------------------------------------------------------------------------------------
 
-    def save_checkpoint(self, stage: Stage, number: int, state: Mapping[str, Any]) -> Path:
-        """Write a checkpoint (tensors and plain values only) and drop all but the last two of the stage.
+    def checkpoint_path(self, stage: Stage, number: int) -> Path:
+        """Where the checkpoint of that number is, or would be."""
+        return self.checkpoints / f"{stage}-{number:06d}.pt"
+
+    def save_checkpoint(
+        self, stage: Stage, number: int, state: Mapping[str, Any], *, keep: int | None = NUM_CHECKPOINTS_KEPT
+    ) -> Path:
+        """Write a checkpoint (tensors and plain values only) and drop all but the last `keep` of the stage.
+
+        keep: None keeps all.
 
         Raises:
             RunError: it cannot be written, or the disk is full; those before are as they were.
         """
         import torch
 
-        path = self.checkpoints / f"{stage}-{number:06d}.pt"
+        path = self.checkpoint_path(stage, number)
         with atomic_write(path) as file:
             try:
                 torch.save({**state, "log_sizes": self.log_sizes()}, file)
@@ -216,7 +225,7 @@ class RunDirectory:
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
-        for old in self.list_checkpoints(stage)[:-NUM_CHECKPOINTS_KEPT]:
+        for old in self.list_checkpoints(stage)[:-keep] if keep else ():
             old.unlink(missing_ok=True)
         return path
 

@@ -35,7 +35,10 @@ class Task:
 
 def needs_latency(config: RunConfig) -> bool:
     """Whether the search is steered by latency: a latency budget, or γ by latency."""
-    steered = config.search.adaptive in ("block", "operation") and config.search.adaptive_cost == "latency"
+    steered = (
+        config.search.adaptive in ("block", "operation", "marginal")
+        and config.search.adaptive_cost == "latency"
+    )
     return steered or any(budget.name == "latency" for budget in config.budgets)
 
 
@@ -55,18 +58,12 @@ def target_costs(
         ProfileError: latency is needed and the device has no profile; names the command that makes one.
         DeviceError: no such device.
     """
-    from dsonas_hw.profile.open import open_latency_model
+    from dsonas_hw.profile.open import open_latency_model, resolve_target
 
     model: LatencyModel | None = None
     try:
         model = open_latency_model(
-            target.device,
-            runtime=target.runtime,
-            precision=target.precision,
-            batch_size=target.batch_size,
-            threads=target.threads,
-            profiles_directory=profiles_directory,
-            profile_options=profile_options,
+            resolve_target(target), profiles_directory=profiles_directory, profile_options=profile_options
         )
     except ProfileError:
         if needs_latency:

@@ -78,15 +78,17 @@ from dsonas_hw.config import load_preset, preset_names
 from dsonas_hw.device.spec import list_devices
 from dsonas_hw.profile.open import open_latency_model, shipped_profiles
 from dsonas_hw.report.page import page
+from dsonas_hw.target import Target
 from dsonas_hw.study.load import shipped_studies
 print(json.dumps({
     "package": dsonas_hw.__file__,
     "presets": [load_preset(name)["preset"] for name in preset_names()],
     "devices": len(list_devices()),
     "studies": len(shipped_studies()),
-    "estimate": open_latency_model("1080ti").device,
+    "estimate": open_latency_model(Target(device="1080ti", runtime="tensorrt")).device,
     "page": len(page(title="A run", header="", sections=[])) > 1000,
-    "profiles": shipped_profiles().is_dir(),
+    "profiles": len(list(shipped_profiles().glob("*/*.calibration.json"))),
+    "calibrated": open_latency_model("1080ti", runtime="eager").source,
 }))
 """
     environment = {"PYTHONPATH": str(tmp_path / "site"), "DSONAS_HW_HOME": str(tmp_path / "home")}
@@ -104,7 +106,8 @@ print(json.dumps({
     assert {"digits", "fashion-mnist", "cifar10", "imagenet"} <= set(found["presets"])
     assert found["devices"] == len(list((ROOT / "devices").glob("*.toml")))
     assert found["studies"] == len(list((ROOT / "dsonas_hw" / "studies").glob("*.yaml")))
-    assert (found["estimate"], found["page"], found["profiles"]) == ("1080ti", True, True)
+    assert (found["estimate"], found["page"], found["calibrated"]) == ("1080ti", True, "calibrated")
+    assert found["profiles"] == len(list((ROOT / "profiles").glob("*/*")))
 
 
 def test_pre_commit_takes_its_configuration() -> None:

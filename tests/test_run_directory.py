@@ -19,7 +19,7 @@ import torch
 
 from dsonas_hw.config import RunConfig, build_config, load_preset, overlay
 from dsonas_hw.errors import RunError, UserError
-from dsonas_hw.run_directory import RunDirectory, load_checkpoint_file
+from dsonas_hw.run_directory import LOGS, RunDirectory, load_checkpoint_file
 
 
 def config_with(**changes: Any) -> RunConfig:
@@ -232,7 +232,7 @@ def test_a_checkpoint_comes_back(run: RunDirectory) -> None:
     state, warnings = run.load_checkpoint("search")
     assert state is not None
     assert warnings == []
-    assert state.pop("log_sizes") == {"metrics.jsonl": 0, "path.jsonl": 0, "lambda.jsonl": 0}
+    assert state.pop("log_sizes") == dict.fromkeys(LOGS, 0)
     assert same(state, STATE)
     assert run.load_checkpoint("retrain") == (None, [])
 

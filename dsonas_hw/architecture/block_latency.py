@@ -8,6 +8,7 @@ Law (tested): equal to lowering the whole network and following the runtime kern
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -18,7 +19,6 @@ from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.cost.network_costs import Part
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.runtime.ort.layout import CHANNEL_ALIGNMENT, FROM_BLOCKED, TO_BLOCKED
 
 Buffer = int | tuple[int, ...]
 Numbers = tuple[float, float, float, int, float, float]
@@ -69,9 +69,8 @@ class _Atom:
 
 def block_builder(model: MeasuredLatency, segment: BlockSegment) -> BlockBuilder | None:
     """None where the atoms do not say it all: identity operations, channels that cannot be in blocks."""
-    channels = segment.shape[0]
-    plain_names = all(operation.layers for operation in segment.operations)
-    if model.runtime != "ort-cpu" or not model.block_size or channels % CHANNEL_ALIGNMENT or not plain_names:
+    has_kernels = all(operation.layers for operation in segment.operations)
+    if not model.deployment.is_regular(segment.shape[0]) or not has_kernels:
         return None
     return BlockBuilder(model, segment)
 
@@ -83,18 +82,15 @@ class BlockBuilder:
         self._model = model
         self._segment = segment
         self._batch = model.batch_size
-        channels, height, width = segment.shape
-        padded = -(-channels // model.block_size) * model.block_size
-        self._aligned = padded == channels
+        channels = segment.shape[0]
+        self._aligned = model.deployment.padded(channels) == channels
         self._shape = (self._batch, *segment.shape)
-        self._blocked_shape = (self._batch, padded, height, width)
         num_atoms = len(segment.operations)
         self._num_levels = len(segment.block.inputs) // num_atoms
         self._atoms: list[_Atom | None] = [None] * num_atoms
         self._multiples: list[_Multiples | None] = [None] * num_atoms
         self._sums: dict[tuple[int, bool], Numbers] = {}
         self._merges: dict[int, Numbers] = {}
-        self._conv_wants_blocked = channels >= model.block_size
 
     def reads(self, in_blocks: bool) -> bool:
         """Whether the rules here hold for blocks whose input is in blocks, or is not."""
@@ -176,17 +172,31 @@ class BlockBuilder:
 
     @cached_property
     def _to_blocked(self) -> Numbers:
-        kernel = Kernel(op="copy", function=TO_BLOCKED, inputs=(self._shape,), output=self._blocked_shape)
-        return numbers_of(self._model.part([kernel]))
+        return numbers_of(self._model.part([self._model.deployment.reorder(self._shape, into_blocks=True)]))
 
     @cached_property
     def _from_blocked(self) -> Numbers:
-        kernel = Kernel(op="copy", function=FROM_BLOCKED, inputs=(self._blocked_shape,), output=self._shape)
-        return numbers_of(self._model.part([kernel]))
+        return numbers_of(self._model.part([self._unblock]))
+
+    @cached_property
+    def _unblock(self) -> Kernel:
+        return self._model.deployment.reorder(self._shape, into_blocks=False)
+
+    @cached_property
+    def _conv_wants_blocked(self) -> bool:
+        """Whether a 1×1 convolution of the block's channels reads them in blocks."""
+        return self._wants_blocked(schedule_in_order([self._conv(self._segment.shape[0])]))
+
+    def _wants_blocked(self, schedule: Schedule) -> bool:
+        """Whether what runs first reads blocks, rather than undo them."""
+        return self._deploy(schedule, in_blocks=True)[0] != self._unblock
+
+    def _deploy(self, schedule: Schedule, *, in_blocks: bool, is_part: bool = True) -> tuple[Kernel, ...]:
+        return self._model.deployment.kernels(schedule, blocked_inputs=in_blocks, is_part=is_part)
 
     @cached_property
     def _shortcut(self) -> Numbers:
-        return numbers_of(self._conv_part(self._segment.shape[0]))
+        return numbers_of(self._part_of([self._conv(self._segment.shape[0])], self._conv_wants_blocked))
 
     def _sum_numbers(self, count: int, in_blocks: bool) -> Numbers:
         found = self._sums.get((count, in_blocks))
@@ -204,22 +214,17 @@ class BlockBuilder:
     def _merge(self, count: int) -> Part:
         """Concat of `count` branches in the layout it wants, and the 1×1 convolution behind it."""
         channels, height, width = self._segment.shape
-        part = self._conv_part(count * channels)
-        if count > 1:
-            joined = (self._batch, count * channels, height, width)
-            concat = Kernel(op="concat", inputs=(self._shape,) * count, output=joined)
-            part += self._part_of([concat], self._aligned)
-            if not self._aligned and joined[1] >= self._model.block_size:
-                blocks = -(-joined[1] // self._model.block_size) * self._model.block_size
-                padded = (self._batch, blocks, height, width)
-                reorder = Kernel(op="copy", function=TO_BLOCKED, inputs=(joined,), output=padded)
-                part += self._model.part([reorder])
-        return part
+        conv = self._conv(count * channels)
+        if count == 1:
+            return self._part_of([conv], self._conv_wants_blocked)
+        joined = (self._batch, count * channels, height, width)
+        concat = Kernel(op="concat", inputs=(self._shape,) * count, output=joined)
+        return self._part_of([concat, conv], self._aligned)
 
-    def _conv_part(self, channels_in: int) -> Part:
-        """A 1×1 convolution to the block's channels, as merge and shortcut are, its input as it wants it."""
+    def _conv(self, channels_in: int) -> Kernel:
+        """A 1×1 convolution to the block's channels, as merge and shortcut are."""
         channels, height, width = self._segment.shape
-        kernel = Kernel(
+        return Kernel(
             op="conv",
             inputs=((self._batch, channels_in, height, width),),
             output=(self._batch, channels, height, width),
@@ -227,7 +232,6 @@ class BlockBuilder:
             num_bias=channels,
             epilogue=("relu",),
         )
-        return self._part_of([kernel], channels_in >= self._model.block_size)
 
     def _new_multiples(self, index: int) -> _Multiples:
         atom = self._new_atom(index)
@@ -245,10 +249,9 @@ class BlockBuilder:
             shortcut=False,
         )
         schedule = segment_schedule(alone, self._segment.shape, self._batch, True)
-        in_blocks = self._model.deploy(schedule, blocked_inputs=True, is_part=True)
-        wants_blocked = in_blocks[0].function != FROM_BLOCKED
-        runs = self._model.deploy(schedule, blocked_inputs=wants_blocked, is_part=True)
-        left = self._model.deploy(schedule, blocked_inputs=wants_blocked, is_part=False)
+        wants_blocked = self._wants_blocked(schedule)
+        runs = self._deploy(schedule, in_blocks=wants_blocked)
+        left = self._deploy(schedule, in_blocks=wants_blocked, is_part=False)
         is_pool = operation.layers[0].kind in ("avgpool", "maxpool")
         atom = self._atoms[index] = _Atom(
             pool=numbers_of(self._model.part(runs[:1])) if is_pool else None,
@@ -259,10 +262,15 @@ class BlockBuilder:
         return atom
 
     def _part_of(self, kernels: list[Kernel], in_blocks: bool) -> Part:
-        names = tuple(f"input{i}" for i in range(len(kernels[0].inputs)))
-        schedule = Schedule(
-            kernels=(ScheduledKernel(kernel=kernels[0], reads=names, writes="output"),),
-            inputs=dict(zip(names, kernels[0].inputs, strict=True)),
-            outputs=frozenset(),
-        )
-        return self._model.part_of(schedule, is_first=not in_blocks)
+        return self._model.part(self._deploy(schedule_in_order(kernels), in_blocks=in_blocks))
+
+
+def schedule_in_order(kernels: Sequence[Kernel]) -> Schedule:
+    """Kernels that each read what the one before wrote; the first reads the inputs."""
+    reads = tuple(f"input{i}" for i in range(len(kernels[0].inputs)))
+    inputs = dict(zip(reads, kernels[0].inputs, strict=True))
+    steps = []
+    for index, kernel in enumerate(kernels):
+        steps.append(ScheduledKernel(kernel=kernel, reads=reads, writes=f"buffer{index}"))
+        reads = (f"buffer{index}",)
+    return Schedule(kernels=tuple(steps), inputs=inputs, outputs=frozenset({reads[0]}))

@@ -26,7 +26,7 @@ from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.operations import get_operation
 from dsonas_hw.table.rows import Source
 
-CostName = Literal["flops", "mac", "latency"]
+CostName = Literal["flops", "mac", "params", "latency"]
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "int8": 1}
 
 

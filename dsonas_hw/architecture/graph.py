@@ -14,7 +14,7 @@ from typing import Literal
 from dsonas_hw.architecture.architecture import Architecture, Block
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.space.operations import Layer, Operation
-from dsonas_hw.space.space import INPUT_NODE
+from dsonas_hw.space.space import INPUT_NODE, StemKind
 
 NodeOp = Literal["conv", "maxpool", "avgpool", "sum", "concat", "bn", "global_avgpool", "gemm"]
 
@@ -45,13 +45,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Stem:
-    kind: Literal["cifar", "imagenet"]
+    kind: StemKind
     in_shape: Shape
     out_shape: Shape
 
     def nodes(self, prefix: str, source: str) -> Iterator[Node]:
-        if self.kind == "cifar":
-            yield _conv(f"{prefix}.conv", source, self.in_shape, self.out_shape[0], 3)
+        if self.kind != "imagenet":
+            stride = 1 if self.kind == "cifar" else 2
+            yield _conv(f"{prefix}.conv", source, self.in_shape, self.out_shape[0], 3, stride=stride)
             return
         first = _conv(f"{prefix}.conv1", source, self.in_shape, self.out_shape[0] // 2, 3, stride=2)
         yield first
@@ -206,10 +207,12 @@ def _merge(
 
 
 def _layer(name: str, layer: Layer, source: str, shape: Shape, *, last: bool) -> Node:
-    """A layer of an operation; batch norm and ReLU follow the last one."""
+    """A layer of an operation on C = shape[0] channels; batch norm and ReLU follow the last one."""
     op: NodeOp = layer.kind if layer.kind in ("avgpool", "maxpool") else "conv"
+    channels_in, channels_out = layer.inputs * shape[0], layer.outputs * shape[0]
+    activated = last or layer.activated
     return Node(
-        name=name, op=op, inputs=(source,), input_shape=shape, output_shape=shape,
-        kernel_size=layer.kernel_size, dilation=layer.dilation,
-        groups=shape[0] if layer.kind == "depthwise" else 1, bn=last, relu=last,
+        name=name, op=op, inputs=(source,), input_shape=(channels_in, *shape[1:]),
+        output_shape=(channels_out, *shape[1:]), kernel_size=layer.kernel_size, dilation=layer.dilation,
+        groups=channels_in if layer.kind == "depthwise" else 1, bn=activated, relu=activated,
     )  # fmt: skip

@@ -110,12 +110,7 @@ def _frame(architecture: Architecture) -> list[_Place]:
 
 def _lowered(model: MeasuredLatency, segment: Segment, shape: Shape, in_blocks: bool) -> Step:
     deployed = deploy_segment(
-        segment,
-        shape,
-        model.deploy,
-        batch_size=model.batch_size,
-        fuse=model.fuse,
-        reads_blocked=in_blocks,
+        segment, shape, model.deployment, batch_size=model.batch_size, reads_blocked=in_blocks
     )
     return numbers_of(model.part(deployed.kernels)), deployed.leaves_blocked
 

@@ -62,7 +62,8 @@ def category_of(kernel: Kernel) -> Category:
     """Return the kernel's category, from general to special."""
     match kernel.op:
         case "conv":
-            return ("conv", _geometry(kernel), kernel.function or "plain")
+            layout = "volume" if len(kernel.kernel_size) > 2 else "plain"
+            return ("conv", _geometry(kernel), kernel.function or layout)
         case "maxpool" | "avgpool" | "global_avgpool" | "global_maxpool":
             return ("pool", kernel.op, kernel.function or "plain")
         case "gemm" | "matmul":
@@ -73,6 +74,8 @@ def category_of(kernel: Kernel) -> Category:
             return (kernel.op, kernel.function)
         case "concat":
             return ("copy", "concat")
+        case "rnn":
+            return ("recurrent", kernel.function)
     return ("other", kernel.op)
 
 
@@ -114,7 +117,7 @@ def features(kernel: Kernel) -> tuple[float, ...]:
 def coordinates(kernel: Kernel) -> tuple[float, ...]:
     """Return where a kernel lies among its category; see `DIMENSIONS`."""
     shape, output = kernel.inputs[0], kernel.output
-    if kernel.family == "gemm":
+    if kernel.family in ("gemm", "recurrent"):
         channels_in, channels_out, pixels = shape[-1], output[-1], prod(output[:-1])
     else:
         channels_in = (shape[1] if len(shape) > 1 else 1) // kernel.groups

@@ -1,8 +1,8 @@
 """The latency of networks from a measured table: a `cost.model.LatencyModel`.
 
-The kernels that run are what the runtime makes of the network (`ort_layout`), not what the file says; what
-they cost together is `network_costs`. The interval is what 90 % of the networks of the fit lay in when they
-were left out.
+The kernels that run are what the runtime makes of the network (`kernel.deployment`), not what the file says;
+what they cost together is `network_costs`. The interval is what 90 % of the networks of the fit lay in when
+they were left out.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from dataclasses import replace
 from dsonas_hw.cost.model import LatencyPrediction
 from dsonas_hw.cost.network_costs import NetworkCosts, Part
 from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.deployment import Deployment
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.statistics import relative_repeatability
-from dsonas_hw.runtime.ort.layout import deployed_kernels
+from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.rows import Source
 from dsonas_hw.table.table import LatencyTable
@@ -34,14 +35,20 @@ class MeasuredLatency:
         header = table.header
         self.profile_options = profile_options
         self.table = table
-        self.device = header.device
-        self.runtime = header.runtime
-        self.precision = header.precision
-        self.batch_size = header.batch_size
+        self.device = header.target.device
+        self.runtime = header.target.runtime
+        self.precision = header.target.precision
+        self.batch_size = header.target.batch_size
         self.source: Source = header.source
-        self.fuse = header.runtime != "eager"
-        self.block_size = int(header.settings.get("block_size") or 0)
-        command = profile_command(header, directory=directory_of(table.path), options=profile_options)
+        runtime = get_runtime(header.target.runtime)
+        self.deployment = (
+            BareDeployment(fuses=runtime.fuses)
+            if header.source == "imported"
+            else runtime.deployment(header.settings)
+        )
+        """Which kernels the runtime runs for a network."""
+        self.fuse = self.deployment.fuses
+        command = profile_command(header.target, directory=directory_of(table.path), options=profile_options)
         if table.correction is None:
             raise ProfileError(
                 f"the table {table.path} is not finished (its profile was interrupted); go on with: {command}"
@@ -81,7 +88,7 @@ class MeasuredLatency:
         Raises:
             ProfileError: a kernel of a sort that was never measured.
         """
-        return self.predict_part(self.part(self.deploy(schedule)))
+        return self.predict_part(self.part(self.deployment.kernels(schedule)))
 
     def predict_part(self, part: Part) -> LatencyPrediction:
         """Latency of the network that consists of this part."""
@@ -102,10 +109,10 @@ class MeasuredLatency:
         Raises:
             ProfileError: a kernel of a sort that was never measured.
         """
-        return self.part(self.deploy(schedule, blocked_inputs=not is_first, is_part=True))
+        return self.part(self.deployment.kernels(schedule, blocked_inputs=not is_first, is_part=True))
 
     def part(self, kernels: Sequence[Kernel]) -> Part:
-        """The sums over kernels as the runtime runs them (see `deploy`).
+        """The sums over kernels as the runtime runs them (see `deployment`).
 
         Raises:
             ProfileError: a kernel of a sort that was never measured.
@@ -132,7 +139,8 @@ class MeasuredLatency:
 
     def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
         """The kernels of a network, as the runtime runs them, that the table does not know; each once."""
-        return tuple(dict.fromkeys(kernel for kernel in self.deploy(schedule) if not self.knows(kernel)))
+        deployed = self.deployment.kernels(schedule)
+        return tuple(dict.fromkeys(kernel for kernel in deployed if not self.knows(kernel)))
 
     def knows(self, kernel: Kernel) -> bool:
         """Whether a kernel, as the runtime runs it, is of a category that was measured, and near what was."""
@@ -163,18 +171,14 @@ class MeasuredLatency:
             found = self._alone[kernel] = self._costs.share_ms(self.part_of(alone, is_first=image))
         return found
 
-    def deploy(
+
+class BareDeployment(Deployment):
+    """Whoever times operators times them bare; a fused activation costs next to nothing."""
+
+    def kernels(
         self, schedule: Schedule, *, blocked_inputs: bool = False, is_part: bool = False
     ) -> tuple[Kernel, ...]:
-        """The kernels that the runtime runs for a network, or for a part of one."""
-        if self.runtime == "ort-cpu":
-            return deployed_kernels(
-                schedule, block_size=self.block_size, blocked_inputs=blocked_inputs, is_part=is_part
-            )
-        kernels = tuple(step.kernel for step in schedule.kernels)
-        if self.source != "imported":
-            return kernels
-        # Whoever times operators times them bare; a fused activation costs next to nothing.
+        kernels = super().kernels(schedule, blocked_inputs=blocked_inputs, is_part=is_part)
         return tuple(replace(k, epilogue=tuple(e for e in k.epilogue if e == "add")) for k in kernels)
 
 

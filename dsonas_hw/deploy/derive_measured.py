@@ -17,7 +17,7 @@ from dsonas_hw.task import Task
 
 if TYPE_CHECKING:
     from dsonas_hw.measure.statistics import Estimate
-    from dsonas_hw.search.path import Derived
+    from dsonas_hw.search.derive import Derived
     from dsonas_hw.train.loop import Progress
 
 Say = Callable[[str], None]
@@ -57,12 +57,12 @@ def derive_measured(
             )(architecture)
 
     fitted = fit_until_measured(
-        fit, task.budgets, measure, refused=refused, on_trial=lambda trial: say(_trial_text(trial, target))
+        fit, task.budgets, measure, refused=refused, on_trial=lambda trial: say(trial_text(trial, target))
     )
     return found[fitted.architecture]
 
 
-def _trial_text(trial: Trial, target: DeviceConfig) -> str:
+def trial_text(trial: Trial[Architecture], target: DeviceConfig) -> str:
     """What a trial says to people."""
     latency = trial.measured.get("latency_ms")
     measured = (

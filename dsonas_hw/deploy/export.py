@@ -132,8 +132,8 @@ def describe_model(
 
     docs/files.md describes each entry.
     """
+    from dsonas_hw.train.identity import architecture_hash
     from dsonas_hw.train.preprocess import INTERPOLATION, preprocessing_of
-    from dsonas_hw.train.weights import architecture_hash
 
     images = preprocessing_of(dataset)
     facts: dict[str, Any] = {
@@ -175,20 +175,26 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def export_engine(
-    model_path: Path, engine_path: Path, *, precision: str, batch_size: int, timing_cache_path: Path
+    model_path: Path,
+    engine_path: Path,
+    *,
+    runtime: str,
+    precision: str,
+    batch_size: int,
+    timing_cache_path: Path,
 ) -> Any:
-    """Build a TensorRT engine from the exported ONNX file, on the GPU that is here.
+    """Build a runtime's engine from the exported ONNX file, on the GPU that is here.
 
-    Returns `runtime.tensorrt.build.EngineInfo`, which lies beside the engine as JSON.
+    Returns its description, e.g. `runtime.tensorrt.build.EngineInfo`, which lies beside the engine as JSON.
 
     Raises:
-        DeviceError, MissingDependencyError: no GPU, no TensorRT, or one that cannot serve this GPU.
+        DeviceError, MissingDependencyError: no GPU, no library, or one that cannot serve this GPU.
     """
-    from dsonas_hw.runtime.tensorrt.build import build_engine
+    from dsonas_hw.runtime.registry import get_runtime
 
     if not model_path.is_file():
         raise ModelFileError(f"{model_path} does not exist; export it as ONNX first")
-    return build_engine(
+    return get_runtime(runtime, precision).build_engine(
         model_path,
         engine_path,
         precision=precision,

@@ -82,17 +82,18 @@ def _tested(architecture: Architecture, arrays: Mapping[str, Array], dataset: Da
     return {"dataset": dataset.name, "test_accuracy": accuracy, "test_error": 1 - accuracy}
 
 
-def build_tensorrt_engine(run: RunDirectory, target: DeviceConfig) -> Any:
+def build_engine(run: RunDirectory, target: DeviceConfig, runtime: str) -> Any:
     """Write model.engine, its description and timing.cache from model.onnx, on the GPU that is here.
 
-    Returns `runtime.tensorrt.build.EngineInfo`.
+    runtime: one that makes engines. Returns the engine's description.
 
     Raises:
-        DeviceError, MissingDependencyError: no GPU, or no TensorRT that serves it.
+        DeviceError, MissingDependencyError: no GPU, or no library that serves it.
     """
     return export_engine(
         run.model_path,
         run.path / ENGINE_NAME,
+        runtime=runtime,
         precision=target.precision,
         batch_size=target.batch_size,
         timing_cache_path=run.path / TIMING_CACHE_NAME,
@@ -108,7 +109,7 @@ def validate_network(
     *,
     progress: Progress = silent,
 ) -> Validation:
-    """Write validation.json from model.onnx; the runtime tensorrt times model.engine if there is one.
+    """Write validation.json from model.onnx; a runtime that makes engines times model.engine if there is one.
 
     Raises:
         RunError: nothing is exported, or another architecture is.

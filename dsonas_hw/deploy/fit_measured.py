@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
+from typing import Any, Generic, TypeVar
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.lower import lower
@@ -49,19 +50,21 @@ CLOSE_SCALES = 1.01
 TIMED = ("latency", "energy")
 """Budgets that only a measurement answers; all others are counted and need no trial."""
 
-Fit = Callable[[float], Architecture]
+Network = TypeVar("Network")
+"""An architecture, or any other value that equals only itself."""
+Fit = Callable[[float], Network]
 """scale → the architecture fitted to the budgets, with the limits of the timed ones multiplied by scale.
 Raises BudgetError when none meets them."""
-MeasureArchitecture = Callable[[Architecture], Mapping[str, Estimate | None]]
+MeasureArchitecture = Callable[[Network], Mapping[str, Estimate | None]]
 """Measured costs by quantity (`latency_ms`, `energy_mj`); None: not measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class Trial(Generic[Network]):
     """One architecture that was measured."""
 
     scale: float
-    architecture: Architecture
+    architecture: Network
     measured: Mapping[str, Estimate | None]
     ratio: float
     """The largest measured cost / limit."""
@@ -72,30 +75,36 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeasuredFit:
+class MeasuredFit(Generic[Network]):
     """The largest architecture whose measured costs hold, of those that were tried."""
 
-    architecture: Architecture
-    trial: Trial | None
+    architecture: Network
+    trial: Trial[Network] | None
     """None: nothing was measured, since no budget is timed or the target is not here."""
-    trials: tuple[Trial, ...]
+    trials: tuple[Trial[Network], ...]
+
+
+def _count_flops(architecture: Any) -> float:
+    return count_costs(lower(architecture)).flops
 
 
 def fit_until_measured(
-    fit: Fit,
+    fit: Fit[Network],
     budgets: Sequence[Budget],
-    measure: MeasureArchitecture,
+    measure: MeasureArchitecture[Network],
     *,
-    refused: Collection[Architecture] = (),
+    refused: Collection[Network] = (),
     max_trials: int = NUM_TRIALS,
-    on_trial: Callable[[Trial], None] = lambda trial: None,
-) -> MeasuredFit:
+    count_flops: Callable[[Network], float] = _count_flops,
+    on_trial: Callable[[Trial[Network]], None] = lambda trial: None,
+) -> MeasuredFit[Network]:
     """Refit with the timed limits scaled by what was measured until the measured costs hold.
 
     If the first fit leaves room (its costs were predicted too high), wider ones are tried as well. The result
     is the widest that was measured to hold with something to spare (see the module's text).
 
     refused: architectures that were measured before and did not hold; they are neither measured nor taken.
+    count_flops: which of two that hold is the larger.
 
     Raises:
         BudgetError: not even the narrowest network holds when measured.
@@ -103,7 +112,7 @@ def fit_until_measured(
     timed = [budget for budget in budgets if budget.name in TIMED]
     if not timed:
         return MeasuredFit(architecture=fit(1.0), trial=None, trials=())
-    trials: list[Trial] = []
+    trials: list[Trial[Network]] = []
     scale = 1.0
     low, high = 0.0, inf  # the largest scale that held (or fitted nothing), the smallest that missed
     for _ in range(MAX_FITS):
@@ -123,7 +132,7 @@ def fit_until_measured(
         trial = next((t for t in trials if t.architecture == architecture), None)
         is_new = trial is None
         if trial is None:
-            trial = _try_out(architecture, scale, timed, measure)
+            trial = try_out(architecture, scale, timed, measure)
             if trial is None:
                 return MeasuredFit(architecture=architecture, trial=None, trials=tuple(trials))
             trials.append(trial)
@@ -139,7 +148,7 @@ def fit_until_measured(
         scale *= step if is_new else min(step, SMALLEST_STEP)
         if not low < scale < high:
             scale = (low + high) / 2
-    return _best(trials, timed)
+    return _best(trials, timed, count_flops)
 
 
 def scale_timed(budgets: Sequence[Budget], scale: float) -> tuple[Budget, ...]:
@@ -149,7 +158,7 @@ def scale_timed(budgets: Sequence[Budget], scale: float) -> tuple[Budget, ...]:
 
 def measure_architecture(
     target: DeviceConfig, *, repeatability: float, progress: Progress = silent
-) -> MeasureArchitecture:
+) -> MeasureArchitecture[Architecture]:
     """Measures architectures on a target, with random weights.
 
     repeatability: how far two measurements there differ, as a fraction (`measure.repeatability_of`).
@@ -163,7 +172,7 @@ def measure_architecture(
     return measure
 
 
-def _try_fit(fit: Fit, scale: float, *, is_first: bool) -> Architecture | None:
+def _try_fit(fit: Fit[Network], scale: float, *, is_first: bool) -> Network | None:
     """The fit at a scale; None when it fails after others have been measured."""
     try:
         return fit(scale)
@@ -173,10 +182,14 @@ def _try_fit(fit: Fit, scale: float, *, is_first: bool) -> Architecture | None:
         return None
 
 
-def _try_out(
-    architecture: Architecture, scale: float, timed: Sequence[Budget], measure: MeasureArchitecture
-) -> Trial | None:
-    """Measure an architecture, once; None if none of the budgeted costs can be measured."""
+def try_out(
+    architecture: Network, scale: float, timed: Sequence[Budget], measure: MeasureArchitecture[Network]
+) -> Trial[Network] | None:
+    """Measure an architecture, once; None if none of the budgeted costs can be measured.
+
+    Raises:
+        BudgetError: so few runs were timed that no interval bounds the percentile.
+    """
     measured = measure(architecture)
     known = [(b.limit, estimate) for b in timed if (estimate := measured.get(b.quantity)) is not None]
     if not known:
@@ -196,14 +209,16 @@ def _try_out(
     )
 
 
-def _best(trials: Sequence[Trial], timed: Sequence[Budget]) -> MeasuredFit:
+def _best(
+    trials: Sequence[Trial[Network]], timed: Sequence[Budget], count_flops: Callable[[Network], float]
+) -> MeasuredFit[Network]:
     """The largest network that holds: with something to spare if there is one, else without.
 
     Not the slowest: runtimes work on blocks of channels, so that a wider network can be the faster one.
     """
     for holding in ([t for t in trials if t.need <= 1], [t for t in trials if t.bound <= 1]):
         if holding:
-            best = max(holding, key=lambda trial: count_costs(lower(trial.architecture)).flops)
+            best = max(holding, key=lambda trial: count_flops(trial.architecture))
             return MeasuredFit(architecture=best.architecture, trial=best, trials=tuple(trials))
     if not trials:
         raise BudgetError(

@@ -122,12 +122,13 @@ def load_image(path: Path) -> Any:
     if path.suffix.lower() == ".npy":
         return read_npy(path)
     try:
-        from PIL import Image
+        from PIL import Image, ImageOps
     except ImportError:
         return decode(path)
-    with Image.open(path) as image:
-        if image.mode[0] in "IF":
+    with Image.open(path) as opened:
+        if opened.mode[0] in "IF":
             raise ValueError("more than 8 bits per channel")
+        image = ImageOps.exif_transpose(opened)
         if image.mode == "L":
             return np.asarray(image)[:, :, None]
         if "transparency" in image.info:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,19 +12,19 @@ from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
-from dsonas_hw.errors import DeviceError, command_line
+from dsonas_hw.errors import DeviceError
 from dsonas_hw.measure.measurement import LatencyMeasurement
-from dsonas_hw.measure.rounds import VERDICT, measure_rounds
+from dsonas_hw.measure.rounds import QUICK, VERDICT, Plan, measure_rounds
 from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
-from dsonas_hw.profile.profiler import MeasuringConditions, open_yardstick
-from dsonas_hw.runtime.base import Session, measure_session, open_session, read_model
+from dsonas_hw.profile.profiler import open_yardstick
+from dsonas_hw.runtime.base import Session
+from dsonas_hw.runtime.model import read_model
+from dsonas_hw.runtime.registry import all_runtimes, get_runtime, open_session, runtimes_of
+from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
-    from dsonas_hw.device.detect import DetectedDevice
     from dsonas_hw.device.energy import EnergyMeasurement
-
-GPU_RUNTIMES = ("tensorrt", "ort-tensorrt", "ort-cuda", "eager")
-"""In the order in which they are tried when none is asked for."""
+    from dsonas_hw.runtime.detect import DetectedDevice
 
 Progress = Callable[[int, int], None]
 """Called after every turn with the turns done and those there are."""
@@ -73,8 +72,8 @@ def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
         DeviceError: it is here, but the runtime (or, when none is asked for, every one) cannot serve it, or
             CUDA would run on another GPU.
     """
-    from dsonas_hw.device.cuda_order import as_cuda_gives_it
-    from dsonas_hw.device.detect import detect_devices
+    from dsonas_hw.runtime.cuda_order import as_cuda_gives_it
+    from dsonas_hw.runtime.detect import detect_devices
 
     detection = detect_devices()
     device = detection.find(target.device)
@@ -84,7 +83,8 @@ def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
     if target.runtime is not None:
         wanted: tuple[str, ...] = (target.runtime,)
     else:
-        wanted = ("ort-cpu",) if device.name == LOCAL else GPU_RUNTIMES
+        served = runtimes_of(None)[:1] if device.name == LOCAL else [r for r in all_runtimes() if r.on_gpu]
+        wanted = tuple(runtime.name for runtime in served)
     statuses = [device.status(runtime) for runtime in wanted]
     for status in statuses:
         if status.usable:
@@ -93,12 +93,18 @@ def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
 
 
 def measure_on_target(
-    model: bytes | Path, target: DeviceConfig, *, engine_path: Path | None = None, progress: Progress = silent
+    model: bytes | Path,
+    target: DeviceConfig,
+    *,
+    engine_path: Path | None = None,
+    plan: Plan | None = None,
+    progress: Progress = silent,
 ) -> TargetMeasurement | None:
     """Latency and, where the device tells, energy of an ONNX model; None: the target is not here.
 
     Takes half a minute, and waits before until no one else measures on the device.
     engine_path: for the runtime tensorrt, an engine of this model that is timed instead of building one.
+    plan: how it is timed; None: for a verdict.
 
     Raises:
         DeviceError: the target is here and cannot run the model.
@@ -107,61 +113,73 @@ def measure_on_target(
     found = find_target(target)
     if found is None:
         return None
-    device, runtime = found
+    device, where = found[0], _target_of(target, *found)
 
     def open_network() -> Session:
-        return _open(model, runtime, target, device, engine_path)
+        return open_deployed(model, where, engine_path)
 
     with exclusive_device(device.name):
         if device.name == LOCAL:
-            latency, versions = _measure_here(open_network, runtime, target.threads, progress)
+            latency, versions = _measure_here(open_network, where, plan or VERDICT, progress)
             energy = None
         else:
             with open_network() as session:
-                latency, energy = _measure_on_gpu(session, device, progress)
+                latency, energy = _measure_on_gpu(session, where, device, plan or VERDICT, progress)
                 versions = dict(session.versions)
     return TargetMeasurement(
-        latency=latency, energy=energy, runtime=runtime, versions=versions, device_title=device.title
+        latency=latency, energy=energy, runtime=where.runtime, versions=versions, device_title=device.title
     )
 
 
-def _open(
-    model: bytes | Path, runtime: str, target: DeviceConfig, device: DetectedDevice, engine_path: Path | None
-) -> Session:
-    if runtime == "tensorrt" and engine_path is not None:
-        from dsonas_hw.runtime.tensorrt.session import open_engine
+def measure_relative_latency(model: bytes, target: DeviceConfig) -> float | None:
+    """Latency of an ONNX model for comparison with other models on this target, in a second; None: not here.
 
-        _check_engine(engine_path, read_model(model), target)
-        return open_engine(engine_path)
-    return open_session(
-        model,
+    The unit is a run of the reference workload, which takes the machine's changes of speed out, on this
+    machine, and a millisecond elsewhere.
+
+    Raises:
+        as `measure_on_target`.
+    """
+    found = find_target(target)
+    if found is None:
+        return None
+    device, where = found[0], _target_of(target, *found)
+
+    def open_network() -> Session:
+        return open_deployed(model, where, None)
+
+    with exclusive_device(device.name):
+        if device.name != LOCAL:
+            with open_network() as session:
+                return get_runtime(where.runtime).measure(session, plan=QUICK).quiet_ms
+        with open_yardstick(replace(where, precision="fp32")) as yardstick:
+            return measure_rounds(open_network, plan=QUICK, yardstick=yardstick.run).latency_at(1.0)
+
+
+def _target_of(target: DeviceConfig, device: DetectedDevice, runtime: str) -> Target:
+    return Target(
+        device=device.name,
         runtime=runtime,
         precision=target.precision,
         batch_size=target.batch_size,
         threads=target.threads,
-        on_cpu=device.name == LOCAL,
     )
 
 
-def _check_engine(engine_path: Path, model: bytes, target: DeviceConfig) -> None:
-    """Refuse an engine whose timing would be another network's, or another precision's or batch's."""
-    from dsonas_hw.runtime.tensorrt.build import load_engine_info
+def open_deployed(model: bytes | Path, target: Target, engine_path: Path | None) -> Session:
+    """A session of a model, or of the engine that was built from it where the runtime has such.
 
-    info = load_engine_info(engine_path)
-    if info.model_sha256 != hashlib.sha256(model).hexdigest():
-        found = "another model"
-    elif (info.precision, info.batch_size) != (target.precision, target.batch_size):
-        found = f"{info.precision} at batch {info.batch_size}, not {target.precision} at {target.batch_size}"
-    else:
-        return
-    command = command_line(
-        "export", engine_path.parent, "--format", "tensorrt", "--precision", target.precision
-    )
-    raise DeviceError(f"{engine_path} is of {found}; build it again: {command}; or delete it")
+    Raises:
+        DeviceError: the engine is of another model, precision or batch size.
+    """
+    runtime = get_runtime(target.runtime)
+    if runtime.makes_engines and engine_path is not None:
+        return runtime.open_engine(engine_path, read_model(model), target)
+    return open_session(model, target)
 
 
 def _measure_here(
-    open_network: Callable[[], Session], runtime: str, threads: int, progress: Progress
+    open_network: Callable[[], Session], target: Target, plan: Plan, progress: Progress
 ) -> tuple[LatencyMeasurement, dict[str, str]]:
     """Latency on this machine, the reference workload beside it; and the versions of what ran."""
     versions: dict[str, str] = {}
@@ -171,13 +189,13 @@ def _measure_here(
         versions.update(session.versions)
         return session
 
-    with open_yardstick(MeasuringConditions(runtime=runtime, threads=threads)) as yardstick:
-        latency = measure_rounds(open_noted, plan=VERDICT, yardstick=yardstick.run, progress=progress)
+    with open_yardstick(replace(target, precision="fp32")) as yardstick:
+        latency = measure_rounds(open_noted, plan=plan, yardstick=yardstick.run, progress=progress)
     return latency, versions
 
 
 def _measure_on_gpu(
-    session: Session, device: DetectedDevice, progress: Progress
+    session: Session, target: Target, device: DetectedDevice, plan: Plan, progress: Progress
 ) -> tuple[LatencyMeasurement, EnergyMeasurement | None]:
     """Latency with the driver's remarks about clocks and throttling, and energy if the driver counts it."""
     from dsonas_hw.device.energy import NO_ENERGY, measure_energy
@@ -190,7 +208,7 @@ def _measure_on_gpu(
             watch.look()
             progress(done, total)
 
-        latency = measure_session(session, plan=VERDICT, progress=look)
+        latency = get_runtime(target.runtime).measure(session, plan=plan, progress=look)
         remarks = (*latency.remarks, *watch.remarks)
         try:
             energy = measure_energy(session.run, session.synchronize, meter=watch.gpu)

@@ -39,9 +39,10 @@ def load_network(run: Path) -> TrainedNetwork:
 
 def save_network(run: Path, network: nn.Module) -> None:
     """See `dsonas_hw.save_network`."""
+    from dsonas_hw.train.identity import architecture_hash
     from dsonas_hw.train.network import DerivedNetwork
     from dsonas_hw.train.retrain import RESULT_NAME, forget_outcome
-    from dsonas_hw.train.weights import WEIGHTS_NAME, architecture_hash, save_weights
+    from dsonas_hw.train.weights import WEIGHTS_NAME, save_weights
 
     directory = RunDirectory(run)
     directory.load_config()

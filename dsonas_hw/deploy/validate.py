@@ -151,7 +151,7 @@ def validate(
         ModelFileError: it cannot be read.
         DeviceError: the device is here, but the runtime cannot run.
     """
-    from dsonas_hw.train.weights import architecture_hash
+    from dsonas_hw.train.identity import architecture_hash
 
     if not model_path.is_file():
         raise RunError(f"{model_path} does not exist; run: {command_line('export', model_path.parent)}")

@@ -20,9 +20,6 @@ PEAKS: dict[str, str] = {
     "int8": "dp4a or tensor cores, whichever is faster",
 }
 
-#: Runtimes a device file may speak about.
-RUNTIMES = ("ort-cuda", "ort-tensorrt", "tensorrt", "eager")
-
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeSupport:
@@ -97,8 +94,6 @@ class Device:
 
     def serves(self, runtime: str) -> bool:
         """Whether some version of a runtime can run here; any can where nothing is stated."""
-        if runtime not in RUNTIMES:
-            return False
         if not self.runtimes:
             return True
         return runtime in self.runtimes and self.runtimes[runtime].versions != "none"
@@ -119,6 +114,11 @@ class Device:
             self.l2_bytes,
             self.memory_bytes,
         )
+
+    @property
+    def is_jetson(self) -> bool:
+        """Whether the host that launches kernels is the small CPU of the same module."""
+        return "jetson" in self.title.lower()
 
     def peak(self, *precisions: str) -> float | None:
         """The first of these peaks that the device has, in TFLOPS."""

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dsonas_hw.device.datasheet import PEAKS, RUNTIMES, Device, RuntimeSupport
+from dsonas_hw.device.datasheet import PEAKS, Device, RuntimeSupport
 from dsonas_hw.errors import DeviceError, closest
 from dsonas_hw.files import read_regular
 
@@ -178,8 +178,6 @@ class _Checker:
     def runtimes(self, values: dict[str, Any]) -> dict[str, RuntimeSupport]:
         runtimes = {}
         for name in self.table(values, "runtimes") if "runtimes" in values else {}:
-            if name not in RUNTIMES:
-                raise self.fail(f"unknown runtime {name!r}. {closest(name, list(RUNTIMES))}")
             support = self.table(values["runtimes"], name)
             if (
                 not {"versions", "install", "source"}

@@ -1,13 +1,15 @@
-"""Sharpen the estimate of a device with 3 to 50 networks that somebody measured on it.
+"""Sharpen the estimate of a device with networks that somebody measured on it.
 
-    log measured ≈ log estimate(factors)       factors: shrunk towards 1, robust to outliers
+    log measured ≈ log estimate(factors) + residual       factors: shrunk towards 1, robust to outliers
 
 A factor multiplies the GPU time of one group of kernels, or the launch time of the host; two constants
 stand for what every network spends besides (a copy of the input, kernels that an exported file hides). Priors
 (`calibrate_fit`) say how far each may plausibly be from 1 (0 for the constants), so that three networks move
-little more than the overall scale while thirty also tell pools from convolutions. The error that is stored is
-cross-validated: every network is predicted by a calibration that did not see it (nor another measurement of
-the same kernels).
+little more than the overall scale while thirty also tell pools from convolutions. With many networks, what
+the factors leave is learned from the networks nearby (`calibrate_residual`). Whether more than one plain
+scale factor pays is decided by cross-validation, and so are the noise that is assumed and the residual: every
+network is predicted by a calibration that did not see it (nor another measurement of the same kernels), and
+that error is stored.
 """
 
 from __future__ import annotations
@@ -26,16 +28,8 @@ from dsonas_hw.estimate.calibrate_check import (
     check_repeats,
     check_units,
 )
-from dsonas_hw.estimate.calibrate_fit import (
-    FACTORS,
-    NO_ADJUSTMENT,
-    NOISES,
-    Array,
-    Streams,
-    combined,
-    fit_adjustment,
-    leave_one_out,
-)
+from dsonas_hw.estimate.calibrate_fit import FACTORS, NO_ADJUSTMENT, Array, Streams, combined
+from dsonas_hw.estimate.calibrate_select import Fitted, choose_fit, cross_validate, fold_of_groups
 from dsonas_hw.estimate.estimate import EstimatedLatency
 from dsonas_hw.estimate.kernel_features import sort_of
 from dsonas_hw.kernel.spec import Kernel
@@ -43,6 +37,7 @@ from dsonas_hw.kernel.spec import Kernel
 __all__ = ["MAX_ROWS", "MIN_ROWS", "Calibration", "MeasuredNetwork", "calibrate", "group_of", "streams_of"]
 
 MIN_ROWS, MAX_ROWS = 3, 50
+"""Of a user's file; what is shipped rests on more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,12 +58,20 @@ class Calibration:
     mape_before: float
     """Of the estimate without calibration, on the same networks."""
     relative_sd: float
-    """Robust spread of the logarithm of the cross-validated ratios."""
+    """Robust standard deviation of the logarithm of the cross-validated ratios."""
+    mape_other_family: float | None = None
+    """The same error where a network is predicted without all others of its family; None: one family."""
+    relative_sd_far: float | None = None
+    """As `relative_sd`, without the network's family."""
+    anchors: tuple[tuple[float, ...], ...] = ()
+    """Feature vectors of `calibrate_residual`, and the weight of each last."""
     outliers: tuple[str, ...] = ()
     """Networks that the fit could not explain; their weight was lowered."""
     base: str = ""
     """Fingerprint of the estimate that the factors belong to."""
     created: str = field(default="")
+    measured_by: str = ""
+    """Who published the measurements, under which licence; empty: the user's own."""
 
 
 def group_of(kernel: Kernel) -> str:
@@ -99,27 +102,36 @@ def streams_of(model: EstimatedLatency, networks: Sequence[MeasuredNetwork]) -> 
     return Streams(gpu, host, np.full(len(networks), model.network_ms), batch)
 
 
-def calibrate(model: EstimatedLatency, networks: Sequence[MeasuredNetwork]) -> Calibration:
+def calibrate(
+    model: EstimatedLatency, networks: Sequence[MeasuredNetwork], *, measured_by: str = ""
+) -> Calibration:
     """Fit the factors, and cross-validate.
+
+    measured_by: who published the measurements; they may then be of several machines, so that two of one
+    network may differ, and of any number.
 
     Raises:
         ProfileError: too few or too many rows, a unit slip, or rows that contradict each other.
     """
-    if not MIN_ROWS <= len(networks) <= MAX_ROWS:
+    most = math.inf if measured_by else MAX_ROWS
+    if not MIN_ROWS <= len(networks) <= most:
         raise ProfileError(f"{len(networks)} measured networks; a calibration takes {MIN_ROWS} to {MAX_ROWS}")
     streams = streams_of(model, networks)
     measured = np.array([network.latency_ms for network in networks])
     before = combined(*NO_ADJUSTMENT.apply(streams), model.sharpness)
     check_units(networks, before)
-    check_repeats(networks)
-    groups = [frozenset(Counter(network.kernels).items()) for network in networks]
-    tried = {noise: leave_one_out(streams, measured, groups, model.sharpness, noise) for noise in NOISES}
-    noise = min(NOISES, key=lambda noise: float(np.mean(np.minimum(np.abs(tried[noise]), 0.5))))
-    errors = tried[noise]
+    if not measured_by:
+        check_repeats(networks)
+    rows = Fitted(streams, measured, np.array([n.importance for n in networks]), model.sharpness)
+    folds = fold_of_groups([frozenset(Counter(network.kernels).items()) for network in networks])
+    plan, errors = choose_fit(rows, folds)
     check_consistent(networks, errors)
-    found = fit_adjustment(streams, measured, model.sharpness, noise)
-    residuals = np.abs(np.log(measured / combined(*found.apply(streams), model.sharpness)))
-    limit = max(0.15, 5 * float(np.median(residuals)))
+    found, residual = plan.fit(rows)
+    logs = np.log(measured / plan.predict(rows, found, residual))
+    limit = max(0.15, 5 * float(np.median(np.abs(logs))))
+    families = [network.family for network in networks]
+    far = cross_validate(rows, plan, families) if len(set(families)) > 1 else None
+    weights = rows.importance / rows.importance.sum()
     return Calibration(
         device=model.device,
         runtime=model.runtime,
@@ -128,14 +140,29 @@ def calibrate(model: EstimatedLatency, networks: Sequence[MeasuredNetwork]) -> C
         gpu_constant_ms=found.gpu_constant,
         host_constant_ms=found.host_constant,
         num_networks=len(networks),
-        mape=float(np.mean(np.abs(np.expm1(-errors)))),
-        mape_before=float(np.mean(np.abs(before / measured - 1))),
-        relative_sd=spread(errors),
+        mape=relative_error(errors, weights),
+        mape_before=float(np.abs(before / measured - 1) @ weights),
+        relative_sd=spread(errors, weights),
+        mape_other_family=None if far is None else relative_error(far, weights),
+        relative_sd_far=None if far is None else spread(far, weights),
+        anchors=tuple(
+            (*map(float, anchor), float(weight))
+            for anchor, weight in zip(residual.anchors, residual.weights, strict=True)
+        ),
         base=model.fingerprint,
-        outliers=tuple(n.name for n, residual in zip(networks, residuals, strict=True) if residual > limit),
+        outliers=tuple(n.name for n, left in zip(networks, np.abs(logs), strict=True) if left > limit),
+        measured_by=measured_by,
     )
 
 
-def spread(errors: Array) -> float:
+def relative_error(errors: Array, weights: Array) -> float:
+    """Mean of |predicted / measured − 1| from errors = log(measured / predicted); weights add up to 1."""
+    return float(np.abs(np.expm1(-errors)) @ weights)
+
+
+def spread(errors: Array, weights: Array) -> float:
     """Robust standard deviation around 0: from the 68th percentile of the absolute values."""
-    return max(0.02, float(np.quantile(np.abs(errors), 0.68)))
+    order = np.argsort(np.abs(errors))
+    reached = np.cumsum(weights[order])
+    middle = int(np.searchsorted(reached, 0.68 * reached[-1]))
+    return max(0.02, float(np.abs(errors)[order][min(middle, len(errors) - 1)]))

@@ -23,12 +23,16 @@ _REPEAT = 1.5
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredNetwork:
-    """One row of the user's measurements."""
+    """One row of somebody's measurements."""
 
     name: str
     kernels: Sequence[Kernel]
     batch_size: int
     latency_ms: float
+    family: str = ""
+    """Which search space or collection the network is from, where several were measured."""
+    importance: float = 1.0
+    """How much it counts in the fit: rows of a large table are worth less each."""
 
 
 def check_units(networks: Sequence[MeasuredNetwork], estimated: Array) -> None:

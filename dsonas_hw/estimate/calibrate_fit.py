@@ -1,17 +1,17 @@
-"""The fit of a calibration: factors and constants that explain measured latencies, shrunk to "no change".
+"""The fit of a calibration: factors and constants that explain latencies, shrunk to one scale factor.
 
-    gpu  = factor_gpu · Σ_g factor_g · gpu_g + network + constant_gpu · batch       g: groups of kernels
+    gpu  = factor_gpu · (Σ_g factor_g · gpu_g + network) + constant_gpu · batch       g: groups of kernels
     host = factor_host · host + constant_host
     latency = (gpu^s + host^s)^(1/s)                                                s: sharpness
 
 The logarithm of the latency is fitted by iterated least squares; weights fall with the residual, so that an
-outlier moves nothing; normal priors hold what the networks do not tell apart.
+outlier moves nothing; normal priors hold what the networks do not tell apart. They are centred on the scale
+factor (`scale_only`), so that a large assumed noise ends in it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,8 +37,8 @@ _CONSTANT_SPREAD = 0.08
 """Of the constants, as a share of the median network's GPU time (per image) and host time."""
 _LEAST = 0.1
 """Constants may be negative, but leave this share of a stream."""
-NOISES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.3)
-"""Spreads of measured around adjusted estimates that are tried; large ones move the factors less."""
+NOISES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.3, 0.6)
+"""Spreads of measured around adjusted estimates that are tried; large ones stay close to one scale factor."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +66,10 @@ class Adjustment:
 
     def apply(self, streams: Streams) -> tuple[Array, Array]:
         """GPU and host time of every network in ms."""
-        kernels = (streams.gpu * np.exp(self.logs)).sum(axis=1) * math.exp(self.logs[_GPU])
+        kernels = (streams.gpu * np.exp(self.logs)).sum(axis=1) + streams.network
         host = streams.host * math.exp(self.logs[_HOST])
         return (
-            adjusted(kernels + streams.network, self.gpu_constant * streams.batch),
+            adjusted(kernels * math.exp(self.logs[_GPU]), self.gpu_constant * streams.batch),
             adjusted(host, self.host_constant),
         )
 
@@ -83,25 +83,31 @@ def adjusted(stream_ms: Array | float, constant_ms: Array | float) -> Array:
     return np.maximum(stream_ms + constant_ms, _LEAST * stream_ms)
 
 
-def fit_adjustment(streams: Streams, measured: Array, sharpness: float, noise: float) -> Adjustment:
-    """Iterated, robustly weighted least squares with normal priors around "no adjustment".
+def fit_adjustment(
+    streams: Streams, measured: Array, sharpness: float, noise: float, importance: Array | None = None
+) -> Adjustment:
+    """Iterated, robustly weighted least squares with normal priors around the scale factor.
 
-    measured: shape (networks,), ms; noise: spread of log(measured / adjusted estimate), where the estimate's
-    own error for each network counts more than the noise of the timing.
+    measured: shape (networks,), ms; noise: standard deviation of log(measured / adjusted estimate), where the
+    estimate's own error for each network counts more than the noise of the timing; importance: of every
+    network, 1 each by default.
     """
+    if importance is None:
+        importance = np.ones(len(measured))
     gpu_ms, host_ms = NO_ADJUSTMENT.apply(streams)
     unit_gpu = float(np.median(gpu_ms / streams.batch))
     unit_host = float(np.median(host_ms)) or 1.0
     priors = np.array([*PRIOR_SPREADS.values(), _CONSTANT_SPREAD, _CONSTANT_SPREAD])
-    x = np.zeros(len(priors))
+    centre = np.append(scale_only(streams, measured, sharpness, importance).logs, [0.0, 0.0])
+    x = centre
     for _ in range(60):
         now = Adjustment(x[:-2], float(x[-2]) * unit_gpu, float(x[-1]) * unit_host)
         gpu_ms, host_ms = now.apply(streams)
         residuals = np.log(measured / combined(gpu_ms, host_ms, sharpness))
         slopes = _slopes(streams, now, gpu_ms, host_ms, sharpness, unit_gpu, unit_host)
-        weights = 1 / (1 + (residuals / (3 * noise)) ** 2) / noise**2
+        weights = importance / (1 + (residuals / (3 * noise)) ** 2) / noise**2
         normal = (slopes * weights[:, None]).T @ slopes + np.diag(priors**-2)
-        step = np.linalg.solve(normal, slopes.T @ (weights * residuals) - x / priors**2)
+        step = np.linalg.solve(normal, slopes.T @ (weights * residuals) - (x - centre) / priors**2)
         step *= min(1.0, 0.5 / max(float(np.max(np.abs(step))), 1e-12))
         x = x + step
         if float(np.max(np.abs(step))) < 1e-6:
@@ -109,21 +115,21 @@ def fit_adjustment(streams: Streams, measured: Array, sharpness: float, noise: f
     return Adjustment(x[:-2], float(x[-2]) * unit_gpu, float(x[-1]) * unit_host)
 
 
-def leave_one_out(
-    streams: Streams, measured: Array, groups: Sequence[object], sharpness: float, noise: float
-) -> Array:
-    """log(measured / predicted) of every network, predicted without it and without others of its group."""
-    errors = np.empty(len(measured))
-    for index, group in enumerate(groups):
-        others = np.array([other != group for other in groups])
-        found = (
-            fit_adjustment(streams.pick(others), measured[others], sharpness, noise)
-            if others.any()
-            else NO_ADJUSTMENT
-        )
-        alone = streams.pick(np.arange(len(groups)) == index)
-        errors[index] = math.log(measured[index] / combined(*found.apply(alone), sharpness)[0])
-    return errors
+def scale_only(streams: Streams, measured: Array, sharpness: float, importance: Array) -> Adjustment:
+    """The weighted median of measured over estimated; a stream that bounds no network is left alone."""
+    gpu_ms, host_ms = NO_ADJUSTMENT.apply(streams)
+    estimated = combined(gpu_ms, host_ms, sharpness)
+    logs = np.log(measured / estimated)
+    order = np.argsort(logs)
+    reached = np.cumsum(importance[order])
+    low = int(np.searchsorted(reached, 0.5 * reached[-1] * (1 - 1e-9)))
+    high = int(np.searchsorted(reached, 0.5 * reached[-1] * (1 + 1e-9)))
+    scale = float(logs[order][low] + logs[order][min(high, len(logs) - 1)]) / 2
+    factors = np.zeros(len(FACTORS))
+    for index, stream_ms in ((_GPU, gpu_ms), (_HOST, host_ms)):
+        largest_share = float(np.max((stream_ms / estimated) ** sharpness))
+        factors[index] = scale * min(1.0, 4 * largest_share)
+    return Adjustment(factors)
 
 
 def combined(gpu_ms: Array, host_ms: Array, sharpness: float) -> Array:
@@ -149,9 +155,10 @@ def _slopes(
     total = on_gpu + on_host
     by_gpu = on_gpu / total / np.maximum(gpu_ms, 1e-30)
     by_host = on_host / total / np.maximum(host_ms, 1e-30)
-    kernels = streams.gpu * np.exp(now.logs) * math.exp(now.logs[_GPU])
+    scale = math.exp(now.logs[_GPU])
+    kernels = streams.gpu * np.exp(now.logs) * scale
     slopes = kernels * by_gpu[:, None]
-    slopes[:, _GPU] = kernels.sum(axis=1) * by_gpu
+    slopes[:, _GPU] = (kernels.sum(axis=1) + streams.network * scale) * by_gpu
     slopes[:, _HOST] = streams.host * math.exp(now.logs[_HOST]) * by_host
     constants = np.stack([unit_gpu * streams.batch * by_gpu, unit_host * by_host], axis=1)
     return np.concatenate([slopes, constants], axis=1)

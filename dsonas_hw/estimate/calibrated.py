@@ -9,19 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from dsonas_hw.cost.model import LatencyPrediction
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError, RunError
 from dsonas_hw.estimate.calibrate import Calibration, group_of
-from dsonas_hw.estimate.calibrate_fit import FACTORS, adjusted
+from dsonas_hw.estimate.calibrate_fit import FACTORS, Array, adjusted
+from dsonas_hw.estimate.calibrate_residual import Residual, feature_vectors
 from dsonas_hw.estimate.constants import EstimateConstants, load_constants
 from dsonas_hw.estimate.estimate import EstimatedLatency
 from dsonas_hw.files import read_regular, write_text
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.rows import Source
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _MAX_BYTES = 64 * 1024
+_MOST_ANCHORS = 1000
 _FACTOR_RANGE = (1e-3, 1e3)
 
 
@@ -52,15 +57,66 @@ class CalibratedLatency(EstimatedLatency):
             )
         self.calibration = calibration
         self._factors = calibration.factors
+        self.network_ms *= self._factors["gpu"]
+        rows = np.array(calibration.anchors)
+        self._residual = Residual(rows[:, :-1], rows[:, -1]) if len(rows) else Residual()
+        self._groups: dict[Kernel, int] = {}
 
     @property
     def caution(self) -> str:
         """Says that the network itself was not measured, and how far off others were."""
         found = self.calibration
+        error = f"each was off by {found.mape:.1%} (mean) when left out"
+        if not found.measured_by:
+            return (
+                f"CALIBRATED, NOT MEASURED: latencies of {self.device} come from its datasheet and "
+                f"{found.num_networks} measured networks; {error}"
+            )
+        if found.mape_other_family is not None:
+            error += f", by {found.mape_other_family:.1%} with all of its family"
         return (
-            f"CALIBRATED, NOT MEASURED: latencies of {self.device} come from its datasheet and "
-            f"{found.num_networks} measured networks; each was off by {found.mape:.1%} (mean) when left out"
+            f"CALIBRATED BY OTHERS, NOT MEASURED HERE: latencies of {self.device} are calibrated on "
+            f"{found.num_networks} networks measured by others ({found.measured_by}); {error}"
         )
+
+    def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
+        """As the estimate's; corrected by what the factors missed on measured networks nearby.
+
+        Raises:
+            ProfileError: there is no kernel.
+        """
+        prediction = super().predict(kernels)
+        if len(kernels) == 1 or not len(self._residual.weights):
+            return prediction
+        z = self._feature_vector(kernels)
+        factor = math.exp(float(self._residual.at(z)[0]))
+        # Near what was measured the interval is that of networks left out, far from it that of families.
+        narrow = self._relative_sd(float(self._residual.nearness(z)[0])) / self._relative_sd(0.0)
+        widths = (
+            (end / prediction.latency_ms) ** narrow
+            for end in (prediction.latency_ms_low, prediction.latency_ms_high)
+        )
+        latency_ms = prediction.latency_ms * factor
+        low, high = (latency_ms * width for width in widths)
+        return LatencyPrediction(
+            latency_ms=latency_ms, latency_ms_low=low, latency_ms_high=high, source=self.source
+        )
+
+    def _feature_vector(self, kernels: Sequence[Kernel]) -> Array:
+        gpu, host = np.zeros((1, len(FACTORS))), 0.0
+        for kernel, (gpu_ms, host_ms) in zip(kernels, self.times(kernels), strict=True):
+            group = self._groups.get(kernel)
+            if group is None:
+                group = self._groups[kernel] = FACTORS.index(group_of(kernel))
+            gpu[0, group] += gpu_ms
+            host += host_ms
+        return feature_vectors(gpu, np.array([host]), np.array([float(kernels[0].batch_size)]))
+
+    def _relative_sd(self, nearness: float) -> float:
+        """Standard deviation of the logarithm of measured over predicted; nearness: 1 beside an anchor."""
+        near = self.calibration.relative_sd * (1 + 4 / self.calibration.num_networks)
+        far = max(self.calibration.relative_sd_far or near, near)
+        return math.sqrt(nearness * near**2 + (1 - nearness) * far**2)
 
     def totals(self, kernels: Sequence[Kernel]) -> tuple[float, float, float]:
         """As the estimate's, with the constants that every network has."""
@@ -76,10 +132,10 @@ class CalibratedLatency(EstimatedLatency):
             for kernel, (gpu, host) in zip(kernels, super()._compute(kernels), strict=True)
         ]
 
-    def _variance(self, gpu_share: float, concentration: float) -> float:
+    def _variance(self, gpu_share: float, concentration: float, launches: float) -> float:
         # What was measured stays uncertain by the cross-validated spread; a network whose time sits in few
         # kernels, unlike those that were measured, keeps part of the uncertainty of a single kernel.
-        known = (self.calibration.relative_sd * (1 + 4 / self.calibration.num_networks)) ** 2
+        known = self._relative_sd(0.0) ** 2
         return known + (0.5 * self._sd["kernel"] * gpu_share) ** 2 * concentration**2
 
 
@@ -125,7 +181,7 @@ def open_calibrated(
     batch_size: int,
     directory: Path,
 ) -> CalibratedLatency | None:
-    """The calibrated model of a device, None if it was never calibrated.
+    """The calibrated model of a device from a directory of profiles, None if it was never calibrated.
 
     Raises:
         ProfileError: the file is damaged, or belongs to another estimate.
@@ -163,10 +219,28 @@ def _parse(data: Any) -> Calibration:
         _check_number(f"factor {name}", value, *_FACTOR_RANGE)
     for name in ("gpu_constant_ms", "host_constant_ms"):
         _check_number(name, data[name], -1e6, 1e6)
+    if not isinstance(data["measured_by"], str):
+        raise ValueError("measured_by must be text")
+    for name in ("mape_other_family", "relative_sd_far"):
+        if data[name] is not None:
+            _check_number(name, data[name], 0.0, 1e6)
     outliers = data["outliers"]
     if not isinstance(outliers, list) or not all(isinstance(name, str) for name in outliers):
         raise ValueError("outliers must be a list of names")
-    return Calibration(**(data | {"outliers": tuple(outliers)}))
+    return Calibration(**(data | {"outliers": tuple(outliers), "anchors": _anchors(data["anchors"])}))
+
+
+def _anchors(rows: Any) -> tuple[tuple[float, ...], ...]:
+    """Anchors of the residual, each with as many numbers as a feature vector and its weight."""
+    if not isinstance(rows, list) or len(rows) > _MOST_ANCHORS:
+        raise ValueError("anchors is not a short list")
+    length = feature_vectors(np.ones((1, len(FACTORS))), np.ones(1), np.ones(1)).shape[1] + 1
+    for row in rows:
+        if not isinstance(row, list) or len(row) != length:
+            raise ValueError(f"an anchor has {length} numbers")
+        for value in row:
+            _check_number("anchor", value, -1e6, 1e6)
+    return tuple(tuple(map(float, row)) for row in rows)
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

@@ -51,7 +51,7 @@ def read_calibration_rows(path: Path) -> list[CalibrationRow]:
     except OSError as error:
         raise ProfileError(f"cannot read the measurements {path}: {error.strerror or error}") from error
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ProfileError(f"{path} is not a CSV file in UTF-8: {error}") from error
+        raise ProfileError(f"{path} is not a CSV file in UTF-8, save it as one: {error}") from error
     if not MIN_ROWS <= len(rows) <= MAX_ROWS:
         raise ProfileError(
             f"{path} has {len(rows)} measured networks; a calibration takes {MIN_ROWS} to {MAX_ROWS}"

@@ -13,16 +13,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dsonas_hw.device.datasheet import Device
+from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.kernel_correction import Trees, parse_trees
+from dsonas_hw.runtime.registry import get_runtime
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+FILES = ("constants.json", "corrections.json")
 
 #: Generations without measurements of their own take the factors of the nearest one that has them.
 NEAREST_GENERATION = {"Maxwell": "Pascal", "Hopper": "Ampere", "Blackwell": "Ada", "Ada": "Ampere"}
-
-#: Runtimes that run the kernels of another one.
-_KIN = {"ort-cuda": "eager", "ort-tensorrt": "tensorrt"}
 
 Numbers = Mapping[str, float]
 
@@ -37,10 +38,15 @@ class EstimateConstants:
     """Factors by "<runtime>/<precision>"."""
     host_us: Mapping[str, Numbers]
     """Runtime → what the host spends to launch one kernel, by family of kernels."""
+    generation_host: Numbers
+    """Generation → what host times of an eager framework are multiplied with: machines are of their time."""
+    jetson_host: Numbers
+    """Generation → what host times are multiplied with on a Jetson, whose CPU is small."""
     sharpness: Numbers
     """How abruptly a network goes over from host-bound to GPU-bound, by runtime."""
     relative_sd: Numbers
-    """Spread of the logarithm of measured over estimated: "kernel", "device", "host"."""
+    """Standard deviations of the logarithm of measured over estimated: "kernel", "device", "host" and
+    "launch" of those parts of a network's time; "jetson" and "int8" besides, where they apply."""
     corrections: Mapping[str, Mapping[str, Trees]] = field(default_factory=dict)
     """"<runtime>/<precision>" → sort of kernel → what multiplies its analytic time."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -51,16 +57,22 @@ class EstimateConstants:
         factors = [
             self._generation(generation),
             self._generation(f"{generation}/{precision}"),
-            self.by_runtime.get(f"{_KIN.get(runtime, runtime)}/{precision}", {}),
+            self.by_runtime.get(f"{get_runtime(runtime).estimated_as}/{precision}", {}),
         ]
         for group in factors:
             for name, factor in group.items():
                 values[name] = values[name] * factor
         return values
 
+    def host_factor(self, device: Device, runtime: str) -> float:
+        """What the host times of a device are multiplied with."""
+        if device.is_jetson:
+            return self.jetson_host.get(device.architecture, 1.0)
+        return self.generation_host.get(device.architecture, 1.0) if runtime == "eager" else 1.0
+
     def corrections_of(self, runtime: str, precision: str) -> Mapping[str, Trees]:
         """Corrections by sort of kernel: of this runtime, or of the one it shares its kernels with."""
-        return self.corrections.get(f"{_KIN.get(runtime, runtime)}/{precision}", {})
+        return self.corrections.get(f"{get_runtime(runtime).estimated_as}/{precision}", {})
 
     def _generation(self, key: str) -> Numbers:
         if key in self.by_generation:
@@ -83,7 +95,17 @@ def parse_constants(data: Mapping[str, Any]) -> EstimateConstants:
             f"estimate constants have schema version {data.get('schema_version')!r}, this program reads "
             f"{SCHEMA_VERSION}; fit them again with benchmarks/fit_estimator.py"
         )
-    groups = ("shared", "by_generation", "by_runtime", "host_us", "sharpness", "relative_sd", "provenance")
+    groups = (
+        "shared",
+        "by_generation",
+        "by_runtime",
+        "host_us",
+        "generation_host",
+        "jetson_host",
+        "sharpness",
+        "relative_sd",
+        "provenance",
+    )
     missing = [name for name in groups if name not in data]
     if missing:
         raise ProfileError(f"estimate constants lack {', '.join(missing)}")
@@ -100,13 +122,18 @@ def parse_constants(data: Mapping[str, Any]) -> EstimateConstants:
     return EstimateConstants(**{name: data[name] for name in groups}, corrections=corrections)
 
 
+def constants_hash() -> str:
+    """Identifies the constants and corrections that are shipped: what rests on them states it."""
+    folder = importlib.resources.files("dsonas_hw.estimate")
+    return short_hash(*(folder.joinpath(name).read_text() for name in FILES))
+
+
 @functools.cache
 def load_constants() -> EstimateConstants:
     """The constants shipped with this package."""
     folder = importlib.resources.files("dsonas_hw.estimate")
-    data = json.loads(folder.joinpath("constants.json").read_text())
-    data["corrections"] = json.loads(folder.joinpath("corrections.json").read_text())
-    return parse_constants(data)
+    data, corrections = (json.loads(folder.joinpath(name).read_text()) for name in FILES)
+    return parse_constants(data | {"corrections": corrections})
 
 
 def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:

@@ -9,7 +9,7 @@ they were fitted and how far they can be trusted.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dsonas_hw.cost.model import Z90, LatencyPrediction
 from dsonas_hw.device.datasheet import Device
@@ -21,12 +21,11 @@ from dsonas_hw.estimate.kernel_correction import corrected_times_ms
 from dsonas_hw.estimate.kernel_features import kernel_rows, sort_of
 from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.runtime.registry import all_runtimes, get_runtime
 from dsonas_hw.table.rows import Source
 
-RUNTIMES = ("eager", "ort-cuda", "ort-tensorrt", "tensorrt")
-
-#: Copies that an eager framework does not make: it looks into the tensor at another stride.
-_EAGER_VIEWS = ("slice", "split", "expand")
+#: Copies that some runtimes do not make (`Runtime.views_are_free`).
+_VIEWS = ("slice", "split", "expand")
 
 
 class EstimatedLatency:
@@ -37,16 +36,17 @@ class EstimatedLatency:
     def __init__(
         self, device: Device, *, runtime: str, precision: str, batch_size: int, constants: EstimateConstants
     ) -> None:
-        if runtime not in RUNTIMES:
+        if runtime not in estimated_runtimes():
             raise ProfileError(
                 f"cannot estimate runtime {runtime!r} for {device.name}; "
-                f"estimates exist for {', '.join(RUNTIMES)}"
+                f"estimates exist for {', '.join(estimated_runtimes())}"
             )
+        self._how = get_runtime(runtime)
         self.device = device.name
         self.runtime = runtime
         self.precision = precision
         self.batch_size = batch_size
-        self.fuse = runtime != "eager"
+        self.fuse = self._how.fuses
         self._constants = constants.resolve(device.architecture, runtime, precision)
         self._machine = machine_of(device, runtime=runtime, precision=precision, constants=self._constants)
         tf32 = self._machine.on_tensor_cores and self._machine.element_bytes == 4
@@ -54,9 +54,17 @@ class EstimatedLatency:
         self._corrections = {} if tf32 else constants.corrections_of(runtime, precision)
         self.network_ms = self._constants["network_us"] * 1e-3
         """What a network costs besides its kernels."""
-        self._host_us: Mapping[str, float] = constants.host_us[runtime]
+        slow = constants.host_factor(device, runtime)
+        self._host_us = {sort: us * slow for sort, us in constants.host_us[runtime].items()}
         self.sharpness = constants.sharpness[runtime]
         self._sd = constants.relative_sd
+        self._launch_ms = self._constants["launch_us"] * 1e-3
+        self._far_variance = sum(
+            self._sd[name] ** 2
+            for name, applies in (("jetson", device.is_jetson), ("int8", precision == "int8"))
+            if applies
+        )
+        """Of what was hardly measured, on top of the other errors."""
         self.fingerprint = short_hash(device.fingerprint, runtime, precision, self._constants, self._host_us)
         """Of everything that the estimate depends on, learned corrections aside."""
         self._cache: dict[Kernel, tuple[float, float]] = {}
@@ -64,7 +72,7 @@ class EstimatedLatency:
     @property
     def expected_error(self) -> float:
         """Half of the 90 % interval of a network whose time is spread over many kernels; 0.3 is 30 %."""
-        return math.expm1(Z90 * math.sqrt(self._variance(1.0, 0.0)))
+        return math.expm1(Z90 * math.sqrt(self._variance(1.0, 0.0, 0.0)))
 
     @property
     def caution(self) -> str:
@@ -87,7 +95,8 @@ class EstimatedLatency:
             host = 0.0
         latency = self.combine(gpu, host)
         gpu_share = (gpu / latency) ** self.sharpness
-        factor = math.exp(Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2)))
+        launches = min(1.0, len(kernels) * self._launch_ms / gpu)
+        factor = math.exp(Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2, launches)))
         return LatencyPrediction(
             latency_ms=latency,
             latency_ms_low=latency / factor,
@@ -95,10 +104,15 @@ class EstimatedLatency:
             source=self.source,
         )
 
-    def _variance(self, gpu_share: float, concentration: float) -> float:
-        """Of the logarithm of measured over estimated; concentration: 1 if one kernel takes all the time."""
+    def _variance(self, gpu_share: float, concentration: float, launches: float) -> float:
+        """Of the logarithm of measured over estimated.
+
+        concentration: 1 if one kernel takes all the time; launches: which fraction of the GPU time they are.
+        """
         on_gpu = self._sd["device"] ** 2 + self._sd["kernel"] ** 2 * concentration
-        return gpu_share**2 * on_gpu + (1 - gpu_share) ** 2 * self._sd["host"] ** 2
+        on_gpu += (self._sd["launch"] * launches) ** 2
+        on_host = self._sd["host"] ** 2
+        return gpu_share**2 * on_gpu + (1 - gpu_share) ** 2 * on_host + self._far_variance
 
     def kernel_latency_ms(self, kernel: Kernel) -> float:
         """What the kernel adds to a network: its time on the GPU or on the host, whichever is longer."""
@@ -141,21 +155,28 @@ class EstimatedLatency:
 
     def _adapt(self, kernel: Kernel, gpu_ms: float) -> tuple[float, float]:
         """(GPU ms, host ms) of a kernel, given its time on the GPU, as this runtime runs it."""
-        if self.runtime == "eager" and kernel.function in _EAGER_VIEWS:
+        if self._how.views_are_free and kernel.function in _VIEWS:
             return 0.0, 0.0
         num_inputs = len(kernel.inputs)
-        if "tensorrt" in self.runtime and kernel.op == "sum" and num_inputs > 1:
-            # TensorRT adds in the kernel that makes one of the summands: only the others are read.
-            launch_ms = self._constants["launch_us"] * 1e-3
-            return (gpu_ms - launch_ms) * (num_inputs - 1) / (num_inputs + 1), 0.0
+        if self._how.adds_while_making and kernel.op == "sum" and num_inputs > 1:
+            # Only the other summands are read.
+            return (gpu_ms - self._launch_ms) * (num_inputs - 1) / (num_inputs + 1), 0.0
+        if self._how.adds_while_making and kernel.op == "concat":
+            # Those that make the parts write to where they belong, as far as the runtime manages.
+            gpu_ms *= self._constants["concat"]
         return gpu_ms, self._host_us[host_sort(kernel)] * 1e-3
+
+
+def estimated_runtimes() -> list[str]:
+    """Names of the runtimes that there are constants for."""
+    return [runtime.name for runtime in all_runtimes() if runtime.estimated_as]
 
 
 def host_sort(kernel: Kernel) -> str:
     """Which launch cost a kernel has: convolutions cost the host most."""
     sort = sort_of(kernel)
     if kernel.family == "conv":
-        return "conv"
+        return "depthwise" if kernel.is_depthwise else "conv"
     return "gemm" if sort == "matrix" else sort
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.estimate.kernel_time import Machine
+from dsonas_hw.runtime.registry import get_runtime
 
 ELEMENT_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0}
 
@@ -36,6 +37,7 @@ def machine_of(device: Device, *, runtime: str, precision: str, constants: Mappi
     """
     if precision not in ELEMENT_BYTES:
         raise DeviceError(f"cannot estimate precision {precision!r}; known: {', '.join(ELEMENT_BYTES)}")
+    how = get_runtime(runtime)
     clock = sustained_clock(device, constants)
     fp32 = _peak(device, "fp32")
     tensor: float | None = None
@@ -45,13 +47,15 @@ def machine_of(device: Device, *, runtime: str, precision: str, constants: Mappi
         tensor = device.peak("tf32_tensor")
     elif precision in ("fp16", "bf16"):
         tensor = device.peak("fp16_tensor")
-        cores = max(fp32, device.peak("fp16") or 0.0) if precision == "fp16" else fp32
+        # Eager frameworks accumulate in fp32: without tensor cores half precision is no faster.
+        half = device.peak("fp16") if precision == "fp16" and runtime != "eager" else None
+        cores = max(fp32, half or 0.0)
     else:
         int8 = device.peak("int8")
         if int8 is None:
             raise DeviceError(f"{device.name} has no int8 peak in its datasheet: cannot estimate int8")
         tensor = int8
-    gemm_tensor = tensor if (precision != "fp32" or runtime != "eager") else None
+    gemm_tensor = tensor if (precision != "fp32" or how.uses_tf32_in_products) else None
     has_tensor_cores = device.compute_capability >= ((7, 2) if precision == "int8" else (7, 0))
     per_tflop = clock * 1e12 / 2
     return Machine(
@@ -67,7 +71,7 @@ def machine_of(device: Device, *, runtime: str, precision: str, constants: Mappi
         bytes_per_s=device.memory_bandwidth_gb_s * 1e9,
         l2_bytes=float(device.l2_bytes),
         element_bytes=ELEMENT_BYTES[precision],
-        layout_copies=tensor is not None and has_tensor_cores and runtime in ("eager", "ort-cuda"),
+        layout_copies=tensor is not None and has_tensor_cores and how.reorders_for_tensor_cores,
     )
 
 

@@ -266,11 +266,6 @@ def measure_together(
     return [take.measurement() for take in takes]
 
 
-def cpu_clock(runtime: str, threads: int) -> Callable[[], float] | None:
-    """The CPU clock of the thread that does the work, where that is the calling one."""
-    return time.thread_time if runtime == "ort-cpu" and threads == 1 else None
-
-
 class Clocks:
     """Times single runs by the wall, and by the CPU if it can."""
 

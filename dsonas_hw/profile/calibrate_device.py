@@ -16,7 +16,7 @@ from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
 from dsonas_hw.kernel.onnx.inputs import check_input_names
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.profile.model_precision import precision_of_model
-from dsonas_hw.runtime.base import check_runtime
+from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.table import now_utc
 
 
@@ -46,14 +46,14 @@ def calibrate_device(
     if device == LOCAL:
         raise DeviceError("local is this machine's CPU: it is measured, never estimated; name a GPU")
     device, runtime = resolve(device, runtime)
-    check_runtime(runtime, precision or "fp32")
+    get_runtime(runtime, precision or "fp32")
     rows = read_calibration_rows(measurements)
     precisions: dict[Path, str] = {}
     inputs: set[str] = set()
 
     def read(path: Path, batch_size: int) -> OnnxNetwork:
         network = network_from_onnx(
-            path, batch_size=batch_size, input_shapes=input_shapes, fuse=runtime != "eager"
+            path, batch_size=batch_size, input_shapes=input_shapes, fuse=get_runtime(runtime).fuses
         )
         inputs.update(network.input_shapes)
         precisions[path], _ = precision_of_model(

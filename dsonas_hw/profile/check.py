@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -18,14 +18,15 @@ from dsonas_hw.cost.model import LatencyPrediction
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.measure.measurement import LatencyMeasurement, cpu_clock, measure_latency, measure_together
+from dsonas_hw.measure.measurement import LatencyMeasurement, measure_latency, measure_together
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.measure.single_kernel import build_kernel_model
 from dsonas_hw.profile.open import check_is_this_machine
-from dsonas_hw.profile.profiler import open_like, open_yardstick
-from dsonas_hw.runtime.base import open_session
+from dsonas_hw.profile.profiler import cpu_clock, open_yardstick
+from dsonas_hw.runtime.registry import open_session
 from dsonas_hw.table.rows import CheckRow, ErrorSummary, NetworkRow
 from dsonas_hw.table.table import LatencyTable, TableWriter, now_utc
+from dsonas_hw.target import Target
 
 NETWORKS_AT_ONCE = 10
 NUM_ROUNDS = 8
@@ -73,18 +74,18 @@ def check_networks(
     for start in range(0, len(probes), NETWORKS_AT_ONCE):
         progress(start, len(probes), "checking")
         with contextlib.ExitStack() as stack:
-            stack.enter_context(exclusive_device(header.device))
+            stack.enter_context(exclusive_device(header.target.device))
             sessions = [
-                stack.enter_context(open_like(header, probe.build()))
+                stack.enter_context(open_session(probe.build(), header.target))
                 for probe in probes[start : start + NETWORKS_AT_ONCE]
             ]
-            yardstick = stack.enter_context(open_yardstick(header))
+            yardstick = stack.enter_context(open_yardstick(header.target))
             timings += measure_together(
                 [session.run for session in sessions],
                 yardstick.synchronize,
                 num_rounds=NUM_ROUNDS,
                 yardstick=yardstick.run,
-                cpu_clock_s=cpu_clock(header.runtime, header.threads),
+                cpu_clock_s=cpu_clock(header.target),
             )
     line = fit_flops_line(model.table.networks)
     alone: dict[Kernel, float | None] = {}
@@ -93,7 +94,7 @@ def check_networks(
         baselines = {BASELINE_FLOPS: line(probe.flops)} if line else {}
         if with_isolated:
             progress(index, len(probes), "timing the baseline")
-            total = _sum_isolated_ms((step.kernel for step in probe.schedule.kernels), alone, header.threads)
+            total = _sum_isolated_ms((step.kernel for step in probe.schedule.kernels), alone, header.target)
             if total is not None:
                 baselines[BASELINE_ISOLATED] = total
         checked.append(
@@ -198,7 +199,7 @@ def fit_flops_line(networks: Sequence[NetworkRow]) -> Callable[[int], float] | N
 
 
 def _sum_isolated_ms(
-    kernels: Iterable[Kernel], known: dict[Kernel, float | None], threads: int
+    kernels: Iterable[Kernel], known: dict[Kernel, float | None], target: Target
 ) -> float | None:
     """Sum of the kernels, each timed alone in a session; None if one cannot be built alone."""
     total = 0.0
@@ -208,7 +209,8 @@ def _sum_isolated_ms(
             if model is None:
                 known[kernel] = None
             else:
-                with open_session(model, threads=threads, batch_size=kernel.batch_size) as session:
+                alone = replace(target, batch_size=kernel.batch_size)
+                with open_session(model, alone) as session:
                     timing = measure_latency(
                         session.run,
                         session.synchronize,

@@ -1,7 +1,7 @@
 """Which kernels the networks of a search space can need, and small networks that hold what is missing.
 
 A kernel follows from the operation, its shapes and the layout of what it reads. All of these are local: a
-layout is decided by the channels (`runtime.ort.layout`), and between two segments of a network only one bit
+layout is decided by the channels (`kernel.deployment`), and between two segments of a network only one bit
 is handed on, whether the buffer is in blocks (`segments`). So instead of all architectures a few *patterns*
 of a block are followed through the network, from every layout that can reach them: operations behind each
 other, sums of few and of many, every number of branches.
@@ -9,22 +9,22 @@ other, sums of few and of many, every number of branches.
     kernels of the space = ∪ over widths, places, layouts that reach the place, patterns
     witness              = the network of patterns that holds most of the kernels that are still missing
 
-All of it is a pure function of the space and of the block size of the processor (0: no blocks); nothing is
-measured here.
+All of it is a pure function of the space and of the runtime's deployment on a processor; nothing is measured
+here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from dsonas_hw.architecture.architecture import Architecture, Block, close_block, complete_block
 from dsonas_hw.architecture.graph import BlockSegment, Segment, list_segments
-from dsonas_hw.architecture.segments import DeployedSegment, deploy_for_blocks, output_shape
+from dsonas_hw.architecture.segments import DeployedSegment, deploy_segment, output_shape
 from dsonas_hw.cost.kernel_costs import Category, category_of
+from dsonas_hw.kernel.deployment import Deployment
 from dsonas_hw.kernel.spec import Kernel, Shape
-from dsonas_hw.runtime.ort.layout import CHANNEL_ALIGNMENT
 from dsonas_hw.space.space import INPUT_NODE, SearchSpace
 
 MAX_BLOCKS = 2
@@ -96,16 +96,16 @@ def _is_within(sizes: Sizes, low: Sizes, high: Sizes) -> bool:
 
 
 def needed_kernels(
-    space: SearchSpace, *, block_size: int, batch_size: int = 1, widths: Sequence[int] | None = None
+    space: SearchSpace, deployment: Deployment, *, batch_size: int = 1, widths: Sequence[int] | None = None
 ) -> tuple[Kernel, ...]:
     """At least one kernel of every category and extreme size that networks of a space can run.
 
     widths: first-stage channels that are deployed; by default all of the space.
     """
-    chosen = tuple(widths) if widths else representatives(space.widths(), block_size)
+    chosen = tuple(widths) if widths else representatives(space.widths(), deployment)
     found: dict[Kernel, None] = {}
     for width in chosen:
-        for place in _walk(_shallow(space), width, block_size, batch_size):
+        for place in _walk(_shallow(space), width, deployment, batch_size):
             for choices in place.values():
                 for _, deployed in choices:
                     found.update(dict.fromkeys(deployed.kernels))
@@ -117,7 +117,7 @@ def witnesses(
     needed: Sequence[Kernel],
     covered: CoveredKernels,
     *,
-    block_size: int,
+    deployment: Deployment,
     batch_size: int = 1,
     widths: Sequence[int] | None = None,
 ) -> list[Architecture]:
@@ -128,31 +128,36 @@ def witnesses(
     needed: kernels of `needed_kernels` for the same space, sizes and widths.
     """
     shallow = _shallow(space)
-    chosen = tuple(widths) if widths else representatives(space.widths(), block_size)
+    chosen = tuple(widths) if widths else representatives(space.widths(), deployment)
     found: list[Architecture] = []
     while missing := set(covered.missing(needed)):
-        walks = ((width, _walk(shallow, width, block_size, batch_size)) for width in chosen)
+        walks = ((width, _walk(shallow, width, deployment, batch_size)) for width in chosen)
         gains = ((_best_values(places, missing)[0][False], width) for width, places in walks)
         gain, width = max(gains)
         assert gain > 0, "what is needed comes from the same walks"
-        blocks, kernels = _fullest(_walk(shallow, width, block_size, batch_size), missing)
+        blocks, kernels = _fullest(_walk(shallow, width, deployment, batch_size), missing)
         found.append(Architecture(space=shallow, blocks=tuple(blocks), width=width))
         covered.add(kernels)
     return found
 
 
-def representatives(widths: Sequence[int], block_size: int) -> tuple[int, ...]:
+def representatives(widths: Sequence[int], deployment: Deployment) -> tuple[int, ...]:
     """The widths that stand for all: what a layout depends on is channels below a block, and their remainder.
 
     Channels of any tensor are multiples of the width, or of half of it, so every narrow width counts for
     itself, and the widest of each remainder for those of its remainder.
     """
-    period = 2 * max(block_size, CHANNEL_ALIGNMENT)
+    period = 2 * _period(deployment)
     widest: dict[int, int] = {}
     for width in widths:
         widest[width % period] = width
-    narrow = {widths[0], *(width for width in widths if block_size and width < period)}
+    narrow = {widths[0], *(width for width in widths if deployment.block_size and width < period)}
     return tuple(sorted(narrow | set(widest.values())))
+
+
+def _period(deployment: Deployment) -> int:
+    """Channels after which layouts are as before."""
+    return max(deployment.block_size, deployment.alignment)
 
 
 def _shallow(space: SearchSpace) -> SearchSpace:
@@ -235,12 +240,12 @@ Place = dict[bool, list[Choice]]
 
 
 @lru_cache(maxsize=512)
-def _walk(space: SearchSpace, width: int, block_size: int, batch_size: int) -> tuple[Place, ...]:
+def _walk(space: SearchSpace, width: int, deployment: Deployment, batch_size: int) -> tuple[Place, ...]:
     """Every place of the networks of one width, with all that can stand there for each layout it can read."""
-    period = max(block_size, CHANNEL_ALIGNMENT)
-    patterns = block_patterns(space, period)
+    patterns = block_patterns(space, _period(deployment))
     empty = close_block(space, ())
     template = Architecture(space=space, blocks=(empty,) * space.num_blocks, width=width)
+    deploy = partial(deploy_segment, batch_size=batch_size)
     places: list[Place] = []
     shape: Shape = space.input_shape
     reachable = {False}  # an image is never in blocks
@@ -248,7 +253,7 @@ def _walk(space: SearchSpace, width: int, block_size: int, batch_size: int) -> t
         place: Place = {}
         for reads_blocked in sorted(reachable):
             place[reads_blocked] = [
-                (block, _deploy(each, shape, block_size, batch_size, reads_blocked))
+                (block, deploy(each, shape, deployment, reads_blocked=reads_blocked))
                 for block, each in _variants(segment, patterns)
             ]
         places.append(place)
@@ -263,14 +268,6 @@ def _variants(segment: Segment, patterns: Sequence[Block]) -> Iterator[tuple[Blo
             yield block, replace(segment, block=block)
     else:
         yield None, segment
-
-
-def _deploy(
-    segment: Segment, shape: Shape, block_size: int, batch_size: int, reads_blocked: bool
-) -> DeployedSegment:
-    return deploy_for_blocks(
-        segment, shape, block_size=block_size, batch_size=batch_size, reads_blocked=reads_blocked
-    )
 
 
 def _best_values(places: Sequence[Place], missing: set[Kernel]) -> list[dict[bool, int]]:

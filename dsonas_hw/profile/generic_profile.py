@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dsonas_hw.profile.check import check_table
 from dsonas_hw.profile.generic_networks import NUM_NETWORKS, generic_networks
-from dsonas_hw.profile.profiler import MeasuringConditions, local_header, profile_networks
+from dsonas_hw.profile.profiler import local_header, profile_networks
 from dsonas_hw.table.rows import CheckRow
 from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.target import Target
 
 NAME = "networks of other kinds"
 """In a table and wherever its checks are shown."""
@@ -22,7 +23,7 @@ Progress = Callable[[int, int, str], None]
 
 def profile_generic(
     path: Path,
-    conditions: MeasuringConditions,
+    target: Target,
     *,
     num_networks: int = NUM_NETWORKS,
     progress: Progress = lambda done, total, text: None,
@@ -32,8 +33,8 @@ def profile_generic(
     Raises:
         ProfileError: the table belongs to another machine, is damaged, or is being written.
     """
-    probes = list(generic_networks(num_networks=num_networks, batch_size=conditions.batch_size))
-    return profile_networks(path, local_header(conditions), probes, progress=progress)
+    probes = list(generic_networks(num_networks=num_networks, batch_size=target.batch_size))
+    return profile_networks(path, local_header(target), probes, progress=progress)
 
 
 def check_generic(
@@ -48,7 +49,7 @@ def check_generic(
     Raises:
         ProfileError: the table is not finished, another machine's, or being written.
     """
-    batch_size = table.header.batch_size
+    batch_size = table.header.target.batch_size
     probes = list(
         generic_networks(num_networks=num_checked, seed=HELD_OUT_SEED + seed, batch_size=batch_size)
     )

@@ -15,7 +15,7 @@ import math
 import random
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.csv_file import positive_number, read_rows
 from dsonas_hw.table.rows import CorrectionRow, KernelRow, TableHeader
 from dsonas_hw.table.table import now_utc, save_table, table_path
+from dsonas_hw.target import Target
 
 REQUIRED = ("batch", "cin", "hin", "win", "cout", "k", "stride", "latency_ms")
 OPTIONAL = ("groups", "conv_type", "elmt_fused", "precision")
@@ -54,11 +55,7 @@ class ImportedTable:
 
 def import_table(
     source: Path,
-    *,
-    device: str,
-    runtime: str,
-    precision: str,
-    batch_size: int,
+    target: Target,
     directory: Path,
 ) -> ImportedTable:
     """Read, check and write `<directory>/<device>/<runtime>-<precision>-b<batch>.jsonl`.
@@ -68,29 +65,27 @@ def import_table(
         ProfileError: a column is missing, a value makes no sense, the times are in another unit, too few rows
             are left, or a measured table is in the way.
     """
-    found = load_device(device)
-    path = table_path(directory, found.name, runtime=runtime, precision=precision, batch_size=batch_size)
+    found = load_device(target.device)
+    target = replace(target, device=found.name)
+    path = table_path(directory, target)
     if path.exists():
         raise ProfileError(f"{path} exists; move it away before importing another table in its place")
     rows: list[KernelRow] = []
     num_passed_over = 0
-    for row in _read(source, precision, batch_size):
+    for row in _read(source, target.precision, target.batch_size):
         if row is None:
             num_passed_over += 1
         else:
             rows.append(row)
     if not MIN_ROWS <= len(rows) <= MAX_ROWS:
         raise ProfileError(
-            f"{source} has {len(rows)} rows of {precision} at batch {batch_size} ({num_passed_over} others); "
-            f"an import takes {MIN_ROWS} to {MAX_ROWS}"
+            f"{source} has {len(rows)} rows of {target.precision} at batch {target.batch_size} "
+            f"({num_passed_over} others); an import takes {MIN_ROWS} to {MAX_ROWS}"
         )
-    _check_unit(rows, found, runtime, precision, batch_size)
+    _check_unit(rows, found, target)
     header = TableHeader(
-        device=found.name,
+        target=target,
         fingerprint=found.fingerprint,
-        runtime=runtime,
-        precision=precision,
-        batch_size=batch_size,
         source="imported",
         created=now_utc(),
         settings={"imported_from": source.name, "device_title": found.title},
@@ -105,15 +100,14 @@ def import_table(
     )
 
 
-def _check_unit(
-    rows: Sequence[KernelRow], device: Device, runtime: str, precision: str, batch_size: int
-) -> None:
+def _check_unit(rows: Sequence[KernelRow], device: Device, target: Target) -> None:
     """Refuse a table in another unit than milliseconds per batch: an estimate is never that far off.
 
     Raises:
         ProfileError: names the unit that the numbers look like.
     """
-    model = load_estimate(device, runtime=runtime, precision=precision, batch_size=batch_size)
+    batch_size = target.batch_size
+    model = load_estimate(device, runtime=target.runtime, precision=target.precision, batch_size=batch_size)
     some = rows[:: max(1, len(rows) // 200)]
     measured = [
         MeasuredNetwork(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsonas_hw.errors import ModelFileError
-from dsonas_hw.runtime.base import PRECISIONS
+from dsonas_hw.runtime.registry import get_runtime
 
 
 def precision_of_model(
@@ -18,18 +18,17 @@ def precision_of_model(
         ModelFileError: the runtime does not run the file's precision, or another one was asked for.
     """
     own = precision or "fp32"
+    known = get_runtime(runtime).precisions
     if asked is None:
-        if own in PRECISIONS[runtime]:
+        if own in known:
             return own, None
-        hint = "; --precision fp16 takes it for fp16" if own == "bf16" and runtime != "ort-cpu" else ""
-        raise ModelFileError(
-            f"{name} computes in {own}; {runtime} is known in {', '.join(PRECISIONS[runtime])}{hint}"
-        )
+        hint = "; --precision fp16 takes it for fp16" if own == "bf16" and "fp16" in known else ""
+        raise ModelFileError(f"{name} computes in {own}; {runtime} is known in {', '.join(known)}{hint}")
     if asked == own:
         return asked, None
     if own == "fp32" and asked == "fp16":
         return asked, f"{name} is an fp32 file: this is as {runtime} runs it once it is converted to fp16"
-    if own == "fp32" and asked == "int8" and runtime == "tensorrt":
+    if own == "fp32" and asked == "int8" and get_runtime(runtime).invents_int8:
         return asked, f"{name} is an fp32 file, not quantised: int8 stands for what TensorRT may choose"
     if own == "bf16" and asked == "fp16":
         return asked, f"{name} computes in bf16: taken for fp16, which is as fast"
@@ -46,7 +45,7 @@ def check_table_precision(name: str, precision: str, *, table: str, runtime: str
         ModelFileError: names both.
     """
     own = precision or "fp32"
-    if own != table and not (own == "fp32" and table in PRECISIONS[runtime]):
+    if own != table and not (own == "fp32" and table in get_runtime(runtime).precisions):
         raise ModelFileError(
             f"{name} computes in {own}: its timings do not belong in a table of {table} ({runtime})"
         )

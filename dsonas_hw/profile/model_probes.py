@@ -18,7 +18,7 @@ def model_probe(
     batch_size: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
     precision: str = "fp32",
-    runtime: str = "ort-cpu",
+    runtime: str,
 ) -> Probe:
     """A network from a file, at fixed sizes; its name follows from what is run.
 
@@ -46,10 +46,6 @@ def why_not_timed(network: OnnxNetwork) -> str:
         return f"no kernel stands for {', '.join(network.unknown[:3])}"
     if network.notes:
         return network.notes[0]
-    if any(kernel.op == "rnn" for kernel in network.kernels):
-        return "it has recurrent layers, which ONNX Runtime's profile does not tell apart"
-    if any(len(kernel.kernel_size) > 2 for kernel in network.kernels):
-        return "it works on volumes, whose windows ONNX Runtime's profile does not tell apart"
     return ""
 
 

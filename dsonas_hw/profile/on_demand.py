@@ -15,6 +15,7 @@ from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import UserError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.runtime.registry import get_runtime
 
 MAX_WAIT_SECONDS = 900.0
 """For another command that is measuring into the same table."""
@@ -28,7 +29,9 @@ def can_be_extended(model: MeasuredLatency) -> bool:
     from dsonas_hw.profile.open import shipped_profiles
 
     header, path = model.table.header, model.table.path.absolute()
-    if (header.device, header.runtime, header.source) != (LOCAL, "ort-cpu", "measured"):
+    if (header.target.device, header.source) != (LOCAL, "measured"):
+        return False
+    if not get_runtime(header.target.runtime).times_kernels:
         return False
     return (
         header.fingerprint == local_cpu().fingerprint
@@ -47,7 +50,6 @@ def measure_unknown(
     unknown: what the model does not know of the kernels of the probes.
     """
     from dsonas_hw.profile.profiler import (
-        MeasuringConditions,
         estimate_seconds,
         is_finished,
         local_header,
@@ -62,15 +64,8 @@ def measure_unknown(
     number = f"{len(unknown)} kernels are" if len(unknown) != 1 else "1 kernel is"
     say(f"{number} new to the table of {model.device}: measuring them, about {estimate_seconds(todo):.0f} s")
     header = table.header
-    conditions = MeasuringConditions(
-        device=header.device,
-        runtime=header.runtime,
-        precision=header.precision,
-        batch_size=header.batch_size,
-        threads=header.threads,
-    )
     try:
-        extended = profile_networks(table.path, local_header(conditions), probes, wait_s=MAX_WAIT_SECONDS)
+        extended = profile_networks(table.path, local_header(header.target), probes, wait_s=MAX_WAIT_SECONDS)
         return MeasuredLatency(extended, profile_options=model.profile_options)
     except UserError as error:
         say(f"they cannot be measured: {error}")

@@ -5,77 +5,69 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from dsonas_hw.config import DeviceConfig
 from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.kernel.spec import Shape
-from dsonas_hw.runtime.base import RUNTIMES, check_runtime
+from dsonas_hw.runtime.registry import get_runtime, runtimes_of
 from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.rows import TableHeader
 from dsonas_hw.table.table import load_table, table_path
+from dsonas_hw.target import Target
 
-DEFAULT_GPU_RUNTIME = "tensorrt"
+if TYPE_CHECKING:
+    from dsonas_hw.estimate.calibrated import CalibratedLatency
+    from dsonas_hw.estimate.estimate import EstimatedLatency
 
 
 def open_latency_model(
-    device: str,
-    *,
-    runtime: str | None = None,
-    precision: str = "fp32",
-    batch_size: int = 1,
-    threads: int = 1,
-    profiles_directory: Path | None = None,
-    profile_options: str = "",
+    target: Target, *, profiles_directory: Path | None = None, profile_options: str = ""
 ) -> LatencyModel:
-    """What predicts latencies on a device.
+    """What predicts latencies on a target.
 
-    A table in `profiles_directory` (or the user's data directory), else one that is shipped, else, for a GPU
-    of the catalogue, an estimate.
+    A table in `profiles_directory` (or the user's data directory), else, for a GPU of the catalogue, an
+    estimate: calibrated by the user, or on networks that others measured, or as its datasheet has it.
 
     profile_options: of `dsonas-hw profile`, for the space in question; for messages.
 
     Raises:
         ProfileError: there is no table; says which `dsonas-hw profile` command makes it.
-        DeviceError: no such device, runtime or precision.
+        DeviceError: no such precision of the runtime.
     """
-    name, wanted = resolve(device, runtime)
-    check_runtime(wanted, precision)
-    path = find_table(
-        name,
-        runtime=wanted,
-        precision=precision,
-        batch_size=batch_size,
-        threads=threads,
-        profiles_directory=profiles_directory,
-    )
+    get_runtime(target.runtime, target.precision)
+    path = find_table(target, profiles_directory=profiles_directory)
     if path is not None and (model := open_table(path, profile_options=profile_options)) is not None:
         return model
-    if name == LOCAL:
-        command = profile_command(
-            _header(name, wanted, precision, batch_size, threads),
-            directory=profiles_directory,
-            options=profile_options,
-        )
-        raise ProfileError(
-            f"{name} has no profile for {wanted}, {precision}, batch {batch_size}, {threads} thread"
-            f"{'s' if threads != 1 else ''}; measure it with: {command}"
-        )
-    return _open_estimate(name, wanted, precision, batch_size, profiles_directory or user_profiles())
+    if target.device == LOCAL:
+        command = profile_command(target, directory=profiles_directory, options=profile_options)
+        raise ProfileError(f"{target.device} has no profile for {target}; measure it with: {command}")
+    return open_estimate(target, profiles_directory or user_profiles())
 
 
-def _header(device: str, runtime: str, precision: str, batch_size: int, threads: int) -> TableHeader:
-    """Of a table that there is not."""
-    return TableHeader(
-        device=device, fingerprint="", runtime=runtime, precision=precision, batch_size=batch_size,
-        threads=threads, source="measured", created="",
-    )  # fmt: skip
+def resolve_target(config: DeviceConfig) -> Target:
+    """The target of a configuration, its device by its own name and its runtime chosen.
+
+    Raises:
+        DeviceError: no such device, its datasheet excludes the runtime, or that has no such precision.
+    """
+    device, runtime = resolve(config.device, config.runtime)
+    get_runtime(runtime, config.precision)
+    return Target(
+        device=device,
+        runtime=runtime,
+        precision=config.precision,
+        batch_size=config.batch_size,
+        threads=config.threads,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
-    """Where networks of files are to run: precision and batch size may be each file's own."""
+class Models:
+    """What predicts networks of files somewhere: precision and batch size may be each file's own."""
 
     device: str
     runtime: str
@@ -89,20 +81,19 @@ class Target:
         """What predicts latencies there, opened once; errors as of `open_latency_model`."""
         key = (precision, batch_size)
         if key not in self._opened:
-            self._opened[key] = open_latency_model(
-                self.device,
-                runtime=self.runtime,
-                precision=precision,
-                batch_size=batch_size,
-                threads=self.threads,
-                profiles_directory=self.profiles_directory,
-            )
+            target = self._target(precision, batch_size)
+            self._opened[key] = open_latency_model(target, profiles_directory=self.profiles_directory)
         return self._opened[key]
 
     def keep(self, model: LatencyModel, *, precision: str, batch_size: int) -> LatencyModel:
         """Answer with this model from now on: its table has been extended."""
         self._opened[precision, batch_size] = model
         return model
+
+    @property
+    def is_measured_here(self) -> bool:
+        """Whether all that was opened is (see the function `is_measured_here`)."""
+        return all(map(is_measured_here, self._opened.values()))
 
     @property
     def cautions(self) -> list[str]:
@@ -118,26 +109,72 @@ class Target:
         input_shapes: Mapping[str, Shape] | None = None,
     ) -> str:
         """What to type to measure networks of files there."""
-        header = _header(self.device, self.runtime, precision, batch_size, self.threads)
+        target = self._target(precision, batch_size)
         return profile_command(
-            header, directory=self.profiles_directory, models=models, input_shapes=input_shapes
+            target, directory=self.profiles_directory, models=models, input_shapes=input_shapes
+        )
+
+    def _target(self, precision: str, batch_size: int) -> Target:
+        return Target(
+            device=self.device,
+            runtime=self.runtime,
+            precision=precision,
+            batch_size=batch_size,
+            threads=self.threads,
         )
 
 
-def _open_estimate(
-    device: str, runtime: str, precision: str, batch_size: int, directory: Path
-) -> LatencyModel:
-    """The estimate of a catalogued GPU, sharpened by the user's calibration if there is one."""
+def open_estimate(target: Target, directory: Path) -> LatencyModel:
+    """The estimate of a catalogued GPU, calibrated by the user, or else on measurements of others."""
     from dsonas_hw.device.spec import load_device
     from dsonas_hw.estimate.calibrated import open_calibrated
     from dsonas_hw.estimate.estimate import load_estimate
 
-    calibrated = open_calibrated(
-        device, runtime=runtime, precision=precision, batch_size=batch_size, directory=directory
+    estimate = load_estimate(
+        load_device(target.device),
+        runtime=target.runtime,
+        precision=target.precision,
+        batch_size=target.batch_size,
     )
-    if calibrated is not None:
-        return calibrated
-    return load_estimate(load_device(device), runtime=runtime, precision=precision, batch_size=batch_size)
+    calibrated = open_calibrated(
+        target.device,
+        runtime=target.runtime,
+        precision=target.precision,
+        batch_size=target.batch_size,
+        directory=directory,
+    )
+    return calibrated or open_shipped(estimate) or estimate
+
+
+def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
+    """The estimate as calibrated on networks that others measured; None if nobody did.
+
+    A device file of the user's own describes another device, whatever its name: what is shipped is not of it.
+    """
+    from dsonas_hw.device.spec import load_device
+    from dsonas_hw.estimate.calibrated import CalibratedLatency, calibration_path, load_calibration
+
+    path = calibration_path(
+        shipped_profiles(), estimate.device, runtime=estimate.runtime, precision=estimate.precision
+    )
+    if not path.exists():
+        return None
+    calibration = load_calibration(path)
+    if calibration.base != estimate.fingerprint:
+        return None
+    return CalibratedLatency(
+        load_device(estimate.device), batch_size=estimate.batch_size, calibration=calibration
+    )
+
+
+def is_measured_here(model: LatencyModel) -> bool:
+    """Whether the user (or a table of hers) measured something on this device: not so for estimates, nor for
+    what is calibrated on the measurements of others."""
+    from dsonas_hw.estimate.calibrated import CalibratedLatency
+
+    if isinstance(model, CalibratedLatency):
+        return not model.calibration.measured_by
+    return model.source != "estimated"
 
 
 def open_table(path: Path, *, profile_options: str = "") -> MeasuredLatency | None:
@@ -147,7 +184,7 @@ def open_table(path: Path, *, profile_options: str = "") -> MeasuredLatency | No
         ProfileError: damaged, unfinished, or measured on another machine than this `local`.
     """
     table = load_table(path)
-    if table.header.device == LOCAL:
+    if table.header.target.device == LOCAL:
         check_is_this_machine(table.header, path, profile_options=profile_options)
     if table.header.source in ("estimated", "calibrated"):
         return None
@@ -168,7 +205,7 @@ def check_is_this_machine(header: TableHeader, path: Path, *, profile_options: s
         raise ProfileError(
             f"the table {path} was measured on another machine ({there}; this is {cpu.title}); "
             "move it away, then measure this one with: "
-            + profile_command(header, directory=directory_of(path), options=profile_options)
+            + profile_command(header.target, directory=directory_of(path), options=profile_options)
         )
 
 
@@ -179,16 +216,17 @@ def resolve(device: str, runtime: str | None) -> tuple[str, str]:
         DeviceError: no such device, or its datasheet excludes the runtime.
     """
     if device == LOCAL:
-        return LOCAL, runtime or "ort-cpu"
+        return LOCAL, get_runtime(runtime).name if runtime else runtimes_of(None)[0].name
     from dsonas_hw.device.spec import load_device
 
     found = load_device(device)
-    if runtime == "ort-cpu":
-        raise DeviceError(f"ort-cpu runs on the device local, {found.name} is a GPU; leave --runtime away")
-    served = [name for name in RUNTIMES if found.serves(name)]
+    served = [served.name for served in runtimes_of(found)]
     if runtime is None:
-        return found.name, DEFAULT_GPU_RUNTIME if DEFAULT_GPU_RUNTIME in served else served[0]
-    check_runtime(runtime)
+        return found.name, served[0]
+    if not get_runtime(runtime).on_gpu:
+        raise DeviceError(
+            f"{runtime} runs on the device {LOCAL}, {found.name} is a GPU; leave --runtime away"
+        )
     if runtime not in served:
         support = found.runtimes.get(runtime)
         reason = f": {support.install}" if support else ""
@@ -198,23 +236,10 @@ def resolve(device: str, runtime: str | None) -> tuple[str, str]:
     return found.name, runtime
 
 
-def find_table(
-    device: str,
-    *,
-    runtime: str,
-    precision: str,
-    batch_size: int,
-    threads: int,
-    profiles_directory: Path | None = None,
-) -> Path | None:
-    """The table that serves a target: the user's own before a shipped one; None if there is neither."""
-    for directory in (profiles_directory or user_profiles(), shipped_profiles()):
-        path = table_path(
-            directory, device, runtime=runtime, precision=precision, batch_size=batch_size, threads=threads
-        )
-        if path.exists():
-            return path
-    return None
+def find_table(target: Target, *, profiles_directory: Path | None = None) -> Path | None:
+    """The user's table that serves a target; None if there is none."""
+    path = table_path(profiles_directory or user_profiles(), target)
+    return path if path.exists() else None
 
 
 def user_profiles() -> Path:
@@ -225,7 +250,7 @@ def user_profiles() -> Path:
 
 
 def shipped_profiles() -> Path:
-    """Where the tables of this package lie; read only."""
+    """Where the calibrations of this package lie; read only."""
     from importlib import import_module
 
     return Path(import_module("dsonas_hw.profiles").__path__[0])

@@ -13,11 +13,11 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.onnx import model_bytes
 from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.device.fingerprint import short_hash
+from dsonas_hw.kernel.deployment import Deployment
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.coverage import CoveredKernels, needed_kernels, witnesses
 from dsonas_hw.profile.probes import probe_networks, space_id
-from dsonas_hw.runtime.ort.layout import deployed_kernels
 from dsonas_hw.space.space import SearchSpace
 
 
@@ -25,7 +25,7 @@ def plan_profile(
     space: SearchSpace,
     *,
     num_networks: int,
-    block_size: int,
+    deployment: Deployment,
     batch_size: int = 1,
     widths: Sequence[int] | None = None,
     resolutions: Sequence[int] | None = None,
@@ -33,21 +33,24 @@ def plan_profile(
     """Networks whose kernels tell the cost of every kernel that a network of the space can run.
 
     num_networks: random ones; so many witnesses are added as it takes.
-    block_size: channels of one block of ONNX Runtime's layout on the processor; 0 where it has none.
+    deployment: of the runtime, on the processor that is profiled.
     widths, resolutions: if given, only those are covered.
     """
     drawn = probe_networks(
-        space, num_networks=num_networks, widths=widths, resolutions=resolutions, batch_size=batch_size
+        space,
+        num_networks=num_networks,
+        widths=widths,
+        resolutions=resolutions,
+        batch_size=batch_size,
+        fuse=deployment.fuses,
     )
     plan = list(drawn)
-    covered = CoveredKernels(
-        kernel for probe in plan for kernel in deployed_kernels(probe.schedule, block_size=block_size)
-    )
+    covered = CoveredKernels(kernel for probe in plan for kernel in deployment.kernels(probe.schedule))
     for side in resolutions or (None,):
         sized = replace(space, input_shape=(space.input_shape[0], side, side)) if side else space
-        needed = needed_kernels(sized, block_size=block_size, batch_size=batch_size, widths=widths)
+        needed = needed_kernels(sized, deployment, batch_size=batch_size, widths=widths)
         plan += witness_networks(
-            sized, needed, covered, block_size=block_size, batch_size=batch_size, widths=widths
+            sized, needed, covered, deployment=deployment, batch_size=batch_size, widths=widths
         )
     return plan
 
@@ -57,19 +60,19 @@ def witness_networks(
     needed: Sequence[Kernel],
     covered: CoveredKernels,
     *,
-    block_size: int,
+    deployment: Deployment,
     batch_size: int = 1,
     widths: Sequence[int] | None = None,
 ) -> list[Probe]:
     """`coverage.witnesses`, ready to be timed."""
-    found = witnesses(space, needed, covered, block_size=block_size, batch_size=batch_size, widths=widths)
-    return [_witness(architecture, batch_size) for architecture in found]
+    found = witnesses(space, needed, covered, deployment=deployment, batch_size=batch_size, widths=widths)
+    return [_witness(architecture, batch_size, deployment.fuses) for architecture in found]
 
 
-def _witness(architecture: Architecture, batch_size: int) -> Probe:
+def _witness(architecture: Architecture, batch_size: int, fuse: bool) -> Probe:
     content = short_hash(architecture.to_json())[:8]
     return Probe(
         name=f"cover-{space_id(architecture.space)}-{content}",
         build=lambda: model_bytes(architecture, batch_size=batch_size),
-        schedule=schedule_of(architecture, batch_size=batch_size),
+        schedule=schedule_of(architecture, batch_size=batch_size, fuse=fuse),
     )

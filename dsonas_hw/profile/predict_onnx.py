@@ -13,11 +13,11 @@ from dsonas_hw.errors import ProfileError, one_line
 from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
 from dsonas_hw.kernel.onnx.unknown import NEGLIGIBLE, work_of
 from dsonas_hw.kernel.recurrent import unrolled
-from dsonas_hw.kernel.spec import Shape
+from dsonas_hw.kernel.spec import Shape, by
 from dsonas_hw.profile.model_precision import precision_of_model
 from dsonas_hw.profile.model_probes import model_probe, why_not_timed
 from dsonas_hw.profile.on_demand import can_be_extended, measure_unknown
-from dsonas_hw.profile.open import Target
+from dsonas_hw.profile.open import Models
 from dsonas_hw.table.rows import Source
 
 IMPORTED_MAY_LACK = 0.5
@@ -60,7 +60,7 @@ class NetworkPrediction:
 
 def predict_onnx(
     path: Path,
-    target: Target,
+    target: Models,
     *,
     batch_size: int | None = None,
     input_shapes: Mapping[str, Shape] | None = None,
@@ -84,7 +84,7 @@ def predict_onnx(
     )
     missing: tuple[str, ...] = ()
     prediction = None
-    reason = None if network.is_known else _unknown_reason(network, str(path))
+    reason = _empty_reason(network) if network.is_known else _unknown_reason(network, str(path))
     if reason is None:
         model = target.open(precision=precision, batch_size=network.batch_size)
         running = network
@@ -138,6 +138,19 @@ def _learn(
     return measure_unknown(model, unknown, [probe], say=say)
 
 
+def _empty_reason(network: OnnxNetwork) -> str | None:
+    """Why there is no latency of a network of which nothing runs; None if something does."""
+    if network.kernels:
+        return None
+    empty = [f"{name}={by(shape)}" for name, shape in network.input_shapes.items() if 0 in shape]
+    why = (
+        f"an input has a size of 0 ({', '.join(empty)})"
+        if empty
+        else "every operation is a constant or a view"
+    )
+    return f"nothing runs in this network: {why}"
+
+
 def _unknown_reason(network: OnnxNetwork, name: str) -> str:
     """Why there is no latency of a network of which so much is unknown."""
     num = len(network.unknown)
@@ -165,12 +178,12 @@ def _predict(
     model: LatencyModel,
     network: OnnxNetwork,
     path: Path,
-    target: Target,
+    target: Models,
     input_shapes: Mapping[str, Shape],
 ) -> tuple[LatencyPrediction, tuple[str, ...]]:
     if not isinstance(model, MeasuredLatency):
         return model.predict(unrolled(network.kernels)), ()
-    deployed = model.deploy(network.schedule)
+    deployed = model.deployment.kernels(network.schedule)
     known = [kernel for kernel in deployed if model.knows(kernel)]
     unknown = [kernel for kernel in deployed if not model.knows(kernel)]
     missing = tuple(dict.fromkeys(kernel.key for kernel in unknown))

@@ -24,17 +24,18 @@ from dsonas_hw.profile.check import fit_flops_line, summarise_errors
 from dsonas_hw.profile.open import user_profiles
 from dsonas_hw.profile.probes import probe_networks
 from dsonas_hw.profile.profile_space import NUM_NETWORKS, Progress, path_of
-from dsonas_hw.profile.profiler import MeasuringConditions
-from dsonas_hw.runtime.base import Session, measure_session, open_session
+from dsonas_hw.runtime.base import Session
+from dsonas_hw.runtime.registry import get_runtime, open_session
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.rows import ESTIMATE, CheckRow, KernelRow, NetworkRow, Row, Scalar, Source, TableHeader
 from dsonas_hw.table.table import TableWriter, now_utc, save_table
+from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
-    from dsonas_hw.device.detect import DetectedDevice
     from dsonas_hw.estimate.calibrate import Calibration
+    from dsonas_hw.runtime.detect import DetectedDevice
 
-OpenSession = Callable[[bytes, MeasuringConditions], Session]
+OpenSession = Callable[[bytes, Target], Session]
 Watch = Callable[..., AbstractContextManager[GpuWatch]]
 
 
@@ -53,7 +54,7 @@ class GpuProfile:
 
 def estimate_gpu(
     spaces: Iterable[SearchSpace],
-    conditions: MeasuringConditions,
+    target: Target,
     *,
     profiles_directory: Path | None = None,
 ) -> GpuProfile:
@@ -65,18 +66,18 @@ def estimate_gpu(
     """
     from dsonas_hw.estimate.estimate import load_estimate
 
-    device = load_device(conditions.device)
+    device = load_device(target.device)
     model = load_estimate(
         device,
-        runtime=conditions.runtime,
-        precision=conditions.precision,
-        batch_size=conditions.batch_size,
+        runtime=target.runtime,
+        precision=target.precision,
+        batch_size=target.batch_size,
     )
     probes = [
         probe
         for space in spaces
         for probe in probe_networks(
-            space, num_networks=NUM_NETWORKS, batch_size=conditions.batch_size, fuse=model.fuse
+            space, num_networks=NUM_NETWORKS, batch_size=target.batch_size, fuse=model.fuse
         )
     ]
     facts: dict[str, Scalar] = {
@@ -84,9 +85,9 @@ def estimate_gpu(
         "expected_error": round(model.expected_error, 3),
         "caution": model.caution,
     }
-    header = _header(conditions, device.fingerprint, "estimated", facts)
+    header = _header(target, device.fingerprint, "estimated", facts)
     rows = _kernel_rows(model, probes, "estimated")
-    path = path_of(conditions, profiles_directory)
+    path = path_of(target, profiles_directory)
     save_table(path, header, rows)
     return GpuProfile(
         path=path, source="estimated", expected_error=model.expected_error, num_kernels=len(rows)
@@ -95,7 +96,7 @@ def estimate_gpu(
 
 def measure_gpu(
     spaces: Sequence[SearchSpace],
-    conditions: MeasuringConditions,
+    target: Target,
     detected: DetectedDevice,
     *,
     profiles_directory: Path | None = None,
@@ -116,27 +117,25 @@ def measure_gpu(
         DeviceError: the runtime cannot serve the GPU, or the GPU is not in the catalogue.
         ProfileError: the table is another device's, damaged, or being written.
     """
-    status = detected.status(conditions.runtime)
+    status = detected.status(target.runtime)
     if not status.usable:
-        raise DeviceError(f"{detected.title} is here, but {conditions.runtime} cannot run: {status.reason}")
+        raise DeviceError(f"{detected.title} is here, but {target.runtime} cannot run: {status.reason}")
     if detected.device is None:
         raise DeviceError(
             f"{detected.title} is in no device file; describe it in one (see: dsonas-hw devices --help)"
         )
-    fuse = conditions.runtime != "eager"
+    runtime = get_runtime(target.runtime)
+    fuse = runtime.fuses
     probes = [
         probe
         for space in spaces
-        for probe in probe_networks(
-            space, num_networks=num_networks, batch_size=conditions.batch_size, fuse=fuse
-        )
+        for probe in probe_networks(space, num_networks=num_networks, batch_size=target.batch_size, fuse=fuse)
     ]
     facts = {"device_title": detected.title, "driver": detected.driver_version or ""}
-    header = _header(conditions, detected.fingerprint, "calibrated", facts)
-    library = {"tensorrt": "tensorrt", "eager": "torch"}.get(conditions.runtime, "onnxruntime")
-    header = replace(header, versions={**header.versions, library: status.version or ""})
-    path = path_of(conditions, profiles_directory)
-    open_network = open_network or _open
+    header = _header(target, detected.fingerprint, "calibrated", facts)
+    header = replace(header, versions={**header.versions, runtime.module: status.version or ""})
+    path = path_of(target, profiles_directory)
+    open_network = open_network or open_session
     assert detected.index is not None
     with watch(detected.index, sm_clock_mhz=sm_clock_mhz) as seen:
         header = replace(header, clocks=dict(seen.clocks))
@@ -148,9 +147,9 @@ def measure_gpu(
                     continue
                 with (
                     exclusive_device(detected.name),
-                    open_network(probe.build(), conditions) as session,
+                    open_network(probe.build(), target) as session,
                 ):
-                    latency = measure_session(session)
+                    latency = runtime.measure(session)
                     seen.look()
                 row = NetworkRow(
                     name=probe.name,
@@ -162,8 +161,8 @@ def measure_gpu(
                 writer.append(row)
                 done[probe.name] = row
             networks = [done[probe.name] for probe in probes]
-            calibration = _calibrate(conditions, probes, networks, profiles_directory or user_profiles())
-            model = _calibrated_model(conditions, calibration)
+            calibration = _calibrate(target, probes, networks, profiles_directory or user_profiles())
+            model = _calibrated_model(target, calibration)
             rows = _kernel_rows(model, probes, "calibrated")
             check = _check_row(calibration, probes, networks)
             writer.rewrite([*rows, *networks, check])
@@ -177,18 +176,8 @@ def measure_gpu(
     )
 
 
-def _open(model: bytes, conditions: MeasuringConditions) -> Session:
-    return open_session(
-        model,
-        runtime=conditions.runtime,
-        precision=conditions.precision,
-        batch_size=conditions.batch_size,
-        threads=conditions.threads,
-    )
-
-
 def _calibrate(
-    conditions: MeasuringConditions,
+    target: Target,
     probes: Sequence[Probe],
     networks: Sequence[NetworkRow],
     directory: Path,
@@ -198,33 +187,31 @@ def _calibrate(
     from dsonas_hw.estimate.estimate import load_estimate
 
     estimate = load_estimate(
-        load_device(conditions.device),
-        runtime=conditions.runtime,
-        precision=conditions.precision,
-        batch_size=conditions.batch_size,
+        load_device(target.device),
+        runtime=target.runtime,
+        precision=target.precision,
+        batch_size=target.batch_size,
     )
     measured = [
         MeasuredNetwork(
             name=network.name,
             kernels=[step.kernel for step in probe.schedule.kernels],
-            batch_size=conditions.batch_size,
+            batch_size=target.batch_size,
             latency_ms=network.latency_ms,
         )
         for probe, network in zip(probes, networks, strict=True)
     ]
     calibration = calibrate(estimate, measured)
-    path = calibration_path(
-        directory, conditions.device, runtime=conditions.runtime, precision=conditions.precision
-    )
+    path = calibration_path(directory, target.device, runtime=target.runtime, precision=target.precision)
     save_calibration(calibration, path)
     return calibration
 
 
-def _calibrated_model(conditions: MeasuringConditions, calibration: Calibration) -> LatencyModel:
+def _calibrated_model(target: Target, calibration: Calibration) -> LatencyModel:
     from dsonas_hw.estimate.calibrated import CalibratedLatency
 
     return CalibratedLatency(
-        load_device(conditions.device), batch_size=conditions.batch_size, calibration=calibration
+        load_device(target.device), batch_size=target.batch_size, calibration=calibration
     )
 
 
@@ -278,18 +265,12 @@ def _counts(probe: Probe) -> dict[str, int]:
     return counts
 
 
-def _header(
-    conditions: MeasuringConditions, fingerprint: str, source: Source, settings: Mapping[str, Scalar]
-) -> TableHeader:
+def _header(target: Target, fingerprint: str, source: Source, settings: Mapping[str, Scalar]) -> TableHeader:
     from dsonas_hw import __version__
 
     return TableHeader(
-        device=conditions.device,
+        target=target,
         fingerprint=fingerprint,
-        runtime=conditions.runtime,
-        precision=conditions.precision,
-        batch_size=conditions.batch_size,
-        threads=conditions.threads,
         source=source,
         created=now_utc(),
         versions={"dsonas-hw": __version__},

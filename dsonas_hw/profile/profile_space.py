@@ -20,11 +20,12 @@ from dsonas_hw.profile.on_demand import Say, can_be_extended, measure_unknown
 from dsonas_hw.profile.open import find_table, user_profiles
 from dsonas_hw.profile.plan import plan_profile, witness_networks
 from dsonas_hw.profile.probes import probe_networks, space_id
-from dsonas_hw.profile.profiler import MeasuringConditions, is_finished, local_header, profile_networks
-from dsonas_hw.runtime.ort.in_situ import native_block_size
+from dsonas_hw.profile.profiler import is_finished, local_header, profile_networks
+from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.rows import CheckRow
 from dsonas_hw.table.table import LatencyTable, load_table, table_path
+from dsonas_hw.target import Target
 
 NUM_NETWORKS = 48
 NUM_SMALL_NETWORKS = 80
@@ -50,9 +51,7 @@ def default_num_networks(space: SearchSpace) -> int:
     return NUM_SMALL_NETWORKS if flops <= SMALL_FLOPS else NUM_NETWORKS
 
 
-def is_profiled(
-    space: SearchSpace, conditions: MeasuringConditions, *, profiles_directory: Path | None = None
-) -> bool:
+def is_profiled(space: SearchSpace, target: Target, *, profiles_directory: Path | None = None) -> bool:
     """Whether this device has a finished table of this space that knows every kernel its networks can run.
 
     What is unknown although networks that should hold it were timed (the runtime ran something else) is not
@@ -61,14 +60,7 @@ def is_profiled(
     Raises:
         ProfileError: there is a table, but it is damaged.
     """
-    path = find_table(
-        conditions.device,
-        runtime=conditions.runtime,
-        precision=conditions.precision,
-        batch_size=conditions.batch_size,
-        threads=conditions.threads,
-        profiles_directory=profiles_directory,
-    )
+    path = find_table(target, profiles_directory=profiles_directory)
     if path is None:
         return False
     table = load_table(path)
@@ -79,7 +71,7 @@ def is_profiled(
 
 def unknown_kernels(space: SearchSpace, model: MeasuredLatency) -> list[Kernel]:
     """Kernels that a network of the space can run, and that the table does not know."""
-    needed = needed_kernels(space, block_size=model.block_size, batch_size=model.batch_size)
+    needed = needed_kernels(space, model.deployment, batch_size=model.batch_size)
     return [kernel for kernel in needed if not model.knows(kernel)]
 
 
@@ -102,7 +94,7 @@ def _to_be_timed(space: SearchSpace, model: MeasuredLatency) -> list[Probe]:
         space,
         unknown_kernels(space, model),
         CoveredKernels(row.kernel for row in model.table.kernels.values()),
-        block_size=model.block_size,
+        deployment=model.deployment,
         batch_size=model.batch_size,
     )
     timed = {network.name for network in model.table.networks}
@@ -111,7 +103,7 @@ def _to_be_timed(space: SearchSpace, model: MeasuredLatency) -> list[Probe]:
 
 def profile_space(
     space: SearchSpace,
-    conditions: MeasuringConditions | None = None,
+    target: Target,
     *,
     name: str = "",
     profiles_directory: Path | None = None,
@@ -132,18 +124,15 @@ def profile_space(
     Raises:
         ProfileError: the table belongs to another machine, is damaged, or is being written.
     """
-    conditions = conditions or MeasuringConditions()
-    if conditions.device != LOCAL:
-        raise ProfileError(
-            f"{conditions.device} is not this machine's CPU; only local is profiled in this way"
-        )
-    path = path_of(conditions, profiles_directory)
-    header = local_header(conditions)
+    if target.device != LOCAL:
+        raise ProfileError(f"{target.device} is not this machine's CPU; only local is profiled in this way")
+    path = path_of(target, profiles_directory)
+    header = local_header(target)
     probes = plan_profile(
         space,
         num_networks=num_networks or default_num_networks(space),
-        block_size=native_block_size(),
-        batch_size=conditions.batch_size,
+        deployment=get_runtime(target.runtime).deployment_here(),
+        batch_size=target.batch_size,
         widths=widths,
         resolutions=resolutions,
     )
@@ -176,15 +165,15 @@ def check_space(
 ) -> SpaceProfile:
     """Compare a table with measurements of networks it has not seen; the result goes into the table."""
     header = table.header
-    if header.device != LOCAL:
-        raise ProfileError(f"the table {table.path} is of {header.device}, which cannot be measured here")
+    if header.target.device != LOCAL:
+        raise ProfileError(f"the table {table.path} is of {header.target.device}, which is not measured here")
     probes = list(
         probe_networks(
             space,
             num_networks=num_checked,
             widths=widths,
             resolutions=resolutions,
-            batch_size=header.batch_size,
+            batch_size=header.target.batch_size,
             seed=seed,
             held_out=True,
         )
@@ -195,16 +184,9 @@ def check_space(
     return SpaceProfile(path=table.path, check=row, networks=tuple(networks))
 
 
-def path_of(conditions: MeasuringConditions, profiles_directory: Path | None = None) -> Path:
-    """The user's own table for these conditions."""
-    return table_path(
-        profiles_directory or user_profiles(),
-        conditions.device,
-        runtime=conditions.runtime,
-        precision=conditions.precision,
-        batch_size=conditions.batch_size,
-        threads=conditions.threads,
-    )
+def path_of(target: Target, profiles_directory: Path | None = None) -> Path:
+    """The user's own table for this target."""
+    return table_path(profiles_directory or user_profiles(), target)
 
 
 def _of_space(network: str, space: SearchSpace) -> bool:

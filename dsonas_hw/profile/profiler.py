@@ -9,9 +9,10 @@ A profile that is killed continues with the first network that the table does no
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -19,13 +20,14 @@ from dsonas_hw.cost.fit import TimedNetwork, fit_correction
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.measure.measurement import LatencyMeasurement, cpu_clock, measure_together, quantile
+from dsonas_hw.measure.measurement import LatencyMeasurement, measure_together, quantile
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.measure.reference import build_yardstick
-from dsonas_hw.runtime.base import Session, open_session
-from dsonas_hw.runtime.ort.in_situ import NetworkTiming, ProfiledSession, native_block_size
+from dsonas_hw.runtime.base import NetworkTiming, Session
+from dsonas_hw.runtime.registry import get_runtime, open_session
 from dsonas_hw.table.rows import KernelRow, NetworkRow, Row, TableHeader
 from dsonas_hw.table.table import LatencyTable, TableWriter, load_table, now_utc
+from dsonas_hw.target import Target
 
 NETWORKS_PER_BATCH = 8
 NUM_ROUNDS = 7
@@ -47,62 +49,43 @@ MIN_KERNEL_SHARE = 0.2
 Progress = Callable[[int, int, str], None]
 
 
-@dataclass(frozen=True, kw_only=True)
-class MeasuringConditions:
-    """What is measured where; becomes the header of the table."""
-
-    device: str = "local"
-    runtime: str = "ort-cpu"
-    precision: str = "fp32"
-    batch_size: int = 1
-    threads: int = 1
-
-
-def local_header(conditions: MeasuringConditions) -> TableHeader:
+def local_header(target: Target) -> TableHeader:
     """The header of a table that is measured on this machine's CPU."""
     from dsonas_hw.device.cpu import local_cpu
-    from dsonas_hw.runtime.ort.session import import_onnxruntime
 
     cpu = local_cpu()
-    if conditions.threads > cpu.num_cores:
-        raise ProfileError(
-            f"{conditions.threads} threads were asked for; this machine has {cpu.num_cores} cores"
-        )
+    if target.threads > cpu.num_cores:
+        raise ProfileError(f"{target.threads} threads were asked for; this machine has {cpu.num_cores} cores")
+    runtime = get_runtime(target.runtime)
     return TableHeader(
-        device=conditions.device,
+        target=target,
         fingerprint=cpu.fingerprint,
-        runtime=conditions.runtime,
-        precision=conditions.precision,
-        batch_size=conditions.batch_size,
-        threads=conditions.threads,
         source="measured",
         created=now_utc(),
-        versions={"onnxruntime": str(import_onnxruntime().__version__)},
-        clocks={"maximum_mhz": _maximum_mhz(), "yardstick_ms": round(_measure_yardstick(conditions), 6)},
+        versions=runtime.versions(),
+        clocks={"maximum_mhz": _maximum_mhz(), "yardstick_ms": round(_measure_yardstick(target), 6)},
         settings={
             "device_title": cpu.title,
-            "block_size": native_block_size(),
+            **runtime.settings_here(),
             "method": "in situ",
             "num_rounds": NUM_ROUNDS,
         },
     )
 
 
-def open_yardstick(conditions: MeasuringConditions | TableHeader) -> Session:
-    """The yardstick, ready to run under the same conditions as what it is compared with."""
-    return open_session(
-        build_yardstick(),
-        runtime=conditions.runtime,
-        precision=conditions.precision,
-        threads=conditions.threads,
-    )
+def open_yardstick(target: Target) -> Session:
+    """The yardstick, ready to run as what it is compared with, but for one image."""
+    return open_session(build_yardstick(), replace(target, batch_size=1))
 
 
-def _measure_yardstick(conditions: MeasuringConditions) -> float:
-    with open_yardstick(conditions) as session:
-        (timing,) = measure_together(
-            [session.run], session.synchronize, cpu_clock_s=cpu_clock(conditions.runtime, conditions.threads)
-        )
+def cpu_clock(target: Target) -> Callable[[], float] | None:
+    """The CPU clock of the thread that does the work, where that is the calling one."""
+    return time.thread_time if get_runtime(target.runtime).runs_in_caller and target.threads == 1 else None
+
+
+def _measure_yardstick(target: Target) -> float:
+    with open_yardstick(target) as session:
+        (timing,) = measure_together([session.run], session.synchronize, cpu_clock_s=cpu_clock(target))
     return timing.latency_ms
 
 
@@ -182,12 +165,11 @@ def _measure_batch(batch: Sequence[Probe], header: TableHeader) -> Iterator[Row]
     """
     models = [probe.build() for probe in batch]
     with contextlib.ExitStack() as stack:
-        stack.enter_context(exclusive_device(header.device))
-        plain = [stack.enter_context(open_like(header, model)) for model in models]
-        yardstick = stack.enter_context(open_yardstick(header))
-        profiled = [
-            ProfiledSession(model, threads=header.threads, batch_size=header.batch_size) for model in models
-        ]
+        stack.enter_context(exclusive_device(header.target.device))
+        plain = [stack.enter_context(open_session(model, header.target)) for model in models]
+        yardstick = stack.enter_context(open_yardstick(header.target))
+        runtime = get_runtime(header.target.runtime)
+        profiled = [runtime.open_profiled(model, header.target) for model in models]
         timings = measure_together(
             [*(session.run for session in plain), *(session.run for session in profiled)],
             yardstick.synchronize,
@@ -197,24 +179,13 @@ def _measure_batch(batch: Sequence[Probe], header: TableHeader) -> Iterator[Row]
             num_warmup=NUM_WARMUP,
             round_seconds=ROUND_SECONDS,
             yardstick=yardstick.run,
-            cpu_clock_s=cpu_clock(header.runtime, header.threads),
+            cpu_clock_s=cpu_clock(header.target),
         )
         unit_ms = float(header.clocks.get("yardstick_ms") or 0) or None
         for probe, session, latency, turns in zip(
             batch, profiled, timings, timings[len(batch) :], strict=False
         ):
             yield from _rows(probe, session.finish(turns.turns, unit_ms), latency, unit_ms)
-
-
-def open_like(header: TableHeader, model: bytes) -> Session:
-    """A session under a table's conditions."""
-    return open_session(
-        model,
-        runtime=header.runtime,
-        precision=header.precision,
-        batch_size=header.batch_size,
-        threads=header.threads,
-    )
 
 
 def _rows(

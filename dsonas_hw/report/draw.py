@@ -29,6 +29,9 @@ COLOURS: dict[str, str] = {
     "dil5": "#007f5c",
     "conv1": "#d58ab5",
     "conv3": "#a23b72",
+    "mb3x2": "#c3d97a",
+    "mb3x3": "#93b52f",
+    "mb5x3": "#4f6b12",
     "skip": "#8a8f98",
 }
 _MORE_COLOURS = ("#b0a03a", "#6b8e23", "#b8860b", "#7a6652", "#4f7f8f", "#9467bd")

@@ -39,7 +39,9 @@ def list_steps(architecture: Architecture) -> list[tuple[str, str]]:
     stage = 0
     for _, segment in list_segments(architecture):
         if isinstance(segment, Stem):
-            convs = "conv 3×3" if segment.kind == "cifar" else "2 × conv 3×3, /2"
+            convs = {"cifar": "conv 3×3", "strided": "conv 3×3, /2", "imagenet": "2 × conv 3×3, /2"}[
+                segment.kind
+            ]
             steps.append((convs, _shape(segment.out_shape)))
             steps.append(_stage_step(space.stages[0], segment.out_shape))
         elif isinstance(segment, Reduction):

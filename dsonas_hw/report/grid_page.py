@@ -63,6 +63,8 @@ def _summary(result: GridResult) -> str:
         ),
         row_table(result).to_html(sortable=True),
     ]
+    if result.skipped:
+        parts.append(notes(list(result.skipped), heading="Without a network:"))
     if result.missing:
         lines = [f"{m.job}: {m.reason}" for m in result.missing[:MAX_NOTES]]
         if len(result.missing) > MAX_NOTES:
@@ -94,6 +96,7 @@ def row_table(result: GridResult) -> Table:
                 Column(key=f"latency_{name}_ms", heading=f"Measured {name}, ms", text=plain)
                 for name in STATISTICS
             ),
+            Column(key="num_holding", heading="Hold the budget"),
             Column(key="beats_random_by_std", heading="Better than random, σ", text=lambda v: plain(v, 2)),
             Column(
                 key="beats_same_width_by_std", heading="Than random of its width, σ",
@@ -104,7 +107,7 @@ def row_table(result: GridResult) -> Table:
             (
                 r.budget, r.variant, r.num, r.test_error_mean, r.test_error_std, r.mac, r.flops, r.params,
                 r.latency_ms, r.latency_p50_ms, r.latency_p95_ms, r.latency_p99_ms,
-                r.beats_random_by_std, r.beats_same_width_by_std,
+                r.num_holding, r.beats_random_by_std, r.beats_same_width_by_std,
             )
             for r in result.rows
         ),
@@ -128,6 +131,7 @@ def network_table(result: GridResult) -> Table:
                 for key in costs
             ),
             *(Column(key=key, heading=heading, text=plain) for key, heading in _MEASURED.items()),
+            Column(key="verdict", heading="Budget", numeric=False),
             Column(key="width", heading="Channels"),
         ),
         rows=tuple(
@@ -135,7 +139,7 @@ def network_table(result: GridResult) -> Table:
                 r["job"], r["variant"], r["budget"], r["seed"], finite(r.get("test_error")),
                 *(finite(r["costs"].get(key)) for key in costs),
                 *(measured_ms(r, key) for key in _MEASURED),
-                r.get("width"),
+                r.get("verdict"), r.get("width"),
             )
             for r in result.results
         ),
@@ -156,8 +160,11 @@ def _cost_charts(result: GridResult) -> list[Chart]:
 
 def _cost_chart(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
     points: dict[str, list[tuple[float, float]]] = {}
+    measured = quantity == "latency_ms" and all(measured_ms(r, "p50_ms") is not None for r in results)
+    label = f"measured median {COST_LABELS[quantity]}" if measured else COST_LABELS[quantity]
     for result in results:
-        cost, error = finite(result["costs"].get(quantity)), finite(result.get("test_error"))
+        told = measured_ms(result, "p50_ms") if measured else result["costs"].get(quantity)
+        cost, error = finite(told), finite(result.get("test_error"))
         if cost is not None and error is not None:
             points.setdefault(str(result["variant"]), []).append((cost, 1 - error))
     if not points:
@@ -166,9 +173,9 @@ def _cost_chart(results: Sequence[dict[str, Any]], quantity: str) -> Chart | Non
     costs = [cost for found in points.values() for cost, _ in found]
     return Chart(
         name=f"accuracy-{quantity.replace('_', '-')}",
-        title=f"{COST_LABELS[quantity]} against accuracy".capitalize(),
+        title=f"{label} against accuracy".capitalize(),
         caption="Every network that is trained.",
-        x=Axis(label=f"{COST_LABELS[quantity]}, {COST_UNITS[quantity]}", log=spans(costs, 12)),
+        x=Axis(label=f"{label}, {COST_UNITS[quantity]}", log=spans(costs, 12)),
         y=Axis(label="test accuracy", percent=True),
         series=tuple(
             Series(

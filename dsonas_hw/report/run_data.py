@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dsonas_hw.architecture.architecture import Architecture, Block
 from dsonas_hw.budget import QUANTITIES, Budget, Verdict
 from dsonas_hw.config import RunConfig
+from dsonas_hw.report.run_selection import SelectionRow
 from dsonas_hw.space.space import SearchSpace
 
 TIMED = ("latency", "energy")
@@ -170,6 +171,10 @@ class RunData:
     path: tuple[PathPoint, ...]
     lam: tuple[LambdaRow, ...]
     epochs: tuple[EpochRow, ...]
+    gamma_cost: str
+    """What γ went by in the search; empty: not known, or nothing."""
+    selection: tuple[SelectionRow, ...]
+    """The candidates that were trained briefly; empty: the architecture was derived by rule."""
     validation: Validation | None
     trained_accuracy: float | None
     """Test accuracy of the trained weights, if they are this architecture's."""

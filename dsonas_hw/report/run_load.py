@@ -19,7 +19,8 @@ from dsonas_hw.files import read_json, read_regular
 from dsonas_hw.report.fields import budget_name, costs, required, share, text
 from dsonas_hw.report.numbers import finite
 from dsonas_hw.report.run_data import BudgetResult, Derivation, LatencyStatistics, RunData, Validation
-from dsonas_hw.report.run_logs import load_epochs, load_lambda, load_path
+from dsonas_hw.report.run_logs import load_epochs, load_gamma_cost, load_lambda, load_path
+from dsonas_hw.report.run_selection import load_selection
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.space.space import SearchSpace
 
@@ -55,6 +56,8 @@ def load_run_data(run: RunDirectory) -> RunData:
         path=path,
         lam=lam,
         epochs=epochs,
+        gamma_cost=load_gamma_cost(run.log_path("metrics.jsonl")),
+        selection=load_selection(run.log_path("selection.jsonl"), notes),
         validation=_validation(run.validation_path, architecture, notes),
         trained_accuracy=accuracy,
         notes=tuple(notes),
@@ -147,7 +150,7 @@ def _validation(path: Path, architecture: Architecture | None, notes: list[str])
 
 def _is_of_another(data: Mapping[str, Any], architecture: Architecture | None) -> bool:
     """Whether a result names an architecture, and not this one."""
-    from dsonas_hw.train.weights import architecture_hash
+    from dsonas_hw.train.identity import architecture_hash
 
     named = data.get("architecture")
     return named is not None and architecture is not None and named != architecture_hash(architecture)

@@ -104,3 +104,13 @@ def load_epochs(path: Path, notes: list[str]) -> tuple[EpochRow, ...]:
         }
         rows.append(EpochRow(stage=stage, epoch=int(epoch), values=values))
     return tuple(row for rows in stages.values() for row in rows)
+
+
+def load_gamma_cost(path: Path) -> str:
+    """What γ went by in the search; empty where no line tells."""
+    try:
+        rows = read_json_lines(path) if path.exists() else []
+    except UserError:
+        return ""
+    found = [row.get("gamma_cost") for row in rows if row.get("stage") == "search"]
+    return text(found[-1] or "") if found else ""

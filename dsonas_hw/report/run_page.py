@@ -16,6 +16,7 @@ from dsonas_hw.report.figures_path import path_figures
 from dsonas_hw.report.page import figure, notes, page, pairs, paragraph
 from dsonas_hw.report.run_data import RunData
 from dsonas_hw.report.run_explorer import explorer, explorer_data
+from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.run_tables import (
     ProfileSummary,
     check_table,
@@ -38,6 +39,7 @@ def run_page(data: RunData, profile: ProfileSummary | None = None) -> str:
         ("architecture", "Architecture", _architecture(data)),
         ("path", "Path of architectures", _path(data)),
         ("search", "Search", _search(data)),
+        *([("selection", "Selection", _selection(data))] if data.selection else []),
         ("prediction", "Predicted against measured", _prediction(data, profile)),
         ("retraining", "Retraining", _retraining(data)),
         ("environment", "Environment", _environment(data, profile)),
@@ -178,6 +180,15 @@ def _prediction(data: RunData, profile: ProfileSummary | None) -> str:
     return "".join(parts)
 
 
+def _selection(data: RunData) -> str:
+    table = selection_table(data.selection)
+    assert table is not None
+    return paragraph(
+        "Networks of the path at the widths at which they fill the budget, trained on the images of W and "
+        "scored on those of λ; after every round the better half goes on. No test image was seen."
+    ) + table.to_html(sortable=True)
+
+
 def _retraining(data: RunData) -> str:
     charts = retrain_figures(data)
     if not charts:
@@ -194,6 +205,7 @@ def _environment(data: RunData, profile: ProfileSummary | None) -> str:
         ("precision, batch, threads",
          f"{config.target.precision}, {config.target.batch_size}, {config.target.threads}"),
         ("seed", str(config.seed)),
+        *([("γ goes by", data.gamma_cost)] if data.gamma_cost else []),
     ]  # fmt: skip
     if (validation := data.validation) is not None:
         if validation.latency is not None:

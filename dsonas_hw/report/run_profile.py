@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from dsonas_hw.config import DeviceConfig
 from dsonas_hw.errors import UserError
-from dsonas_hw.profile.open import find_table, resolve
+from dsonas_hw.profile.open import find_table, resolve_target
 from dsonas_hw.report.run_data import RunData
 from dsonas_hw.table.table import LatencyTable, load_table
 
@@ -20,7 +19,7 @@ def find_profile(data: RunData, *, profiles_directory: Path | None = None) -> La
     profiles_directory: where tables are; the default is the user's data directory, then the shipped ones.
     """
     try:
-        path = _find(data.config.target, profiles_directory)
+        path = find_table(resolve_target(data.config.target), profiles_directory=profiles_directory)
         table = load_table(path) if path is not None else None
     except UserError as error:
         _log.warning("the profile is left out of the report: %s", error)
@@ -28,18 +27,6 @@ def find_profile(data: RunData, *, profiles_directory: Path | None = None) -> La
     if table is None or not _is_same_machine(data, table):
         return None
     return table
-
-
-def _find(target: DeviceConfig, profiles_directory: Path | None) -> Path | None:
-    device, runtime = resolve(target.device, target.runtime)
-    return find_table(
-        device,
-        runtime=runtime,
-        precision=target.precision,
-        batch_size=target.batch_size,
-        threads=target.threads,
-        profiles_directory=profiles_directory,
-    )
 
 
 def _is_same_machine(data: RunData, table: LatencyTable) -> bool:

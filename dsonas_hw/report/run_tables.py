@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
 from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, signed_percent
 from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
+from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.table.table import CheckRow, LatencyTable
 
@@ -24,6 +25,7 @@ def run_tables(data: RunData) -> list[Table]:
         path_table(data),
         epoch_table(data),
         lambda_table(data),
+        selection_table(data.selection),
         latency_table(data),
     ]
     return [table for table in tables if table is not None]
@@ -241,11 +243,11 @@ class ProfileSummary:
 
 def summarise_profile(table: LatencyTable) -> ProfileSummary:
     """The parts of a latency table that a report shows."""
-    header = table.header
+    header, of = table.header, table.header.target
     return ProfileSummary(
         facts=[
             ("device fingerprint", header.fingerprint),
-            ("profile", f"{header.runtime} {header.precision}, batch {header.batch_size}, {header.source}"),
+            ("profile", f"{of.runtime} {of.precision}, batch {of.batch_size}, {header.source}"),
             ("profiled", header.created),
             *((f"profiled with {name}", version) for name, version in header.versions.items()),
         ],

@@ -1,47 +1,31 @@
-"""One interface to whatever runs a network: open a session for an ONNX model, run it, wait, close.
+"""What every runtime is: four faces behind one interface.
 
-| runtime        | what runs                                             | folder        |
-|----------------|-------------------------------------------------------|---------------|
-| `ort-cpu`      | ONNX Runtime, CPU provider                            | ort           |
-| `ort-cuda`     | ONNX Runtime, CUDA provider                           | ort           |
-| `ort-tensorrt` | ONNX Runtime, TensorRT provider                       | ort           |
-| `tensorrt`     | an engine that TensorRT builds from the model         | tensorrt      |
-| `eager`        | PyTorch, layer by layer, on the GPU (or on `local`)   | eager         |
+1. *availability*: the library it needs, and whether it can serve a device (`library`, `why_not`)
+2. *session*: load a model for a target, run, wait, close (`open_session`, `measure`)
+3. *kernel timings in situ*: run a network, and say what each deployed kernel took (`open_profiled`)
+4. *deployment*: which kernels a network becomes there (`deployment`)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from dsonas_hw.errors import DeviceError, ModelFileError, closest
-from dsonas_hw.files import read_regular
+from dsonas_hw.kernel.deployment import Deployment
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.runtime.libraries import Library, find_library
+from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
     from typing import Self
 
-    import onnx
-
-    from dsonas_hw.measure.measurement import LatencyMeasurement
+    from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
     from dsonas_hw.measure.rounds import Plan
-
-RUNTIMES: tuple[str, ...] = ("ort-cpu", "ort-cuda", "ort-tensorrt", "tensorrt", "eager")
-PRECISIONS: dict[str, tuple[str, ...]] = {
-    "ort-cpu": ("fp32",),
-    "ort-cuda": ("fp32", "fp16"),
-    "ort-tensorrt": ("fp32", "fp16", "int8"),
-    "tensorrt": ("fp32", "fp16", "int8"),
-    "eager": ("fp32", "fp16"),
-}
-"""What each runtime can run a model in; int8 needs a quantised one (TensorRT may time others too).
-
-fp32 is what the runtime makes of an fp32 model: from Ampere on convolutions use TF32, and matrix products but
-for `eager`'s. That is how the model will run, and what the estimate of a GPU is of.
-"""
-
-MAX_MODEL_BYTES = 2**31 - 1
 
 
 class Session(Protocol):
@@ -70,122 +54,183 @@ class Session(Protocol):
     ) -> None: ...
 
 
-def open_session(
-    model: bytes | Path,
-    *,
-    runtime: str = "ort-cpu",
-    precision: str = "fp32",
-    batch_size: int = 1,
-    threads: int = 1,
-    on_cpu: bool = False,
-) -> Session:
-    """Load an ONNX model into a runtime.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NodeTiming:
+    """One kernel that ran: what it is, and how long it took."""
 
-    batch_size: for a model whose batch is symbolic; a fixed one must agree.
-    on_cpu: `eager` on the CPU instead of the GPU; the other runtimes say by name where they run.
+    kernel: Kernel
+    latency_ms: float
 
-    Raises:
-        DeviceError: unknown runtime or precision, or the runtime cannot run here (one line with the reason).
-        ModelFileError: not a model, or one that the runtime does not take.
-    """
-    check_runtime(runtime, precision)
-    data = read_model(model)
-    if runtime.startswith("ort-"):
-        from dsonas_hw.runtime.ort.session import open_ort_session
 
-        return open_ort_session(
-            data, runtime=runtime, precision=precision, batch_size=batch_size, threads=threads
+@dataclass(frozen=True, kw_only=True)
+class NetworkTiming:
+    """All kernels of one network in the order they ran."""
+
+    nodes: tuple[NodeTiming, ...]
+
+
+class ProfiledSession(Protocol):
+    """A network whose kernels are timed while it runs; run it as often as you like, in turns with others."""
+
+    def run(self) -> object:
+        """Do one inference."""
+        ...
+
+    def finish(self, turns: Sequence[Turn], yardstick_ms: float | None = None) -> NetworkTiming:
+        """Close the session and tell how long each kernel took.
+
+        turns: the runs there were, as `measure_together` counted them.
+        yardstick_ms: state the timings at the speed at which the reference workload takes this long.
+
+        Raises:
+            ProfileError: what the runtime recorded is not understood.
+        """
+        ...
+
+
+Progress = Callable[[int, int], None]
+"""Called after every turn with the turns done and those there are."""
+
+
+class Runtime(ABC):
+    """One way to run networks. What is an attribute here is a fact about it that others decide by."""
+
+    name: str
+    """What a user types."""
+    title: str
+    """In a sentence."""
+    precisions: tuple[str, ...] = ("fp32",)
+    """fp32 is what the runtime makes of an fp32 model: from Ampere on convolutions use TF32, and matrix
+    products but for those of `eager`. So the model will run, and so the estimate of a GPU is."""
+    on_cpu: bool = False
+    """It serves this machine's CPU (device `local`)."""
+    on_gpu: bool = True
+    fuses: bool = True
+    """It runs kernels with batch norms and activations inside; False: each on its own."""
+    times_kernels: bool = False
+    """`open_profiled` works."""
+    runs_in_caller: bool = False
+    """With one thread the calling one does all the work, and its CPU clock tells when it was disturbed."""
+    invents_int8: bool = False
+    """It may choose int8 for a model that is not quantised, for timing."""
+    makes_engines: bool = False
+    """`build_engine` and `open_engine` work."""
+
+    # -- what the estimate of an absent GPU goes by -------------------------------------------------------
+
+    estimated_as: str | None = None
+    """The runtime whose fitted constants hold for it; None: there is no estimate."""
+    views_are_free: bool = False
+    """Slices and the like are not copied: it looks into the tensor at another stride."""
+    adds_while_making: bool = False
+    """A sum is added in the kernel that makes one of the summands."""
+    uses_tf32_in_products: bool = True
+    """From Ampere on, and not in convolutions only."""
+    reorders_for_tensor_cores: bool = False
+    """Tensors are copied to the layout that tensor cores read, convolution by convolution."""
+
+    # -- availability ------------------------------------------------------------------------------------
+
+    distributions: tuple[str, ...]
+    """That bring its library; the first that is installed counts."""
+    module: str
+    """Of the library, which is looked for and not imported."""
+    cuda_file: str | None = None
+    """File in the module's folder that says which CUDA it was built for."""
+
+    def library(self) -> Library | None:
+        """The installed library; None: there is none."""
+        return find_library(self.distributions, self.module, self.cuda_file)
+
+    def why_not(self, library: Library) -> str:
+        """What is wrong with the installed library wherever it runs; empty: nothing."""
+        return ""
+
+    def why_not_on_gpu(self, library: Library, install: str) -> str:
+        """What is wrong with it for GPUs; empty: nothing. install: what the device's datasheet advises."""
+        return ""
+
+    def missing_libraries(self, library: Library) -> list[str]:
+        """Shared libraries that it needs on a GPU and that are not on this machine."""
+        return []
+
+    def why_not_here(self) -> str:
+        """Why it cannot serve the GPU that is here, by the library itself; empty: unknown, or it can."""
+        return ""
+
+    # -- session -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def open_session(self, model: bytes, target: Target) -> Session:
+        """Load an ONNX model; see `registry.open_session`, which checks names and reads files."""
+
+    def measure(
+        self, session: Session, *, plan: Plan | None = None, progress: Progress = lambda done, total: None
+    ) -> LatencyMeasurement:
+        """Latency of one inference on a GPU, which stays at work between the turns.
+
+        plan: `rounds.QUICK` if none is given.
+        """
+        from dsonas_hw.measure.rounds import QUICK, measure_rounds
+
+        def keep_busy(seconds: float) -> None:
+            session.run()
+            session.synchronize()
+
+        return measure_rounds(
+            lambda: nullcontext(session), plan=plan or QUICK, rest=keep_busy, progress=progress
         )
-    if runtime == "eager":
-        from dsonas_hw.runtime.eager.session import open_eager_session
 
-        return open_eager_session(
-            data, precision=precision, batch_size=batch_size, threads=threads, on_cpu=on_cpu
-        )
-    from dsonas_hw.runtime.tensorrt.session import open_tensorrt_session
+    def open_engine(self, engine_path: Path, model: bytes, target: Target) -> Session:
+        """Load what `build_engine` wrote for this model.
 
-    return open_tensorrt_session(data, precision=precision, batch_size=batch_size)
+        Raises:
+            DeviceError: it is of another model, precision, batch size, GPU or version.
+        """
+        raise NotImplementedError(self.name)
 
+    def build_engine(
+        self,
+        model_path: Path,
+        engine_path: Path,
+        *,
+        precision: str,
+        batch_size: int,
+        timing_cache_path: Path | None = None,
+    ) -> object:
+        """Build what a deployment loads, and write it; what its description says.
 
-def measure_session(
-    session: Session,
-    *,
-    plan: Plan | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> LatencyMeasurement:
-    """Latency of one inference on a GPU, which stays at work between the turns; TensorRT's by CUDA events.
+        Raises:
+            DeviceError: there is no device to build it for.
+            ModelFileError: not a model that the runtime takes.
+        """
+        raise NotImplementedError(self.name)
 
-    plan: `rounds.QUICK` if none is given.
-    progress: called after every turn with the turns done and those there are.
-    """
-    from contextlib import nullcontext
+    # -- kernel timings in situ ----------------------------------------------------------------------------
 
-    from dsonas_hw.measure.rounds import QUICK, measure_rounds
+    def open_profiled(self, model: bytes, target: Target) -> ProfiledSession:
+        """Load a model whose kernels are timed while it runs.
 
-    plan = plan or QUICK
-    if session.runtime == "tensorrt":
-        from dsonas_hw.runtime.tensorrt.session import TensorRTSession, measure_engine
+        Raises:
+            ModelFileError: the runtime does not take the model.
+        """
+        raise NotImplementedError(self.name)
 
-        assert isinstance(session, TensorRTSession)
-        return measure_engine(session, plan=plan, progress=progress)
+    def versions(self) -> dict[str, str]:
+        """Library → version, of what a table made here depends on."""
+        library = self.library()
+        return {self.module: library.version} if library is not None else {}
 
-    def keep_busy(seconds: float) -> None:
-        session.run()
-        session.synchronize()
+    # -- deployment --------------------------------------------------------------------------------------
 
-    return measure_rounds(lambda: nullcontext(session), plan=plan, rest=keep_busy, progress=progress)
+    def settings_here(self) -> dict[str, int]:
+        """What the deployment depends on, on this machine; stored with a table."""
+        return {}
 
+    def deployment(self, settings: Mapping[str, object]) -> Deployment:
+        """Which kernels networks become; settings: of a table, as `settings_here` gave them."""
+        return Deployment(fuses=self.fuses)
 
-def check_runtime(runtime: str, precision: str = "fp32") -> None:
-    """Refuse a runtime or precision that does not exist.
-
-    Raises:
-        DeviceError: with what there is.
-    """
-    if runtime not in RUNTIMES:
-        raise DeviceError(f"unknown runtime {runtime!r}. {closest(runtime, list(RUNTIMES))}")
-    if precision not in PRECISIONS[runtime]:
-        raise DeviceError(
-            f"runtime {runtime} does not run precision {precision!r}; it has: "
-            f"{', '.join(PRECISIONS[runtime])}"
-        )
-
-
-def is_quantised(data: bytes) -> bool:
-    """Whether an ONNX model says itself what is int8, with Q/DQ nodes.
-
-    Raises:
-        ModelFileError: not a model.
-    """
-    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in onnx_graph(data).node)
-
-
-def onnx_graph(data: bytes) -> onnx.GraphProto:
-    """The graph of a serialised model.
-
-    Raises:
-        ModelFileError: not a model.
-    """
-    import onnx
-
-    try:
-        return onnx.load_model_from_string(data).graph
-    except Exception as error:  # protobuf's own error class differs between its versions
-        raise ModelFileError(f"not an ONNX model: {error}") from error
-
-
-def read_model(model: bytes | Path) -> bytes:
-    """The bytes of a model.
-
-    Raises:
-        ModelFileError: missing, unreadable, empty or too large.
-    """
-    if isinstance(model, bytes):
-        return model
-    try:
-        data = read_regular(model, max_bytes=MAX_MODEL_BYTES)
-    except OSError as error:
-        raise ModelFileError(f"cannot read {model}: {error.strerror or error}") from error
-    if not data:
-        raise ModelFileError(f"{model} is empty, not an ONNX model")
-    return data
+    def deployment_here(self) -> Deployment:
+        """The same on this machine."""
+        return self.deployment(self.settings_here())

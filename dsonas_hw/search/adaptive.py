@@ -1,16 +1,42 @@
-"""γ for every λ of the supernet, from the costs of what is alive: Eq. 9, Eq. 10, or as in the release."""
+"""γ for every λ of the supernet, from what is alive and costs: Eq. 9, Eq. 10, marginal, or the release's."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture
 from dsonas_hw.architecture.costs import CostName, TargetCosts
+from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.architecture.graph import BlockSegment, block_segments
+from dsonas_hw.budget import Budget
 from dsonas_hw.config import Adaptive
 from dsonas_hw.cost.gamma import adaptive_gamma_per_block, adaptive_gamma_per_operation
+from dsonas_hw.search.marginal import marginal_gamma
 from dsonas_hw.search.release_gamma import release_flops_gamma, release_mac_gamma
+from dsonas_hw.space.space import SearchSpace
+
+BY_COST: tuple[Adaptive, ...] = ("block", "operation", "marginal")
+"""Where γ goes by a cost of the target."""
+_COST_OF_BUDGET: dict[str, CostName] = {
+    "flops": "flops", "mac": "mac", "params": "params", "memory": "mac", "latency": "latency",
+}  # fmt: skip
+"""Memory is activations, which `mac` counts edge by edge; a peak is nobody's in particular."""
+
+
+def gamma_cost(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts, *, width: int) -> CostName:
+    """Return the cost that γ goes by unless one is set: that of the tightest budget.
+
+    width: the deployment width that is searched for. The tightest budget is the one that the complete network
+    exceeds most there. Without budgets it is `mac`, as in the paper's Eq. 10.
+    """
+    complete = complete_architecture(space, width=width)
+    if not budgets:
+        return "mac"
+    tightest = max(budgets, key=lambda budget: budget_ratio(complete, [budget], target))
+    return _COST_OF_BUDGET[tightest.name]
 
 
 def relative_gamma(
@@ -29,6 +55,8 @@ def relative_gamma(
     shape = (space.num_lambda_sets, len(space.edges))
     if adaptive == "none":
         return torch.ones(shape)
+    if adaptive == "marginal":
+        return marginal_gamma(architecture, target, cost)
     if adaptive == "release-mac":
         return torch.tensor(release_mac_gamma(space)).expand(shape).clone()
     if adaptive == "release-flops":

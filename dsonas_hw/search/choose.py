@@ -20,8 +20,9 @@ from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.task import Task
 
 if TYPE_CHECKING:
+    from dsonas_hw.search.derive import Derived
     from dsonas_hw.search.loop import SearchResult
-    from dsonas_hw.search.path import Derived
+    from dsonas_hw.search.path import PathPoint
     from dsonas_hw.train.data import Dataset
     from dsonas_hw.train.loop import Progress
 
@@ -82,11 +83,22 @@ def derive(run: RunDirectory, task: Task, budgets: Sequence[Budget], *, shrink: 
         RunError: no search has been run here.
         BudgetError: the path cannot reach the budgets.
     """
-    from dsonas_hw.search.path import derive_architecture, load_path, serving_points
+    from dsonas_hw.search.derive import derive_architecture
+
+    return derive_architecture(points_of(run, task), budgets, task.target, shrink=shrink)
+
+
+def points_of(run: RunDirectory, task: Task) -> Sequence[PathPoint]:
+    """The points of a run's path that may serve a budget.
+
+    Raises:
+        RunError: no search has been run here.
+    """
+    from dsonas_hw.search.derive import serving_points
+    from dsonas_hw.search.path import load_path
 
     space_json = complete_architecture(task.space).to_json()["space"]
-    points = serving_points(load_path(run, space_json), gamma_control=task.config.search.gamma_control)
-    return derive_architecture(points, budgets, task.target, shrink=shrink)
+    return serving_points(load_path(run, space_json), gamma_control=task.config.search.gamma_control)
 
 
 def transfer(run: RunDirectory, task: Task, block: Block) -> Derived:
@@ -98,7 +110,8 @@ def transfer(run: RunDirectory, task: Task, block: Block) -> Derived:
         BudgetError: not even the narrowest such network holds the budgets.
         RunError: the directory holds a run already.
     """
-    from dsonas_hw.search.path import PathPoint, derive_architecture
+    from dsonas_hw.search.derive import derive_architecture
+    from dsonas_hw.search.path import PathPoint
 
     architecture = transfer_block(block, task.space, width=task.config.retrain.width or task.space.channels)
     point = PathPoint(

@@ -1,7 +1,9 @@
-"""Landing on the budget: scales γ so that the cost follows a falling target and stays there.
+"""Landing on the budget: scales γ so that the cost follows a falling target, to the budget and beyond it.
 
-    r  cost / limit of the tightest budget, at the deployment width; r₀ of the complete network
-    target(t) = r₀^(1 − t/T) until T, the landing; then 1
+    r  cost / limit of the tightest budget, at the deployment width; r₀ of the complete network, r₁ of the end
+    target(t) = r₀^(1 − t/T) until T, the landing;  then r₁^((t − T) / (T₁ − T)) until T₁, and r₁ to the end
+
+Beyond the budget the path holds networks of fewer edges that fill it when they are wider.
 
 A λ step is tried with the present γ. Behind the target, γ grows; ahead of it, γ shrinks, and what is alive
 is spared it. A step that would fall far below the target is taken with a smaller γ (bisection: fewer λ reach
@@ -20,6 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+END = 0.95
+"""Share of the schedule after which the target falls no more."""
 NUM_BISECTIONS = 10
 MAX_PATIENCE = 25
 """Refused steps in a row (of a long schedule) after which a jump is taken if it ends nearer to the target."""
@@ -44,16 +48,20 @@ class BudgetController:
         start_ratio: float,
         num_steps: int,
         gamma: float,
-        landing: float = 0.8,
+        landing: float = 0.7,
+        end_ratio: float = 0.25,
         tolerance: float = 0.06,
     ) -> None:
         """
         start_ratio: r₀; num_steps: λ steps of the whole schedule; gamma: where γ starts.
         landing: share of the schedule after which the target is the budget itself.
+        end_ratio: r₁, at most 1; the target is there after `END` of the schedule.
         tolerance: how far (in log) the cost may fall below the target in one step.
         """
         self.start_ratio = start_ratio
         self.num_landing = max(1, round(landing * num_steps))
+        self.num_end = max(self.num_landing + 1, round(END * num_steps))
+        self.end_ratio = end_ratio
         self.tolerance = tolerance
         self.patience = min(MAX_PATIENCE, num_steps // 30)
         self.growth = math.log(10.0) / max(1.0, 0.15 * num_steps)
@@ -65,11 +73,14 @@ class BudgetController:
         """The ratio aimed at after `step` λ steps."""
         if self.start_ratio <= 1.0:
             return self.start_ratio
-        return math.exp(math.log(self.start_ratio) * max(0.0, 1.0 - step / self.num_landing))
+        if step <= self.num_landing:
+            return math.exp(math.log(self.start_ratio) * (1.0 - step / self.num_landing))
+        beyond = min(1.0, (step - self.num_landing) / (self.num_end - self.num_landing))
+        return math.exp(math.log(self.end_ratio) * beyond)
 
-    def has_landed(self, ratio: float) -> bool:
-        """The budget holds at the deployment width: λ may rest."""
-        return ratio <= 1.0
+    def has_ended(self, ratio: float) -> bool:
+        """The end of the path is reached: λ may rest."""
+        return ratio <= self.end_ratio
 
     def decide(self, step: int, ratio: float, ratio_after: Callable[[float, bool], float | None]) -> Decision:
         """Choose how to take λ step number `step`.

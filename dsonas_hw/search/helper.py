@@ -9,6 +9,7 @@ from typing import Any
 from dsonas_hw.config import build_config
 from dsonas_hw.search.parts import SearchParts
 from dsonas_hw.search.step import lambda_gradient, weight_step
+from dsonas_hw.search.teacher import open_teacher
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data_batches import BatchCursor
 from dsonas_hw.train.helper import help_retrain
@@ -27,7 +28,7 @@ def help_rank_0() -> None:
         if job["job"] == "search":
             _help_search(job)
         else:
-            help_retrain(job)
+            help_retrain(job, open_teacher)
 
 
 def _help_search(job: Mapping[str, Any]) -> None:

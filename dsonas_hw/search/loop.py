@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from dsonas_hw.architecture.architecture import Architecture, Block, identity_architecture
-from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.architecture.costs import CostName, TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio, choose_width
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import BudgetError, UserError, command_line
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.search.adaptive import relative_gamma
+from dsonas_hw.search.adaptive import BY_COST, gamma_cost, relative_gamma
 from dsonas_hw.search.apg_nag import APGNAG
 from dsonas_hw.search.controller import BudgetController, Decision
 from dsonas_hw.search.parts import SearchParts
@@ -62,6 +62,8 @@ class SearchResult:
     has_landed: bool
     """Whether the budget holds at the deployment width (within the search, before width fitting)."""
     num_points: int
+    gamma_cost: CostName | None
+    """What γ went by; None: it was plain, or the release's."""
     seconds: float
 
 
@@ -89,6 +91,8 @@ class Search:
         self.width = config.retrain.width or choose_width(space, budgets, target)
         self._check_width()
         cfg = config.search
+        self.gamma_cost = cfg.adaptive_cost or gamma_cost(space, budgets, target, width=self.width)
+        """What Eq. 9 and 10 go by."""
         self.parts = SearchParts(config, space, dataset, self.device)
         self.supernet, self.w_optimizer = self.parts.supernet, self.parts.w_optimizer
         self.w_batches, self.lam_batches = self.parts.w_batches, self.parts.lam_batches
@@ -169,6 +173,7 @@ class Search:
             ratio=self.ratio,
             has_landed=self.ratio <= 1.0,
             num_points=len(self.seen),
+            gamma_cost=self.gamma_cost if self.config.search.adaptive in BY_COST else None,
             seconds=self.elapsed_s,
         )
 
@@ -244,8 +249,8 @@ class Search:
         self.stop_requested = stop.requested
 
     def _at_rest(self) -> bool:
-        """The budget is met at the deployment width: λ stay as they are, W trains on."""
-        return self.controller is not None and self.controller.has_landed(self.ratio)
+        """The path is at its end: λ stay as they are, W trains on."""
+        return self.controller is not None and self.controller.has_ended(self.ratio)
 
     def _words(self) -> str:
         kind = "pretrain" if self.is_pretraining else "search"
@@ -332,7 +337,7 @@ class Search:
         self.ratio = budget_ratio(architecture, self.budgets, self.target)
         cfg = self.config.search
         self.relative_gamma = relative_gamma(
-            architecture, self.target, adaptive=cfg.adaptive, cost=cfg.adaptive_cost
+            architecture, self.target, adaptive=cfg.adaptive, cost=self.gamma_cost
         ).to(self.device)
 
     def _record(self, gamma: float) -> None:
@@ -370,6 +375,7 @@ class Search:
             row |= {
                 "step": self.lam_step,
                 "gamma": controller.gamma if controller else self.config.search.gamma,
+                "gamma_cost": self.gamma_cost if self.config.search.adaptive in BY_COST else None,
                 "cost_ratio": self.ratio if self.budgets else None,
                 "target_ratio": controller.target(self.lam_step) if controller else None,
                 "num_edges": sum(block.num_edges for block in self.blocks),

@@ -35,6 +35,7 @@ class SearchParts:
         self.supernet = Supernet(
             space,
             free_bn_scale=cfg.free_bn_scale,
+            path_strength=cfg.path_strength,
             checkpoint_activations=cfg.checkpoint_activations,
         ).to(device)
         self.w_optimizer = torch.optim.SGD(

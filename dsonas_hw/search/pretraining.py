@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dsonas_hw.config import DeviceConfig, RetrainConfig, RunConfig, SearchConfig
+from dsonas_hw.config import DeviceConfig, RetrainConfig, RunConfig, SearchConfig, SelectConfig
 from dsonas_hw.errors import RunError
 from dsonas_hw.files import read_json_lines
 from dsonas_hw.run_directory import RunDirectory
@@ -24,8 +24,11 @@ def pretraining_config(config: RunConfig) -> RunConfig:
     """The configuration of the pretraining: what it does not depend on is left at its default."""
     search = SearchConfig(adaptive="none", **{name: getattr(config.search, name) for name in _DECISIVE})
     return config.model_copy(
-        update={"budget": (), "search": search, "retrain": RetrainConfig(), "target": DeviceConfig()}
-    )
+        update={
+            "budget": (), "search": search, "select": SelectConfig(), "retrain": RetrainConfig(),
+            "target": DeviceConfig(),
+        }
+    )  # fmt: skip
 
 
 def load_pretrained(pretrained: RunDirectory, config: RunConfig) -> dict[str, Any]:

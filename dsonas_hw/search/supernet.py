@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from dsonas_hw.architecture.architecture import Architecture, Block, close_block, complete_block
 from dsonas_hw.search.mixing import Mixing
+from dsonas_hw.search.strength import scale_by_strength
 from dsonas_hw.space.operations import Layer
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.batch_norm import BatchNorm, fixed_statistics
@@ -40,14 +41,18 @@ def conv_bn_relu(
 
 
 def build_layer(layer: Layer, channels: int) -> nn.Module:
-    """A primitive layer of an operation, C channels in and out."""
+    """A primitive layer of an operation on C channels, with its batch norm and ReLU where it has them."""
     k, padding = layer.kernel_size, layer.padding
     if layer.kind == "avgpool":
         return nn.AvgPool2d(k, 1, padding, count_include_pad=False)
     if layer.kind == "maxpool":
         return nn.MaxPool2d(k, 1, padding)
-    groups = channels if layer.kind == "depthwise" else 1
-    return nn.Conv2d(channels, channels, k, 1, padding, layer.dilation, groups, bias=False)
+    inputs, outputs = layer.inputs * channels, layer.outputs * channels
+    groups = inputs if layer.kind == "depthwise" else 1
+    conv = nn.Conv2d(inputs, outputs, k, 1, padding, layer.dilation, groups, bias=False)
+    if not layer.activated:
+        return conv
+    return nn.Sequential(conv, batch_norm(outputs), nn.ReLU(inplace=True))
 
 
 class SupernetBlock(nn.Module):
@@ -60,10 +65,12 @@ class SupernetBlock(nn.Module):
         *,
         shortcut: bool,
         free_scale: bool = False,
+        path_strength: bool = False,
     ) -> None:
         super().__init__()
         self.space = space
         self.channels = channels
+        self.path_strength = path_strength
         self.operations = nn.ModuleDict()
         self.merge = nn.ParameterDict()
         """Node → its part of the 1×1 convolution, (C in, C out)."""
@@ -113,13 +120,17 @@ class SupernetBlock(nn.Module):
         shortcut = x if self.shortcut is None else self.shortcut(x)
         if self.is_silent or not self.levels:
             return shortcut
-        mixing = Mixing(x, F.pad(lam, (0, 1))[self.edge_index], len(self.merge))
+        inner, outer = F.pad(lam, (0, 1))[self.edge_index], lam[self.output_index]
+        strength = None
+        if self.path_strength:
+            inner, outer, strength = scale_by_strength(inner, outer, [len(nodes) for nodes in self.levels])
+        mixing = Mixing(x, inner, len(self.merge))
         for nodes in self.levels:
             inputs = mixing.inputs_of(len(nodes))
             mixing.add([self.operations[str(node)](z) for node, z in zip(nodes, inputs, strict=True)])
         merge = torch.stack(list(self.merge.values()))
-        out = self.merge_norm(mixing.merge(merge * lam[self.output_index, None, None]))
-        return F.relu(out) + shortcut
+        out = F.relu(self.merge_norm(mixing.merge(merge * outer[:, None, None])))
+        return (out if strength is None else out * strength) + shortcut
 
 
 def _contexts(block: SupernetBlock) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
@@ -148,18 +159,21 @@ class Supernet(nn.Module):
         space: SearchSpace,
         *,
         free_bn_scale: bool = False,
+        path_strength: bool = False,
         checkpoint_activations: bool = False,
     ) -> None:
         """
         free_bn_scale: learn the batch norms' scale in stem, block outputs and head.
+        path_strength: scale nodes and blocks by their strongest path (`search.strength`).
         checkpoint_activations: of each block keep only the input; backward computes the rest again.
         """
         super().__init__()
         self.space = space
         self.checkpoint_activations = checkpoint_activations
         c, free = space.channels, free_bn_scale
-        if space.stem == "cifar":
-            self.stem = conv_bn_relu(space.input_shape[0], c, 3, free_scale=free)
+        if space.stem != "imagenet":
+            stride = 1 if space.stem == "cifar" else 2
+            self.stem = conv_bn_relu(space.input_shape[0], c, 3, stride, free_scale=free)
         else:
             self.stem = nn.Sequential(
                 conv_bn_relu(space.input_shape[0], c // 2, 3, 2, free_scale=free),
@@ -178,6 +192,7 @@ class Supernet(nn.Module):
                         c,
                         shortcut=space.stage_shortcut and index == 0,
                         free_scale=free_bn_scale,
+                        path_strength=path_strength,
                     )
                     for index in range(count)
                 )

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Literal, get_args
 
 from dsonas_hw.errors import UserError
 from dsonas_hw.space.operations import Operation, get_operation
 
 INPUT_NODE = 0
-STEMS: tuple[str, ...] = ("cifar", "imagenet")
+StemKind = Literal["cifar", "strided", "imagenet"]
+STEMS: tuple[StemKind, ...] = get_args(StemKind)
+"""By how often they halve the image: never, once, twice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +37,8 @@ class SearchSpace:
     """Blocks of each stage."""
     channels: int = 48
     """Of the first stage, in search; every reduction doubles them."""
-    stem: Literal["cifar", "imagenet"] = "cifar"
-    """One 3×3 convolution, or two of stride 2 (C/2, C)."""
+    stem: StemKind = "cifar"
+    """One 3×3 convolution (`strided`: of stride 2), or two of stride 2 (C/2, C)."""
     input_shape: tuple[int, int, int] = (3, 32, 32)
     num_classes: int = 10
     share: bool = True
@@ -64,7 +66,7 @@ class SearchSpace:
                 f"channels={self.channels} is not a multiple of width_step={self.width_step}; change one"
             )
         if self.stem not in STEMS:
-            raise UserError(f"unknown stem {self.stem!r}; there are {' and '.join(STEMS)}")
+            raise UserError(f"unknown stem {self.stem!r}; there are {', '.join(STEMS)}")
         if self.stem == "imagenet" and self.width_step % 2:
             raise UserError("the imagenet stem halves the width: width_step must be even")
         if self.max_width and self.max_width < self.width_step:
@@ -134,7 +136,7 @@ class SearchSpace:
     def resolution(self, stage: int) -> tuple[int, int]:
         """Height and width of the feature maps of a stage."""
         _, height, width = self.input_shape
-        halvings = stage + (2 if self.stem == "imagenet" else 0)
+        halvings = stage + STEMS.index(self.stem)
         for _ in range(halvings):
             height, width = (height + 1) // 2, (width + 1) // 2
         return height, width

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dsonas_hw.config import build_config
 from dsonas_hw.errors import DeviceError, UserError
+from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.study.spec import TRANSFERRED, Study
 from dsonas_hw.task import prepare_task
 from dsonas_hw.train.images import load_data, space_of_config
@@ -18,13 +19,16 @@ def check_study(study: Study) -> None:
     """
     seen = set()
     for job in study.jobs:
-        is_served = job.kind in ("searched", "transferred") or job.variant == TRANSFERRED
+        is_served = job.kind in ("searched", "transferred", "fit") or job.variant == TRANSFERRED
         if not is_served or (job.kind, job.variant, job.budgets) in seen:
             continue
         seen.add((job.kind, job.variant, job.budgets))
         config = build_config({**job.config, "budget": list(job.budgets)})
         try:
-            prepare_task(config, space_of_config(config))
+            space = space_of_config(config)
+            prepare_task(config, space)
+            if job.network in study.file.hand_made:
+                _check_family(job.network, space)
             if job.measure:
                 _check_is_here(config.target.device)
         except UserError as error:
@@ -45,8 +49,14 @@ def check_data(study: Study) -> None:
             load_data(config)
 
 
+def _check_family(name: str, space: SearchSpace) -> None:
+    from dsonas_hw.train.hand_made import parse_family
+
+    parse_family(name, input_shape=space.input_shape, num_classes=space.num_classes)
+
+
 def _check_is_here(device: str) -> None:
-    from dsonas_hw.device.detect import detect_devices
+    from dsonas_hw.runtime.detect import detect_devices
 
     if detect_devices().find(device) is None:
         raise DeviceError(f"{device} is not here, so latency cannot be measured; set measure: false")

@@ -1,7 +1,10 @@
 """Co-design: which network for which device under which budget, and what it costs on the other devices.
 
-    pretrain once ─▶ search per device ─▶ derive per device × budget ─┬─▶ train each distinct network once
-                                                                      └─▶ measure it on devices that are here
+    pretrain once ─▶ search per device ─▶ evaluate the candidates of all ─▶ derive per device × budget
+        ─┬─▶ train each distinct network once
+         └─▶ measure it on devices that are here
+
+A derivation takes the best of all candidates that hold there, whichever device's search they came from.
 
 A network that two devices or budgets agree on is one network. Its costs on all devices are predicted when it
 is derived; so a device that is absent has a column too, marked as estimated.

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dsonas_hw.budget import parse_budgets
-from dsonas_hw.config import overlay
+from dsonas_hw.config import build_config, overlay
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json
-from dsonas_hw.study.codesign import Codesign, StudyDevice
-from dsonas_hw.study.job import RESULT
+from dsonas_hw.study.codesign import Codesign, Pair
+from dsonas_hw.study.engine import RESULT
 from dsonas_hw.study.scheduler import is_done, job_directory
 from dsonas_hw.study.spec import Job, slug
 
 
 def search_jobs(study: Codesign) -> list[Job]:
-    """Pretraining, searches and derivations: what finds the networks."""
+    """Pretraining, searches, the evaluation of all candidates (if the preset selects) and derivations."""
     jobs = []
     for seed in study.seeds:
         config = overlay(study.config, {"seed": seed})
@@ -31,38 +31,48 @@ def search_jobs(study: Codesign) -> list[Job]:
             seed=seed,
             config=config,
         )
-        jobs.append(pretraining)
-        for device in study.devices:
-            budgets = [pair.budget for pair in study.pairs if pair.device == device.name]
-            for served in ([b] for b in budgets) if study.search_per_budget else [budgets] if budgets else []:
-                jobs += _search_and_derive(study, device, served, pretraining)
+        searches = {
+            pair: job for job, served in _searches(study, pretraining) for pair in served
+        }  # of each device and budget
+        jobs += [pretraining, *{job.name: job for job in searches.values()}.values()]
+        if build_config(study.config).select.candidates:
+            evaluation = Job(
+                name=f"evaluate-s{seed}", kind="evaluate", variant="evaluate", seed=seed, config=config,
+                budgets=study.budgets, devices=tuple(device.name for device in study.devices),
+                needs_also=tuple(dict.fromkeys(job.name for job in searches.values())),
+            )  # fmt: skip
+            jobs.append(evaluation)
+            searches = dict.fromkeys(searches, evaluation)
+        jobs += [_derivation(study, pair, needed, seed) for pair, needed in searches.items()]
     return jobs
 
 
-def _search_and_derive(
-    study: Codesign, device: StudyDevice, budgets: Sequence[str], pretraining: Job
-) -> list[Job]:
-    seed = pretraining.seed
-    common: dict[str, Any] = {
-        "variant": device.name, "seed": seed,
-        "config": overlay(pretraining.config, {"target": {"device": device.name}}),
-    }  # fmt: skip
-    suffix = f"-{slug(budgets[0])}" if study.search_per_budget else ""
-    search = Job(
-        name=f"search-{device.name}{suffix}-s{seed}", kind="search", budgets=tuple(budgets),
-        needs=pretraining.name, **common,
+def _searches(study: Codesign, pretraining: Job) -> Iterator[tuple[Job, list[Pair]]]:
+    """Each search of a seed, and the devices and budgets that it serves."""
+    for device in study.devices:
+        pairs = [pair for pair in study.pairs if pair.device == device.name]
+        for served in ([p] for p in pairs) if study.search_per_budget else [pairs] if pairs else []:
+            suffix = f"-{slug(served[0].budget)}" if study.search_per_budget else ""
+            yield (
+                Job(
+                    name=f"search-{device.name}{suffix}-s{pretraining.seed}", kind="search",
+                    variant=device.name, budgets=tuple(pair.budget for pair in served),
+                    seed=pretraining.seed, needs=pretraining.name,
+                    config=overlay(pretraining.config, {"target": {"device": device.name}}),
+                ),
+                served,
+            )  # fmt: skip
+
+
+def _derivation(study: Codesign, pair: Pair, needed: Job, seed: int) -> Job:
+    """The derivation of a device and a budget from its search, or from the candidates of all."""
+    device = next(device for device in study.devices if device.name == pair.device)
+    return Job(
+        name=derive_name(pair.device, pair.budget, seed), kind="derive", variant=pair.device,
+        budgets=(pair.budget,), seed=seed, needs=needed.name,
+        config=overlay(study.config, {"seed": seed, "target": {"device": pair.device}}),
+        devices=tuple(d.name for d in study.devices), exclusive=device.is_here and _is_timed(pair.budget),
     )  # fmt: skip
-    return [
-        search,
-        *(
-            Job(
-                name=derive_name(device.name, budget, seed), kind="derive", budgets=(budget,),
-                needs=search.name, devices=tuple(d.name for d in study.devices),
-                exclusive=device.is_here and _is_timed(budget), **common,
-            )
-            for budget in budgets
-        ),
-    ]  # fmt: skip
 
 
 def derive_name(device: str, budget: str, seed: int) -> str:

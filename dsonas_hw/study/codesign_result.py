@@ -24,7 +24,7 @@ from dsonas_hw.study.codesign_jobs import (
     network_jobs,
     search_jobs,
 )
-from dsonas_hw.study.job import RESULT
+from dsonas_hw.study.engine import RESULT
 from dsonas_hw.study.missing import Missing, missing_jobs
 from dsonas_hw.study.scheduler import is_done, job_directory
 from dsonas_hw.study.spec import Job

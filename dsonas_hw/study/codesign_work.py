@@ -11,6 +11,7 @@ from dsonas_hw.config import RunConfig, build_config
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import write_json
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.study.engine import RESULT
 from dsonas_hw.task import prepare_task, target_costs
 from dsonas_hw.train.images import load_data, space_of_config
 
@@ -40,12 +41,16 @@ def derive(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     from dsonas_hw.architecture.architecture import complete_architecture
     from dsonas_hw.deploy.derive_measured import derive_measured
     from dsonas_hw.search.choose import save_architecture
-    from dsonas_hw.train.weights import architecture_hash
+    from dsonas_hw.study.codesign_share import best_of, load_evaluated
+    from dsonas_hw.train.identity import architecture_hash
 
     config = build_config({**job["config"], "budget": job["budgets"]})
     task = prepare_task(config, space_of_config(config))
-    search = RunDirectory(path.parent / job["needs"] / "run")
-    derived = derive_measured(search, task, say=print, bar=lambda title: nullcontext(_silent))
+    if config.select.candidates:
+        derived = best_of(load_evaluated(path.parent / job["needs"] / RESULT), task)
+    else:
+        search = RunDirectory(path.parent / job["needs"] / "run")
+        derived = derive_measured(search, task, say=print, bar=lambda title: nullcontext(_silent))
     run, _ = open_run(path, config)
     with run.lock():
         save_architecture(run, derived, task)
@@ -77,6 +82,17 @@ def predict(architecture: Architecture, config: RunConfig, device: str) -> dict[
         "latency_ms": found.latency_ms, "latency_ms_low": found.latency_ms_low,
         "latency_ms_high": found.latency_ms_high, "source": found.source,
     }  # fmt: skip
+
+
+def evaluate(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """The candidates of all searches of a seed, each trained briefly once."""
+    from dsonas_hw.study.codesign_share import evaluate_candidates
+
+    config = build_config(job["config"])
+    searches = [RunDirectory(path.parent / name / "run") for name in job["needs_also"]]
+    run, _ = open_run(path, config)
+    with run.lock():
+        return evaluate_candidates(run, searches, config, devices=job["devices"], budgets=job["budgets"])
 
 
 def train(path: Path, job: dict[str, Any]) -> dict[str, Any]:
@@ -143,4 +159,4 @@ def open_run(path: Path, config: RunConfig) -> tuple[RunDirectory, bool]:
     return run, begun
 
 
-KINDS = {"pretrain": pretrain, "derive": derive, "train": train, "measure": measure}
+KINDS = {"pretrain": pretrain, "evaluate": evaluate, "derive": derive, "train": train, "measure": measure}

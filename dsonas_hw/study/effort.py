@@ -57,8 +57,10 @@ def count_effort(job: Job) -> Effort:
         case "search":
             begins = Effort() if job.needs else _pretraining(config, num_images)
             return begins + _search(config, num_images)
-        case "train" | "searched" | "random" | "transferred":
+        case "train" | "searched" | "random" | "transferred" | "teacher" | "fitted":
             return _retraining(config, num_images)
+        case "choose":  # for as long as the search: told as its steps
+            return _pretraining(config, num_images) + _search(config, num_images)
     return Effort()
 
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from dsonas_hw.study.spec import Job
 
 LOG = "log.txt"
+RESULT = "result.json"
 WORKER = (sys.executable, "-m", "dsonas_hw.study.job")
-TRAINING = ("pretrain", "search", "train", "searched", "random", "transferred")
+TRAINING = ("pretrain", "search", "train", "searched", "random", "transferred", "teacher", "choose", "fitted")
 """Kinds of jobs that use a GPU if there is one."""
 GONE = -9
 """Exit code of a job whose worker is gone, as if it had been killed."""

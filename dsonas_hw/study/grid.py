@@ -10,9 +10,10 @@ from pydantic import ValidationError
 
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, write_json
+from dsonas_hw.study.expand import expand
 from dsonas_hw.study.missing import Missing, missing_jobs
-from dsonas_hw.study.spec import Study, StudyFile, expand
-from dsonas_hw.study.table import StudyRow, collect_results, tabulate
+from dsonas_hw.study.spec import Study, StudyFile
+from dsonas_hw.study.table import StudyRow, collect_results, collect_skipped, tabulate
 
 SPECIFICATION = "study.json"
 
@@ -26,6 +27,8 @@ class GridResult:
     results: tuple[dict[str, Any], ...] = field(repr=False)
     """One per network that is trained: `job`, `variant`, `budget`, `seed`, `test_error`, `costs`, …"""
     missing: tuple[Missing, ...]
+    skipped: tuple[str, ...] = ()
+    """Why families have no network, a line each."""
 
     def to_pandas(self) -> Any:
         """The rows as a data frame.
@@ -66,8 +69,10 @@ def load_grid(path: Path) -> GridResult:
     try:
         results = collect_results(path, study)
         rows = tabulate(results, study.baselines)
+        skipped = collect_skipped(path, study)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UserError(f"a result in {path / 'jobs'} is damaged: {type(error).__name__} {error}") from None
     return GridResult(
-        study=study, rows=tuple(rows), results=tuple(results), missing=missing_jobs(path, study.jobs)
-    )
+        study=study, rows=tuple(rows), results=tuple(results), missing=missing_jobs(path, study.jobs),
+        skipped=tuple(skipped),
+    )  # fmt: skip

@@ -7,7 +7,6 @@ that was killed goes on from its checkpoint; a finished one is never run again.
 from __future__ import annotations
 
 import os
-import random
 import signal
 import stat
 import sys
@@ -17,30 +16,25 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.graph import block_segments
-from dsonas_hw.architecture.sample import random_architecture
+from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.architecture.transfer import choose_block, transfer_block
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.config import RunConfig, build_config
-from dsonas_hw.cost.model import LatencyModel
-from dsonas_hw.errors import BudgetError, UserError, one_line
+from dsonas_hw.errors import UserError, one_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.choose import save_architecture, search_path
-from dsonas_hw.search.path import (
-    WELL_FILLED,
-    Derived,
-    PathPoint,
-    derive_architecture,
-    load_path,
-    serving_points,
-)
+from dsonas_hw.search.derive import derive_architecture, serving_points
+from dsonas_hw.search.path import PathPoint, load_path
 from dsonas_hw.study.codesign_work import KINDS, open_run
+from dsonas_hw.study.engine import RESULT
+from dsonas_hw.study.hand_made_work import HAND_MADE_KINDS
+from dsonas_hw.study.measure_network import measure_network
+from dsonas_hw.study.random_points import random_point
 from dsonas_hw.task import Task, prepare_task
 from dsonas_hw.train.images import load_data, space_of_config
 
-RESULT = "result.json"
 DESCRIPTION = "job.json"
-MAX_DRAWS = 10_000
 
 
 def run_job(path: Path) -> dict[str, Any]:
@@ -53,8 +47,8 @@ def run_job(path: Path) -> dict[str, Any]:
         result: dict[str, Any] = read_json(path / RESULT)
         return result
     job = read_json(path / DESCRIPTION)
-    if job["kind"] in KINDS:
-        result = KINDS[job["kind"]](path, job)
+    if do := {**KINDS, **HAND_MADE_KINDS}.get(job["kind"]):
+        result = do(path, job)
         write_json(path / RESULT, result)
         return result
     config = build_config({**job["config"], "budget": job["budgets"] if job["kind"] != "search" else []})
@@ -95,6 +89,7 @@ def _exact(budget: Budget) -> str:
 
 def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
     """Derive (or draw) an architecture, fit it to the budget, train it, count and measure it."""
+    from dsonas_hw.search.teacher import open_teacher
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import retrain
 
@@ -108,14 +103,17 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
             points = [_transferred_point(RunDirectory(path.parent / job["needs"] / "run"), task)]
         else:
             width = read_json(path.parent / job["needs"] / RESULT)["width"] if job["needs"] else None
-            points = _random_points(task, seed=job["seed"], index=job["index"], width=width)
+            points = [random_point(task, seed=str(job["seed"]), index=job["index"], width=width)]
         derived = derive_architecture(points, task.budgets, task.target)
         save_architecture(run, derived, task)
-        measured = _measure(config, derived, task.target.latency_model) if job["measure"] else None
-        dataset = load_data(config)
+        measured = None
+        if job["measure"]:
+            model = build_onnx(derived.architecture, batch_size=config.target.batch_size)
+            measured = measure_network(model.SerializeToString(), config, task.target.latency_model)
+        dataset, device = load_data(config), resolve_train_device(config.train_on)
         trained = retrain(
-            run, config, derived.architecture, dataset, device=resolve_train_device(config.train_on),
-            resume=begun,
+            run, config, derived.architecture, dataset, device=device, resume=begun,
+            teacher=open_teacher(run, config, dataset, device=device),
         )  # fmt: skip
     result: dict[str, Any] = {
         "test_error": trained.test_error,
@@ -156,44 +154,6 @@ def _transferred_point(search: RunDirectory, task: Task) -> PathPoint:
         step=0, epoch=0, gamma=0.0, architecture=(network := transfer_block(block, task.space, width=width)),
         costs=task.target.costs(network), accuracy=None,
     )  # fmt: skip
-
-
-def _random_points(task: Task, *, seed: int, index: int, width: int | None) -> list[PathPoint]:
-    """The random architecture number `index`: the first draw that fills the budget, at `width` if given."""
-    rng = random.Random(f"{seed}/{index}")
-    for _ in range(MAX_DRAWS):
-        architecture = random_architecture(task.space, rng)
-        point = PathPoint(
-            step=0, epoch=0, gamma=0.0, architecture=architecture, costs=task.target.costs(architecture),
-            accuracy=None,
-        )  # fmt: skip
-        try:
-            derived = derive_architecture([point], task.budgets, task.target)
-        except BudgetError:
-            continue
-        if derived.ratio >= WELL_FILLED and width in (None, derived.architecture.width):
-            return [point]
-    at = "a width" if width is None else f"the width of {width} channels,"
-    raise BudgetError(
-        f"none of {MAX_DRAWS} random architectures fills the budget to {WELL_FILLED:.0%} at {at} in steps of "
-        f"{task.space.width_step}; set space.width_step lower"
-    )
-
-
-def _measure(config: RunConfig, derived: Derived, model: LatencyModel | None) -> dict[str, Any]:
-    """Latency on the target in ms: percentiles, the interval of the median, and the quiet value."""
-    from dsonas_hw.architecture.onnx import build_onnx
-    from dsonas_hw.deploy.measure import measure_on_target, repeatability_of
-
-    onnx = build_onnx(derived.architecture, batch_size=config.target.batch_size).SerializeToString()
-    found = measure_on_target(onnx, config.target)
-    if found is None:
-        raise UserError(f"{config.target.device} is not here: its latency cannot be measured (measure: true)")
-    median = found.latency.estimate("p50").widened(repeatability_of(model))
-    return {
-        **{f"{name}_ms": value for name, value in found.latency.percentiles_ms().items()},
-        "p50_ms_low": median.low, "p50_ms_high": median.high, "quiet_ms": found.latency.quiet_ms,
-    }  # fmt: skip
 
 
 def _stop_with_scheduler() -> None:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from dsonas_hw.config import load_config_file, load_preset, overlay, parse_yaml
 from dsonas_hw.errors import UserError, closest
-from dsonas_hw.study.spec import DEFAULT_PRESET, Study, StudyFile, expand, variants_of
+from dsonas_hw.study.expand import expand, variants_of
+from dsonas_hw.study.spec import DEFAULT_PRESET, Study, StudyFile
 
 
 def shipped_studies() -> list[str]:

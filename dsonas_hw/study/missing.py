@@ -28,5 +28,6 @@ def _why(path: Path, job: Job) -> str:
     """Why a job is not done, in its own words if it has said something."""
     folder = job_directory(path, job.name)
     if not (folder / LOG).exists():
-        return f"waits for {job.needs}" if job.needs and not is_done(path, job.needs) else "not started"
+        needs = [name for name in job.all_needs if not is_done(path, name)]
+        return f"waits for {needs[0]}" if needs else "not started"
     return last_line(folder / LOG) or "begun, not finished"

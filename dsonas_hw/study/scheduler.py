@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 
 from dsonas_hw.errors import RunError
 from dsonas_hw.files import read_json, refuse_links, remove_leftovers, write_json
-from dsonas_hw.study.engine import LOG, WORKER, Engine, LocalEngine, Worker
-from dsonas_hw.study.job import DESCRIPTION, RESULT
+from dsonas_hw.study.engine import LOG, RESULT, WORKER, Engine, LocalEngine, Worker
+from dsonas_hw.study.job import DESCRIPTION
 from dsonas_hw.study.spec import Job
 
 MAX_TRIES = 3
@@ -118,10 +118,10 @@ class _Scheduler:
         return list(self.failed.values())
 
     def _start_or_skip(self, job: Job) -> None:
-        if job.needs in self.failed:
+        if failed := [name for name in job.all_needs if name in self.failed]:
             self.waiting.remove(job)
-            self.failed[job.name] = JobFailure(name=job.name, reason=f"needs {job.needs}, which failed")
-        elif self._has_room(job) and (job.needs is None or is_done(self.study, job.needs)):
+            self.failed[job.name] = JobFailure(name=job.name, reason=f"needs {failed[0]}, which failed")
+        elif self._has_room(job) and all(is_done(self.study, name) for name in job.all_needs):
             self.waiting.remove(job)
             self.tries[job.name] += 1
             folder = job_directory(self.study, job.name)

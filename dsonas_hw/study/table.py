@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.files import read_json, write_json, write_text
-from dsonas_hw.study.job import RESULT
+from dsonas_hw.study.engine import RESULT
 from dsonas_hw.study.scheduler import is_done, job_directory
 from dsonas_hw.study.spec import RANDOM, SAME_WIDTH, Baseline, Study
+
+TRAINED = ("searched", "random", "transferred", "fitted")
+"""Kinds of jobs whose result is a trained network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class StudyRow:
     budget_used: float
     """Tightest cost / limit after width fitting."""
     ratio_before_fit: float
+    num_holding: int | None = None
+    """Networks whose verdict is that the budget holds; None: there are no verdicts."""
     beats_random_by_std: float | None = None
     """(mean error of the random networks − this mean) / their standard deviation."""
     beats_same_width_by_std: float | None = None
@@ -47,11 +52,21 @@ class StudyRow:
 def collect_results(path: Path, study: Study) -> list[dict[str, Any]]:
     """The results of all finished trainings, with what they belong to."""
     return [
-        {"job": job.name, "variant": job.variant, "budget": job.budgets[0], "seed": job.seed,
-         **read_json(job_directory(path, job.name) / RESULT)}
+        {"job": job.name, "variant": job.variant, "budget": job.budgets[0], "seed": job.seed, **result}
         for job in study.jobs
-        if job.kind != "search" and is_done(path, job.name)
+        if job.kind in TRAINED and is_done(path, job.name)
+        and "skipped" not in (result := read_json(job_directory(path, job.name) / RESULT))
     ]  # fmt: skip
+
+
+def collect_skipped(path: Path, study: Study) -> list[str]:
+    """Why families have no network, a line each."""
+    results = [
+        read_json(job_directory(path, job.name) / RESULT)
+        for job in study.jobs
+        if job.kind == "fit" and is_done(path, job.name)
+    ]
+    return list(dict.fromkeys(result["reason"] for result in results if "reason" in result))
 
 
 def tabulate(
@@ -90,6 +105,7 @@ def tabulate(
                 latency_p99_ms=_mean_or_none([measured_ms(m, "p99_ms") for m in members]),
                 budget_used=statistics.mean(m["ratio"] for m in members),
                 ratio_before_fit=statistics.mean(m["ratio_before_fit"] for m in members),
+                num_holding=_num_holding(members),
                 beats_random_by_std=lead(of_variant.get(variant, only).random),
                 beats_same_width_by_std=lead(of_variant.get(variant, only).same_width),
             )
@@ -115,9 +131,9 @@ def save_tables(path: Path, study: Study) -> list[StudyRow]:
 def markdown(rows: Sequence[StudyRow]) -> str:
     """The rows as a Markdown table, for people. A latency without p95 and p99 is a prediction."""
     lines = [
-        "| budget | variant | n | error % | mac | flops | params | latency ms | p95 ms | p99 ms | unfitted "
-        "| vs random | vs same width |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| budget | variant | n | error % | mac | flops | params | latency ms | p95 ms | p99 ms | holds "
+        "| unfitted | vs random | vs same width |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
         std = f" ± {100 * row.test_error_std:.2f}" if row.test_error_std is not None else ""
@@ -126,6 +142,7 @@ def markdown(rows: Sequence[StudyRow]) -> str:
             f"| {row.budget} | {row.variant} | {row.num} | {100 * row.test_error_mean:.2f}{std} "
             f"| {row.mac / 1e3:.0f}k | {row.flops / 1e6:.2f}M | {row.params / 1e3:.1f}k "
             f"| {_ms(latency)} | {_ms(row.latency_p95_ms)} | {_ms(row.latency_p99_ms)} "
+            f"| {'' if row.num_holding is None else f'{row.num_holding}/{row.num}'} "
             f"| {row.ratio_before_fit:.2f} "
             f"| {_sigma(row.beats_random_by_std)} | {_sigma(row.beats_same_width_by_std)} |"
         )
@@ -144,6 +161,11 @@ def measured_ms(result: Mapping[str, Any], name: str) -> float | None:
     measured = result.get("latency_measured")
     value = measured.get(name) if isinstance(measured, dict) else None
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def _num_holding(members: Sequence[Mapping[str, Any]]) -> int | None:
+    verdicts = [m["verdict"] for m in members if m.get("verdict")]
+    return verdicts.count("holds") if verdicts else None
 
 
 def _ms(value: float | None) -> str:

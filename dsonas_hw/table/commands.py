@@ -6,19 +6,21 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.kernel.spec import Shape, by
-from dsonas_hw.table.rows import TableHeader
+from dsonas_hw.runtime.registry import runtimes_of
+from dsonas_hw.target import Target
 
 
 def profile_command(
-    header: TableHeader,
+    target: Target,
     *,
     directory: Path | None = None,
     models: Sequence[Path] = (),
     input_shapes: Mapping[str, Shape] | None = None,
     options: str = "",
 ) -> str:
-    """What to type to measure such a table.
+    """What to type to measure the table of a target.
 
     directory: of profiles; the user's own need not be named.
     models, input_shapes: networks of files to measure.
@@ -26,15 +28,15 @@ def profile_command(
     """
     from dsonas_hw.device.paths import data_directory
 
-    parts = ["dsonas-hw", "profile", "--device", header.device]
-    if header.runtime != "ort-cpu":
-        parts += ["--runtime", header.runtime]
-    if header.precision != "fp32":
-        parts += ["--precision", header.precision]
-    if header.batch_size != 1:
-        parts += ["--batch-size", str(header.batch_size)]
-    if header.threads != 1:
-        parts += ["--threads", str(header.threads)]
+    parts = ["dsonas-hw", "profile", "--device", target.device]
+    if target.device != LOCAL or target.runtime != runtimes_of(None)[0].name:
+        parts += ["--runtime", target.runtime]
+    if target.precision != "fp32":
+        parts += ["--precision", target.precision]
+    if target.batch_size != 1:
+        parts += ["--batch-size", str(target.batch_size)]
+    if target.threads != 1:
+        parts += ["--threads", str(target.threads)]
     for model in models:
         parts += ["--model", str(model)]
     for name, shape in (input_shapes or {}).items():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from dsonas_hw.kernel.spec import FAMILIES, RECURRENT_GATES, Kernel, Shape
+from dsonas_hw.target import Target
 
 Source = Literal["measured", "calibrated", "imported", "estimated"]
 
@@ -35,14 +36,9 @@ class RowError(ValueError):
 class TableHeader:
     """Where the numbers of a table come from. First line of the file."""
 
-    device: str
-    """As in `--device`: `local` or the name of a file in `devices/`."""
+    target: Target
     fingerprint: str
     """What identifies the machine measured: another machine's table is refused."""
-    runtime: str
-    precision: str
-    batch_size: int
-    threads: int = 1
     source: Source
     created: str
     """ISO 8601, UTC."""
@@ -54,12 +50,12 @@ class TableHeader:
         return {
             "row": "header",
             "schema": SCHEMA_VERSION,
-            "device": self.device,
+            "device": self.target.device,
             "fingerprint": self.fingerprint,
-            "runtime": self.runtime,
-            "precision": self.precision,
-            "batch_size": self.batch_size,
-            "threads": self.threads,
+            "runtime": self.target.runtime,
+            "precision": self.target.precision,
+            "batch_size": self.target.batch_size,
+            "threads": self.target.threads,
             "source": self.source,
             "created": self.created,
             "versions": dict(self.versions),
@@ -221,12 +217,14 @@ def header_from_json(values: Any) -> TableHeader:
     if schema != SCHEMA_VERSION:
         raise RowError(f"schema version {str(schema)[:40]!r}; this dsonas-hw reads {SCHEMA_VERSION}")
     return TableHeader(
-        device=_text(values, "device"),
+        target=Target(
+            device=_text(values, "device"),
+            runtime=_text(values, "runtime"),
+            precision=_text(values, "precision"),
+            batch_size=_count(values, "batch_size", minimum=1),
+            threads=_count(values, "threads", minimum=1),
+        ),
         fingerprint=_text(values, "fingerprint"),
-        runtime=_text(values, "runtime"),
-        precision=_text(values, "precision"),
-        batch_size=_count(values, "batch_size", minimum=1),
-        threads=_count(values, "threads", minimum=1),
         source=_source(values),
         created=_text(values, "created"),
         versions={name: str(value) for name, value in _scalars(values, "versions").items()},

@@ -35,6 +35,7 @@ from dsonas_hw.table.rows import (
     header_from_json,
     row_from_json,
 )
+from dsonas_hw.target import Target
 
 __all__ = [
     "CheckRow",
@@ -77,18 +78,17 @@ def now_utc() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def table_path(
-    directory: Path, device: str, *, runtime: str, precision: str, batch_size: int, threads: int = 1
-) -> Path:
-    """Where the table of a device lives below a directory of profiles.
+def table_path(directory: Path, target: Target) -> Path:
+    """Where the table of a target lives below a directory of profiles.
 
     Raises:
         ProfileError: the device's name cannot be a folder's.
     """
+    device = target.device
     if not device or device.startswith(".") or any(mark in device for mark in "/\\:\0"):
         raise ProfileError(f"{device!r} is not a device name; see: dsonas-hw devices")
-    suffix = f"-t{threads}" if threads != 1 else ""
-    return directory / device / f"{runtime}-{precision}-b{batch_size}{suffix}.jsonl"
+    suffix = f"-t{target.threads}" if target.threads != 1 else ""
+    return directory / device / f"{target.runtime}-{target.precision}-b{target.batch_size}{suffix}.jsonl"
 
 
 def load_table(path: Path) -> LatencyTable:
@@ -248,6 +248,7 @@ def _ends_with_newline(file: FileIO) -> bool:
 
 def _difference(found: TableHeader, wanted: TableHeader) -> str:
     """What disagrees between two headers, apart from date and clocks; empty when they agree."""
+    there, now = found.to_json(), wanted.to_json()
     for name in (
         "device",
         "fingerprint",
@@ -259,7 +260,7 @@ def _difference(found: TableHeader, wanted: TableHeader) -> str:
         "versions",
         "settings",
     ):
-        old, new = getattr(found, name), getattr(wanted, name)
+        old, new = there[name], now[name]
         if old != new:
             return f"{name}: {_brief(old, new)} there, {_brief(new, old)} now"
     return ""

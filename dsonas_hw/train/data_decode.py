@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance
+from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 from dsonas_hw.errors import DataError
@@ -42,7 +42,7 @@ warnings.filterwarnings("ignore", module=r"PIL\b")
 
 
 def load_image(path: Path) -> Image.Image:
-    """Decode a file to RGB.
+    """Decode a file to RGB, turned upright as its EXIF data say (phones store photos as the sensor saw them).
 
     Raises:
         DataError: missing, not an image, damaged, truncated, or larger than MAX_PIXELS.
@@ -52,13 +52,14 @@ def load_image(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The image with three channels of 8 bits; transparency is dropped.
+    """The image upright, as its EXIF says, with three channels of 8 bits; transparency is dropped.
 
     Raises:
         ValueError: more than 8 bits per channel.
     """
     if image.mode[0] in "IF":  # Pillow would clip these to white instead of scaling them
         raise ValueError(f"its pixels have more than 8 bits per channel (mode {image.mode})")
+    image = ImageOps.exif_transpose(image)
     if "transparency" in image.info:  # Pillow wants to see it before it is dropped
         return image.convert("RGBA").convert("RGB")
     return image.convert("RGB")
@@ -66,7 +67,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def to_gray(image: Image.Image) -> Image.Image:
     """The image with one channel of 8 bits, by the weights of ITU-R 601; errors as of `to_rgb`."""
-    return to_rgb(image).convert("L") if image.mode != "L" else image
+    return to_rgb(image).convert("L")
 
 
 def image_dimensions(path: Path) -> tuple[int, int]:

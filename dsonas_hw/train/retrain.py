@@ -12,21 +12,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
-from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.architecture.lower import lower
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json, read_json_lines, write_json, write_text
-from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
+from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.loop import DivergedError, Interrupted, Progress, StopSignal
 from dsonas_hw.train.preprocess import PREPROCESSING_NAME, save_preprocessing
 from dsonas_hw.train.recipe import with_epochs
+from dsonas_hw.train.trainable import Trainable, check_fits, num_params
 from dsonas_hw.train.trainer import StoppedError, Trainer
-from dsonas_hw.train.weights import WEIGHTS_NAME, architecture_hash, save_weights
+from dsonas_hw.train.weights import WEIGHTS_NAME, save_weights
 
 RESULT_NAME = "retrain.json"
 
@@ -50,12 +50,13 @@ class RetrainResult:
 def retrain(
     run: RunDirectory,
     config: RunConfig,
-    architecture: Architecture,
+    architecture: Trainable,
     dataset: Dataset,
     *,
     device: torch.device,
     resume: bool = False,
     epochs: int | None = None,
+    teacher: nn.Module | None = None,
     progress: Progress | None = None,
 ) -> RetrainResult:
     """Train to the end and write weights.npz and retrain.json.
@@ -63,6 +64,7 @@ def retrain(
     resume: go on from the newest good checkpoint, if there is one; otherwise start over, dropping what an
         earlier retraining left in the run.
     epochs: instead of the recipe's; a resumed run keeps what it was started with.
+    teacher: what `search.teacher.open_teacher` gave; needed where the recipe asks for one.
 
     Raises:
         Interrupted: SIGINT or SIGTERM; everything up to the last step is in a checkpoint.
@@ -70,7 +72,7 @@ def retrain(
         RunError: the checkpoint belongs to another architecture, dataset or recipe; or it would be resumed
             where the weights are those of `save_network`.
     """
-    _check_fit(architecture, dataset)
+    check_fits(architecture, dataset)
     if resume and is_saved(run):
         raise RunError(
             f"{run.path / WEIGHTS_NAME} was saved by save_network, there is nothing to resume; "
@@ -80,9 +82,12 @@ def retrain(
     if state is not None and epochs is None:
         epochs = _stored_epochs(state)
     recipe = with_epochs(config.retrain, epochs) if epochs else config.retrain
+    if (teacher is None) != (recipe.distill.teacher is None):
+        raise ValueError("a teacher is given where the recipe asks for one, and only there")
     trainer = Trainer(
-        architecture, dataset, recipe, seed=config.seed, device=device, num_workers=config.data.num_workers
-    )
+        architecture, dataset, recipe, seed=config.seed, device=device, num_workers=config.data.num_workers,
+        teacher=teacher,
+    )  # fmt: skip
     identity = {
         "architecture": architecture_hash(architecture),
         "dataset": dataset.name,
@@ -110,6 +115,7 @@ def retrain(
             "architecture": architecture.to_json(),
             "recipe": recipe.model_dump(mode="json"),
             "device": device.type,
+            "run": str(run.path),
             "state": trainer.state_dict(),
         },
     )
@@ -149,7 +155,7 @@ def _finish(
     run: RunDirectory,
     trainer: Trainer,
     identity: Mapping[str, Any],
-    architecture: Architecture,
+    architecture: Trainable,
     dataset: Dataset,
 ) -> RetrainResult:
     assert trainer.test_accuracy is not None
@@ -161,7 +167,7 @@ def _finish(
         epochs=trainer.recipe.epochs,
         test_accuracy=trainer.test_accuracy,
         test_error=1 - trainer.test_accuracy,
-        num_params=count_costs(lower(architecture)).params,
+        num_params=num_params(architecture),
         seconds=round(trainer.seconds, 3),
     )
     write_json(run.path / RESULT_NAME, asdict(result))
@@ -179,16 +185,6 @@ def _describe(trainer: Trainer) -> str:
     epochs = trainer.recipe.epochs
     tested = "" if trainer.test_accuracy is None else f", test accuracy {trainer.test_accuracy:.2%}"
     return f"epoch {min(trainer.epoch + 1, epochs)} of {epochs}{tested}"
-
-
-def _check_fit(architecture: Architecture, dataset: Dataset) -> None:
-    space = architecture.space
-    if dataset.input_shape != space.input_shape or dataset.num_classes != space.num_classes:
-        raise UserError(
-            f"the architecture is for images of {'×'.join(map(str, space.input_shape))} and "
-            f"{space.num_classes} classes; {dataset.name} has {'×'.join(map(str, dataset.input_shape))} and "
-            f"{dataset.num_classes}"
-        )
 
 
 def _stored_epochs(state: Mapping[str, Any]) -> int | None:

@@ -16,16 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.onnx import Array
 from dsonas_hw.config import RetrainConfig
 from dsonas_hw.train import distributed
 from dsonas_hw.train.augment import onto
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import Batch, Batches
+from dsonas_hw.train.distill_loss import distilled_loss
 from dsonas_hw.train.drop_path import draw_drop_masks
 from dsonas_hw.train.ema import WeightAverage
-from dsonas_hw.train.layers import draw_he_weights
 from dsonas_hw.train.loop import (
     EpochMeter,
     StopSignal,
@@ -37,9 +36,9 @@ from dsonas_hw.train.loop import (
     restore_random_state,
     seed_everything,
 )
-from dsonas_hw.train.network import DerivedNetwork
 from dsonas_hw.train.recipe import LearningRate, build_augmentation, build_optimizer
 from dsonas_hw.train.regularise import classification_loss
+from dsonas_hw.train.trainable import Trainable, build_network
 
 STEPS_BETWEEN_CHECKS = 20
 """A look at the loss waits for the device; a NaN is noticed that late, but its step is named exactly."""
@@ -54,22 +53,22 @@ class Trainer:
 
     def __init__(
         self,
-        architecture: Architecture,
+        trainable: Trainable,
         dataset: Dataset,
         recipe: RetrainConfig,
         *,
         seed: int,
         device: torch.device,
         num_workers: int | None = None,
+        teacher: nn.Module | None = None,
     ) -> None:
+        """teacher: gives the logits that `recipe.distill` asks for; it is not trained."""
         self.recipe, self.device, self.seed = recipe, device, seed
         self.learning_rate = LearningRate(recipe)
         keep_freed_memory()
         seed_everything(seed)
-        network = DerivedNetwork(architecture, dropout=recipe.dropout, auxiliary=recipe.aux_weight > 0)
-        if recipe.init == "he":
-            draw_he_weights(network)
-        self.network = network.to(device)
+        self.network = build_network(trainable, recipe).to(device)
+        self.teacher = teacher
         self.forward = self.network.forward_with_auxiliary
         if recipe.compile:
             # What a step calls; the network, and so its parameters' names, stays as it is.
@@ -167,6 +166,8 @@ class Trainer:
             auxiliary_weight=recipe.aux_weight,
             label_smoothing=recipe.label_smoothing,
         )
+        if self.teacher is not None:
+            loss = distilled_loss(loss, logits.float(), self._teach(images), recipe.distill)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         distributed.average_(p.grad for p in self.network.parameters() if p.grad is not None)
@@ -180,6 +181,14 @@ class Trainer:
             self.average.update(self.network)
         self.meter.update(self.step, loss, logits, labels, grad_norm=grad_norm)
         self.step += 1
+
+    @torch.no_grad()
+    def _teach(self, images: Tensor) -> Tensor:
+        """The teacher's logits, (N, classes)."""
+        assert self.teacher is not None
+        with autocast(self.device, self.recipe.amp):
+            logits: Tensor = self.teacher(images)
+        return logits.float()
 
     def _drop_masks(self, num_images: int) -> Tensor | None:
         """What the edges are multiplied with in this step; None where nothing is dropped."""

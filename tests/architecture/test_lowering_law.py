@@ -24,7 +24,11 @@ from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import SearchSpace
 
 SMALL: dict[str, Any] = {"levels": 3, "stages": (1, 2), "channels": 8, "input_shape": (3, 13, 9)}
-STEMS = {"cifar": SMALL, "imagenet": {**SMALL, "stem": "imagenet", "input_shape": (3, 45, 33)}}
+STEMS = {
+    "cifar": SMALL,
+    "strided": {**SMALL, "stem": "strided"},
+    "imagenet": {**SMALL, "stem": "imagenet", "input_shape": (3, 45, 33)},
+}
 SPACES = {
     f"{stem} {'share' if share else 'full'}{' shortcut' if shortcut else ''}": SearchSpace(
         **sizes, share=share, stage_shortcut=shortcut

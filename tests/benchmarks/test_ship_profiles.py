@@ -1,4 +1,4 @@
-"""The shipped profiles are what the estimate says today, and say that they are estimates."""
+"""The shipped calibrations belong to the shipped constants, say where they come from, and are used."""
 
 from __future__ import annotations
 
@@ -6,65 +6,84 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.ship_profiles import DEVICES, PROFILES, shipped_tables
-from dsonas_hw.architecture.architecture import complete_architecture
-from dsonas_hw.architecture.lower import lower
-from dsonas_hw.config import build_config, load_preset, preset_names
-from dsonas_hw.profile.open import find_table, open_latency_model, shipped_profiles
-from dsonas_hw.table.table import load_table, table_path
-from dsonas_hw.train.images import space_of_config
+from benchmarks.known_networks import fbnet_kernels, nasbench201_kernels
+from benchmarks.ship_profiles import PROFILES
+from dsonas_hw.device.spec import load_device
+from dsonas_hw.estimate.calibrated import (
+    CalibratedLatency,
+    calibration_path,
+    load_calibration,
+    save_calibration,
+)
+from dsonas_hw.estimate.estimate import load_estimate
+from dsonas_hw.profile.open import is_measured_here, open_latency_model
+from dsonas_hw.target import Target
 
-STALE = "the shipped profiles are stale; write them again with: python -m benchmarks.ship_profiles"
-
-
-def test_the_shipped_profiles_are_not_stale() -> None:
-    wanted = {}
-    for header, rows in shipped_tables():
-        path = table_path(
-            PROFILES, header.device, runtime=header.runtime, precision=header.precision, batch_size=1
-        )
-        wanted[path] = rows
-        assert path.is_file(), STALE
-        found = load_table(path)
-        assert found.header == header, STALE
-        assert list(found.kernels) == [row.kernel.key for row in rows], STALE
-        for row in rows:
-            # Four digits are stored; a logarithm may round otherwise on another processor.
-            stored = found.kernels[row.kernel.key].latency_ms
-            assert stored == pytest.approx(row.latency_ms, rel=1e-3), STALE
-    assert set(PROFILES.glob("*/*")) == set(wanted), STALE
+STALE = "the shipped calibrations are stale: python -m benchmarks.ship_profiles --measurements DIR"
+FILES = sorted(PROFILES.glob("*/*"))
 
 
-def test_every_gpu_of_the_catalogue_has_a_table_whose_every_line_is_marked() -> None:
-    tables = {path.parent.name: path for path in PROFILES.glob("*/*.jsonl")}
-    assert set(tables) == {path.stem for path in DEVICES.glob("*.toml")}
-    for path in tables.values():
-        assert all('"source": "estimated"' in line for line in path.read_text().splitlines())
-    table = load_table(tables["1080ti"])
-    assert table.header.source == "estimated"
-    assert {row.source for row in table.kernels.values()} == {"estimated"}
-    assert "ESTIMATED, NOT MEASURED" in str(table.header.settings["caution"])
-    assert sum(path.stat().st_size for path in tables.values()) < 4_000_000
-
-
-@pytest.mark.parametrize("preset", preset_names())
-def test_a_table_covers_every_preset(preset: str) -> None:
-    kernels = lower(complete_architecture(space_of_config(build_config(load_preset(preset)))), batch_size=1)
-    table = load_table(next((PROFILES / "1080ti").iterdir()))
-    assert preset in str(table.header.settings["presets"])
-    assert {kernel.key for kernel in kernels} <= set(table.kernels)
-
-
-@pytest.mark.parametrize("device", ["1080ti", "a100", "jetson-orin", "rtx5090"])
-def test_a_device_with_a_shipped_profile_is_ready_to_search_for(device: str, tmp_path: Path) -> None:
-    model = open_latency_model(device, profiles_directory=tmp_path)
-    path = find_table(
-        device, runtime=model.runtime, precision="fp32", batch_size=1, threads=1, profiles_directory=tmp_path
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_every_file_is_read_by_the_commands(path: Path, tmp_path: Path) -> None:
+    found = load_calibration(path)
+    where = calibration_path(PROFILES, found.device, runtime=found.runtime, precision=found.precision)
+    assert path == where
+    model = open_latency_model(
+        Target(device=found.device, runtime=found.runtime, precision=found.precision),
+        profiles_directory=tmp_path,
     )
-    assert path is not None
-    assert path.is_relative_to(shipped_profiles())
-    table = load_table(path)
-    assert model.source == table.header.source == "estimated"
-    assert model.caution == table.header.settings["caution"]
-    for row in list(table.kernels.values())[::20]:
-        assert model.kernel_latency_ms(row.kernel) == pytest.approx(row.latency_ms, rel=1e-3)
+    assert isinstance(model, CalibratedLatency), STALE
+    assert model.calibration == found
+    assert not is_measured_here(model)
+    assert f"calibrated on {found.num_networks} networks measured by others" in model.caution
+    assert "(MIT)" in found.measured_by or "Apache-2.0" in found.measured_by or "BSD" in found.measured_by
+
+
+def test_the_1080_ti_is_among_them() -> None:
+    found = load_calibration(PROFILES / "1080ti" / "eager-fp32.calibration.json")
+    assert "HELP (MIT)" in found.measured_by
+    assert found.num_networks > 500
+    assert found.mape < 0.06
+    assert found.mape < found.mape_before / 2
+
+
+def test_published_times_of_a_1080_ti_are_met() -> None:
+    """Rows 1 and 2 of HELP's tables: NAS-Bench-201 at batch 256, FBNet at batch 64, in ms."""
+    arch = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
+    model = open_latency_model(Target(device="1080ti", runtime="eager", batch_size=256))
+    assert model.predict(nasbench201_kernels(arch, 256)).latency_ms == pytest.approx(24.90, rel=0.1)
+    choice = [8, 2, 1, 5, 1, 8, 4, 6, 6, 2, 5, 2, 5, 1, 2, 5, 2, 8, 2, 3, 5, 0]
+    model = open_latency_model(Target(device="1080ti", runtime="eager", batch_size=64))
+    assert model.predict(fbnet_kernels(choice, 64)).latency_ms == pytest.approx(13.14, rel=0.1)
+
+
+def test_a_calibration_of_the_users_own_comes_first(tmp_path: Path) -> None:
+    shipped = load_calibration(PROFILES / "1080ti" / "eager-fp32.calibration.json")
+    own = {"measured_by": "", "num_networks": 7}
+    path = calibration_path(tmp_path, "1080ti", runtime="eager", precision="fp32")
+    import dataclasses
+
+    save_calibration(dataclasses.replace(shipped, **own), path)  # type: ignore[arg-type]
+    model = open_latency_model(Target(device="1080ti", runtime="eager"), profiles_directory=tmp_path)
+    assert isinstance(model, CalibratedLatency)
+    assert model.calibration.num_networks == 7
+    assert is_measured_here(model)
+
+
+def test_a_device_file_of_the_users_own_is_another_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shipped calibration of a 1080 Ti is not applied to a 1080 Ti with other numbers."""
+    monkeypatch.setenv("DSONAS_HW_HOME", str(tmp_path))
+    text = (PROFILES.parent / "devices" / "1080ti.toml").read_text()
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "1080ti.toml").write_text(text.replace("= 484.4", "= 300.0"))
+    assert load_device("1080ti").memory_bandwidth_gb_s == 300.0
+    assert open_latency_model(Target(device="1080ti", runtime="eager")).source == "estimated"
+
+
+def test_a_card_without_measurements_is_estimated(tmp_path: Path) -> None:
+    model = open_latency_model(Target(device="titan-xp", runtime="eager"), profiles_directory=tmp_path)
+    assert model.source == "estimated"
+    estimate = load_estimate("titan-xp", runtime="eager", precision="fp32", batch_size=1)
+    assert model.caution == estimate.caution

@@ -46,8 +46,8 @@ def measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     for index in range(5):
         path = tmp_path / f"{index}.onnx"
         _onnx(path, 32 * (1 + index % 3), 3 + index)
-        _run("predict", str(path), "--device", "1080ti", "--runtime", "eager", "--batch-size", "64", "--json",
-             "--profiles", str(tmp_path / "p"))  # fmt: skip
+        _run("predict", str(path), "--device", "titan-xp", "--runtime", "eager", "--batch-size", "64",
+             "--json", "--profiles", str(tmp_path / "p"))  # fmt: skip
         predicted = json.loads(capsys.readouterr().out)
         assert predicted["source"] == "estimated"
         lines.append(f"{path.name},64,{1.3 * predicted['latency_ms']}")
@@ -58,15 +58,15 @@ def measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 
 def test_calibrate_then_predict(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     profiles = str(measured.parent / "p")
-    assert _run("calibrate", "--device", "1080ti", str(measured), "--profiles", profiles, "--json") == 0
+    assert _run("calibrate", "--device", "titan-xp", str(measured), "--profiles", profiles, "--json") == 0
     result = json.loads(capsys.readouterr().out)
     assert result["num_networks"] == 5
     assert result["mape"] < 0.05 < result["mape_before"]
-    assert _run("calibrate", "--device", "1080ti", str(measured), "--profiles", profiles) == 0
+    assert _run("calibrate", "--device", "titan-xp", str(measured), "--profiles", profiles) == 0
     assert "before" in capsys.readouterr().out
     model = str(measured.parent / "4.onnx")
-    code = _run("predict", model, "--device", "1080ti", "--runtime", "eager", "--batch-size", "64", "--json",
-                "--profiles", profiles)  # fmt: skip
+    code = _run("predict", model, "--device", "titan-xp", "--runtime", "eager", "--batch-size", "64",
+                "--json", "--profiles", profiles)  # fmt: skip
     predicted = json.loads(capsys.readouterr().out)
     assert predicted["source"] == "calibrated"
     wanted = float(measured.read_text().splitlines()[-1].split(",")[-1])
@@ -77,25 +77,25 @@ def test_calibrate_then_predict(measured: Path, capsys: pytest.CaptureFixture[st
 def test_profile_names_the_calibration_that_counts(
     measured: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    profile = ("profile", "--device", "1080ti", "--runtime", "eager", "--preset", "digits", "--profiles",
+    profile = ("profile", "--device", "titan-xp", "--runtime", "eager", "--preset", "digits", "--profiles",
                str(measured.parent / "p"))  # fmt: skip
     assert _run(*profile) == 3
     assert "calibration" not in capsys.readouterr().err
-    assert _run("calibrate", "--device", "1080ti", str(measured), "--profiles", profile[-1]) == 0
+    assert _run("calibrate", "--device", "titan-xp", str(measured), "--profiles", profile[-1]) == 0
     capsys.readouterr()
     assert _run(*profile) == 3
-    assert "use your calibration instead. CALIBRATED, NOT MEASURED" in capsys.readouterr().err
+    assert "use a calibration instead. CALIBRATED, NOT MEASURED" in capsys.readouterr().err
 
 
 def test_seconds_are_refused_in_one_line(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines = measured.read_text().splitlines()
     rows = [line.split(",") for line in lines[1:]]
     measured.write_text("\n".join([lines[0], *(f"{m},{b},{float(t) / 1000}" for m, b, t in rows)]))
-    assert _run("calibrate", "--device", "1080ti", str(measured), "--profiles", str(measured.parent)) == 2
+    assert _run("calibrate", "--device", "titan-xp", str(measured), "--profiles", str(measured.parent)) == 2
     error = capsys.readouterr().err
     assert "seconds" in error
     assert error.count("\n") == 1
-    assert not list(measured.parent.glob("1080ti/*"))
+    assert not list(measured.parent.glob("titan-xp/*"))
 
 
 def test_the_cpu_is_not_calibrated(measured: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +112,7 @@ def test_measurements_that_do_not_sharpen_are_told(
     measured.write_text(
         "\n".join([lines[0], *(f"{m},{b},{t * f}" for (m, b, t), f in zip(rows, scattered, strict=True))])
     )
-    assert _run("calibrate", "--device", "1080ti", str(measured), "--profiles", str(measured.parent)) == 0
+    assert _run("calibrate", "--device", "titan-xp", str(measured), "--profiles", str(measured.parent)) == 0
     assert "do not sharpen" in capsys.readouterr().err
 
 

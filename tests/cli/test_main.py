@@ -55,7 +55,7 @@ def test_version_and_bare_call(dsonas: Any) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["serach"], "No such command 'serach'. Did you mean search?"),
+        (["serach"], "No such command 'serach'. Did you mean search"),
         (["frobnicate"], "Known: calibrate, derive,"),
         (["run", "--budgit", "mac=1M"], "--budget"),
         (["retrain"], "Missing argument 'RUN'"),

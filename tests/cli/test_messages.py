@@ -17,7 +17,7 @@ from command_messages import check, commands_in
 from onnx import TensorProto, helper, numpy_helper
 
 from dsonas_hw.errors import closest, command_line
-from dsonas_hw.profile.open import Target
+from dsonas_hw.profile.open import Models
 from dsonas_hw.table.commands import profile_command
 
 
@@ -46,7 +46,7 @@ def test_a_command_that_cannot_be_typed_is_noticed(command: str) -> None:
 
 def test_paths_with_blanks_are_quoted() -> None:
     assert command_line("run", "--resume", Path("my runs/a b")) == "dsonas-hw run --resume 'my runs/a b'"
-    target = Target(device="local", runtime="ort-cpu", threads=2, profiles_directory=Path("/data/my tables"))
+    target = Models(device="local", runtime="ort-cpu", threads=2, profiles_directory=Path("/data/my tables"))
     command = target.profile_command(
         "fp32", 4, models=[Path("net a.onnx")], input_shapes={"my input": (4, 3, 64, 48)}
     )

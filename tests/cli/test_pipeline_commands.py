@@ -22,9 +22,11 @@ TINY = {
     "data": {"subset": 256, "test_subset": 50},
     "space": {"levels": 2, "stages": [1, 1], "channels": 8, "operations": ["sep3", "max3"]},
     "search": {"pretrain_epochs": 0, "epochs": 4, "batch_size": 16, "path_interval": 3, "path_images": 32},
+    "select": {"candidates": 2, "epochs": 1},
     "retrain": {"epochs": 1, "batch_size": 32},
 }
-FILES = {"config.yaml", "metrics.jsonl", "path.jsonl", "lambda.jsonl", "checkpoints", "architecture.json",
+FILES = {"config.yaml", "metrics.jsonl", "path.jsonl", "lambda.jsonl", "selection.jsonl", "checkpoints",
+         "architecture.json",
          "weights.npz", "retrain.json", "model.onnx", "validation.json", "report.html"}  # fmt: skip
 
 

@@ -15,8 +15,8 @@ from dsonas_hw.architecture.onnx import model_bytes
 from dsonas_hw.cli.options import config_from_options
 from dsonas_hw.config import RunConfig, preset_names, space_options
 from dsonas_hw.profile.profile_space import is_profiled
-from dsonas_hw.profile.profiler import MeasuringConditions
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.target import Target
 from dsonas_hw.train.images import build_space, space_of_config
 
 SHORT = ["--networks", "4", "--no-check"]
@@ -69,7 +69,7 @@ def home(small_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def test_a_space_from_a_file_is_profiled(home: Path) -> None:
     space = space_of_config(configured("--config", str(home / "mine.yaml")))
     assert space.operations == ("sep3",)
-    assert is_profiled(space, MeasuringConditions(), profiles_directory=home / "profiles")
+    assert is_profiled(space, Target(runtime="ort-cpu"), profiles_directory=home / "profiles")
 
 
 def test_settings_change_every_preset_and_the_target_is_the_files(
@@ -77,9 +77,9 @@ def test_settings_change_every_preset_and_the_target_is_the_files(
 ) -> None:
     from dsonas_hw.profile import profile_space as profiling
 
-    asked: list[tuple[str, SearchSpace, MeasuringConditions]] = []
+    asked: list[tuple[str, SearchSpace, Target]] = []
 
-    def note(space: SearchSpace, conditions: MeasuringConditions, *, name: str, **_: object) -> None:
+    def note(space: SearchSpace, conditions: Target, *, name: str, **_: object) -> None:
         asked.append((name, space, conditions))
 
     monkeypatch.setattr(profiling, "profile_space", note)
@@ -131,7 +131,7 @@ def test_the_advised_command_can_be_pasted_and_covers_the_space(
     # Now it is the budget that is refused.
     assert "latency=1000ms is above the largest network" in dsonas(*search).refused()
     space = space_of_config(configured("--config", str(file)))
-    assert is_profiled(space, MeasuringConditions(), profiles_directory=elsewhere)
+    assert is_profiled(space, Target(runtime="ort-cpu"), profiles_directory=elsewhere)
 
 
 def test_search_measures_the_kernels_that_the_table_lacks_and_says_so_once(

@@ -21,8 +21,8 @@ from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import normalise
+from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.network import DerivedNetwork
-from dsonas_hw.train.weights import architecture_hash
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 100, None])

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy import measure
-from dsonas_hw.device.detect import DetectedDevice
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.files import write_json
+from dsonas_hw.runtime.detect import DetectedDevice
 from dsonas_hw.runtime.tensorrt import session as tensorrt
 from dsonas_hw.runtime.tensorrt.build import description_path
+from dsonas_hw.target import Target
 
 MODEL = b"a network"
 GPU = DetectedDevice(
@@ -23,7 +23,7 @@ GPU = DetectedDevice(
 )  # fmt: skip
 
 
-def open_for(path: Path, target: DeviceConfig, **changes: Any) -> object:
+def open_for(path: Path, target: Target, **changes: Any) -> object:
     """What is opened for MODEL where `path` is its engine in fp32 at batch 1, but for `changes`."""
     path.write_bytes(b"an engine")
     info = {
@@ -39,12 +39,12 @@ def open_for(path: Path, target: DeviceConfig, **changes: Any) -> object:
         "schema": 1,
     }
     write_json(description_path(path), info | changes)
-    return measure._open(MODEL, "tensorrt", target, GPU, path)
+    return measure.open_deployed(MODEL, target, path)
 
 
 def test_an_engine_of_the_network_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt, "open_engine", lambda path: f"session of {path.name}")
-    assert open_for(tmp_path / "model.engine", DeviceConfig()) == "session of model.engine"
+    assert open_for(tmp_path / "model.engine", Target(runtime="tensorrt")) == "session of model.engine"
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_another_s_engine_is_not_timed_for_it(
 ) -> None:
     """The network was trained again since, or `validate` was asked for another precision."""
     with pytest.raises(DeviceError, match=f"{reason}; build it again: dsonas-hw export"):
-        open_for(tmp_path / "model.engine", DeviceConfig(**target), **changes)
+        open_for(tmp_path / "model.engine", Target(runtime="tensorrt", **target), **changes)

@@ -251,3 +251,23 @@ def test_a_function_that_the_driver_has_given_up_is_asked_by_its_new_name() -> N
     state = Gpu(Nvml(Library()), 0, handle=None).state()
     assert state.temperature_c == 61
     assert state.clock_reasons == ("power cap",)
+
+
+THROUGH_THE_COMMAND = "from dsonas_hw.cli.main import main; main(['devices', {name!r}, '--json'])"
+
+
+def test_the_command_sees_the_driver(scenario: Callable[..., Any]) -> None:
+    row = scenario(THROUGH_THE_COMMAND.format(name="1080ti"))
+    assert row["here"]
+    assert row["uuid"].startswith("GPU-")
+    assert {status["runtime"] for status in row["runtimes"]} == {
+        "ort-cuda",
+        "ort-tensorrt",
+        "tensorrt",
+        "eager",
+    }
+    assert not scenario(THROUGH_THE_COMMAND.format(name="titan-xp"))["here"]
+    local = scenario(THROUGH_THE_COMMAND.format(name="local"), INIT=9)
+    assert local["here"]
+    failed = scenario(THROUGH_THE_COMMAND.format(name="1080ti"), INIT=9)
+    assert "not loaded" in failed["why_not_here"]

@@ -17,7 +17,7 @@ import dsonas_hw.estimate
 from dsonas_hw.device.spec import list_devices, load_device
 from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.estimate.constants import SCHEMA_VERSION, load_constants, parse_constants
-from dsonas_hw.estimate.estimate import RUNTIMES, EstimatedLatency, load_estimate
+from dsonas_hw.estimate.estimate import EstimatedLatency, estimated_runtimes, load_estimate
 from dsonas_hw.kernel.spec import Kernel
 
 FOLDER = Path(dsonas_hw.estimate.__file__).parent
@@ -61,7 +61,7 @@ SIZES = st.sampled_from([16, 32, 48, 64, 96, 128, 192, 256])
 def test_four_times_the_images_is_not_faster(channels: int, out: int, size: int, k: int) -> None:
     few, many = conv(16, channels, size, out, k), conv(64, channels, size, out, k)
     corrected = eager()
-    assert corrected.times([many])[0][0] > 0.85 * corrected.times([few])[0][0]  # trees have steps
+    assert corrected.times([many])[0][0] > 0.7 * corrected.times([few])[0][0]  # trees have steps
     plain = dataclasses.replace(load_constants(), corrections={})
     analytic = load_estimate("2080ti", runtime="eager", precision="fp32", batch_size=1, constants=plain)
     assert analytic.times([many])[0][0] >= analytic.times([few])[0][0]
@@ -118,12 +118,12 @@ def test_eager_is_bound_by_the_host_at_batch_one() -> None:
 
 def test_one_kernel_is_timed_without_the_host() -> None:
     model = load_estimate("v100", runtime="eager", precision="fp32", batch_size=1)
-    gpu, host = model.times([conv(1)])[0]
-    assert model.predict([conv(1)]).latency_ms == pytest.approx(gpu + model.network_ms)
+    gpu, host = model.times([conv(1, k=1)])[0]
+    assert model.predict([conv(1, k=1)]).latency_ms == pytest.approx(gpu + model.network_ms)
     assert host > gpu
 
 
-@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize("runtime", estimated_runtimes())
 def test_every_device_and_runtime_gives_an_ordered_interval(runtime: str) -> None:
     kernels = [conv(), relu(), conv(groups=64), pool(32), relu()]
     for device in list_devices():
@@ -205,7 +205,7 @@ def test_damaged_constants_are_refused(change: dict[str, object], message: str) 
     data = json.loads((FOLDER / "constants.json").read_text()) | change
     with pytest.raises(ProfileError, match=message):
         parse_constants(data)
-    assert SCHEMA_VERSION == 1
+    assert SCHEMA_VERSION == 2
 
 
 def test_needs_neither_torch_nor_scipy() -> None:

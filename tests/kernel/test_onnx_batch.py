@@ -9,7 +9,7 @@ from onnx_build import Build
 
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, kernels_from_onnx, network_from_onnx
 
 
 def shuffle_net(batch: int | str, *, literal: int | None = None) -> Build:
@@ -164,3 +164,43 @@ def test_a_file_exported_for_training_reads_at_any_batch() -> None:
         ]
         assert kernels[0] == kernels[1]
         assert {kernel.batch_size for kernel in kernels[0]} == {16}
+
+
+class TestRecurrent:
+    """LSTM, GRU and RNN take (time, batch, features): the batch is where the layer takes it."""
+
+    @staticmethod
+    def network(*shape: int | str, before: str = "", **attributes: int) -> OnnxNetwork:
+        build = Build(*shape)
+        source = build.add("Transpose", "x", perm=[1, 0, 2]) if before == "Transpose" else "x"
+        source = build.add("MatMul", source, build.weight(16, 16)) if before == "MatMul" else source
+        operands = [build.weight(1, 32, 16), build.weight(1, 32, 8)]
+        y = build.add("LSTM", source, *operands, hidden_size=8, **attributes)
+        return network_from_onnx(build.model(y))
+
+    @pytest.mark.parametrize(
+        ("before", "attributes", "batch"),
+        [("", {}, 3), ("MatMul", {}, 3), ("Transpose", {}, 7), ("", {"layout": 1}, 7)],
+    )
+    def test_fixed_sizes(self, before: str, attributes: dict[str, int], batch: int) -> None:
+        assert self.network(7, 3, 16, before=before, **attributes).batch_size == batch
+
+    def test_another_batch_leaves_the_time(self) -> None:
+        build = Build(7, 3, 16)
+        y = build.add("LSTM", "x", build.weight(1, 32, 16), build.weight(1, 32, 8), hidden_size=8)
+        network = network_from_onnx(build.model(y), batch_size=5)
+        assert (network.batch_size, network.input_shapes) == (5, {"x": (7, 5, 16)})
+        assert network.costs.flops == 7 * 5 * 4 * 8 * (16 + 8)
+
+    def test_an_open_batch_is_one_and_the_time_is_asked_for(self) -> None:
+        assert self.network(7, "", 16).input_shapes == {"x": (7, 1, 16)}
+        with pytest.raises(ModelFileError, match=r"dimension 0 open.* --input-shape x=128x1x16$"):
+            self.network("", "", 16)
+
+    def test_a_state_beside_the_sequence(self) -> None:
+        build = Build(7, 3, 16)
+        states = [build.input(1, 3, 8), build.input(1, 3, 8)]
+        operands = [build.weight(1, 32, 16), build.weight(1, 32, 8), "", "", *states]
+        y, *_ = build.add("LSTM", "x", *operands, num_outputs=3, hidden_size=8)
+        network = network_from_onnx(build.model(y), batch_size=2)
+        assert [shape[1] for shape in network.input_shapes.values()] == [2, 2, 2]

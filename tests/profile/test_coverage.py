@@ -33,11 +33,12 @@ from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.coverage import CoveredKernels, needed_kernels, representatives
 from dsonas_hw.profile.plan import plan_profile
 from dsonas_hw.profile.probes import probe_networks
-from dsonas_hw.runtime.ort.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import Blocks, deployed_kernels
 from dsonas_hw.space.operations import OPERATIONS
-from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.space.space import STEMS, SearchSpace
 from dsonas_hw.table.rows import KernelRow, TableHeader
 from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.target import Target
 from dsonas_hw.train.images import space_of_config
 
 BLOCK_SIZES = (0, 8, 16)
@@ -60,7 +61,7 @@ def table_of(probes: Iterable[Probe], block_size: int) -> MeasuredLatency:
     rows = [KernelRow(kernel=kernel, latency_ms=made_up_ms(kernel), source="measured") for kernel in kernels]
     timed = [TimedNetwork(kernels=each, latency_ms=sum(map(made_up_ms, each))) for each in networks]
     header = TableHeader(
-        device="local", fingerprint="", runtime="ort-cpu", precision="fp32", batch_size=1, threads=1,
+        target=Target(runtime="ort-cpu"), fingerprint="",
         source="measured", created="", settings={"block_size": block_size},
     )  # fmt: skip
     return MeasuredLatency(
@@ -73,9 +74,15 @@ def table_of(probes: Iterable[Probe], block_size: int) -> MeasuredLatency:
     )
 
 
+def plan(space: SearchSpace, block_size: int) -> list[Probe]:
+    return plan_profile(space, num_networks=NUM_RANDOM, deployment=Blocks(block_size=block_size))
+
+
 @cache
 def planned(space: SearchSpace, block_size: int) -> MeasuredLatency:
-    return table_of(plan_profile(space, num_networks=NUM_RANDOM, block_size=block_size), block_size)
+    return table_of(
+        plan_profile(space, num_networks=NUM_RANDOM, deployment=Blocks(block_size=block_size)), block_size
+    )
 
 
 def preset_space(name: str) -> SearchSpace:
@@ -85,9 +92,9 @@ def preset_space(name: str) -> SearchSpace:
 def random_space(seed: int) -> SearchSpace:
     """Any stem, operations, levels, stages, widths; small, so that hundreds are quickly lowered."""
     rng = random.Random(f"space {seed}")
-    stem = rng.choice(["cifar", "imagenet"])
+    stem = rng.choice(STEMS)
     step = rng.choice([2, 2, 4, 6] if stem == "imagenet" else [1, 2, 3, 4])
-    side = rng.choice([8, 11]) * (4 if stem == "imagenet" else 1)
+    side = rng.choice([8, 11]) * {"cifar": 1, "strided": 2, "imagenet": 4}[stem]
     return SearchSpace(
         levels=rng.randint(1, 3),
         operations=tuple(rng.sample(sorted(OPERATIONS), rng.randint(1, 4))),
@@ -156,7 +163,9 @@ def test_random_networks_alone_leave_kernels_out_that_the_plan_holds(space: Sear
     """Both were missing on a processor with blocks of 16 channels."""
     networks = random_networks(space, 400, 0)
     kernels = {
-        kernel.key: kernel for net in networks for kernel in planned(space, 16).deploy(schedule_of(net))
+        kernel.key: kernel
+        for net in networks
+        for kernel in planned(space, 16).deployment.kernels(schedule_of(net))
     }
     drawn = table_of(probe_networks(space, num_networks=NUM_RANDOM), 16)
     kernel = kernels[key]
@@ -190,7 +199,9 @@ def test_a_table_that_knows_one_network_only_predicts_it_the_quick_way(
     """So no atom is looked up that the network does not run."""
     for seed in range(6):
         space = random_space(seed)
-        model = table_of(plan_profile(space, num_networks=NUM_RANDOM, block_size=block_size), block_size)
+        model = table_of(
+            plan_profile(space, num_networks=NUM_RANDOM, deployment=Blocks(block_size=block_size)), block_size
+        )
         part, asked = model.part, set()
 
         def noting(kernels: Iterable[Kernel], part=part, asked=asked):  # type: ignore[no-untyped-def]
@@ -201,7 +212,7 @@ def test_a_table_that_knows_one_network_only_predicts_it_the_quick_way(
         for network in random_networks(space, 20, seed):
             asked.clear()
             ArchitectureLatency(model).predict(network)
-            runs = set(model.deploy(schedule_of(network)))
+            runs = set(model.deployment.kernels(schedule_of(network)))
             assert {kernel.key for kernel in asked - runs} == set()
 
 
@@ -220,7 +231,9 @@ def test_no_cost_that_weighs_gamma_is_unknown(block_size: int) -> None:
 
 def test_a_plan_is_a_pure_function_of_space_and_block_size() -> None:
     for block_size in BLOCK_SIZES:
-        first, second = (plan_profile(TINY, num_networks=4, block_size=block_size) for _ in range(2))
+        first, second = (
+            plan_profile(TINY, num_networks=4, deployment=Blocks(block_size=block_size)) for _ in range(2)
+        )
         assert [probe.name for probe in first] == [probe.name for probe in second]
         assert len({probe.name for probe in first}) == len(first)
         assert [probe.schedule for probe in first] == [probe.schedule for probe in second]
@@ -230,12 +243,14 @@ def test_a_plan_is_a_pure_function_of_space_and_block_size() -> None:
 def test_a_usual_plan_needs_few_networks_beyond_the_random_ones(block_size: int) -> None:
     """They cost profile time; measured for the three presets: at most 7."""
     for preset in ("digits", "fashion-mnist", "cifar10-small"):
-        plan = plan_profile(preset_space(preset), num_networks=96, block_size=block_size)
+        plan = plan_profile(preset_space(preset), num_networks=96, deployment=Blocks(block_size=block_size))
         assert len(plan) - 96 <= 8
 
 
 def test_given_widths_and_resolutions_are_covered_and_no_others() -> None:
-    plan = plan_profile(TINY, num_networks=4, block_size=16, widths=[10, 26], resolutions=[12])
+    plan = plan_profile(
+        TINY, num_networks=4, deployment=Blocks(block_size=16), widths=[10, 26], resolutions=[12]
+    )
     images = {tuple(probe.schedule.inputs["input"]) for probe in plan}
     assert images == {(1, 1, 12, 12)}
     assert {probe.schedule.kernels[0].kernel.output[1] for probe in plan} == {10, 26}
@@ -246,9 +261,25 @@ def test_given_widths_and_resolutions_are_covered_and_no_others() -> None:
 
 def test_representatives_are_all_narrow_widths_and_the_widest_of_each_remainder() -> None:
     # Blocks of 8, remainders by 16: all below 16, and 50 to 64 for the eight remainders of even widths.
-    assert representatives(range(2, 65, 2), 8) == (2, 4, 6, 8, 10, 12, 14, 50, 52, 54, 56, 58, 60, 62, 64)
-    assert representatives(range(4, 5, 4), 16) == (4,)
-    assert representatives(range(48, 193, 48), 0) == (48, 192)
+    assert representatives(range(2, 65, 2), Blocks(block_size=8)) == (
+        2,
+        4,
+        6,
+        8,
+        10,
+        12,
+        14,
+        50,
+        52,
+        54,
+        56,
+        58,
+        60,
+        62,
+        64,
+    )
+    assert representatives(range(4, 5, 4), Blocks(block_size=16)) == (4,)
+    assert representatives(range(48, 193, 48), Blocks(block_size=0)) == (48, 192)
 
 
 def test_what_is_of_another_category_or_far_larger_or_smaller_is_missing() -> None:
@@ -274,10 +305,12 @@ def test_needed_kernels_are_kernels_of_networks() -> None:
     for seed in range(3):
         space = random_space(seed)
         for block_size in BLOCK_SIZES:
-            needed = needed_kernels(space, block_size=block_size)
+            needed = needed_kernels(space, Blocks(block_size=block_size))
             held = CoveredKernels(
                 kernel
-                for probe in plan_profile(space, num_networks=NUM_RANDOM, block_size=block_size)
+                for probe in plan_profile(
+                    space, num_networks=NUM_RANDOM, deployment=Blocks(block_size=block_size)
+                )
                 for kernel in deployed_kernels(probe.schedule, block_size=block_size)
             )
             assert held.missing(needed) == []

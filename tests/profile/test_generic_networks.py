@@ -10,8 +10,8 @@ import pytest
 from dsonas_hw.cost.kernel_costs import category_of
 from dsonas_hw.profile.generic_networks import BLOCKS, MAX_FLOPS, NUM_NETWORKS, Style, generic_networks
 from dsonas_hw.profile.graph_builder import GraphBuilder
-from dsonas_hw.runtime.ort.layout import deployed_kernels
 from dsonas_hw.runtime.ort.session import import_onnxruntime
+from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
 
 
 def test_equal_arguments_give_equal_networks() -> None:

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from dsonas_hw.device.detect import DetectedDevice, RuntimeStatus
 from dsonas_hw.device.nvml import GpuState
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.device.watch import GpuWatch
@@ -21,12 +20,13 @@ from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.profile.probes import probe_networks
 from dsonas_hw.profile.profile_gpu import measure_gpu
-from dsonas_hw.profile.profiler import MeasuringConditions
+from dsonas_hw.runtime.detect import DetectedDevice, RuntimeStatus
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.table import load_table
+from dsonas_hw.target import Target
 
 SPACE = SearchSpace(levels=2, stages=(1, 1), channels=16, input_shape=(3, 16, 16), num_classes=10)
-CONDITIONS = MeasuringConditions(device="1080ti", runtime="ort-cuda")
+TARGET = Target(device="1080ti", runtime="ort-cuda")
 NUM_NETWORKS = 12
 SLOWER = 1.3
 
@@ -81,7 +81,7 @@ class Networks:
         self.opened: list[bytes] = []
         self.fail_at: int | None = None
 
-    def __call__(self, model: bytes, conditions: MeasuringConditions) -> Any:
+    def __call__(self, model: bytes, conditions: Target) -> Any:
         if self.fail_at == len(self.opened):
             raise KeyboardInterrupt
         self.opened.append(model)
@@ -112,7 +112,7 @@ class Waiting:
 def profile(tmp_path: Path, networks: Networks, driver: Driver | None = None, **options: Any) -> Any:
     return measure_gpu(
         [SPACE],
-        CONDITIONS,
+        TARGET,
         options.pop("gpu", detected()),
         profiles_directory=tmp_path,
         num_networks=NUM_NETWORKS,

@@ -14,6 +14,7 @@ from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.profile.import_table import import_table
 from dsonas_hw.profile.open import open_table
+from dsonas_hw.target import Target
 
 COLUMNS = "precision,conv_type,batch,cin,hin,win,cout,k,stride,elmt_fused,latency_ms"
 
@@ -33,7 +34,7 @@ def _lines(num: int = 120) -> list[str]:
 
 def _import(source: Path, directory: Path):  # type: ignore[no-untyped-def]
     return import_table(
-        source, device="v100", runtime="tensorrt", precision="fp16", batch_size=8, directory=directory
+        source, Target(device="v100", runtime="tensorrt", precision="fp16", batch_size=8), directory
     )
 
 

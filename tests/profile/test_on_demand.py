@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from math import prod
 from pathlib import Path
+from typing import Any
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.onnx import model_bytes
@@ -15,26 +19,27 @@ from dsonas_hw.device.cpu import local_cpu
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile import on_demand
 from dsonas_hw.profile import profile_space as profiling
-from dsonas_hw.profile.open import Target, open_table
+from dsonas_hw.profile.open import open_table
 from dsonas_hw.profile.predict_onnx import predict_onnx
 from dsonas_hw.profile.profile_space import complete_table, is_profiled, profile_space, unknown_kernels
-from dsonas_hw.profile.profile_space import path_of as table_of_conditions
-from dsonas_hw.profile.profiler import MeasuringConditions, is_finished
+from dsonas_hw.profile.profile_space import path_of as table_of_target
+from dsonas_hw.profile.profiler import is_finished
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.rows import NetworkRow
 from dsonas_hw.table.table import TableWriter, load_table, save_table
+from dsonas_hw.target import Target
 
 SPACE = SearchSpace(levels=1, operations=("sep3",), stages=(1,), channels=8, input_shape=(1, 8, 8))
 OTHER = replace(SPACE, operations=("conv3", "max3"), stages=(1, 1), width_step=2, max_width=18)
 """Has kernels that a table of `SPACE` lacks: another convolution, a pool, reductions."""
-CONDITIONS = MeasuringConditions()
+TARGET = Target(runtime="ort-cpu")
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Profiles of this machine on `SPACE`."""
     folder = tmp_path_factory.mktemp("profiles")
-    profile_space(SPACE, num_networks=4, num_checked=0, profiles_directory=folder)
+    profile_space(SPACE, TARGET, num_networks=4, num_checked=0, profiles_directory=folder)
     return folder
 
 
@@ -45,7 +50,7 @@ def profiles(measured: Path, tmp_path: Path) -> Path:
 
 
 def table_path(profiles: Path) -> Path:
-    return table_of_conditions(CONDITIONS, profiles)
+    return table_of_target(TARGET, profiles)
 
 
 def opened(profiles: Path) -> MeasuredLatency:
@@ -55,11 +60,11 @@ def opened(profiles: Path) -> MeasuredLatency:
 
 
 def test_a_space_is_profiled_when_every_kernel_of_it_is_known(profiles: Path) -> None:
-    assert is_profiled(SPACE, CONDITIONS, profiles_directory=profiles)
-    assert not is_profiled(OTHER, CONDITIONS, profiles_directory=profiles)
+    assert is_profiled(SPACE, TARGET, profiles_directory=profiles)
+    assert not is_profiled(OTHER, TARGET, profiles_directory=profiles)
     wider = replace(SPACE, max_width=1024)  # the same networks, and much wider ones
-    assert not is_profiled(wider, CONDITIONS, profiles_directory=profiles)
-    assert not is_profiled(SPACE, replace(CONDITIONS, batch_size=2), profiles_directory=profiles)
+    assert not is_profiled(wider, TARGET, profiles_directory=profiles)
+    assert not is_profiled(SPACE, replace(TARGET, batch_size=2), profiles_directory=profiles)
 
 
 def test_a_profile_that_was_interrupted_is_not_finished(profiles: Path) -> None:
@@ -69,7 +74,7 @@ def test_a_profile_that_was_interrupted_is_not_finished(profiles: Path) -> None:
     with TableWriter(path, load_table(path).header) as writer:
         writer.append(NetworkRow(name="fit-0-more", latency_ms=1.0, kernels={}, flops=1))
     assert not is_finished(load_table(path))
-    assert not is_profiled(SPACE, CONDITIONS, profiles_directory=profiles)
+    assert not is_profiled(SPACE, TARGET, profiles_directory=profiles)
 
 
 def test_a_space_that_the_table_lacks_kernels_of_is_completed_with_one_line_about_it(profiles: Path) -> None:
@@ -122,6 +127,29 @@ def test_a_network_from_a_file_is_learnt_and_then_predicted_whole(profiles: Path
         assert len(lines) == 1
 
 
+@pytest.mark.parametrize("kind", ["recurrent", "volume"])
+def test_recurrent_layers_and_volumes_are_timed_too(kind: str, profiles: Path, tmp_path: Path) -> None:
+    if kind == "recurrent":
+        shape, weights = (10, 1, 32), [(1, 256, 32), (1, 256, 64)]
+        node = helper.make_node("LSTM", ["x", "w0", "w1"], ["y"], hidden_size=64)
+    else:
+        shape, weights = (1, 4, 8, 16, 16), [(8, 4, 3, 3, 3)]
+        node = helper.make_node("Conv", ["x", "w0"], ["y"])
+    stored = [
+        helper.make_tensor(f"w{index}", TensorProto.FLOAT, dims, [0.0] * prod(dims))
+        for index, dims in enumerate(weights)
+    ]
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    graph = helper.make_graph([node], "network", [taken], [onnx.ValueInfoProto(name="y")], stored)
+    file, lines = tmp_path / "network.onnx", list[str]()
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
+    for _ in range(2):
+        target = Target(device="local", runtime="ort-cpu", profiles_directory=profiles)
+        prediction = predict_onnx(file, target, say=lines.append)
+        assert (prediction.source, prediction.unknown_kernels) == ("measured", ())
+        assert len(lines) == 1
+
+
 def test_nothing_is_measured_where_the_table_cannot_be_written(
     profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,14 +175,17 @@ def test_nothing_is_measured_into_a_shipped_table(profiles: Path, monkeypatch: p
     assert complete_table(OTHER, model, say=pytest.fail) is model
 
 
-@pytest.mark.parametrize("changes", [{"fingerprint": "another"}, {"source": "imported"}, {"device": "a10"}])
+@pytest.mark.parametrize(
+    "changes",
+    [{"fingerprint": "another"}, {"source": "imported"}, {"target": Target(device="a10", runtime="ort-cpu")}],
+)
 def test_nor_into_a_table_that_is_not_this_machines(
-    changes: dict[str, str], profiles: Path, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], profiles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refuse_to_measure(monkeypatch)
     table = load_table(table_path(profiles))
     assert table.header.fingerprint == local_cpu().fingerprint
-    model = MeasuredLatency(replace(table, header=replace(table.header, **changes)))  # type: ignore[arg-type]
+    model = MeasuredLatency(replace(table, header=replace(table.header, **changes)))
     assert complete_table(OTHER, model, say=pytest.fail) is model
 
 

@@ -13,7 +13,7 @@ from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.files import append_json_line, read_json_lines, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.train.weights import architecture_hash
+from dsonas_hw.train.identity import architecture_hash
 
 PRETRAIN_EPOCHS, SEARCH_EPOCHS, RETRAIN_EPOCHS = 6, 30, 40
 STEPS_PER_EPOCH = 8

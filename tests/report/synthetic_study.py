@@ -15,7 +15,7 @@ from dsonas_hw.study.codesign import Codesign, StudyDevice, save_codesign
 from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
 from dsonas_hw.study.scheduler import job_directory
 from dsonas_hw.study.spec import Job
-from dsonas_hw.train.weights import architecture_hash
+from dsonas_hw.train.identity import architecture_hash
 
 DEVICES = {"1080ti": 9e-7, "v100": 5e-7, "local": 2e-6}
 """Name → ms per element of memory access."""

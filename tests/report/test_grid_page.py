@@ -13,9 +13,10 @@ from dsonas_hw.report.grid_page import grid_figures
 from dsonas_hw.report.grid_report import write_grid_figures, write_grid_report
 from dsonas_hw.report.tensorboard import write_tensorboard
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.study.expand import expand
 from dsonas_hw.study.grid import load_grid, save_grid
 from dsonas_hw.study.scheduler import job_directory
-from dsonas_hw.study.spec import StudyFile, expand
+from dsonas_hw.study.spec import StudyFile
 
 FILE = StudyFile(
     name="small", base={"preset": "digits"}, budgets=["mac=200k", "mac=100k"], random=2,

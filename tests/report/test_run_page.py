@@ -20,6 +20,7 @@ from dsonas_hw.report.run_report import write_report
 from dsonas_hw.report.run_tables import prediction_table
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.table.table import CheckRow, ErrorSummary, TableHeader, save_table, table_path
+from dsonas_hw.target import Target
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 SECTIONS = ["verdict", "architecture", "path", "search", "prediction", "retraining", "environment"]
@@ -222,7 +223,7 @@ def test_nothing_that_a_run_holds_becomes_markup(tmp_path: Path) -> None:
 def save_profile(directory: Path, **settings: str) -> None:
     """A checked table of the runs' target."""
     header = TableHeader(
-        device="local", fingerprint="0123abcd", runtime="ort-cpu", precision="fp32", batch_size=1,
+        target=Target(runtime="ort-cpu"), fingerprint="0123abcd",
         source="measured", created="2026-01-02T03:04:05+00:00", settings=settings,
     )  # fmt: skip
     error = ErrorSummary(mape=0.022, share_within_10=1.0, kendall_tau=0.98)
@@ -231,7 +232,7 @@ def save_profile(directory: Path, **settings: str) -> None:
         space="cifar10", num_networks=40, error=error, interval_coverage=0.925,
         baselines={"isolated timings, summed": worse},
     )  # fmt: skip
-    path = table_path(directory, "local", runtime="ort-cpu", precision="fp32", batch_size=1)
+    path = table_path(directory, header.target)
     save_table(path, header, [check])
 
 

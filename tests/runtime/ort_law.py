@@ -16,9 +16,10 @@ import pytest
 
 from dsonas_hw.kernel.network import Schedule
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.runtime.ort.in_situ import ProfiledSession, native_block_size
-from dsonas_hw.runtime.ort.layout import deployed_kernels
 from dsonas_hw.runtime.ort.session import import_onnxruntime
+from dsonas_hw.runtime.ort_cpu.in_situ import OrtProfiledSession, native_block_size
+from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
+from dsonas_hw.target import Target
 
 OLDEST = (1, 30)
 
@@ -30,7 +31,8 @@ rules_apply = pytest.mark.skipif(
 
 def running_kernels(model: bytes, *, batch_size: int = 1, with_blocks: bool = True) -> Counter[Kernel]:
     """What ONNX Runtime runs: all nodes of its optimised graph, in the shapes that its profiler reports."""
-    session = ProfiledSession(model, batch_size=batch_size, with_blocks=with_blocks)
+    target = Target(runtime="ort-cpu", batch_size=batch_size)
+    session = OrtProfiledSession(model, target, with_blocks=with_blocks)
     session.run()
     return session.finish_untimed()
 

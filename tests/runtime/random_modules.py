@@ -195,7 +195,7 @@ def fill(module: nn.Module) -> None:
             tensor.data.zero_()
 
 
-def export(module: nn.Module, shape: tuple[int, int, int, int], *, fold: bool = True) -> bytes:
+def export(module: nn.Module, shape: tuple[int, ...], *, fold: bool = True) -> bytes:
     """The network as ONNX, its batch norms folded by the exporter or left to the runtime."""
     file = io.BytesIO()
     mode = torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE

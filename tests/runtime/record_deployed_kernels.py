@@ -16,8 +16,8 @@ from ort_law import running_kernels
 from random_architectures import draw_architecture
 
 from dsonas_hw.architecture.onnx import model_bytes
-from dsonas_hw.runtime.ort.in_situ import native_block_size
 from dsonas_hw.runtime.ort.session import import_onnxruntime
+from dsonas_hw.runtime.ort_cpu.in_situ import native_block_size
 
 RECORD = Path(__file__).with_name("deployed_kernels.json")
 NETWORKS = (1, 9, 20, 58, 111, 164)

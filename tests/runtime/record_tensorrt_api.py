@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from dsonas_hw.device.libraries import needed_libraries
+from dsonas_hw.runtime.libraries import needed_libraries
 
 API = Path(__file__).with_name("tensorrt_api.json")
 CLASSES = (

@@ -13,7 +13,7 @@ from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import model_bytes
 from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
-from dsonas_hw.runtime.ort.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
 from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import STEMS
 

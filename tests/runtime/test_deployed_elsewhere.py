@@ -28,8 +28,8 @@ from dsonas_hw.architecture.architecture import architecture_from_json
 from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.kernel.network import Schedule
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.runtime.ort.in_situ import native_block_size
-from dsonas_hw.runtime.ort.layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, deployed_kernels
+from dsonas_hw.runtime.ort_cpu.in_situ import native_block_size
+from dsonas_hw.runtime.ort_cpu.layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, deployed_kernels
 
 HERE = Path(__file__).parent
 BLOCK_SIZES = (0, 8, 16)
@@ -69,7 +69,7 @@ def hiding_avx512(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @rules_apply
 def test_blocks_of_8_channels_where_they_can_run(hiding_avx512: Path) -> None:
     """The laws of random architectures and of networks from PyTorch, in a process that sees no AVX-512."""
-    code = "from dsonas_hw.runtime.ort.in_situ import native_block_size; print(native_block_size())"
+    code = "from dsonas_hw.runtime.ort_cpu.in_situ import native_block_size; print(native_block_size())"
     assert run_without_avx512(hiding_avx512, "-c", code).stdout.strip() == "8"
     # pytest's handler of faults would take the place of the library's.
     options = [

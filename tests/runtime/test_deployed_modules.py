@@ -10,7 +10,7 @@ from ort_law import assert_deployed, rules_apply, running_kernels
 from random_modules import draw_module, export, fill
 
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
-from dsonas_hw.runtime.ort.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
 
 pytestmark = rules_apply
 

@@ -22,8 +22,8 @@ from torch import nn
 from dsonas_hw.kernel.network import Schedule
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.runtime.ort.in_situ import native_block_size
-from dsonas_hw.runtime.ort.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.in_situ import native_block_size
+from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
 
 pytestmark = rules_apply
 

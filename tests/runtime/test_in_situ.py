@@ -16,6 +16,7 @@ from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.profile.profile_space import profile_space
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.table import load_table
+from dsonas_hw.target import Target
 
 SPACE = SearchSpace(levels=3, stages=(1, 1), channels=8, input_shape=(1, 8, 8), width_step=2)
 
@@ -23,7 +24,9 @@ SPACE = SearchSpace(levels=3, stages=(1, 1), channels=8, input_shape=(1, 8, 8), 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> MeasuredLatency:
     profiles = tmp_path_factory.mktemp("profiles")
-    done = profile_space(SPACE, num_networks=8, num_checked=0, profiles_directory=Path(profiles))
+    done = profile_space(
+        SPACE, Target(runtime="ort-cpu"), num_networks=8, num_checked=0, profiles_directory=Path(profiles)
+    )
     return MeasuredLatency(load_table(done.path))
 
 
@@ -42,7 +45,7 @@ def test_every_kernel_of_the_profiled_space_is_known(model: MeasuredLatency) -> 
     rng = random.Random(1)
     for width in SPACE.widths():
         schedule = schedule_of(random_architecture(SPACE, rng, width=width))
-        assert [kernel.key for kernel in model.deploy(schedule) if not model.knows(kernel)] == []
+        assert [kernel.key for kernel in model.deployment.kernels(schedule) if not model.knows(kernel)] == []
 
 
 @pytest.mark.parametrize("share", [True, False])

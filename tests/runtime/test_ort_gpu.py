@@ -14,7 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from dsonas_hw.errors import DeviceError, ModelFileError
 from dsonas_hw.runtime.ort import session as ort
-from dsonas_hw.runtime.ort.session import open_ort_session
+from dsonas_hw.runtime.ort_cuda.runtime import OrtCuda
+from dsonas_hw.runtime.ort_tensorrt.runtime import OrtTensorRT
+from dsonas_hw.runtime.registry import open_session
+from dsonas_hw.target import Target
 
 
 def network(*, quantised: bool = False) -> bytes:
@@ -100,7 +103,7 @@ class Value:
 def use(monkeypatch: pytest.MonkeyPatch, provider: str) -> Library:
     library = Library(provider)
     monkeypatch.setattr(ort, "import_onnxruntime", lambda: library)
-    monkeypatch.setattr(ort, "why_no_gpu", lambda runtime, module: None)
+    monkeypatch.setattr(ort, "why_no_gpu", lambda provider: None)
     return library
 
 
@@ -108,8 +111,8 @@ def test_int8_of_a_model_without_ranges_is_refused(monkeypatch: pytest.MonkeyPat
     """TensorRT falls back to fp16 without a word where it knows no ranges."""
     library = use(monkeypatch, "TensorrtExecutionProvider")
     with pytest.raises(ModelFileError, match="would run this model in fp16 for int8"):
-        open_ort_session(network(), runtime="ort-tensorrt", precision="int8")
-    open_ort_session(network(quantised=True), runtime="ort-tensorrt", precision="int8")
+        open_session(network(), Target(runtime="ort-tensorrt", precision="int8"))
+    open_session(network(quantised=True), Target(runtime="ort-tensorrt", precision="int8"))
     ((provider, options),) = library.providers
     assert provider == "TensorrtExecutionProvider"
     assert options == {"trt_fp16_enable": "True", "trt_int8_enable": "True"}
@@ -118,7 +121,7 @@ def test_int8_of_a_model_without_ranges_is_refused(monkeypatch: pytest.MonkeyPat
 
 def test_half_precision_is_in_the_model_for_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     library = use(monkeypatch, "CUDAExecutionProvider")
-    open_ort_session(network(), runtime="ort-cuda", precision="fp16")
+    open_session(network(), Target(runtime="ort-cuda", precision="fp16"))
     assert [v.type for v in (*library.get_inputs(), *library.get_outputs())] == ["tensor(float16)"] * 2
     assert [node.op_type for node in library.model.graph.node] == ["Relu"]  # nothing is cast in between
 
@@ -126,7 +129,7 @@ def test_half_precision_is_in_the_model_for_cuda(monkeypatch: pytest.MonkeyPatch
 def test_a_fallback_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, "CPUExecutionProvider")
     with pytest.raises(DeviceError, match="was asked for, but ONNX Runtime fell back to CPU"):
-        open_ort_session(network(), runtime="ort-cuda")
+        open_session(network(), Target(runtime="ort-cuda"))
 
 
 def test_tensorrt_is_found_in_its_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,20 +155,23 @@ def test_tensorrt_is_found_in_its_wheel(tmp_path: Path, monkeypatch: pytest.Monk
         preload_dlls=lambda: None,
     )
     monkeypatch.setattr(ort, "why_no_driver", lambda: None)
-    reason = ort.why_no_gpu("ort-tensorrt", module)
+    reason = ort.why_no_gpu(OrtTensorRT.provider, module)
     assert reason is not None
     assert "a library is missing: libnvinfer.so.99" in reason
     monkeypatch.syspath_prepend(tmp_path)
-    assert ort.why_no_gpu("ort-tensorrt", module) is None
+    assert ort.why_no_gpu(OrtTensorRT.provider, module) is None
 
 
 @pytest.mark.skipif(ort.why_no_driver() is None, reason="there is a GPU")
-@pytest.mark.parametrize("runtime", ["ort-cuda", "ort-tensorrt"])
-def test_the_library_itself_does_not_run_on_the_cpu(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("provider", [OrtCuda.provider, OrtTensorRT.provider], ids=str)
+def test_the_library_itself_does_not_run_on_the_cpu(
+    provider: ort.Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The real one, told that nothing stands in the way."""
-    if ort.PROVIDERS[runtime] not in ort.import_onnxruntime().get_available_providers():
+    runtime = provider.runtime
+    if provider.name not in ort.import_onnxruntime().get_available_providers():
         pytest.skip("another wheel of onnxruntime is installed")
-    monkeypatch.setattr(ort, "why_no_gpu", lambda runtime, module: None)
+    monkeypatch.setattr(ort, "why_no_gpu", lambda provider: None)
     with pytest.raises(DeviceError, match=f"runtime {runtime} would have run on the CPU: ") as raised:
-        open_ort_session(network(), runtime=runtime)
+        open_session(network(), Target(runtime=runtime))
     assert "\n" not in str(raised.value)

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "kernel"))
 from onnx_build import Build
 
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
-from dsonas_hw.runtime.ort.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
 
 
 def keys(build: Build, output: str, block_size: int = 16) -> list[str]:

@@ -16,10 +16,10 @@ import pytest
 from fake_tensorrt import API, make_tensorrt
 from onnx import TensorProto, helper, numpy_helper
 
-from dsonas_hw.device.detect import DetectedDevice, Detection, RuntimeStatus
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError, UserError
 from dsonas_hw.measure.rounds import QUICK
-from dsonas_hw.runtime.base import open_session
+from dsonas_hw.runtime.detect import DetectedDevice, Detection, RuntimeStatus
+from dsonas_hw.runtime.registry import open_session
 from dsonas_hw.runtime.tensorrt import library as tensorrt_library
 from dsonas_hw.runtime.tensorrt.build import (
     TIMING_ONLY,
@@ -33,6 +33,7 @@ from dsonas_hw.runtime.tensorrt.session import (
     open_engine,
     open_tensorrt_session,
 )
+from dsonas_hw.target import Target
 
 CARD = "NVIDIA GeForce RTX 3090"
 
@@ -344,18 +345,18 @@ def test_the_reason_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None
 
     here(detection(reason="no NVIDIA driver: ..."))
     with pytest.raises(DeviceError, match=r"^runtime tensorrt cannot run here: no NVIDIA driver"):
-        open_session(model(), runtime="tensorrt")
+        open_session(model(), Target(runtime="tensorrt"))
     here(detection(("1080ti", "needs tensorrt >=8.6,<10.0")))
     with pytest.raises(DeviceError, match=r"needs tensorrt >=8\.6,<10\.0"):
-        open_session(model(), runtime="tensorrt")
+        open_session(model(), Target(runtime="tensorrt"))
     # Two GPUs: the one that CUDA uses decides.
     monkeypatch.setattr(tensorrt_library, "TorchCuda", lambda: FakeCuda("Tesla T4"))
     here(detection(("1080ti", "too old"), ("t4", "")))
     use(monkeypatch, "10")
-    assert open_session(model(), runtime="tensorrt").runtime == "tensorrt"
+    assert open_session(model(), Target(runtime="tensorrt")).runtime == "tensorrt"
     here(detection(("1080ti", ""), ("t4", "broken")))
     with pytest.raises(DeviceError, match="broken"):
-        open_session(model(), runtime="tensorrt")
+        open_session(model(), Target(runtime="tensorrt"))
 
 
 def test_a_module_that_does_not_import(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

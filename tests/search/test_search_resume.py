@@ -26,6 +26,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "search": {"adaptive": "block", "w_steps": 2},
     },
     "no budget": {"budget": [], "search": {"gamma": 0.03}},
+    "marginal": {"budget": ["mac=12k"], "search": {"adaptive": "marginal", "path_strength": True}},
 }
 
 
@@ -95,7 +96,7 @@ def test_ctrl_c_at_any_moment(tmp_path: Path, uninterrupted: Callable[[str], Tin
     assert_same_end(resume_in_new_process(run), uninterrupted("full"))
 
 
-@pytest.mark.parametrize("name", ["share", "no budget"])
+@pytest.mark.parametrize("name", ["share", "no budget", "marginal"])
 def test_ctrl_c_again_and_again(tmp_path: Path, uninterrupted: Callable[[str], TinyRun], name: str) -> None:
     run, resume, times = TinyRun(tmp_path / "run", tiny_config(**CONFIGS[name])), False, 0
     while True:

@@ -25,6 +25,7 @@ SPACES = {
     "full": SearchSpace(**SMALL, share=False),
     "release": SearchSpace(**SMALL, share=False, first_level_lambda=False, stage_shortcut=True),
     "imagenet stem": SearchSpace(**{**SMALL, "input_shape": (3, 33, 32)}, stem="imagenet"),
+    "strided stem": SearchSpace(**SMALL, stem="strided"),
     "every operation": SearchSpace(
         levels=2, operations=tuple(OPERATIONS), stages=(1, 1), channels=4, input_shape=(1, 8, 8), share=False
     ),
@@ -327,7 +328,7 @@ def copy_weights(net: Supernet, derived: DerivedNetwork) -> None:
         targets[name].bn.load_state_dict(source.state_dict())  # type: ignore[union-attr]
 
     space, number = net.space, 0
-    if space.stem == "cifar":
+    if space.stem != "imagenet":
         conv("stem.conv", net.stem)
     else:
         for index in (0, 1):
@@ -341,9 +342,14 @@ def copy_weights(net: Supernet, derived: DerivedNetwork) -> None:
             alive = derived.architecture.blocks[number]
             for node in alive.nodes:
                 operation = space.operation_of(node)
-                for layer, module in zip(operation.layers, block.operations[str(node)], strict=False):
-                    name = f"{prefix}.{space.level_of(node) + 1}_{operation.name}.{layer.kind}"
-                    if isinstance(module, nn.Conv2d):
+                kinds = [layer.kind for layer in operation.layers]
+                modules = zip(operation.layers, block.operations[str(node)], strict=False)
+                for step, (layer, module) in enumerate(modules, start=1):
+                    suffix = step if kinds.count(layer.kind) > 1 else ""
+                    name = f"{prefix}.{space.level_of(node) + 1}_{operation.name}.{layer.kind}{suffix}"
+                    if layer.activated:
+                        conv(name, module)
+                    elif isinstance(module, nn.Conv2d):
                         targets[name].main.weight.data.copy_(module.weight)  # type: ignore[union-attr, operator]
                 if operation.layers:
                     norm(name, block.operations[str(node)][-1])

@@ -11,6 +11,7 @@ import pytest
 from tiny_study import TINY
 
 from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.budget import parse_budgets
 from dsonas_hw.config import build_config, overlay
 from dsonas_hw.errors import BudgetError, DeviceError, UserError
@@ -21,6 +22,7 @@ from dsonas_hw.study.codesign import Codesign, budget_levels, load_codesign, sav
 from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
 from dsonas_hw.study.codesign_plan import plan_codesign
 from dsonas_hw.study.codesign_result import load_result, network_name
+from dsonas_hw.study.codesign_share import load_evaluated
 from dsonas_hw.study.job import run_job
 from dsonas_hw.study.scheduler import job_directory, run_jobs
 from dsonas_hw.study.spec import Job, slug
@@ -150,7 +152,9 @@ def test_budgets_that_fit_no_network_are_refused_or_left_out() -> None:
 def test_one_pretraining_and_one_search_per_device() -> None:
     jobs = search_jobs(plan_codesign(DEVICES, BUDGETS, TINY, seeds=(0, 1)))
     kinds = [job.kind for job in jobs]
-    assert {kind: kinds.count(kind) for kind in kinds} == {"pretrain": 2, "search": 4, "derive": 8}
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "pretrain": 2, "search": 4, "evaluate": 2, "derive": 8,
+    }  # fmt: skip
     assert {job.needs for job in jobs if job.kind == "search"} == {"pretrain-s0", "pretrain-s1"}
     each = search_jobs(plan_codesign(DEVICES, BUDGETS, TINY, search_per_budget=True))
     assert [job.kind for job in each].count("search") == 4
@@ -180,6 +184,26 @@ def test_a_study_from_end_to_end(finished: tuple[Path, list[str]]) -> None:
     assert all(network.accuracy is not None for network in result.networks)
 
 
+def test_no_device_is_given_less_than_the_best_candidate_that_holds_there(
+    finished: tuple[Path, list[str]],
+) -> None:
+    path, _ = finished
+    evaluated = load_evaluated(job_directory(path, "evaluate-s0") / "result.json")
+    assert len({one.architecture for one in evaluated}) == len(evaluated) > 1
+    accuracies = {one.architecture: one.accuracy for one in evaluated}
+    result = load_result(path)
+    for device in DEVICES:
+        costs = target_costs(build_config(overlay(TINY, {"target": {"device": device}})).target)
+        for budget in BUDGETS:
+            (taken,) = result.found_for(device, budget)
+            holding = [
+                accuracy
+                for architecture, accuracy in accuracies.items()
+                if budget_ratio(architecture, parse_budgets([budget]), costs) <= 1.0
+            ]
+            assert accuracies[taken.architecture] == max(holding)
+
+
 def test_searches_share_the_pretraining(finished: tuple[Path, list[str]]) -> None:
     path, started = finished
     assert started.count("pretrain-s0") == 1
@@ -205,11 +229,12 @@ def test_what_is_done_is_not_done_again(finished: tuple[Path, list[str]], tmp_pa
 
 def test_an_unfinished_study_says_what_is_missing(finished: tuple[Path, list[str]], tmp_path: Path) -> None:
     path = shutil.copytree(finished[0], tmp_path / "study")
-    for job in path.glob("jobs/*v100*"):
+    for job in (*path.glob("jobs/*v100*"), path / "jobs" / "evaluate-s0"):
         shutil.rmtree(job)
     reasons = {missing.job: missing.reason for missing in load_result(path).missing}
     assert reasons["search-v100-s0"] == "not started"
-    assert reasons[f"derive-v100-{slug(BUDGETS[1])}-s0"] == "waits for search-v100-s0"
+    assert reasons[f"derive-v100-{slug(BUDGETS[1])}-s0"] == "waits for evaluate-s0"
+    assert reasons["evaluate-s0"] == "waits for search-v100-s0"
     (path / "jobs/search-v100-s0").mkdir()
     (path / "jobs/search-v100-s0/log.txt").write_text("out of memory\n")
     reasons = {missing.job: missing.reason for missing in load_result(path).missing}

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from dsonas_hw.files import write_json
+from dsonas_hw.study.expand import expand
 from dsonas_hw.study.scheduler import job_directory
-from dsonas_hw.study.spec import SAME_WIDTH, StudyFile, expand
+from dsonas_hw.study.spec import SAME_WIDTH, StudyFile
 from dsonas_hw.study.table import collect_results, markdown, save_tables, tabulate
 
 
@@ -115,7 +116,7 @@ def test_what_people_read() -> None:
     results = [result("searched", 0.2), *(result("random", error) for error in (0.3, 0.5))]
     lines = markdown(tabulate(results)).splitlines()
     assert len(lines) == 4
-    assert {line.count("|") for line in lines} == {14}
+    assert {line.count("|") for line in lines} == {15}
     assert lines[2].startswith("| mac=1M | searched | 1 | 20.00 | 900k | 2.00M | 1.0k |")
     assert lines[2].endswith("| +1.4 σ |  |")  # no random networks of its width
     assert "| 40.00 ± 14.14 |" in lines[3]

@@ -15,6 +15,7 @@ TINY = overlay(
             "pretrain_epochs": 1, "epochs": 12, "batch_size": 16, "path_images": 16, "path_interval": 1,
             "adaptive_cost": "latency", "gamma": 0.05, "lam_lr": 0.2, "checkpoint_every": 12,
         },
+        "select": {"candidates": 3, "epochs": 1},
         "retrain": {"epochs": 1},
     },
 )  # fmt: skip

@@ -25,13 +25,11 @@ from dsonas_hw.table.table import (
     save_table,
     table_path,
 )
+from dsonas_hw.target import Target
 
 HEADER = TableHeader(
-    device="local",
+    target=Target(runtime="ort-cpu"),
     fingerprint="cpu",
-    runtime="ort-cpu",
-    precision="fp32",
-    batch_size=1,
     source="measured",
     created="2026-01-01T00:00:00+00:00",
     versions={"onnxruntime": "1.31"},
@@ -57,7 +55,7 @@ def row(channels: int, latency_ms: float = 0.01, **more: object) -> KernelRow:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = table_path(tmp_path, "local", runtime="ort-cpu", precision="fp32", batch_size=1)
+    path = table_path(tmp_path, Target(device="local", runtime="ort-cpu"))
     with TableWriter(path, HEADER) as writer:
         for channels in (8, 16, 24):
             writer.append(row(channels))
@@ -194,7 +192,7 @@ def test_missing_empty_and_foreign_files_are_one_line(tmp_path: Path) -> None:
     ("change", "named"),
     [
         ({"fingerprint": "another cpu"}, "fingerprint: cpu there, another cpu now"),
-        ({"threads": 2}, "threads"),
+        ({"target": Target(runtime="ort-cpu", threads=2)}, "threads: 1 there, 2 now"),
         ({"versions": {"onnxruntime": "1.30"}}, "onnxruntime 1.31 there, onnxruntime 1.30 now"),
         ({"settings": {"num_samples": 3}}, "num_samples None there"),
     ],
@@ -286,4 +284,4 @@ def test_an_unwritable_place_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize("device", ["", "../etc", "a/b", ".hidden", "c:x"])
 def test_a_device_name_cannot_leave_the_folder(tmp_path: Path, device: str) -> None:
     with pytest.raises(ProfileError, match="not a device name"):
-        table_path(tmp_path, device, runtime="ort-cpu", precision="fp32", batch_size=1)
+        table_path(tmp_path, Target(device=device, runtime="ort-cpu"))

@@ -192,6 +192,15 @@ def test_every_usual_mode_becomes_rgb(tmp_path: Path, mode: str):
     assert image_to_tensor(image).shape == (3, 4, 5)
 
 
+def test_a_photo_is_turned_as_its_orientation_says(tmp_path: Path):
+    upright = np.zeros((4, 6, 3), np.uint8)
+    upright[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the sensor saw it a quarter turn to the left
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "photo.png", exif=exif)
+    assert np.array_equal(np.asarray(load_image(tmp_path / "photo.png")), upright)
+
+
 def test_decoding_keeps_pixels_and_order(write_folder):
     root = write_folder("", a=300, b=2)  # more than one piece of work for the threads
     files, _ = scan_classes(root)

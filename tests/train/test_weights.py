@@ -13,7 +13,8 @@ from dsonas_hw.architecture.graph import build_graph
 from dsonas_hw.architecture.onnx import random_weights
 from dsonas_hw.errors import RunError
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.train.weights import architecture_hash, load_weights, save_weights
+from dsonas_hw.train.identity import architecture_hash
+from dsonas_hw.train.weights import load_weights, save_weights
 
 
 @pytest.fixture

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.onnx.graph import Graph, Node
 from dsonas_hw.kernel.onnx.load import all_graphs
+from dsonas_hw.kernel.onnx.lower_graph import lower_graph
+from dsonas_hw.kernel.onnx.patterns import recognise
 from dsonas_hw.kernel.onnx.walk import Scope, Walk
 
 if TYPE_CHECKING:
@@ -142,8 +144,6 @@ def _costlier(
     walk: Walk, scope: Scope, place: str, bodies: Mapping[str, onnx.GraphProto]
 ) -> tuple[str, list[Graph]]:
     """Which branch costs more; and the graphs that are stored beside it."""
-    from dsonas_hw.kernel.onnx.lower import lower_graph
-    from dsonas_hw.kernel.onnx.patterns import recognise
 
     found: dict[str, tuple[float, Graph, list[Graph]]] = {}
     stored: list[Graph] = []

@@ -15,7 +15,8 @@ from dsonas_hw.kernel.network import NetworkKernels, Schedule, peak_activation_e
 from dsonas_hw.kernel.onnx.graph import Graph, one_line
 from dsonas_hw.kernel.onnx.inputs import unclear_batch
 from dsonas_hw.kernel.onnx.load import load_model
-from dsonas_hw.kernel.onnx.lower import LoweredGraph, StoredTensors, lower_graph
+from dsonas_hw.kernel.onnx.lower import StoredTensors
+from dsonas_hw.kernel.onnx.lower_graph import LoweredGraph, lower_graph
 from dsonas_hw.kernel.onnx.patterns import recognise
 from dsonas_hw.kernel.onnx.precision import file_precision
 from dsonas_hw.kernel.onnx.shapes import read_graph
@@ -119,7 +120,7 @@ def network_from_onnx(
             schedule=schedule,
             unknown=lowered.unknown,
             unknown_fraction=_unknown_fraction(lowered),
-            params=_stored_params(schedule) + lowered.num_unknown_params + _other_params(graph, stored),
+            params=_stored_params(schedule) + lowered.num_unused_params + _other_params(graph, stored),
             precision=file_precision(graph, lowered.flops_in),
             flops_in=lowered.flops_in,
             batch_size=batch,
@@ -148,7 +149,7 @@ def _other_params(graph: Graph, stored: StoredTensors) -> int:
     total = 0
     for other in graph.alternatives:
         lowered = lower_graph(replace(other, stored=graph.stored), stored)
-        total += _stored_params(fuse_kernels(lowered.schedule)) + lowered.num_unknown_params
+        total += _stored_params(fuse_kernels(lowered.schedule)) + lowered.num_unused_params
     return total
 
 

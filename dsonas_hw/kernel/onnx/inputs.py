@@ -1,8 +1,9 @@
 """What a network takes: its declared inputs, which of their dimensions is the batch, and the sizes asked for.
 
 The batch is, in this order: the open dimension that is named so (`batch`, `N`, …), wherever that name stands;
-the first dimension, where it is open in every input, or fixed at one size in every input. In any other file
-no dimension is known to be the batch, and the file's own sizes stay.
+the first dimension, where it is open in every input, or fixed at one size in every input; of an input that a
+recurrent layer reads, the dimension that the layer takes for the batch stands for the first. In any other
+file no dimension is known to be the batch, and the file's own sizes stay.
 """
 
 from __future__ import annotations
@@ -93,21 +94,25 @@ def _dims(value: onnx.ValueInfoProto) -> tuple[int | str, ...] | None:
     )
 
 
-def find_batch(inputs: Sequence[NetworkInput], outputs: Iterable[tuple[int | str, ...]]) -> Batch | None:
+def find_batch(
+    inputs: Sequence[NetworkInput],
+    outputs: Iterable[tuple[int | str, ...]],
+    recurrent: Mapping[str, int] | None = None,
+) -> Batch | None:
     """Where the batch stands; None if that cannot be told.
 
     outputs: declared shapes of the network's outputs, as far as there are any.
+    recurrent: input → the dimension that a recurrent layer takes for the batch; the first for all others.
     """
+    axis_of = recurrent or {}
     shapes = {value.name: value.dims for value in inputs if value.dims}
     names = {dim for dims in shapes.values() for dim in dims if isinstance(dim, str) and dim}
     named = {name for name in names if BATCH_NAMES.fullmatch(name)}
     if named:
-        return Batch(axes=_axes_of(shapes, named, leading_open=True), own_size=1)
-    leads = {name: dims[0] for name, dims in shapes.items()}
+        return Batch(axes=_axes_of(shapes, named, axis_of), own_size=1)
+    leads = {name: dims[axis_of.get(name, 0)] for name, dims in shapes.items()}
     if all(isinstance(lead, str) and not OTHER_NAMES.fullmatch(lead) for lead in leads.values()) and leads:
-        return Batch(
-            axes=_axes_of(shapes, set(map(str, leads.values())) - {""}, leading_open=True), own_size=1
-        )
+        return Batch(axes=_axes_of(shapes, set(map(str, leads.values())) - {""}, axis_of), own_size=1)
     # A single number is a parameter, not a batch of one.
     fixed = {name: lead for name, lead in leads.items() if shapes[name] != (1,)} or leads
     sizes = set(fixed.values())
@@ -116,12 +121,18 @@ def find_batch(inputs: Sequence[NetworkInput], outputs: Iterable[tuple[int | str
         return None
     if any(lead != size for name, lead in leads.items() if name not in fixed):
         return None
-    if size > 1 and any(_is_time_first(shapes[name]) for name in fixed):
+    if size > 1 and any(_is_time_first(shapes[name]) for name in fixed.keys() - axis_of.keys()):
         return None
-    agree = all(dims[0] == size for dims in outputs if dims and isinstance(dims[0], int))
+    # Behind a recurrent layer that takes the batch second, it stands second or third.
+    is_second = any(axis_of.values())
+    agree = all(
+        size in dims if is_second else dims[0] == size
+        for dims in outputs
+        if dims and all(isinstance(dim, int) for dim in (dims if is_second else dims[:1]))
+    )
     if not agree and size > 1:
         return None
-    return Batch(axes=dict.fromkeys(fixed, (0,)), own_size=size, can_change=agree)
+    return Batch(axes={name: (axis_of.get(name, 0),) for name in fixed}, own_size=size, can_change=agree)
 
 
 def _is_time_first(dims: tuple[int | str, ...]) -> bool:
@@ -130,14 +141,13 @@ def _is_time_first(dims: tuple[int | str, ...]) -> bool:
 
 
 def _axes_of(
-    shapes: Mapping[str, tuple[int | str, ...]], names: set[str], *, leading_open: bool
+    shapes: Mapping[str, tuple[int | str, ...]], names: set[str], axis_of: Mapping[str, int]
 ) -> dict[str, tuple[int, ...]]:
-    """Where dimensions of these names stand; and open first dimensions without a name."""
+    """Where dimensions of these names stand; and open ones without a name where the batch is expected."""
     axes = {}
     for name, dims in shapes.items():
-        found = tuple(
-            i for i, dim in enumerate(dims) if dim in names or (leading_open and i == 0 and dim == "")
-        )
+        expected = axis_of.get(name, 0)
+        found = tuple(i for i, dim in enumerate(dims) if dim in names or (i == expected and dim == ""))
         if found:
             axes[name] = found
     return axes
@@ -236,25 +246,27 @@ def _at(
             elif dim in known:
                 shape.append(known[dim])
             else:
-                raise open_size(value, axis)
+                raise open_size(value, axis, batch_axes=axes)
         shapes[value.name] = tuple(shape)
     return shapes
 
 
-def open_size(value: NetworkInput, axis: int) -> ModelFileError:
+def open_size(value: NetworkInput, axis: int, *, batch_axes: tuple[int, ...]) -> ModelFileError:
     """What to tell the user about a size that the file leaves open."""
     dims = value.dims or ()
     name = f" ({dims[axis]!r})" if dims[axis] else ""
-    example = quoted_shape(value.name, "x".join(map(str, _example(dims))))
+    example = quoted_shape(value.name, "x".join(map(str, _example(dims, batch_axes))))
     return ModelFileError(
         f"input {value.name!r} of the ONNX model leaves dimension {axis} open{name}; give its sizes, "
         f"for example --input-shape {example}"
     )
 
 
-def _example(dims: Sequence[int | str]) -> list[int]:
+def _example(dims: Sequence[int | str], batch_axes: tuple[int, ...]) -> list[int]:
     """Sizes that a user may mean: an image where there are four, a sequence otherwise."""
-    usual = (1, 3, 224, 224) if len(dims) == 4 else (1, *(128,) * (len(dims) - 1))
+    usual = tuple(1 if axis in (batch_axes or (0,)) else 128 for axis in range(len(dims)))
+    if len(dims) == 4:
+        usual = (1, 3, 224, 224)
     if len(dims) == 4 and dims[3] in (1, 3, 4):  # the channels come last
         usual = (1, 224, 224, 3)
     if len(dims) == 3 and isinstance(dims[0], int) and dims[0] > 1:  # the state of a recurrent layer

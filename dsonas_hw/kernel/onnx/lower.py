@@ -1,26 +1,20 @@
-"""From the operations of an ONNX graph to kernels, one to one: nothing is fused here."""
+"""What lowers an operation has in its hands: the kernels so far, shapes, stored tensors."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from dsonas_hw.kernel.network import Schedule, ScheduledKernel
+from dsonas_hw.kernel.network import ScheduledKernel
 from dsonas_hw.kernel.onnx.graph import (
-    CONTRIB_DOMAIN,
-    MALFORMED,
-    NCHWC_DOMAIN,
     Constant,
     Graph,
     Node,
-    UnknownShapeError,
-    malformed,
 )
 from dsonas_hw.kernel.onnx.precision import operand_precision
-from dsonas_hw.kernel.onnx.unknown import possible_work, work_of
+from dsonas_hw.kernel.onnx.unknown import possible_work
 from dsonas_hw.kernel.spec import Kernel, Shape
 
 
@@ -55,7 +49,8 @@ class Lowering:
         self.kernels: list[ScheduledKernel] = []
         self.unknown: dict[str, float] = {}
         """Operations without a kernel: how they are called, and the work that they may hold."""
-        self.num_unknown_params = 0
+        self.num_unused_params = 0
+        """Stored for operations that have no kernel: unknown ones, and those that would write no element."""
         self.flops_in: Counter[str] = Counter()
         """Flops by the precision in which they are computed."""
         self.makers = {name: node for node in graph.nodes for name in node.outputs}
@@ -90,7 +85,7 @@ class Lowering:
         """Note an operation without a kernel: what it may cost, and what it stores."""
         self.unknown[node.label] = self.unknown.get(node.label, 0.0) + possible_work(self.graph, node)
         for name, size in self.constants(node.inputs).items():
-            self.num_unknown_params += size - self.stored.count(name, self.graph.constants[name], size)
+            self.num_unused_params += size - self.stored.count(name, self.graph.constants[name], size)
 
     def emit(
         self,
@@ -115,6 +110,9 @@ class Lowering:
             fields["output"] = self.shape(writes)
         weights, biases = weights or {}, biases or {}
         if prod(fields["output"]) == 0:
+            for name, size in {**weights, **biases}.items():
+                if name in self.graph.constants:
+                    self.num_unused_params += size - self.stored.count(name, self.graph.constants[name], size)
             return
         full = [index for index, shape in enumerate(fields["inputs"]) if prod(shape)]
         if len(full) < len(fields["inputs"]):
@@ -173,85 +171,3 @@ def window(values: Sequence[int] | None, rank: int) -> tuple[int, ...]:
 
 
 LowerNode = Callable[[Lowering, Node], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoweredGraph:
-    """The kernels of a graph, and what has none."""
-
-    schedule: Schedule
-    unknown: tuple[str, ...]
-    """Operations without a kernel, as ``OpType (node name)``."""
-    unknown_work: float
-    """What they may cost, in the unit of `unknown.work_of`; may be infinite."""
-    num_unknown_params: int
-    flops_in: Mapping[str, int]
-    """Flops by the precision in which they are computed."""
-
-    @property
-    def work(self) -> float:
-        """What the kernels cost, in the unit of `unknown_work`."""
-        return sum(work_of(step.kernel) for step in self.schedule.kernels)
-
-
-def lower_graph(graph: Graph, stored: StoredTensors | None = None) -> LoweredGraph:
-    """Lower every operation.
-
-    stored: what has been counted as params before.
-
-    Raises:
-        ModelFileError: an operation whose attributes and shapes make no sense.
-    """
-    tables = _tables()
-    lowering = Lowering(graph, StoredTensors(graph.stored) if stored is None else stored)
-    for node in graph.nodes:
-        lower = tables.get(node.domain, {}).get(node.op)
-        try:
-            if lower is None:
-                raise UnknownOperationError
-            lowering.lower(node, lower)
-        except (UnknownOperationError, UnknownShapeError):
-            lowering.add_unknown(node)
-        except MALFORMED as error:
-            raise malformed(node.label, error) from error
-    outputs = {name: lowering.buffer(name) for name in graph.outputs if graph.is_activation(name)}
-    schedule = Schedule(
-        kernels=tuple(lowering.kernels),
-        inputs=graph.inputs,
-        outputs=frozenset(outputs.values()),
-        output_shapes={
-            buffer: graph.shapes[name]
-            for name, buffer in outputs.items()
-            if name != buffer and name in graph.shapes
-        },
-    )
-    return LoweredGraph(
-        schedule=schedule,
-        unknown=tuple(lowering.unknown),
-        unknown_work=sum(lowering.unknown.values()),
-        num_unknown_params=lowering.num_unknown_params,
-        flops_in=dict(lowering.flops_in),
-    )
-
-
-def _tables() -> dict[str, dict[str, LowerNode]]:
-    """Domain → operation → how it is lowered."""
-    from dsonas_hw.kernel.onnx.lower_contrib import CONTRIB_LOWERINGS, NCHWC_LOWERINGS
-    from dsonas_hw.kernel.onnx.lower_elementwise import ELEMENTWISE_LOWERINGS
-    from dsonas_hw.kernel.onnx.lower_move import MOVE_LOWERINGS
-    from dsonas_hw.kernel.onnx.lower_product import PRODUCT_LOWERINGS
-    from dsonas_hw.kernel.onnx.lower_reduce import REDUCE_LOWERINGS
-
-    # ONNX Runtime writes its own operations into the standard's domain, too.
-    standard = {
-        **CONTRIB_LOWERINGS,
-        **PRODUCT_LOWERINGS,
-        **REDUCE_LOWERINGS,
-        **ELEMENTWISE_LOWERINGS,
-        **MOVE_LOWERINGS,
-    }
-    return {
-        "": standard,
-        CONTRIB_DOMAIN: {**standard, **CONTRIB_LOWERINGS},
-        NCHWC_DOMAIN: {**standard, **NCHWC_LOWERINGS},
-    }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.onnx.batch import BatchChange, check_scaling
+from dsonas_hw.kernel.onnx.bodies import enter_body
 from dsonas_hw.kernel.onnx.graph import Graph
 from dsonas_hw.kernel.onnx.inputs import (
     declared_inputs,
@@ -19,6 +20,7 @@ from dsonas_hw.kernel.onnx.inputs import (
     resolve_sizes,
     stated_shapes,
 )
+from dsonas_hw.kernel.onnx.recurrent_batch import recurrent_batch_axes
 from dsonas_hw.kernel.onnx.walk import Walk
 from dsonas_hw.kernel.spec import Shape
 
@@ -35,14 +37,16 @@ def read_graph(
         ModelFileError: operations that contradict each other, or a size that the file leaves open.
     """
     inputs = declared_inputs(model)
-    batch = find_batch(inputs, output_shapes(model))
+    batch = find_batch(inputs, output_shapes(model), recurrent_batch_axes(model.graph))
     sizes = resolve_sizes(inputs, batch, batch_size, input_shapes)
     decisions: dict[str, tuple[str, list[Graph]]] = {}
-    graph = Walk(model, opset, inputs, sizes.own, stated_shapes(model), decisions=decisions).run()
+    graph = Walk(
+        model, opset, inputs, sizes.own, stated_shapes(model), decisions=decisions, enter_body=enter_body
+    ).run()
     if sizes.wanted == sizes.own:
         return graph, sizes.batch_size
     assert sizes.batch_size is not None
-    walk = Walk(model, opset, inputs, sizes.wanted, {}, decisions=decisions)
+    walk = Walk(model, opset, inputs, sizes.wanted, {}, decisions=decisions, enter_body=enter_body)
     walk.change = BatchChange(graph, sizes.own_batch, walk.tensors)
     try:
         scaled = walk.run()

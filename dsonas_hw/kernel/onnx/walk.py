@@ -45,6 +45,10 @@ Entry = tuple["onnx.NodeProto", Scope] | Callable[[], None]
 """An operation still to be visited, or what is to be done once those before it have been."""
 
 
+EnterBody = Callable[["Walk", "onnx.NodeProto", Node, Scope], bool]
+"""Whether the bodies of an operation were put in its place."""
+
+
 class Walk:
     """One walk over a model; `graph` holds what it found."""
 
@@ -57,8 +61,13 @@ class Walk:
         stated: Mapping[str, tuple[Shape, int]],
         *,
         decisions: dict[str, tuple[str, list[Graph]]],
+        enter_body: EnterBody,
     ) -> None:
-        """`decisions`: which branches were taken, shared by all walks over a model."""
+        """Begin.
+
+        decisions: which branches were taken, shared by all walks over a model.
+        enter_body: puts the bodies of an operation in its place (`bodies.enter_body`).
+        """
         self.model = model
         self.opset = opset
         self.tensors = Tensors()
@@ -68,6 +77,7 @@ class Walk:
         self.stated = stated
         self.change: BatchChange | None = None
         self.decisions = decisions
+        self.enter_body = enter_body
         self.nodes: list[Node] = []
         self.notes: list[str] = []
         self.alternatives: list[Graph] = []
@@ -101,7 +111,9 @@ class Walk:
 
     def fork(self) -> Walk:
         """A walk that goes on from here, and changes nothing of this one but its decisions."""
-        other = Walk(self.model, self.opset, (), {}, self.stated, decisions=self.decisions)
+        other = Walk(
+            self.model, self.opset, (), {}, self.stated, decisions=self.decisions, enter_body=self.enter_body
+        )
         other.tensors = self.tensors.copy()
         other.inputs = self.inputs
         other.change = None if self.change is None else self.change.copy(other.tensors)
@@ -109,8 +121,6 @@ class Walk:
         return other
 
     def visit_pending(self) -> None:
-        from dsonas_hw.kernel.onnx.bodies import enter_body
-
         while self.pending:
             entry = self.pending.popleft()
             if not isinstance(entry, tuple):
@@ -124,7 +134,7 @@ class Walk:
                 )
             try:
                 node = convert_node(proto, scope.names)
-                if not enter_body(self, proto, node, scope):
+                if not self.enter_body(self, proto, node, scope):
                     self.visit(node, f"{scope.stored_in}{proto.output[0]}" if proto.output else "")
             except MALFORMED as error:
                 raise malformed(f"{proto.op_type} ({proto.name})", error) from error

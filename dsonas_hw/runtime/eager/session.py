@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsonas_hw.errors import DeviceError, ModelFileError
-from dsonas_hw.runtime.base import onnx_graph
+from dsonas_hw.runtime.model import onnx_graph
 
 if TYPE_CHECKING:
     from typing import Self
@@ -77,7 +77,7 @@ def open_eager_session(
     threads: int = 1,
     on_cpu: bool = False,
 ) -> EagerSession:
-    """Load an ONNX network into PyTorch; see `runtime.base.open_session`.
+    """Load an ONNX network into PyTorch; see `runtime.registry.open_session`.
 
     Raises:
         DeviceError: there is no GPU that PyTorch can use.
@@ -132,7 +132,7 @@ def _constant(tensor: Any, device: torch.device, dtype: torch.dtype) -> Any:
 def _why_no_cuda() -> str:
     import torch
 
-    from dsonas_hw.runtime.ort.session import why_no_driver
+    from dsonas_hw.runtime.driver import why_no_driver
 
     if torch.version.cuda is None:
         return "the installed torch is built for the CPU only"

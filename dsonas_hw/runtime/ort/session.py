@@ -11,7 +11,7 @@ import contextlib
 import ctypes
 import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -19,20 +19,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError
-from dsonas_hw.runtime.base import is_quantised
+from dsonas_hw.runtime.driver import why_no_driver
+from dsonas_hw.runtime.ort.provider import Provider
+from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
     from typing import Self
 
-PROVIDERS: dict[str, str] = {
-    "ort-cpu": "CPUExecutionProvider",
-    "ort-cuda": "CUDAExecutionProvider",
-    "ort-tensorrt": "TensorrtExecutionProvider",
-}
-PROVIDER_LIBRARIES: dict[str, str] = {
-    "ort-cuda": "libonnxruntime_providers_cuda.so",
-    "ort-tensorrt": "libonnxruntime_providers_tensorrt.so",
-}
 TYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
@@ -67,11 +60,12 @@ def import_onnxruntime() -> Any:
 class OrtSession:
     """A session with its inputs bound, so that running it copies nothing."""
 
-    def __init__(self, session: Any, runtime: str, versions: dict[str, str], batch_size: int) -> None:
-        self.runtime = runtime
+    def __init__(self, session: Any, provider: Provider, versions: dict[str, str], batch_size: int) -> None:
+        self.runtime = provider.runtime
         self.versions = versions
         self.session = session
-        device = "cpu" if runtime == "ort-cpu" else "cuda"
+        self._is_cpu = provider.is_cpu
+        device = provider.device
         ort = import_onnxruntime()
         self._binding = session.io_binding()
         rng = np.random.default_rng(0)
@@ -90,7 +84,7 @@ class OrtSession:
         return self.session.run_with_iobinding(self._binding)
 
     def synchronize(self) -> None:
-        if self.runtime != "ort-cpu":
+        if not self._is_cpu:
             self._binding.synchronize_outputs()
 
     def close(self) -> None:
@@ -108,69 +102,68 @@ class OrtSession:
 
 def open_ort_session(
     data: bytes,
+    target: Target,
+    provider: Provider,
     *,
-    runtime: str = "ort-cpu",
-    precision: str = "fp32",
-    batch_size: int = 1,
-    threads: int = 1,
+    provider_options: Mapping[str, str] | None = None,
     configure: Callable[[Any], None] | None = None,
 ) -> OrtSession:
-    """Load a model; see `runtime.base.open_session`. `configure` may change the session's options."""
+    """Load a model; see `runtime.registry.open_session`. `configure` may change the session's options."""
     ort = import_onnxruntime()
-    provider = PROVIDERS[runtime]
-    if runtime != "ort-cpu":
-        reason = why_no_gpu(runtime, ort)
-        if reason:
-            raise DeviceError(f"runtime {runtime} cannot run here: {reason}")
-        if precision == "fp16" and runtime == "ort-cuda":
-            data = _to_fp16(data)
-        if precision == "int8" and not is_quantised(data):
-            raise ModelFileError(
-                "runtime ort-tensorrt would run this model in fp16 for int8: it has no Q/DQ nodes; "
-                "quantise it first (onnxruntime.quantization.quantize_static, format QDQ)"
-            )
+    runtime = provider.runtime
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = target.threads
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 3 if runtime == "ort-cpu" else 4
-    if runtime != "ort-cpu":
+    options.log_severity_level = 3 if provider.is_cpu else 4
+    if not provider.is_cpu:
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if configure is not None:
         configure(options)
-    chosen: Any = provider if runtime == "ort-cpu" else (provider, _provider_options(runtime, precision))
+    chosen: Any = provider.name if provider.is_cpu else (provider.name, dict(provider_options or {}))
     said = io.StringIO()
     try:
         with contextlib.redirect_stdout(said):  # its fallback notices are printed there
             session = ort.InferenceSession(data, options, providers=[chosen])
     except Exception as error:  # the classes of onnxruntime's errors are not public
         text = " ".join(str(error).split())
-        if runtime != "ort-cpu" and ("CPU EP" in text or "EP Error" in said.getvalue()):
+        if not provider.is_cpu and ("CPU EP" in text or "EP Error" in said.getvalue()):
             raise DeviceError(
                 f"runtime {runtime} would have run on the CPU: {_short(said.getvalue() or text)}"
             ) from error
         raise ModelFileError(f"{runtime} does not take this model: {_short(text)}") from error
     found = session.get_providers()
-    if not found or found[0] != provider:
+    if not found or found[0] != provider.name:
         raise DeviceError(
             f"runtime {runtime} was asked for, but ONNX Runtime fell back to {', '.join(found)}: "
             f"{_short(said.getvalue()) or 'it gave no reason'}"
         )
     session.disable_fallback()
     try:
-        return OrtSession(session, runtime, _versions(ort), batch_size)
+        return OrtSession(session, provider, versions_of(ort), target.batch_size)
     except ModelFileError:
         raise
     except Exception as error:
         raise DeviceError(f"runtime {runtime} cannot hold the network: {_short(str(error))}") from error
 
 
-def why_no_gpu(runtime: str, ort: Any | None = None) -> str | None:
+def require_gpu(provider: Provider) -> None:
+    """Refuse a GPU provider that cannot run here.
+
+    Raises:
+        DeviceError: with the reason.
+    """
+    reason = why_no_gpu(provider)
+    if reason:
+        raise DeviceError(f"runtime {provider.runtime} cannot run here: {reason}")
+
+
+def why_no_gpu(provider: Provider, ort: Any | None = None) -> str | None:
     """Why a GPU provider of ONNX Runtime cannot run here, in one line; None if nothing stands in the way."""
     ort = ort if ort is not None else import_onnxruntime()
-    if PROVIDERS[runtime] not in ort.get_available_providers():
+    if provider.name not in ort.get_available_providers():
         return (
-            f"the installed onnxruntime {ort.__version__} has no {PROVIDERS[runtime]}; "
+            f"the installed onnxruntime {ort.__version__} has no {provider.name}; "
             "install onnxruntime-gpu instead of onnxruntime"
         )
     reason = why_no_driver()
@@ -178,10 +171,12 @@ def why_no_gpu(runtime: str, ort: Any | None = None) -> str | None:
         return reason
     with contextlib.suppress(Exception), contextlib.redirect_stdout(io.StringIO()):
         ort.preload_dlls()  # CUDA and cuDNN from the wheels that torch brought
-    if runtime == "ort-tensorrt":
+    if provider.brought_by:
         with contextlib.suppress(Exception):  # it may also be installed without the wheel
-            importlib.import_module("tensorrt_libs")  # which loads what its wheel brought
-    library = Path(ort.__file__).parent / "capi" / PROVIDER_LIBRARIES[runtime]
+            importlib.import_module(provider.brought_by)
+    if provider.library is None:
+        return None
+    library = Path(ort.__file__).parent / "capi" / provider.library
     if library.exists():
         try:
             ctypes.CDLL(str(library))
@@ -192,41 +187,8 @@ def why_no_gpu(runtime: str, ort: Any | None = None) -> str | None:
     return None
 
 
-def why_no_driver() -> str | None:
-    """Ask the driver itself (libcuda), without any framework."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if hasattr(ctypes, "windll") else "libcuda.so.1")
-    except OSError as error:
-        return f"no NVIDIA driver ({error})"
-    code = driver.cuInit(0)
-    if code:
-        return f"the NVIDIA driver does not start (cuInit gave error {code})"
-    count = ctypes.c_int(0)
-    code = driver.cuDeviceGetCount(ctypes.byref(count))
-    if code or count.value < 1:
-        return "the NVIDIA driver sees no GPU"
-    return None
-
-
-def _provider_options(runtime: str, precision: str) -> dict[str, str]:
-    if runtime == "ort-tensorrt":
-        return {
-            "trt_fp16_enable": str(precision in ("fp16", "int8")),
-            "trt_int8_enable": str(precision == "int8"),
-        }
-    return {}
-
-
-def _to_fp16(data: bytes) -> bytes:
-    """Weights and activations in half precision; inputs and outputs too."""
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    model = convert_float_to_float16(onnx.load_model_from_string(data), keep_io_types=False)
-    return bytes(model.SerializeToString())
-
-
-def _versions(ort: Any) -> dict[str, str]:
+def versions_of(ort: Any) -> dict[str, str]:
+    """What a timing depends on."""
     return {"onnxruntime": str(ort.__version__)}
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.device.paths import data_directory
-from dsonas_hw.errors import DeviceError, ModelFileError, UserError
+from dsonas_hw.errors import DeviceError, ModelFileError, UserError, command_line
 from dsonas_hw.files import atomic_write, read_json, write_json
-from dsonas_hw.runtime.base import check_runtime, is_quantised, read_model
 from dsonas_hw.runtime.cuda import Cuda
+from dsonas_hw.runtime.model import is_quantised, read_model
+from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.runtime.tensorrt.library import (
     first_of,
     major_version,
@@ -32,6 +33,7 @@ from dsonas_hw.runtime.tensorrt.library import (
     started,
     tensorrt_version,
 )
+from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
     import tensorrt as trt
@@ -84,7 +86,7 @@ def build_engine(
         DeviceError: no GPU, or a TensorRT that cannot serve it, or that fails to build.
         ModelFileError: a model that TensorRT does not take, or not in this precision.
     """
-    check_runtime("tensorrt", precision)
+    get_runtime("tensorrt", precision)
     cuda = cuda if cuda is not None else require_tensorrt()
     import tensorrt as trt
 
@@ -139,6 +141,25 @@ def load_engine_info(engine_path: Path) -> EngineInfo:
     if not isinstance(values, dict) or set(values) != names or values["schema"] != SCHEMA:
         raise UserError(f"{path} does not describe an engine (schema {SCHEMA}); build the engine again")
     return EngineInfo(**{**values, "remarks": tuple(values["remarks"])})
+
+
+def check_engine(engine_path: Path, model: bytes, target: Target) -> None:
+    """Refuse an engine whose timing would be another network's, or another precision's or batch's.
+
+    Raises:
+        DeviceError: says what it is of, and how to build it again.
+    """
+    info = load_engine_info(engine_path)
+    if info.model_sha256 != hashlib.sha256(model).hexdigest():
+        found = "another model"
+    elif (info.precision, info.batch_size) != (target.precision, target.batch_size):
+        found = f"{info.precision} at batch {info.batch_size}, not {target.precision} at {target.batch_size}"
+    else:
+        return
+    command = command_line(
+        "export", engine_path.parent, "--format", "tensorrt", "--precision", target.precision
+    )
+    raise DeviceError(f"{engine_path} is of {found}; build it again: {command}; or delete it")
 
 
 def default_timing_cache_path(gpu: str) -> Path:

@@ -1,0 +1,54 @@
+"""The bytes of an ONNX model, and what they say of themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsonas_hw.errors import ModelFileError
+from dsonas_hw.files import read_regular
+
+if TYPE_CHECKING:
+    import onnx
+
+MAX_MODEL_BYTES = 2**31 - 1
+
+
+def is_quantised(data: bytes) -> bool:
+    """Whether an ONNX model says itself what is int8, with Q/DQ nodes.
+
+    Raises:
+        ModelFileError: not a model.
+    """
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in onnx_graph(data).node)
+
+
+def onnx_graph(data: bytes) -> onnx.GraphProto:
+    """The graph of a serialised model.
+
+    Raises:
+        ModelFileError: not a model.
+    """
+    import onnx
+
+    try:
+        return onnx.load_model_from_string(data).graph
+    except Exception as error:  # protobuf's own error class differs between its versions
+        raise ModelFileError(f"not an ONNX model: {error}") from error
+
+
+def read_model(model: bytes | Path) -> bytes:
+    """The bytes of a model.
+
+    Raises:
+        ModelFileError: missing, unreadable, empty or too large.
+    """
+    if isinstance(model, bytes):
+        return model
+    try:
+        data = read_regular(model, max_bytes=MAX_MODEL_BYTES)
+    except OSError as error:
+        raise ModelFileError(f"cannot read {model}: {error.strerror or error}") from error
+    if not data:
+        raise ModelFileError(f"{model} is empty, not an ONNX model")
+    return data

@@ -1,0 +1,189 @@
+"""Timing every kernel where it runs: inside whole networks, with ONNX Runtime's own profiler.
+
+A kernel timed alone carries the session's overhead and a cache state that it never has in a network. Here a
+network is run as it will be deployed; the profiler says how long each node of the *optimised* graph took.
+A node is described by a `Kernel` again (`nodes`), its `function` marking what ONNX Runtime's optimiser
+did to it. Law: these are the kernels that `layout` derives (tested there; see its docstring).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.measurement import GarbageCollectionOff, Turn
+from dsonas_hw.runtime.base import NetworkTiming, NodeTiming
+from dsonas_hw.runtime.ort_cpu.nodes import OptimisedGraph, describe_node, name_nodes, read_optimised
+from dsonas_hw.runtime.ort_cpu.session import open_cpu_session
+from dsonas_hw.target import Target
+
+EVENT_SUFFIX = "_kernel_time"
+Event = Mapping[str, Any]
+"""An event of the profiler's trace."""
+
+
+class OrtProfiledSession:
+    """A network running on ONNX Runtime's CPU provider under its profiler.
+
+    Run it as often as you like, in turns with others; `finish` then tells how long each node took.
+    """
+
+    def __init__(self, model: bytes, target: Target, *, with_blocks: bool = True) -> None:
+        """Load the network.
+
+        with_blocks: False leaves every tensor as NCHW, as on a processor without a blocked layout.
+
+        Raises:
+            ModelFileError: the runtime does not take the model.
+        """
+        self._folder = tempfile.TemporaryDirectory()
+        self._optimised = Path(self._folder.name) / "optimised.onnx"
+
+        def configure(options: Any) -> None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(self._folder.name) / "profile")
+            options.optimized_model_filepath = str(self._optimised)
+            if not with_blocks:
+                options.add_session_config_entry(
+                    "optimization.disable_specified_optimizers", "NchwcTransformer"
+                )
+
+        self._block_size = native_block_size() if with_blocks else 0
+        self._session = open_cpu_session(name_nodes(model), target, configure=configure)
+
+    def run(self) -> object:
+        return self._session.run()
+
+    def finish(self, turns: Sequence[Turn], yardstick_ms: float | None = None) -> NetworkTiming:
+        """Close the session and read the profiler's output.
+
+        turns: the runs there were, as `measure_together` counted them.
+        yardstick_ms: state the timings at the speed at which the yardstick takes this long.
+
+        Raises:
+            ProfileError: the profiler's output is not understood (another version of ONNX Runtime).
+        """
+        with self._ending() as (runs, graph):
+            return _summarise(runs, self._describe(runs[0], graph), turns, yardstick_ms)
+
+    def finish_untimed(self) -> Counter[Kernel]:
+        """Close the session and tell which kernels its first run consisted of, without their times.
+
+        Raises:
+            ProfileError: the profiler's output is not understood (another version of ONNX Runtime).
+        """
+        with self._ending() as (runs, graph):
+            return Counter(kernel for kernels in self._describe(runs[0], graph) for kernel in kernels)
+
+    def _describe(self, run: Sequence[Event], graph: OptimisedGraph) -> list[tuple[Kernel, ...]]:
+        """The kernels of each event of a run."""
+        return [
+            describe_node(event["name"].removesuffix(EVENT_SUFFIX), event["args"], graph, self._block_size)
+            for event in run
+        ]
+
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[tuple[list[list[Event]], OptimisedGraph]]:
+        """The profiler's events, run by run, and the optimised graph; the session is closed.
+
+        Raises:
+            ProfileError: they are not understood, here or by whoever reads them.
+        """
+        try:
+            trace = Path(self._session.session.end_profiling())
+            self._session.close()
+            with GarbageCollectionOff():  # it would look through all events again and again
+                events = json.loads(trace.read_text())
+            yield _split_runs(events), read_optimised(self._optimised)
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise ProfileError(
+                f"ONNX Runtime's profiler wrote something that is not understood ({error!r}); "
+                "please report the version of onnxruntime"
+            ) from error
+        finally:
+            self._folder.cleanup()
+
+
+@cache
+def native_block_size() -> int:
+    """Channels of one block of ONNX Runtime's layout on this machine; 0 where it has none.
+
+    Asked of the runtime: how it pads the four filters of a convolution.
+    """
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    weight = numpy_helper.from_array(np.ones((4, 3, 1, 1), np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"])],
+        "probe",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 4, 4])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "optimised.onnx")
+        with open_cpu_session(
+            model.SerializeToString(),
+            Target(runtime="ort-cpu"),
+            configure=lambda options: setattr(options, "optimized_model_filepath", path),
+        ):
+            optimised = onnx.load(path).graph
+    if not any(node.domain == "com.microsoft.nchwc" for node in optimised.node):
+        return 0
+    return max(int(tensor.dims[0]) for tensor in optimised.initializer if len(tensor.dims) == 4)
+
+
+def _split_runs(events: Sequence[Event]) -> list[list[Event]]:
+    """The events of nodes, in the order they ran, for each run of the network."""
+    runs: list[list[Event]] = []
+    current: list[Event] = []
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith(EVENT_SUFFIX):
+            current.append(event)
+        elif event["name"] == "model_run":
+            runs.append(sorted(current, key=lambda e: e["ts"]))
+            current = []
+    return runs
+
+
+def _summarise(
+    runs: Sequence[Sequence[Event]],
+    kernels: Sequence[tuple[Kernel, ...]],
+    turns: Sequence[Turn],
+    yardstick_ms: float | None,
+) -> NetworkTiming:
+    """Of every node: in each turn the mean of its runs, of the turns the middle.
+
+    The profiler counts whole microseconds, so a mean says more than a median or a minimum. Runs in which the
+    node took far longer than usual are left out, node by node: a long network is never undisturbed as a whole
+    on a machine that others use, while each of its nodes mostly is.
+    """
+    durations_us = np.array([[event["dur"] for event in run] for run in runs], dtype=np.float64)
+    rounds = []
+    position = 0
+    for turn in turns:
+        position += turn.num_warmup
+        taken = durations_us[position : position + turn.num_samples]
+        position += turn.num_samples
+        speed = yardstick_ms / turn.yardstick_ms if yardstick_ms and turn.yardstick_ms else 1.0
+        limit = 1.25 * np.median(taken, axis=0) + 1
+        rounds.append(np.nanmean(np.where(taken <= limit, taken, np.nan), axis=0) * speed)
+    if position != len(runs):
+        raise ValueError(f"{len(runs)} runs in the profile, {position} were made")
+    timings: list[NodeTiming] = []
+    for described, duration_us in zip(kernels, np.median(rounds, axis=0), strict=True):
+        share_ms = float(duration_us) / len(described) / 1e3
+        timings.extend(NodeTiming(kernel=kernel, latency_ms=share_ms) for kernel in described)
+    return NetworkTiming(nodes=tuple(timings))

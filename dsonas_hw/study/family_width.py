@@ -1,0 +1,154 @@
+"""The width of a hand-made family that fills budgets: predicted by short measurements, then measured.
+
+    widths in 32nds of the family's own ─▶ those that differ in a layer ─▶ bisection on cost / limit
+
+Where the target is here, a network's cost for bisection is a second's measurement of its quiet latency,
+which no table has to know; elsewhere it is what the target's profile predicts.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dsonas_hw.architecture.costs import BYTES_PER_ELEMENT
+from dsonas_hw.budget import Budget, format_quantity
+from dsonas_hw.config import DeviceConfig
+from dsonas_hw.deploy.measure import measure_on_target
+from dsonas_hw.errors import BudgetError, ProfileError
+from dsonas_hw.kernel.costs import count_costs
+from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.measure.rounds import QUICK
+from dsonas_hw.profile.open import Models, resolve
+from dsonas_hw.profile.predict_onnx import predict_onnx
+
+if TYPE_CHECKING:
+    from dsonas_hw.train.hand_made import HandMade
+
+LOOK_AHEAD = 2
+"""Wider networks than the first that misses that are tried all the same: latency has steps."""
+
+Costs = dict[str, float | None]
+"""Quantity (`flops`, `latency_ms`, …) → value; None: it cannot be told."""
+
+
+@dataclass(kw_only=True)
+class FamilyWidths:
+    """The networks of a family by width, and what each costs on a target; every cost is found once."""
+
+    network: HandMade
+    """At any width."""
+    target: DeviceConfig
+    timed: bool = True
+    """Whether latencies are needed."""
+    _known: dict[HandMade, Costs] = field(default_factory=dict)
+
+    @cached_property
+    def networks(self) -> tuple[HandMade, ...]:
+        """One for each width at which a layer changes, the narrowest first."""
+        from dsonas_hw.train.hand_made import MAX_WIDTH_UNITS, layer_shapes
+
+        found: dict[object, HandMade] = {}
+        for units in range(1, MAX_WIDTH_UNITS + 1):
+            network = self.network.with_width(units)
+            found.setdefault(layer_shapes(network), network)
+        return tuple(found.values())
+
+    def costs(self, network: HandMade) -> Costs:
+        """What a network costs; its latency is the quiet one, measured for a second or predicted.
+
+        Raises:
+            ProfileError: the target is not here, and nothing predicts this network's latency there.
+        """
+        if network not in self._known:
+            self._known[network] = self._find_costs(network)
+        return self._known[network]
+
+    def _find_costs(self, network: HandMade) -> Costs:
+        import onnx
+
+        from dsonas_hw.train.hand_made import hand_made_onnx
+
+        model = hand_made_onnx(network, batch_size=self.target.batch_size)
+        proto = onnx.load_from_string(model)
+        single = kernels_from_onnx(proto, batch_size=1)
+        at_batch = kernels_from_onnx(proto, batch_size=self.target.batch_size)
+        peak = at_batch.peak_activation_elements
+        return {
+            **asdict(count_costs(single.kernels)),
+            "memory_bytes": peak * BYTES_PER_ELEMENT[self.target.precision] if peak else None,
+            "latency_ms": self._latency_ms(model) if self.timed else None, "energy_mj": None,
+        }  # fmt: skip
+
+    def _latency_ms(self, model: bytes) -> float | None:
+        found = measure_on_target(model, self.target, plan=QUICK)
+        if found is not None:
+            return found.latency.quiet_ms
+        device, runtime = resolve(self.target.device, self.target.runtime)
+        models = Models(
+            device=device, runtime=runtime, precision=self.target.precision, threads=self.target.threads
+        )
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            path.write_bytes(model)
+            predicted = predict_onnx(path, models, batch_size=self.target.batch_size)
+        if predicted.latency_ms is None:
+            raise ProfileError(str(predicted.why_no_latency))
+        return predicted.latency_ms
+
+    def ratio(self, network: HandMade, budgets: Sequence[Budget]) -> float:
+        """The largest cost / limit of a network.
+
+        Raises:
+            BudgetError: a budgeted cost that is not known of hand-made networks.
+        """
+        costs = self.costs(network)
+        worst = 0.0
+        for budget in budgets:
+            cost = costs[budget.quantity]
+            if cost is None:
+                raise BudgetError(
+                    f"nothing here tells the {budget.name} of a hand-made network; "
+                    "leave hand_made out of the study, or give another budget"
+                )
+            worst = max(worst, cost / budget.limit)
+        return worst
+
+    def fit(self, budgets: Sequence[Budget]) -> HandMade:
+        """The widest network that holds the budgets.
+
+        Raises:
+            BudgetError: not even the narrowest does; says what it takes.
+        """
+        networks = self.networks
+        low, high = 0, len(networks)  # networks[:low] hold, networks[high:] do not
+        while low < high:
+            middle = (low + high) // 2
+            if self.ratio(networks[middle], budgets) <= 1:
+                low = middle + 1
+            else:
+                high = middle
+        for ahead in range(low, min(low + LOOK_AHEAD, len(networks))):
+            if self.ratio(networks[ahead], budgets) <= 1:
+                low = ahead + 1
+        if low == 0:
+            raise BudgetError(self.why_none(budgets))
+        return networks[low - 1]
+
+    def why_none(self, budgets: Sequence[Budget]) -> str:
+        """What to say where no width fits."""
+        narrowest = self.networks[0]
+        costs = self.costs(narrowest)
+        taken = ", ".join(
+            f"{b.name} {format_quantity(b.name, cost)}"
+            for b in budgets
+            if (cost := costs[b.quantity]) is not None
+        )
+        return (
+            f"no width of {self.network.title} fits {', '.join(map(str, budgets))}: "
+            f"the narrowest takes {taken}"
+        )
