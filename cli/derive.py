@@ -88,7 +88,7 @@ def command(
 
 def describe_derived(derived: Derived, task: Task) -> None:
     """A few lines about a derived architecture, for people; a predicted latency is the quiet value."""
-    from dsonas_hw.budget import QUANTITIES, format_quantity
+    from dsonas_hw.budget import QUANTITIES, format_probability, format_quantity
 
     architecture = derived.architecture
     edges = sum(block.num_edges for block in architecture.blocks)
@@ -101,4 +101,7 @@ def describe_derived(derived: Derived, task: Task) -> None:
         limits = [b.limit for b in task.budgets if b.name == name]
         of_limit = f"  of {format_quantity(name, limits[0])} ({value / limits[0]:.1%})" if limits else ""
         source = f"  predicted, undisturbed, from {task.target.source} kernels" if name == "latency" else ""
+        if name == "latency" and limits:
+            probability = task.target.probability_within(architecture, limits[0])
+            source += "" if probability is None else f"; holds with {format_probability(probability)}"
         click.echo(f"  {name:8} {format_quantity(name, value):>10}{of_limit}{source}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ EXAMPLES = """\b
 Examples:
   dsonas-hw export runs/cifar10-1
   dsonas-hw export runs/cifar10-1 --dynamic-batch
+  dsonas-hw export runs/cifar10-1 --with-preprocessing --softmax
   dsonas-hw export runs/cifar10-1 --format tensorrt --precision fp16
 """
 
@@ -33,6 +35,12 @@ Examples:
 )
 @click.option("--dynamic-batch", is_flag=True, help="Leave the batch open in the ONNX file.")
 @click.option(
+    "--with-preprocessing",
+    is_flag=True,
+    help="The file takes pixels, uint8 (N, H, W, C) of the network's size, and normalises them.",
+)
+@click.option("--softmax", is_flag=True, help="The file gives probabilities instead of logits.")
+@click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
     help="Of the engine (default: the run's target's). ONNX files are fp32: runtimes convert on loading.",
@@ -43,13 +51,16 @@ def command(
     file_format: str,
     batch_size: int | None,
     dynamic_batch: bool,
+    with_preprocessing: bool,
+    softmax: bool,
     precision: str | None,
     as_json: bool,
 ) -> None:
     """Write the retrained network as ONNX, batch norms folded, its output checked against PyTorch's.
 
-    Writes model.onnx; with --format tensorrt also model.engine and timing.cache, which belong to this GPU and
-    TensorRT version.
+    Writes model.onnx, and infer.py that classifies images with it where only numpy and onnxruntime are
+    installed; with --format tensorrt also model.engine and timing.cache, which belong to this GPU and
+    TensorRT version. What the file's metadata say is in docs/files.md.
     """
     from dsonas_hw.errors import UserError, command_line
     from dsonas_hw.run_directory import RunDirectory
@@ -62,27 +73,35 @@ def command(
             f"ONNX files are written in fp32, and a runtime converts them to {precision} on loading "
             f"(validate --precision {precision}); engines are built in it: --format tensorrt"
         )
+    if file_format == "tensorrt" and with_preprocessing:
+        raise UserError("engines take normalised images; give --with-preprocessing or --format tensorrt")
     run = RunDirectory(run_path)
     config = run.load_config()
     architecture, _ = load_architecture(run)
     target = config.target
     changes = {"batch_size": batch_size, "precision": precision}
     target = target.model_copy(update={k: v for k, v in changes.items() if v is not None})
+    from dsonas_hw.deploy.export import INFER_NAME
     from dsonas_hw.deploy.export_and_validate import build_engine, export_network
     from dsonas_hw.train.images import load_data
 
     with run.lock():
         fixed = None if dynamic_batch else target.batch_size
-        result = export_network(run, architecture, load_data(config), batch_size=fixed)
+        result = export_network(
+            run, architecture, load_data(config), batch_size=fixed, with_preprocessing=with_preprocessing,
+            softmax=softmax,
+        )  # fmt: skip
         engine = build_engine(run, target, file_format) if file_format != "onnx" else None
     if as_json:
         summary = {"run": str(run.path), **asdict(result), "path": str(result.path)}
         print_json({**summary, "engine": None if engine is None else asdict(engine)})
         return
+    outputs = "probabilities" if softmax else "logits"
     click.echo(
-        f"{result.path}: {result.num_bytes / 1e6:.3g} MB; logits within {result.max_abs_output_error:.2g} of "
-        f"PyTorch's on {result.num_checked_images} test images"
+        f"{result.path}: {result.num_bytes / 1e6:.3g} MB; {outputs} within {result.max_abs_output_error:.2g} "
+        f"of PyTorch's on {result.num_checked_images} test images"
     )
     if engine is not None:
         click.echo(f"model.engine: {engine.precision}, batch {engine.batch_size}, built on {engine.gpu}")
+    click.echo(f"classify images with it: python {shlex.quote(str(run.path / INFER_NAME))} IMAGE")
     click.echo(f"next: {command_line('validate', run.path)}")

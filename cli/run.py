@@ -57,7 +57,7 @@ def command(
         return
     run.check_usable(config, resume=resuming)
     from dsonas_hw.cli.dry_run import image_lines
-    from dsonas_hw.cli.validate import describe_validation, exit_code
+    from dsonas_hw.cli.validate import describe_validation, exit_code, kit_command
     from dsonas_hw.pipeline import run_all
     from dsonas_hw.train.images import describe_images
 
@@ -82,6 +82,8 @@ def command(
         print_json({"run": str(run.path), **validation.to_json()})
     else:
         describe_validation(validation)
+        if not validation.is_measured:
+            click.echo(f"next: {kit_command(run.path, validation, profiles_directory)}")
     leave(exit_code(validation))
 
 

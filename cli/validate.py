@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dsonas_hw.cli.common import EXIT_ESTIMATED, EXIT_NO, json_option, leave, print_json
-from dsonas_hw.cli.options import profiles_option
+from dsonas_hw.cli.options import profiles_arguments, profiles_option
 from dsonas_hw.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -74,7 +74,17 @@ def command(
         print_json(validation.to_json())
     else:
         describe_validation(validation)
+        if not validation.is_measured:
+            click.echo(f"next: {kit_command(run.path, validation, profiles_directory)}")
     leave(exit_code(validation))
+
+
+def kit_command(run_path: Path, validation: Validation, profiles_directory: Path | None) -> str:
+    """The command that makes an estimated verdict a calibrated one, by times from the device."""
+    from dsonas_hw.errors import command_line
+
+    options = profiles_arguments(profiles_directory)
+    return command_line("kit", run_path, "--device", validation.device, *options)
 
 
 def exit_code(validation: Validation) -> int:
@@ -110,9 +120,11 @@ def describe_validation(validation: Validation) -> None:
 
 
 def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
-    from dsonas_hw.budget import format_interval, format_quantity
+    from dsonas_hw.budget import format_interval, format_probability, format_quantity
 
     answer = {"holds": "holds", "missed": "MISSED", "undecided": "UNDECIDED", None: "unknown"}[budget.verdict]
+    if budget.probability is not None:
+        answer = f"holds with {format_probability(budget.probability)}"
     value = budget.measured if budget.measured is not None else budget.predicted
     if budget.name in ("flops", "mac", "params", "memory"):
         how = "counted"

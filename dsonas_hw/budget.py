@@ -124,6 +124,11 @@ def format_interval(name: str, low: float | None, high: float | None) -> str:
     return f"{begin} to {'?' if high is None or not isfinite(high) else format_quantity(name, high)}"
 
 
+def format_probability(probability: float) -> str:
+    """How likely a budget is to hold, never certain: `55 %`, at least `1 %` and at most `99 %`."""
+    return f"{min(max(round(100 * probability), 1), 99)} %"
+
+
 def judge_interval(low: float, high: float, limit: float) -> Verdict:
     """Hold a cost that lies between `low` and `high` against a limit; a cost that is exact has both alike."""
     if high <= limit:

@@ -86,6 +86,15 @@ class TargetCosts:
             latency_ms=latency_ms,
         )
 
+    def probability_within(self, architecture: Architecture, limit_ms: float) -> float | None:
+        """How likely an estimated latency is to be at most `limit_ms`; None where kernels were measured."""
+        if self._latency is None or self.source == "measured":
+            return None
+        try:
+            return self._latency.predict(architecture).probability_within(limit_ms)
+        except ProfileError:
+            return None
+
     def cost(self, architecture: Architecture, quantity: str) -> float | None:
         """One cost without the others: `flops`, `mac`, `params`, `memory_bytes`, `latency_ms`.
 

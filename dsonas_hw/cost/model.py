@@ -6,12 +6,16 @@ A measured lookup table (`cost.measured`) and the analytic estimate of an absent
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.rows import Source
+
+Z90 = 1.645
+"""Half width of an interval that covers 90 % of a normal distribution, in standard deviations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +26,12 @@ class LatencyPrediction:
     latency_ms_low: float
     latency_ms_high: float
     source: Source
+
+    def probability_within(self, limit_ms: float) -> float:
+        """How likely the latency is to be at most `limit_ms`; its logarithm is taken as normal."""
+        sd = math.log(self.latency_ms_high / self.latency_ms_low) / (2 * Z90)
+        distance = math.log(limit_ms / self.latency_ms)
+        return 0.5 * (1 + math.erf(distance / (sd * math.sqrt(2)))) if sd > 0 else float(distance >= 0)
 
 
 class LatencyModel(Protocol):

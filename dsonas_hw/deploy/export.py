@@ -3,8 +3,8 @@
     weights.npz ─▶ build_onnx ─▶ ONNX Runtime's output on real test images = PyTorch's? ─▶ model.onnx
                                                                                 └──────▶ a TensorRT engine
 
-The file says in its metadata what it is: architecture, dataset, class names, how images are normalised, and
-the largest difference of its logits from PyTorch's.
+The file says in its metadata what it is: architecture, dataset, class names, how an image becomes its input,
+what its output is, and how far that is from PyTorch's. `infer.py` beside it needs nothing else.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ import numpy.typing as npt
 from dsonas_hw import __version__
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.onnx import Array, build_onnx
+from dsonas_hw.deploy import infer
+from dsonas_hw.deploy.export_ends import LOGITS, PROBABILITIES, add_normalisation, add_softmax
 from dsonas_hw.errors import ModelFileError, UserError
-from dsonas_hw.files import atomic_write
+from dsonas_hw.files import atomic_write, write_text
 
 if TYPE_CHECKING:
     import onnx
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 MAX_RELATIVE_ERROR = 1e-3
 """Of the logits, against their largest absolute value; float32 rounding gives about 1e-6."""
 NUM_CHECKED_IMAGES = 64
+INFER_NAME = "infer.py"
 SMALLEST_WEIGHT = 1e-30
 """Below it a weight is zero: numbers near 1e-38 and less (denormals) slow a CPU down many times."""
 
@@ -45,9 +48,9 @@ class ExportResult:
     batch_size: int | None
     """None: symbolic."""
     max_abs_output_error: float
-    """Largest absolute difference of a logit from PyTorch's, over the checked images."""
+    """Largest absolute difference of an output from PyTorch's, over the checked images."""
     relative_output_error: float
-    """The same, over the largest absolute logit."""
+    """The same, over the largest absolute output."""
     num_checked_images: int
 
 
@@ -58,12 +61,16 @@ def export_onnx(
     dataset: Dataset,
     *,
     batch_size: int | None = 1,
+    with_preprocessing: bool = False,
+    softmax: bool = False,
     metadata: Mapping[str, str] | None = None,
 ) -> ExportResult:
-    """Write the trained network as ONNX (float32), once its output is PyTorch's.
+    """Write the trained network as ONNX (float32), once its output is PyTorch's; and infer.py beside it.
 
     arrays: the weights, as `DerivedNetwork.named_arrays` names them.
     batch_size: fixed to the target's; None makes it symbolic.
+    with_preprocessing: the file takes pixels, uint8 (N, H, W, C), and normalises them; resizing is not in it.
+    softmax: the file gives probabilities in the place of logits.
     metadata: more entries for the file's metadata.
 
     Raises:
@@ -80,20 +87,29 @@ def export_onnx(
     model = build_onnx(architecture, arrays, batch_size=batch_size)
     _flush_denormals(model)
     images = _test_images(dataset, NUM_CHECKED_IMAGES)
-    expected = _torch_logits(architecture, arrays, images)
-    error = float(np.abs(_onnx_logits(model, images, batch_size) - expected).max())
+    expected = _torch_outputs(architecture, arrays, images, softmax=softmax)
+    if with_preprocessing:
+        add_normalisation(model, dataset.mean, dataset.std)
+        images = _pixels(images, dataset)
+    if softmax:
+        add_softmax(model)
+    error = float(np.abs(_onnx_outputs(model, images, batch_size) - expected).max())
     relative = error / max(float(np.abs(expected).max()), 1e-12)
     if not relative <= MAX_RELATIVE_ERROR:
         raise UserError(
-            f"the exported network's logits differ from PyTorch's by {error:.3g} ({relative:.1e} of their "
+            f"the exported network's outputs differ from PyTorch's by {error:.3g} ({relative:.1e} of their "
             f"size, allowed {MAX_RELATIVE_ERROR:g}); {path.name} was not written"
         )
-    facts = describe_model(architecture, dataset, max_abs_output_error=error)
+    facts = describe_model(
+        architecture, dataset, max_abs_output_error=error, with_preprocessing=with_preprocessing,
+        softmax=softmax,
+    )  # fmt: skip
     onnx.helper.set_model_props(model, {**facts, **(metadata or {})})
     onnx.checker.check_model(model, full_check=True)
     data = model.SerializeToString()
     with atomic_write(path) as file:
         file.write(data)
+    write_text(path.with_name(INFER_NAME), Path(infer.__file__).read_text(encoding="utf-8"))
     return ExportResult(
         path=path,
         num_bytes=len(data),
@@ -105,19 +121,36 @@ def export_onnx(
 
 
 def describe_model(
-    architecture: Architecture, dataset: Dataset, *, max_abs_output_error: float
+    architecture: Architecture,
+    dataset: Dataset,
+    *,
+    max_abs_output_error: float,
+    with_preprocessing: bool = False,
+    softmax: bool = False,
 ) -> dict[str, str]:
-    """The file's metadata: everything that a user of the file alone needs. Values are JSON."""
-    from dsonas_hw.train.identity import architecture_hash
+    """The file's metadata: everything that a user of the file alone needs. Values are JSON.
 
+    docs/files.md describes each entry.
+    """
+    from dsonas_hw.train.identity import architecture_hash
+    from dsonas_hw.train.preprocess import INTERPOLATION, preprocessing_of
+
+    images = preprocessing_of(dataset)
     facts: dict[str, Any] = {
         "dsonas_hw": __version__,
         "architecture_hash": architecture_hash(architecture),
         "dataset": dataset.name,
         "class_names": dataset.class_names,
-        "input": "float32 (N, C, H, W): (pixel / 255 - mean) / std, per channel",
-        "mean": dataset.mean,
-        "std": dataset.std,
+        "input": "pixels, uint8" if with_preprocessing else "(pixel / 255 - mean) / std, float32",
+        "input_layout": "NHWC" if with_preprocessing else "NCHW",
+        "channel_order": images.channel_order,
+        "resize": images.resize,
+        "interpolation": INTERPOLATION,
+        "crop": "centre",
+        "size": images.size,
+        "mean": images.mean,
+        "std": images.std,
+        "output": PROBABILITIES if softmax else LOGITS,
         "max_abs_output_error": max_abs_output_error,
     }
     return {name: json.dumps(value, ensure_ascii=False) for name, value in facts.items()}
@@ -193,8 +226,14 @@ def _test_images(dataset: Dataset, num_images: int) -> npt.NDArray[np.float32]:
     return np.asarray(images.numpy(), np.float32)
 
 
-def _torch_logits(
-    architecture: Architecture, arrays: Mapping[str, Array], images: npt.NDArray[np.float32]
+def _pixels(images: npt.NDArray[np.float32], dataset: Dataset) -> npt.NDArray[Any]:
+    """The pixels of normalised images, uint8 (N, H, W, C)."""
+    pixels = (images.transpose(0, 2, 3, 1) * np.array(dataset.std) + np.array(dataset.mean)) * 255
+    return np.ascontiguousarray(np.rint(pixels).astype(np.uint8))
+
+
+def _torch_outputs(
+    architecture: Architecture, arrays: Mapping[str, Array], images: npt.NDArray[np.float32], *, softmax: bool
 ) -> npt.NDArray[np.float32]:
     import torch
 
@@ -203,13 +242,14 @@ def _torch_logits(
     network = DerivedNetwork(architecture).eval()
     network.load_named_arrays(arrays)
     with torch.no_grad():
-        return np.asarray(network(torch.from_numpy(images)).numpy(), np.float32)
+        logits = network(torch.from_numpy(images))
+        return np.asarray((logits.softmax(1) if softmax else logits).numpy(), np.float32)
 
 
-def _onnx_logits(
-    model: onnx.ModelProto, images: npt.NDArray[np.float32], batch_size: int | None
+def _onnx_outputs(
+    model: onnx.ModelProto, images: npt.NDArray[Any], batch_size: int | None
 ) -> npt.NDArray[np.float32]:
-    """Logits by ONNX Runtime on the CPU; the last batch is filled up by repeating its last image."""
+    """Outputs by ONNX Runtime on the CPU; the last batch is filled up by repeating its last image."""
     from dsonas_hw.runtime.ort.session import import_onnxruntime
 
     ort = import_onnxruntime()
@@ -222,5 +262,6 @@ def _onnx_logits(
     rest = -len(images) % size
     padded = np.concatenate([images, np.repeat(images[-1:], rest, axis=0)])
     batches = [padded[i : i + size] for i in range(0, len(padded), size)]
-    logits = [session.run(["logits"], {"input": batch})[0] for batch in batches]
-    return np.asarray(np.concatenate(logits)[: len(images)], np.float32)
+    name = session.get_inputs()[0].name
+    outputs = [session.run(None, {name: batch})[0] for batch in batches]
+    return np.asarray(np.concatenate(outputs)[: len(images)], np.float32)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.architecture.onnx import Array
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.export import ExportResult, export_engine, export_onnx
 from dsonas_hw.deploy.measure import Progress, TargetMeasurement, measure_on_target, silent
 from dsonas_hw.deploy.validate import Validation, load_training, save_validation, validate
+from dsonas_hw.files import write_json
 from dsonas_hw.run_directory import RunDirectory
 
 if TYPE_CHECKING:
@@ -25,11 +27,19 @@ _TRAINING_NAME = "retrain.json"
 
 
 def export_network(
-    run: RunDirectory, architecture: Architecture, dataset: Dataset, *, batch_size: int | None
+    run: RunDirectory,
+    architecture: Architecture,
+    dataset: Dataset,
+    *,
+    batch_size: int | None,
+    with_preprocessing: bool = False,
+    softmax: bool = False,
 ) -> ExportResult:
-    """Write model.onnx from weights.npz.
+    """Write model.onnx from weights.npz, and infer.py beside it.
 
+    The accuracy of a network of `save_network` is not known yet: it is tested first.
     batch_size: the target's; None makes it symbolic.
+    with_preprocessing, softmax: as of `export_onnx`.
 
     Raises:
         RunError: the network has not been retrained.
@@ -39,10 +49,37 @@ def export_network(
 
     arrays = load_weights(run.path / WEIGHTS_NAME, architecture)
     training = load_training(run.path / _TRAINING_NAME) or {}
+    if training.get("saved") and training.get("test_accuracy") is None:
+        training |= _tested(architecture, arrays, dataset)
+        write_json(run.path / _TRAINING_NAME, training)
     facts = {
         name: json.dumps(value) for name, value in training.items() if name in ("test_accuracy", "epochs")
     }
-    return export_onnx(run.model_path, architecture, arrays, dataset, batch_size=batch_size, metadata=facts)
+    return export_onnx(
+        run.model_path,
+        architecture,
+        arrays,
+        dataset,
+        batch_size=batch_size,
+        with_preprocessing=with_preprocessing,
+        softmax=softmax,
+        metadata=facts,
+    )
+
+
+def _tested(architecture: Architecture, arrays: Mapping[str, Array], dataset: Dataset) -> dict[str, Any]:
+    """What retrain.json says of a test, by the test images."""
+    import torch
+
+    from dsonas_hw.train.data_batches import Batches
+    from dsonas_hw.train.loop import evaluate_accuracy
+    from dsonas_hw.train.network import DerivedNetwork
+
+    network = DerivedNetwork(architecture)
+    network.load_named_arrays(arrays)
+    batches = Batches(images=dataset.test, dataset=dataset, batch_size=64, shuffle=False)
+    accuracy = evaluate_accuracy(network, batches.epoch(0), device=torch.device("cpu"))
+    return {"dataset": dataset.name, "test_accuracy": accuracy, "test_error": 1 - accuracy}
 
 
 def build_engine(run: RunDirectory, target: DeviceConfig, runtime: str) -> Any:

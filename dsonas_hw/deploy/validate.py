@@ -57,6 +57,8 @@ class BudgetVerdict:
     low: float | None = None
     high: float | None = None
     """The interval of a measured latency; None: there is no bound, or the cost is exact."""
+    probability: float | None = None
+    """Of a latency that is only estimated: how likely it is to lie within the limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +173,8 @@ def validate(
         judge(
             budget, predicted[budget.quantity], known[budget.quantity],
             statistic=target.statistic if measured and budget.name == "latency" else None,
+            probability=costs.probability_within(architecture, budget.limit)
+            if not measured and budget.name == "latency" else None,
         )
         for budget in budgets
     )  # fmt: skip
@@ -222,11 +226,17 @@ def count_model(model_path: Path, target: DeviceConfig) -> dict[str, float]:
 
 
 def judge(
-    budget: Budget, predicted: float | None, known: Estimate | None, *, statistic: Statistic | None = None
+    budget: Budget,
+    predicted: float | None,
+    known: Estimate | None,
+    *,
+    statistic: Statistic | None = None,
+    probability: float | None = None,
 ) -> BudgetVerdict:
     """Hold a cost against its limit: what is known of it, else what is predicted.
 
     statistic: of a measured latency, which percentile is known; its interval goes into the verdict.
+    probability: of an estimated one, how likely it is to hold.
     """
     value = known or (Estimate.exact(predicted) if predicted is not None else None)
     verdict = judge_interval(value.low, value.high, budget.limit) if value else None
@@ -241,6 +251,7 @@ def judge(
         statistic=statistic,
         low=timed.low if timed else None,
         high=_bound(timed.high) if timed else None,
+        probability=probability,
     )
 
 

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
+import sys
 from pathlib import Path
 from typing import Any
 
 from dsonas_hw.device.datasheet import PEAKS, Device, RuntimeSupport
 from dsonas_hw.errors import DeviceError, closest
 from dsonas_hw.files import read_regular
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 MAX_FILE_BYTES = 64 * 1024
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.cost.model import Z90, LatencyPrediction
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.device.spec import load_device
@@ -26,9 +26,6 @@ from dsonas_hw.table.rows import Source
 
 #: Copies that some runtimes do not make (`Runtime.views_are_free`).
 _VIEWS = ("slice", "split", "expand")
-
-#: Half width of the interval in standard deviations: 90 % of a normal distribution.
-_Z90 = 1.645
 
 
 class EstimatedLatency:
@@ -75,7 +72,7 @@ class EstimatedLatency:
     @property
     def expected_error(self) -> float:
         """Half of the 90 % interval of a network whose time is spread over many kernels; 0.3 is 30 %."""
-        return math.expm1(_Z90 * math.sqrt(self._variance(1.0, 0.0, 0.0)))
+        return math.expm1(Z90 * math.sqrt(self._variance(1.0, 0.0, 0.0)))
 
     @property
     def caution(self) -> str:
@@ -99,7 +96,7 @@ class EstimatedLatency:
         latency = self.combine(gpu, host)
         gpu_share = (gpu / latency) ** self.sharpness
         launches = min(1.0, len(kernels) * self._launch_ms / gpu)
-        factor = math.exp(_Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2, launches)))
+        factor = math.exp(Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2, launches)))
         return LatencyPrediction(
             latency_ms=latency,
             latency_ms_low=latency / factor,

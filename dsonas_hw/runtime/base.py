@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol
 
 from dsonas_hw.kernel.deployment import Deployment
 from dsonas_hw.kernel.spec import Kernel
@@ -21,6 +21,8 @@ from dsonas_hw.runtime.libraries import Library, find_library
 from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
     from dsonas_hw.measure.rounds import Plan
 

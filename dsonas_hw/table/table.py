@@ -15,7 +15,7 @@ import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -75,7 +75,7 @@ class LatencyTable:
 
 def now_utc() -> str:
     """The date that goes into a table."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def table_path(directory: Path, target: Target) -> Path:

@@ -187,7 +187,7 @@ class _FileReader(TorchDataset[Tensor | str]):
         except DataError as error:
             return str(error)
         if self.augmentation is None:
-            image = resize_and_crop_centre(image, resize=round(size * 256 / 224), crop=size)
+            image = resize_and_crop_centre(image, resize=self.files.short_side, crop=size)
         else:
             image = augment_image(image, self.augmentation, size=size, rng=random.Random(seed))
         return image_to_tensor(image)

@@ -48,12 +48,26 @@ def load_image(path: Path) -> Image.Image:
         DataError: missing, not an image, damaged, truncated, or larger than MAX_PIXELS.
     """
     with _opened(path) as image:
-        if image.mode[0] in "IF":  # Pillow would clip these to white instead of scaling them
-            raise ValueError(f"its pixels have more than 8 bits per channel (mode {image.mode})")
-        ImageOps.exif_transpose(image, in_place=True)
-        if "transparency" in image.info:  # Pillow wants to see it before it is dropped
-            return image.convert("RGBA").convert("RGB")
-        return image.convert("RGB")
+        return to_rgb(image)
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The image upright, as its EXIF says, with three channels of 8 bits; transparency is dropped.
+
+    Raises:
+        ValueError: more than 8 bits per channel.
+    """
+    if image.mode[0] in "IF":  # Pillow would clip these to white instead of scaling them
+        raise ValueError(f"its pixels have more than 8 bits per channel (mode {image.mode})")
+    image = ImageOps.exif_transpose(image)
+    if "transparency" in image.info:  # Pillow wants to see it before it is dropped
+        return image.convert("RGBA").convert("RGB")
+    return image.convert("RGB")
+
+
+def to_gray(image: Image.Image) -> Image.Image:
+    """The image with one channel of 8 bits, by the weights of ITU-R 601; errors as of `to_rgb`."""
+    return to_rgb(image).convert("L")
 
 
 def image_dimensions(path: Path) -> tuple[int, int]:
@@ -125,8 +139,9 @@ def light(image: Image.Image, deviation: float, rng: random.Random) -> Image.Ima
 
 
 def image_to_tensor(image: Image.Image) -> Tensor:
-    """RGB image → (3, H, W), uint8."""
-    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
+    """RGB image → (3, H, W), gray image → (1, H, W), uint8."""
+    pixels = np.asarray(image)
+    return torch.from_numpy(pixels[None].copy() if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 
 def _random_box(width: int, height: int, min_area: float, rng: random.Random) -> tuple[int, int, int, int]:

@@ -53,6 +53,11 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def short_side(self) -> int:
+        """What the short side is resized to for a test, before the middle is kept: 256 for 224."""
+        return round(self.image_size * 256 / 224)
+
     def take(self, positions: Tensor) -> ImageFiles:
         """The images at some positions, in that order."""
         return ImageFiles(

@@ -12,7 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from dsonas_hw.config import Amp
 from dsonas_hw.errors import DeviceError, UserError
 from dsonas_hw.train import distributed
+
+if TYPE_CHECKING:
+    from typing import Self
 
 Progress = Callable[[int, int, str], None]
 """Called as (steps done, steps in all, a few words for the reader)."""

@@ -9,6 +9,7 @@ classifier, drop-path on edges (`train.drop_path`), an auxiliary head on the out
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.train.drop_path import find_drop_edges
 from dsonas_hw.train.layers import AuxiliaryHead, build_layer
 from dsonas_hw.train.regularise import Dropout
+
+if TYPE_CHECKING:
+    from dsonas_hw.train.preprocess import Preprocessing
 
 
 class DerivedNetwork(nn.Module):
@@ -69,7 +73,10 @@ class DerivedNetwork(nn.Module):
 
     def named_arrays(self) -> dict[str, Array]:
         """Every deployed weight under the name that `architecture.onnx.Weights` gives it."""
-        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self._named_tensors().items()}
+        return {
+            name: tensor.detach().float().cpu().numpy().copy()
+            for name, tensor in self._named_tensors().items()
+        }
 
     @torch.no_grad()
     def load_named_arrays(self, arrays: Mapping[str, Array]) -> None:
@@ -100,6 +107,17 @@ class DerivedNetwork(nn.Module):
                 tensors[f"{node.name}.bn.mean"] = bn.running_mean
                 tensors[f"{node.name}.bn.var"] = bn.running_var
         return tensors
+
+
+class TrainedNetwork(DerivedNetwork):
+    """A network, what its images go through, and what its outputs are called (`dsonas_hw.load_network`)."""
+
+    def __init__(
+        self, architecture: Architecture, *, preprocess: Preprocessing, class_names: tuple[str, ...]
+    ) -> None:
+        super().__init__(architecture)
+        self.preprocess = preprocess
+        self.class_names = class_names
 
 
 def _auxiliary_place(architecture: Architecture) -> tuple[str | None, Shape]:

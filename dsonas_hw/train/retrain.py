@@ -1,7 +1,7 @@
 """Training of a derived architecture from scratch, with the paper's recipe (DSO-NAS, 4.2 and 4.3).
 
 each epoch: steps on all training images → test → a line of metrics.jsonl → checkpoint
-at the end: weights.npz, retrain.json
+at the end: weights.npz, preprocessing.json, retrain.json
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from torch import nn
 
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import RunError, UserError, command_line
-from dsonas_hw.files import read_json_lines, write_json, write_text
+from dsonas_hw.files import read_json, read_json_lines, write_json, write_text
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.loop import DivergedError, Interrupted, Progress, StopSignal
+from dsonas_hw.train.preprocess import PREPROCESSING_NAME, save_preprocessing
 from dsonas_hw.train.recipe import with_epochs
 from dsonas_hw.train.trainable import Trainable, check_fits, num_params
 from dsonas_hw.train.trainer import StoppedError, Trainer
@@ -68,9 +69,15 @@ def retrain(
     Raises:
         Interrupted: SIGINT or SIGTERM; everything up to the last step is in a checkpoint.
         DivergedError: the loss or its gradient is no longer finite; names the step.
-        RunError: the checkpoint belongs to another architecture, dataset or recipe.
+        RunError: the checkpoint belongs to another architecture, dataset or recipe; or it would be resumed
+            where the weights are those of `save_network`.
     """
     check_fits(architecture, dataset)
+    if resume and is_saved(run):
+        raise RunError(
+            f"{run.path / WEIGHTS_NAME} was saved by save_network, there is nothing to resume; "
+            f"go on with: {command_line('export', run.path)}"
+        )
     state = run.load_checkpoint("retrain")[0] if resume else None
     if state is not None and epochs is None:
         epochs = _stored_epochs(state)
@@ -118,7 +125,7 @@ def retrain(
         distributed.say(distributed.DONE)
         raise
     distributed.say(distributed.DONE)
-    return _finish(run, trainer, identity, architecture)
+    return _finish(run, trainer, identity, architecture, dataset)
 
 
 def _train(run: RunDirectory, trainer: Trainer, save: Callable[[], None], report: Callable[[], None]) -> None:
@@ -145,9 +152,14 @@ def _train(run: RunDirectory, trainer: Trainer, save: Callable[[], None], report
 
 
 def _finish(
-    run: RunDirectory, trainer: Trainer, identity: Mapping[str, Any], architecture: Trainable
+    run: RunDirectory,
+    trainer: Trainer,
+    identity: Mapping[str, Any],
+    architecture: Trainable,
+    dataset: Dataset,
 ) -> RetrainResult:
     assert trainer.test_accuracy is not None
+    save_preprocessing(run.path / PREPROCESSING_NAME, dataset)
     save_weights(run.path / WEIGHTS_NAME, architecture, trainer.deployed_arrays())
     result = RetrainResult(
         architecture=identity["architecture"],
@@ -199,10 +211,24 @@ def _load(run: RunDirectory, trainer: Trainer, identity: Mapping[str, Any], stat
         ) from None
 
 
+def is_saved(run: RunDirectory) -> bool:
+    """Whether the run's weights were put there by `save_network`."""
+    path = run.path / RESULT_NAME
+    data = read_json(path) if path.is_file() else None
+    return isinstance(data, dict) and data.get("saved") is True
+
+
+def forget_outcome(run: RunDirectory) -> None:
+    """Remove what came of the run's weights, and the checkpoints that would bring them back."""
+    outcome = [run.path / RESULT_NAME, run.model_path, run.validation_path]
+    for path in [*run.list_checkpoints("retrain"), *outcome]:
+        path.unlink(missing_ok=True)
+
+
 def _forget(run: RunDirectory) -> None:
     """Remove an earlier retraining: checkpoints, lines of the log, weights and what came of them."""
-    outcome = [run.path / WEIGHTS_NAME, run.path / RESULT_NAME, run.model_path, run.validation_path]
-    for path in [*run.list_checkpoints("retrain"), *outcome]:
+    forget_outcome(run)
+    for path in (run.path / WEIGHTS_NAME, run.path / PREPROCESSING_NAME):
         path.unlink(missing_ok=True)
     log = run.log_path("metrics.jsonl")
     if log.exists():

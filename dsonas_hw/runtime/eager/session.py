@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from dsonas_hw.runtime.eager.switches import free_choice_of_kernels, gpu_version
 from dsonas_hw.runtime.model import onnx_graph
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import torch
 
 Node = tuple[Operation, tuple[str, ...], str, Attributes]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from dsonas_hw.runtime.driver import why_no_driver
 from dsonas_hw.runtime.ort.provider import Provider
 from dsonas_hw.runtime.vendor_versions import cudnn_version, tensorrt_library_version
 from dsonas_hw.target import Target
+
+if TYPE_CHECKING:
+    from typing import Self
 
 TYPES: dict[str, Any] = {
     "tensor(float)": np.float32,

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.measure.loaded import judge_drift, keep_at_work, with_graph, with_host_fraction
@@ -40,6 +40,8 @@ from dsonas_hw.runtime.tensorrt.library import (
 )
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import tensorrt as trt
 
 __all__ = [
