@@ -664,7 +664,7 @@ def import_readers() -> bool:
         "device.datasheet_file", "config", "task", "study.spec", "study.grid", "report.grid_report",
         "report.run_report", "report.codesign_report", "study.codesign_jobs",
         "estimate.calibrated", "estimate.calibration_csv", "profile.import_table",
-        "run_directory", "search.path", "stages", "train.weights", "train.data",
+        "run_directory", "search.path", "search.choose", "train.weights", "train.data",
     )  # fmt: skip
     import importlib
 

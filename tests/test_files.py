@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
+import re
 import stat
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -60,25 +62,33 @@ def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
     assert modes[0] == modes[1]
 
 
-@pytest.fixture
-def small_disk() -> Iterator[None]:
-    """No file of this process may grow beyond 10 kB: writing fails as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.usefixtures("small_disk")
 def test_a_full_disk_is_a_user_error(tmp_path: Path) -> None:
-    path = tmp_path / "value.json"
-    write_text(path, "old")
-    with pytest.raises(RunError, match=r"cannot write .*value\.json"):
-        write_text(path, "x" * 20_000)
-    assert path.read_text() == "old"
-    assert names(tmp_path) == ["value.json"]
-    with pytest.raises(RunError, match=r"cannot write .*log\.jsonl"):
-        append_json_line(tmp_path / "log.jsonl", {"text": "x" * 20_000})
+    """In a process none of whose files may grow beyond 10 kB: writing fails as on a full disk."""
+    code = """
+import resource, sys
+from pathlib import Path
+from dsonas_hw.errors import RunError
+from dsonas_hw.files import append_json_line, write_text
+
+folder = Path(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+write_text(folder / "value.json", "old")
+for write in (
+    lambda: write_text(folder / "value.json", "x" * 20_000),
+    lambda: append_json_line(folder / "log.jsonl", {"text": "x" * 20_000}),
+):
+    try:
+        write()
+    except RunError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    value, log = done.stdout.splitlines()
+    assert re.search(r"cannot write .*value\.json", value)
+    assert re.search(r"cannot write .*log\.jsonl", log)
+    assert (tmp_path / "value.json").read_text() == "old"
+    assert "value.json" in names(tmp_path)
+    assert not [name for name in names(tmp_path) if name.endswith(".part")]
 
 
 def test_a_folder_that_cannot_be_is_a_user_error(tmp_path: Path) -> None:

@@ -28,7 +28,12 @@ class LatencyPrediction:
     source: Source
 
     def probability_within(self, limit_ms: float) -> float:
-        """How likely the latency is to be at most `limit_ms`; its logarithm is taken as normal."""
+        """How likely the latency is to be at most `limit_ms`; its logarithm is taken as normal.
+
+        An interval that begins at zero or has no end says nothing: one half.
+        """
+        if self.latency_ms_low <= 0 or math.isinf(self.latency_ms_high):
+            return 0.5
         sd = math.log(self.latency_ms_high / self.latency_ms_low) / (2 * Z90)
         distance = math.log(limit_ms / self.latency_ms)
         return 0.5 * (1 + math.erf(distance / (sd * math.sqrt(2)))) if sd > 0 else float(distance >= 0)

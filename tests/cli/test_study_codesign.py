@@ -92,15 +92,9 @@ def test_a_dry_run_lists_the_jobs(capsys: pytest.CaptureFixture[str], tmp_path: 
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:-2]] == [
         "pretrain-s0",
-        *(
-            name
-            for device in ("v100", "t4")
-            for name in (
-                f"search-{device}-s0",
-                f"derive-{device}-mac-100k-s0",
-                f"derive-{device}-mac-200k-s0",
-            )
-        ),
+        *(f"search-{device}-s0" for device in ("v100", "t4")),
+        "evaluate-s0",
+        *(f"derive-{device}-mac-{limit}k-s0" for device in ("v100", "t4") for limit in (100, 200)),
     ]
     assert not (tmp_path / "studies").exists()
 

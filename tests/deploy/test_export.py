@@ -130,7 +130,10 @@ def test_denormal_weights_become_zero(
 
 
 def test_an_engine_needs_what_this_machine_may_not_have(tmp_path: Path) -> None:
-    options = {"precision": "fp32", "batch_size": 1, "timing_cache_path": tmp_path / "timing.cache"}
+    options = {
+        "runtime": "tensorrt", "precision": "fp32", "batch_size": 1,
+        "timing_cache_path": tmp_path / "timing.cache",
+    }  # fmt: skip
     with pytest.raises(ModelFileError, match="export it as ONNX first"):
         export_engine(tmp_path / "model.onnx", tmp_path / "model.engine", **options)  # type: ignore[arg-type]
     if torch.cuda.is_available():

@@ -251,6 +251,7 @@ def test_it_is_really_measured_here(check: Any, tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "validation.json").read_text())
     assert {"budgets", "holds", "device", "runtime", "max_abs_output_error", "source"} <= stored.keys()
     keys = {"name", "limit", "predicted", "measured", "verdict", "holds", "statistic", "low", "high"}
+    keys |= {"probability"}
     assert keys == stored["budgets"][0].keys()
     assert stored["budgets"][0]["low"] < stored["budgets"][0]["measured"] < stored["budgets"][0]["high"]
     assert stored["device"] == "local"

@@ -19,7 +19,7 @@ from dsonas_hw.device.cpu import local_cpu
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile import on_demand
 from dsonas_hw.profile import profile_space as profiling
-from dsonas_hw.profile.open import open_table
+from dsonas_hw.profile.open import Models, open_table
 from dsonas_hw.profile.predict_onnx import predict_onnx
 from dsonas_hw.profile.profile_space import complete_table, is_profiled, profile_space, unknown_kernels
 from dsonas_hw.profile.profile_space import path_of as table_of_target
@@ -120,8 +120,8 @@ def test_a_network_from_a_file_is_learnt_and_then_predicted_whole(profiles: Path
     file, lines = tmp_path / "other.onnx", list[str]()
     file.write_bytes(model_bytes(complete_architecture(OTHER, width=8)))
     for _ in range(2):  # the second time they are known
-        target = Target(device="local", runtime="ort-cpu", profiles_directory=profiles)
-        prediction = predict_onnx(file, target, say=lines.append)
+        models = Models(device="local", runtime="ort-cpu", profiles_directory=profiles)
+        prediction = predict_onnx(file, models, say=lines.append)
         assert prediction.unknown_kernels == ()
         assert prediction.source == "measured"
         assert len(lines) == 1
@@ -144,8 +144,8 @@ def test_recurrent_layers_and_volumes_are_timed_too(kind: str, profiles: Path, t
     file, lines = tmp_path / "network.onnx", list[str]()
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), file)
     for _ in range(2):
-        target = Target(device="local", runtime="ort-cpu", profiles_directory=profiles)
-        prediction = predict_onnx(file, target, say=lines.append)
+        models = Models(device="local", runtime="ort-cpu", profiles_directory=profiles)
+        prediction = predict_onnx(file, models, say=lines.append)
         assert (prediction.source, prediction.unknown_kernels) == ("measured", ())
         assert len(lines) == 1
 
@@ -160,8 +160,8 @@ def test_nothing_is_measured_where_the_table_cannot_be_written(
     assert complete_table(OTHER, model, say=pytest.fail) is model
     file = tmp_path / "other.onnx"
     file.write_bytes(model_bytes(complete_architecture(OTHER, width=8)))
-    target = Target(device="local", runtime="ort-cpu", profiles_directory=profiles)
-    prediction = predict_onnx(file, target, say=pytest.fail)
+    models = Models(device="local", runtime="ort-cpu", profiles_directory=profiles)
+    prediction = predict_onnx(file, models, say=pytest.fail)
     assert prediction.latency_ms is None
     assert "its table cannot be added to" in str(prediction.why_no_latency)
 
