@@ -73,7 +73,7 @@ def command(
             f"ONNX files are written in fp32, and a runtime converts them to {precision} on loading "
             f"(validate --precision {precision}); engines are built in it: --format tensorrt"
         )
-    if file_format == "tensorrt" and with_preprocessing:
+    if file_format != "onnx" and with_preprocessing:
         raise UserError("engines take normalised images; give --with-preprocessing or --format tensorrt")
     run = RunDirectory(run_path)
     config = run.load_config()

@@ -9,6 +9,7 @@ import click
 
 from dsonas_hw.cli.common import json_option, print_json
 from dsonas_hw.cli.options import profiles_arguments, profiles_option
+from dsonas_hw.runtime.kit_measure import GPU_RUNTIMES
 
 EXAMPLES = """\b
 Examples:
@@ -22,7 +23,7 @@ Examples:
 @click.option("--device", help="The GPU of the board (default: the run's target).")
 @click.option(
     "--runtime",
-    type=click.Choice(["tensorrt", "ort-cuda", "ort-tensorrt"]),
+    type=click.Choice(GPU_RUNTIMES),
     help="What times the networks there (default: what the device is estimated for).",
 )
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]), help="Instead of the run's.")

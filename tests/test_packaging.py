@@ -88,7 +88,7 @@ print(json.dumps({
     "estimate": open_latency_model(Target(device="1080ti", runtime="tensorrt")).device,
     "page": len(page(title="A run", header="", sections=[])) > 1000,
     "profiles": len(list(shipped_profiles().glob("*/*.calibration.json"))),
-    "calibrated": open_latency_model("1080ti", runtime="eager").source,
+    "calibrated": open_latency_model(Target(device="1080ti", runtime="eager")).source,
 }))
 """
     environment = {"PYTHONPATH": str(tmp_path / "site"), "DSONAS_HW_HOME": str(tmp_path / "home")}

@@ -14,11 +14,11 @@ from dsonas_hw.architecture.architecture import Architecture, complete_architect
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.config import DeviceConfig
-from dsonas_hw.deploy import kit_measure
 from dsonas_hw.errors import DeviceError, RunError
 from dsonas_hw.estimate.calibrate import MIN_ROWS
 from dsonas_hw.files import atomic_write, write_json, write_text
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.runtime import kit_measure
 from dsonas_hw.search.path import load_path
 
 NUM_NETWORKS = 8
@@ -49,7 +49,7 @@ def write_kit(
     The weights are random: they do not change the latency.
 
     Raises:
-        DeviceError: no such device, this machine, or the runtime eager.
+        DeviceError: no such device, this machine, or a runtime that a kit cannot time.
         RunError: no search has been run here, or the folder cannot be written.
     """
     from dsonas_hw.device.spec import LOCAL
@@ -58,8 +58,10 @@ def write_kit(
     device, runtime = resolve(target.device, target.runtime)
     if device == LOCAL:
         raise DeviceError("local is this machine; a kit is for a GPU that is not here: name it with --device")
-    if runtime == "eager":
-        raise DeviceError("a kit has no PyTorch, so eager cannot be timed; give --runtime tensorrt")
+    if runtime not in kit_measure.RUNTIMES:
+        raise DeviceError(
+            f"a kit cannot time {runtime}; give --runtime with one of {', '.join(kit_measure.GPU_RUNTIMES)}"
+        )
     networks = choose_networks(run, architecture, costs)
     try:
         folder.mkdir(parents=True, exist_ok=True)

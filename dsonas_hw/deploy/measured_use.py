@@ -5,7 +5,8 @@ A verdict takes half a minute, too long for every candidate. So the first networ
     need(first) = fit_measured's: the median, its interval and something to spare, over the limit
     need(other) ≈ need(first) · relative latency(other) / relative latency(first)
 
-Whoever goes on with a network still asks for its verdict (`verdict`).
+Whoever goes on with a network still asks for its verdict (`verdict`), which takes a measurement of its own
+unless the estimate leaves no doubt; the trained network is measured in any case.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from dsonas_hw.budget import Budget
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.fit_measured import TIMED, MeasureArchitecture, Trial, try_out
 from dsonas_hw.deploy.measure import measure_relative_latency
+
+CLEARLY = 0.8
+"""A network whose estimated need is at most this holds without a measurement of its own."""
 
 Log = Callable[[Mapping[str, Any]], None]
 
@@ -76,13 +80,17 @@ class MeasuredUse:
         return relative * self._factor
 
     def verdict(self, architecture: Architecture) -> float | None:
-        """Return the same by a verdict: at most 1 if the next measurement can be expected to hold, too.
+        """Return the same, by a measurement where the estimate is not `CLEARLY` below the limits.
+
+        At most 1 if the next measurement can be expected to hold, too.
 
         None: there is no timed budget, or the target is not here.
         """
         name = _name(architecture)
         if name not in self._need and self.timed:
             relative = self._relative_of(architecture)
+            if relative is not None and self._factor is not None and relative * self._factor <= CLEARLY:
+                return relative * self._factor
             trial = try_out(architecture, 1.0, self.timed, self._measure)
             if trial is None or relative is None:
                 return None

@@ -68,7 +68,7 @@ class EstimateConstants:
         """What the host times of a device are multiplied with."""
         if device.is_jetson:
             return self.jetson_host.get(device.architecture, 1.0)
-        return self.generation_host.get(device.architecture, 1.0) if runtime == "eager" else 1.0
+        return self.generation_host.get(device.architecture, 1.0) if not get_runtime(runtime).fuses else 1.0
 
     def corrections_of(self, runtime: str, precision: str) -> Mapping[str, Trees]:
         """Corrections by sort of kernel: of this runtime, or of the one it shares its kernels with."""

@@ -48,7 +48,7 @@ def machine_of(device: Device, *, runtime: str, precision: str, constants: Mappi
     elif precision in ("fp16", "bf16"):
         tensor = device.peak("fp16_tensor")
         # Eager frameworks accumulate in fp32: without tensor cores half precision is no faster.
-        half = device.peak("fp16") if precision == "fp16" and runtime != "eager" else None
+        half = device.peak("fp16") if precision == "fp16" and how.fuses else None
         cores = max(fp32, half or 0.0)
     else:
         int8 = device.peak("int8")

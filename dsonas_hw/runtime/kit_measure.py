@@ -28,6 +28,8 @@ PROVIDERS = {
     "ort-tensorrt": "TensorrtExecutionProvider",
     "ort-cpu": "CPUExecutionProvider",
 }
+GPU_RUNTIMES = ("tensorrt", *(name for name in PROVIDERS if name != "ort-cpu"))
+RUNTIMES = (*GPU_RUNTIMES, "ort-cpu")
 MIN_RUNS = 20
 
 
