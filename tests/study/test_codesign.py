@@ -176,7 +176,10 @@ def test_a_study_from_end_to_end(finished: tuple[Path, list[str]]) -> None:
             assert cell is not None
             assert cell.latency_ms <= parse_budgets([budget])[0].limit
             assert cell.latency_ms_low < cell.latency_ms < cell.latency_ms_high
-            assert (cell.source, cell.is_measured, cell.energy_mj) == ("calibrated", False, None)
+            source = {"1080ti": "estimated", "v100": "calibrated"}[
+                device
+            ]  # what ships is of TensorRT on V100
+            assert (cell.source, cell.is_measured, cell.energy_mj) == (source, False, None)
     # Each distinct network is trained once, and is a row with a cell for every device.
     assert sum(name.startswith("train-") for name in started) == len(result.networks)
     assert len({network.identity for network in result.networks}) == len(result.networks)
