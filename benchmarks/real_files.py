@@ -27,17 +27,8 @@ from dsonas_hw.cli.options import parse_input_shapes
 from dsonas_hw.errors import UserError, one_line
 from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
 from dsonas_hw.kernel.spec import Shape, by
+from dsonas_hw.runtime.ort.session import TYPES
 
-TYPES = {
-    "tensor(float)": np.float32,
-    "tensor(float16)": np.float16,
-    "tensor(double)": np.float64,
-    "tensor(int64)": np.int64,
-    "tensor(int32)": np.int32,
-    "tensor(uint8)": np.uint8,
-    "tensor(int8)": np.int8,
-    "tensor(bool)": np.bool_,
-}
 WEIGHT_POSITION = {"QLinearConv": 3, "QLinearMatMul": 3}
 
 
