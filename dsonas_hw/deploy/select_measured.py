@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.deploy.derive_measured import Bar, Say, trial_text
 from dsonas_hw.deploy.fit_measured import measure_architecture
-from dsonas_hw.deploy.measure import repeatability_of
+from dsonas_hw.deploy.measure import Progress, repeatability_of, silent
 from dsonas_hw.deploy.measured_use import MeasuredUse, relative_latency
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.choose import points_of
@@ -35,6 +35,20 @@ def refuse(run: RunDirectory, architecture: Architecture, *, need: float) -> Non
     run.log(LOG_NAME, {"kind": "verdict", "network": network, "need": need, "measured_ratio": need})
 
 
+def measured_use(task: Task, *, progress: Progress = silent, **options: Any) -> MeasuredUse:
+    """What networks need of a task's budgets, measured on its target.
+
+    progress: of every measurement for a verdict; options: as of `MeasuredUse`.
+    """
+    target, repeatability = task.config.target, repeatability_of(task.target.latency_model)
+    return MeasuredUse(
+        task.budgets,
+        measure=measure_architecture(target, repeatability=repeatability, progress=progress),
+        measure_relative=relative_latency(target),
+        **options,
+    )
+
+
 def select_measured(run: RunDirectory, task: Task, dataset: Dataset, *, say: Say, bar: Bar) -> Derived:
     """Choose by brief trainings among networks that are measured to hold, where the target is here.
 
@@ -48,17 +62,11 @@ def select_measured(run: RunDirectory, task: Task, dataset: Dataset, *, say: Say
     from dsonas_hw.search.selection import LOG_NAME, select_architecture, selection_rows
     from dsonas_hw.train.loop import resolve_train_device
 
-    target, repeatability = task.config.target, repeatability_of(task.target.latency_model)
-
+    target = task.config.target
     with bar("select") as report:
-        use = MeasuredUse(
-            task.budgets,
-            measure=measure_architecture(
-                target,
-                repeatability=repeatability,
-                progress=lambda done, total: report(done, total, "measuring"),
-            ),
-            measure_relative=relative_latency(target),
+        use = measured_use(
+            task,
+            progress=lambda done, total: report(done, total, "measuring"),
             known=selection_rows(run),
             log=lambda row: run.log(LOG_NAME, row),
             on_trial=lambda trial: say(trial_text(trial, target)),

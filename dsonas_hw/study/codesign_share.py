@@ -141,18 +141,10 @@ def best_of(evaluated: Sequence[Evaluated], task: Task) -> Derived:
         BudgetError: none holds.
     """
     from dsonas_hw.architecture.fit import budget_ratio
-    from dsonas_hw.deploy.fit_measured import measure_architecture
-    from dsonas_hw.deploy.measure import repeatability_of
-    from dsonas_hw.deploy.measured_use import MeasuredUse, relative_latency
+    from dsonas_hw.deploy.select_measured import measured_use
     from dsonas_hw.search.derive import Derived
 
-    target = task.config.target
-    repeatability = repeatability_of(task.target.latency_model)
-    use = MeasuredUse(
-        task.budgets,
-        measure=measure_architecture(target, repeatability=repeatability),
-        measure_relative=relative_latency(target),
-    )
+    use = measured_use(task)
     for one in evaluated:
         ratio = budget_ratio(one.architecture, task.budgets, task.target)
         if ratio <= 1.0 and (use.verdict(one.architecture) or 0.0) <= 1.0:
@@ -165,5 +157,5 @@ def best_of(evaluated: Sequence[Evaluated], task: Task) -> Derived:
             )
     raise BudgetError(
         f"none of the {len(evaluated)} candidates of this study holds {', '.join(map(str, task.budgets))} on "
-        f"{target.device}; allow more"
+        f"{task.config.target.device}; allow more"
     )
