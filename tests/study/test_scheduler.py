@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ def run(path: Path, jobs: Sequence[Job], **options: Any) -> list[JobFailure]:
 def num_starts(path: Path, name: str) -> int:
     starts = job_directory(path, name) / "starts"
     return len(starts.read_text().splitlines()) if starts.exists() else 0
+
+
+def has_started(path: Path, name: str) -> bool:
+    return num_starts(path, name) > 0  # a file is there before its line is
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -146,7 +151,7 @@ def start_scheduler(path: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     for name in ("slow-1", "slow-2"):
-        wait_until((job_directory(path, name) / "starts").exists)
+        wait_until(partial(has_started, path, name))
     return process
 
 
