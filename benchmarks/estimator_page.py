@@ -221,9 +221,9 @@ def card_1080ti() -> str:
                 profiles_directory=Path(empty),
             )
         p = model.predict(kernels)
-        interval = f"{p.latency_ms_low:.1f} to {p.latency_ms_high:.1f}"
-        error = f"{100 * (p.latency_ms / measured_ms - 1):+.1f} %"
-        lines.append((name, str(batch_size), f"{measured_ms:.2f}", f"{p.latency_ms:.2f}", interval, error))
+        interval = f"{p.low:.1f} to {p.high:.1f}"
+        error = f"{100 * (p.value / measured_ms - 1):+.1f} %"
+        lines.append((name, str(batch_size), f"{measured_ms:.2f}", f"{p.value:.2f}", interval, error))
     header = ("network", "batch", "published, ms", "predicted, ms", "90 % interval", "error")
     return (
         f"Its estimate in eager mode, fp32, rests on {found.num_networks} measured networks "

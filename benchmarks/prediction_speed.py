@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.architecture.latency import ArchitectureLatency
+from dsonas_hw.architecture.latency import ArchitectureMetric
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.config import DeviceConfig, build_config, load_preset
 from dsonas_hw.profile.open import open_latency_model, resolve_target
@@ -39,7 +39,7 @@ def main() -> None:
     for share in (True, False):
         drawn = replace(space, share=share)
         rng = random.Random(0)
-        latency = ArchitectureLatency(model)
+        latency = ArchitectureMetric(model, "latency")
         fresh, again = [], []
         for _ in range(NUM_ROUNDS):
             architectures = [

@@ -75,9 +75,9 @@ def main() -> None:
             {
                 "model": name,
                 "measured_ms": network.measured_ms,
-                "predicted_ms": network.prediction.latency_ms,
-                "predicted_ms_low": network.prediction.latency_ms_low,
-                "predicted_ms_high": network.prediction.latency_ms_high,
+                "predicted_ms": network.prediction.value,
+                "predicted_ms_low": network.prediction.low,
+                "predicted_ms_high": network.prediction.high,
                 "baselines_ms": network.baselines_ms,
             }
             for name, network in zip(NAMES, networks, strict=True)
@@ -86,8 +86,8 @@ def main() -> None:
     for name, network in zip(NAMES, networks, strict=True):
         told = network.prediction
         print(
-            f"{name:20} measured {network.measured_ms:8.3f} ms, predicted {told.latency_ms:8.3f} ms "
-            f"({told.latency_ms_low:.3f} to {told.latency_ms_high:.3f}), {network.relative_error:+6.1%}"
+            f"{name:20} measured {network.measured_ms:8.3f} ms, predicted {told.value:8.3f} ms "
+            f"({told.low:.3f} to {told.high:.3f}), {network.relative_error:+6.1%}"
         )
     largest = max(abs(network.relative_error) for network in networks)
     print(f"MAPE {row.error.mape:.1%}, largest {largest:.1%}; " + ", ".join(

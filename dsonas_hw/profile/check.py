@@ -14,16 +14,17 @@ from statistics import median
 import numpy as np
 
 from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.cost.model import Prediction
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.energy import PROFILE_WINDOWS, energy_or_reason
 from dsonas_hw.measure.measurement import LatencyMeasurement, measure_latency, measure_together
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.measure.single_kernel import build_kernel_model
 from dsonas_hw.profile.open import check_is_this_machine
 from dsonas_hw.profile.profiler import cpu_clock, open_yardstick
-from dsonas_hw.runtime.registry import open_session
+from dsonas_hw.runtime.registry import get_runtime, open_session
 from dsonas_hw.table.rows import CheckRow, ErrorSummary, NetworkRow
 from dsonas_hw.table.table import LatencyTable, TableWriter, now_utc
 from dsonas_hw.target import Target
@@ -49,12 +50,17 @@ class CheckedNetwork:
     relative_speed: float
     """Of the machine at that moment; 1 = as in the profile."""
     settled: bool
-    prediction: LatencyPrediction
+    prediction: Prediction
+    """Of the latency."""
     baselines_ms: dict[str, float]
+    measured_mj: float | None = None
+    """Energy; None: not measured."""
+    energy: Prediction | None = None
+    """None: the table tells no energy."""
 
     @property
     def relative_error(self) -> float:
-        return self.prediction.latency_ms / self.measured_ms - 1
+        return self.prediction.value / self.measured_ms - 1
 
 
 def check_networks(
@@ -71,6 +77,8 @@ def check_networks(
     header = model.table.header
     usual_ms = model.yardstick_ms
     timings: list[LatencyMeasurement] = []
+    energies_mj: list[float | None] = []
+    meter = None if model.why_not("energy") else get_runtime(header.target.runtime).meter
     for start in range(0, len(probes), NETWORKS_AT_ONCE):
         progress(start, len(probes), "checking")
         with contextlib.ExitStack() as stack:
@@ -87,10 +95,15 @@ def check_networks(
                 yardstick=yardstick.run,
                 cpu_clock_s=cpu_clock(header.target),
             )
+            for session in sessions:
+                energy, _ = energy_or_reason(
+                    session.run, session.synchronize, meter=meter, num_windows=PROFILE_WINDOWS
+                )
+                energies_mj.append(energy.energy_mj if energy else None)
     line = fit_flops_line(model.table.networks)
     alone: dict[Kernel, float | None] = {}
     checked = []
-    for index, (probe, timing) in enumerate(zip(probes, timings, strict=True)):
+    for index, (probe, timing, energy_mj) in enumerate(zip(probes, timings, energies_mj, strict=True)):
         baselines = {BASELINE_FLOPS: line(probe.flops)} if line else {}
         if with_isolated:
             progress(index, len(probes), "timing the baseline")
@@ -107,6 +120,8 @@ def check_networks(
                 settled=timing.settled,
                 prediction=model.predict_schedule(probe.schedule),
                 baselines_ms=baselines,
+                measured_mj=energy_mj,
+                energy=None if meter is None else model.predict_schedule(probe.schedule, "energy"),
             )
         )
     progress(len(probes), len(probes), "checked")
@@ -146,14 +161,14 @@ def summarise_check(space: str, networks: Sequence[CheckedNetwork]) -> CheckRow:
         raise ProfileError("a check needs at least one network")
     measured = [network.measured_ms for network in networks]
     inside = [
-        network.prediction.latency_ms_low <= network.measured_ms <= network.prediction.latency_ms_high
-        for network in networks
+        network.prediction.low <= network.measured_ms <= network.prediction.high for network in networks
     ]
     names = [name for name in networks[0].baselines_ms if all(name in n.baselines_ms for n in networks)]
+    energies = [(n.energy.value, n.measured_mj) for n in networks if n.energy and n.measured_mj]
     return CheckRow(
         space=space,
         num_networks=len(networks),
-        error=summarise_errors([network.prediction.latency_ms for network in networks], measured),
+        error=summarise_errors([network.prediction.value for network in networks], measured),
         interval_coverage=sum(inside) / len(inside),
         baselines={
             name: summarise_errors([network.baselines_ms[name] for network in networks], measured)
@@ -161,8 +176,9 @@ def summarise_check(space: str, networks: Sequence[CheckedNetwork]) -> CheckRow:
         },
         relative_speed=median(network.relative_speed for network in networks),
         raw_error=summarise_errors(
-            [network.prediction.latency_ms for network in networks], [network.raw_ms for network in networks]
+            [network.prediction.value for network in networks], [network.raw_ms for network in networks]
         ),
+        energy_error=summarise_errors(*zip(*energies, strict=True)) if energies else None,
         created=now_utc(),
     )
 

@@ -126,24 +126,11 @@ class Models:
 
 def open_estimate(target: Target, directory: Path) -> LatencyModel:
     """The estimate of a catalogued GPU, calibrated by the user, or else on measurements of others."""
-    from dsonas_hw.device.spec import load_device
     from dsonas_hw.estimate.calibrated import open_calibrated
     from dsonas_hw.estimate.estimate import load_estimate
 
-    estimate = load_estimate(
-        load_device(target.device),
-        runtime=target.runtime,
-        precision=target.precision,
-        batch_size=target.batch_size,
-    )
-    calibrated = open_calibrated(
-        target.device,
-        runtime=target.runtime,
-        precision=target.precision,
-        batch_size=target.batch_size,
-        directory=directory,
-    )
-    return calibrated or open_shipped(estimate) or estimate
+    estimate = load_estimate(target)
+    return open_calibrated(estimate.target, directory) or open_shipped(estimate) or estimate
 
 
 def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
@@ -154,9 +141,7 @@ def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
     from dsonas_hw.device.spec import load_device
     from dsonas_hw.estimate.calibrated import CalibratedLatency, calibration_path, load_calibration
 
-    path = calibration_path(
-        shipped_profiles(), estimate.device, runtime=estimate.runtime, precision=estimate.precision
-    )
+    path = calibration_path(shipped_profiles(), estimate.target)
     if not path.exists():
         return None
     calibration = load_calibration(path)

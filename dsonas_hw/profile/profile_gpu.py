@@ -67,12 +67,7 @@ def estimate_gpu(
     from dsonas_hw.estimate.estimate import load_estimate
 
     device = load_device(target.device)
-    model = load_estimate(
-        device,
-        runtime=target.runtime,
-        precision=target.precision,
-        batch_size=target.batch_size,
-    )
+    model = load_estimate(target)
     probes = [
         probe
         for space in spaces
@@ -210,12 +205,7 @@ def _calibrate(
     from dsonas_hw.estimate.calibrated import calibration_path, save_calibration
     from dsonas_hw.estimate.estimate import load_estimate
 
-    estimate = load_estimate(
-        load_device(target.device),
-        runtime=target.runtime,
-        precision=target.precision,
-        batch_size=target.batch_size,
-    )
+    estimate = load_estimate(target)
     measured = [
         MeasuredNetwork(
             name=network.name,
@@ -226,8 +216,7 @@ def _calibrate(
         for probe, network in zip(probes, networks, strict=True)
     ]
     calibration = replace(calibrate(estimate, measured), locked_sm_mhz=locked_sm_mhz)
-    path = calibration_path(directory, target.device, runtime=target.runtime, precision=target.precision)
-    save_calibration(calibration, path)
+    save_calibration(calibration, calibration_path(directory, target))
     return calibration
 
 
@@ -274,7 +263,7 @@ def _kernel_rows(model: LatencyModel, probes: Iterable[Probe], source: Source) -
     return [
         KernelRow(
             kernel=kernel,
-            latency_ms=max(model.kernel_latency_ms(kernel), 1e-9),
+            latency_ms=max(model.kernel_cost(kernel), 1e-9),
             source=source,
             statistic=ESTIMATE,
         )

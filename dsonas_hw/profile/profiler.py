@@ -16,10 +16,12 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-from dsonas_hw.cost.fit import TimedNetwork, fit_correction
+from dsonas_hw.cost.fit import TimedNetwork, fit_corrections
+from dsonas_hw.cost.network_costs import NetworkCosts, kernel_costs
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.energy import PROFILE_WINDOWS, energy_or_reason
 from dsonas_hw.measure.measurement import LatencyMeasurement, measure_together, quantile
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.measure.reference import build_yardstick
@@ -97,7 +99,7 @@ def profile_networks(
     wait_s: float = 0.0,
     progress: Progress = lambda done, total, text: None,
 ) -> LatencyTable:
-    """Time networks and their kernels, and fit the table on them; continues a table that was interrupted.
+    """Measure networks and their kernels, and fit the table on them; continues one that was interrupted.
 
     wait_s: how long to wait for another process that writes the table.
 
@@ -126,7 +128,7 @@ def estimate_seconds(probes: Sequence[Probe]) -> float:
 
 def is_finished(table: LatencyTable) -> bool:
     """Whether the table's fit is of all the networks that it holds: no profile was interrupted."""
-    correction = table.correction
+    correction = table.corrections.get("latency")
     return correction is not None and correction.values.get("num_networks", 0.0) >= len(table.networks)
 
 
@@ -138,7 +140,11 @@ def finish_table(writer: TableWriter) -> LatencyTable:
     """
     table = load_table(writer.path)
     timed = [
-        TimedNetwork(kernels=kernels_of(network, table), latency_ms=network.latency_ms)
+        TimedNetwork(
+            kernels=kernels_of(network, table),
+            latency_ms=network.latency_ms,
+            energy_mj=network.energy_mj,
+        )
         for network in table.networks
         if all(key in table.kernels for key in network.kernels)
     ]
@@ -146,9 +152,13 @@ def finish_table(writer: TableWriter) -> LatencyTable:
     yardsticks_ms = [network.yardstick_ms for network in table.networks if network.yardstick_ms]
     usual_ms = quantile(yardsticks_ms, REFERENCE_SPEED) if yardsticks_ms and unit_ms else 0.0
     speed = usual_ms / unit_ms if usual_ms else 1.0
-    correction = fit_correction(list(table.kernels.values()), timed, speed=speed)
-    correction = replace(correction, values={**correction.values, "yardstick_ms": usual_ms or unit_ms})
-    rows: list[Row] = [*table.kernels.values(), *table.networks, correction, *table.checks.values()]
+    kernels = list(table.kernels.values())
+    latency, *others = fit_corrections(kernels, timed, speed=speed)
+    latency = replace(latency, values={**latency.values, "yardstick_ms": usual_ms or unit_ms})
+    for energy in others:
+        costs = NetworkCosts(energy, kernel_costs(latency, kernels))
+        kernels = [replace(row, energy_mj=costs.share(costs.part([row.kernel]))) for row in kernels]
+    rows: list[Row] = [*kernels, *table.networks, latency, *others, *table.checks.values()]
     writer.rewrite(rows)
     return load_table(writer.path)
 
@@ -182,14 +192,27 @@ def _measure_batch(batch: Sequence[Probe], header: TableHeader) -> Iterator[Row]
             cpu_clock_s=cpu_clock(header.target),
         )
         unit_ms = float(header.clocks.get("yardstick_ms") or 0) or None
-        for probe, session, latency, turns in zip(
-            batch, profiled, timings, timings[len(batch) :], strict=False
+        for probe, running, session, latency, turns in zip(
+            batch, plain, profiled, timings, timings[len(batch) :], strict=False
         ):
-            yield from _rows(probe, session.finish(turns.turns, unit_ms), latency, unit_ms)
+            energy, remarks = energy_or_reason(
+                running.run, running.synchronize, meter=runtime.meter, num_windows=PROFILE_WINDOWS
+            )
+            energy_mj = energy.energy_mj if energy else None
+            yield from _rows(
+                probe, session.finish(turns.turns, unit_ms), latency, unit_ms,
+                energy_mj=energy_mj, remarks=remarks,
+            )  # fmt: skip
 
 
 def _rows(
-    probe: Probe, timing: NetworkTiming, latency: LatencyMeasurement, unit_ms: float | None
+    probe: Probe,
+    timing: NetworkTiming,
+    latency: LatencyMeasurement,
+    unit_ms: float | None,
+    *,
+    energy_mj: float | None,
+    remarks: tuple[str, ...],
 ) -> Iterator[Row]:
     """Kernels and network at the unit of speed, without the profiler's own work in each kernel."""
     latency_ms = latency.latency_at(unit_ms) if unit_ms else latency.latency_ms
@@ -213,6 +236,8 @@ def _rows(
     yield NetworkRow(
         name=probe.name,
         latency_ms=latency_ms,
+        energy_mj=energy_mj,
+        remarks=remarks,
         flops=probe.flops,
         relative_noise=latency.coefficient_of_variation,
         in_situ_ms=in_situ_ms,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
 from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, signed_percent
-from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
+from dsonas_hw.report.run_data import METRIC_QUANTITIES, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.table.table import CheckRow, LatencyTable
@@ -152,7 +152,7 @@ def front_table(data: RunData) -> Table | None:
     if not quantities:
         return None
     points = [data.path[i] for i in pareto_front(data, quantities[0])]
-    shown = [q for q in ("mac", "flops", "params", "latency_ms") if any(q in p.costs for p in points)]
+    shown = [q for q in ("mac", "flops", "params", *METRIC_QUANTITIES) if any(q in p.costs for p in points)]
     caption = "Architectures of the path that are the best for their cost"
     return _path_table(points, name="front", caption=caption, costs=shown) if points else None
 

@@ -23,6 +23,7 @@ from dsonas_hw.target import Target
 if TYPE_CHECKING:
     from typing import Self
 
+    from dsonas_hw.measure.energy import EnergyMeter
     from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
     from dsonas_hw.measure.rounds import Plan
 
@@ -114,6 +115,8 @@ class Runtime(ABC):
     """A session's `run` comes back while the GPU is still at work, so that the CPU's part can be timed."""
     invents_int8: bool = False
     """It may choose int8 for a model that is not quantised, for timing."""
+    meter: EnergyMeter | None = None
+    """What tells the energy of this machine's CPU; None: nothing does. That of a GPU is its driver's."""
     makes_engines: bool = False
     """`build_engine` and `open_engine` work."""
 

@@ -14,7 +14,7 @@ from dsonas_hw.architecture.graph import block_segments
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.budget import Budget, judge_interval
 from dsonas_hw.config import RunConfig, build_config
-from dsonas_hw.deploy.fit_measured import TIMED, fit_until_measured, scale_timed
+from dsonas_hw.deploy.fit_measured import fit_until_measured, scale_timed
 from dsonas_hw.deploy.measure import TargetMeasurement, find_target, measure_on_target, repeatability_of
 from dsonas_hw.deploy.select_measured import select_measured, selects
 from dsonas_hw.errors import BudgetError
@@ -73,7 +73,7 @@ def fit_network(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     except BudgetError as error:
         return {"reason": str(error), **_search_seconds(path, job, time.monotonic() - started)}
     selected_s = time.monotonic() - started
-    timed = any(budget.name in TIMED for budget in config.budgets)
+    timed = any(budget.metric for budget in config.budgets)
     measured = None
     if fitted.measurement is not None:
         measured = describe_latency(fitted.measurement, config, latency_model)
@@ -191,7 +191,7 @@ def _fit_family(name: str, config: RunConfig, latency_model: LatencyModel | None
     space = space_of_config(config)
     own = parse_family(name, input_shape=space.input_shape, num_classes=space.num_classes)
     budgets = config.budgets
-    timed = any(budget.name in TIMED for budget in budgets)
+    timed = any(budget.metric for budget in budgets)
     widths = FamilyWidths(network=own, target=config.target, timed=timed)
     meter = _Meter(config, latency_model)
 

@@ -22,11 +22,11 @@ from dsonas_hw.architecture.architecture import (
 )
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.graph import block_segments
-from dsonas_hw.architecture.latency import ArchitectureLatency
+from dsonas_hw.architecture.latency import ArchitectureMetric
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.config import build_config, load_preset
-from dsonas_hw.cost.fit import TimedNetwork, fit_correction
+from dsonas_hw.cost.fit import TimedNetwork, fit_corrections
 from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.probe import Probe
@@ -69,7 +69,7 @@ def table_of(probes: Iterable[Probe], block_size: int) -> MeasuredLatency:
             path=Path("made-up.jsonl"),
             header=header,
             kernels={row.kernel.key: row for row in rows},
-            correction=fit_correction(rows, timed),
+            corrections={"latency": fit_corrections(rows, timed)[0]},
         )
     )
 
@@ -186,10 +186,10 @@ def test_the_quick_way_asks_for_the_kernels_of_the_whole_network_and_no_others(
     """Searches add up blocks and atoms, from whatever layout the segment before left."""
     space = random_space(seed)
     model = planned(space, block_size)
-    quick = ArchitectureLatency(model)
+    quick = ArchitectureMetric(model, "latency")
     for network in random_networks(space, 25, seed):
         whole = model.predict_schedule(schedule_of(network))
-        assert quick.predict(network).latency_ms == pytest.approx(whole.latency_ms, rel=1e-9)
+        assert quick.predict(network).value == pytest.approx(whole.value, rel=1e-9)
 
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
@@ -211,7 +211,7 @@ def test_a_table_that_knows_one_network_only_predicts_it_the_quick_way(
         monkeypatch.setattr(model, "part", noting)
         for network in random_networks(space, 20, seed):
             asked.clear()
-            ArchitectureLatency(model).predict(network)
+            ArchitectureMetric(model, "latency").predict(network)
             runs = set(model.deployment.kernels(schedule_of(network)))
             assert {kernel.key for kernel in asked - runs} == set()
 

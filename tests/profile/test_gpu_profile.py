@@ -83,9 +83,9 @@ class Networks:
     """Sessions that wait as long as the network is to take."""
 
     def __init__(self) -> None:
-        estimate = load_estimate(load_device("1080ti"), runtime="ort-cuda", precision="fp32", batch_size=1)
+        estimate = load_estimate(Target(device="1080ti", runtime="ort-cuda"))
         self.latency_ms = {
-            probe.build(): SLOWER * estimate.predict([s.kernel for s in probe.schedule.kernels]).latency_ms
+            probe.build(): SLOWER * estimate.predict([s.kernel for s in probe.schedule.kernels]).value
             for probe in probe_networks(SPACE, num_networks=NUM_NETWORKS)
         }
         self.opened: list[bytes] = []
@@ -159,10 +159,10 @@ def test_measured_networks_calibrate_the_estimate_and_the_table_says_so(tmp_path
     assert {row.source for row in table.kernels.values()} == {"calibrated"}
     (check,) = table.checks.values()
     assert check.error.mape == pytest.approx(done.expected_error)
-    estimate = load_estimate(load_device("1080ti"), runtime="ort-cuda", precision="fp32", batch_size=1)
+    estimate = load_estimate(Target(device="1080ti", runtime="ort-cuda"))
     kernels = sorted(table.kernels.values(), key=lambda row: row.latency_ms)
     largest = kernels[-1]
-    assert largest.latency_ms > 1.1 * estimate.kernel_latency_ms(largest.kernel)
+    assert largest.latency_ms > 1.1 * estimate.kernel_cost(largest.kernel)
 
 
 def test_a_profile_that_was_interrupted_goes_on_with_what_is_missing(tmp_path: Path) -> None:

@@ -105,10 +105,15 @@ def test_what_stays_unknown_though_its_networks_were_timed_is_not_measured_again
     assert probes
     monkeypatch.undo()
     networks = [NetworkRow(name=probe.name, latency_ms=1.0, kernels={}, flops=1) for probe in probes]
-    assert table.correction is not None
-    fitted = {**table.correction.values, "num_networks": float(len(table.networks) + len(networks))}
+    assert table.corrections
+    fitted = {
+        **table.corrections["latency"].values,
+        "num_networks": float(len(table.networks) + len(networks)),
+    }
     table = replace(
-        table, networks=(*table.networks, *networks), correction=replace(table.correction, values=fitted)
+        table,
+        networks=(*table.networks, *networks),
+        corrections={"latency": replace(table.corrections["latency"], values=fitted)},
     )
     refuse_to_measure(monkeypatch)
     model = MeasuredLatency(table)
@@ -191,9 +196,9 @@ def test_nor_into_a_table_that_is_not_this_machines(
 
 def test_a_table_of_another_runtime_version_is_left_as_it_is_with_the_reason(profiles: Path) -> None:
     table, lines = load_table(table_path(profiles)), list[str]()
-    assert table.correction is not None
+    assert table.corrections
     header = replace(table.header, versions={"onnxruntime": "0.1"})
-    save_table(table.path, header, [*table.kernels.values(), *table.networks, table.correction])
+    save_table(table.path, header, [*table.kernels.values(), *table.networks, *table.corrections.values()])
     content, model = table.path.read_bytes(), opened(profiles)
     assert complete_table(OTHER, model, say=lines.append) is model
     assert table.path.read_bytes() == content

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dsonas_hw.architecture.latency import ArchitectureLatency
+from dsonas_hw.architecture.latency import ArchitectureMetric
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.cost.measured import MeasuredLatency
@@ -55,8 +55,8 @@ def test_the_quick_way_through_parts_agrees_with_the_whole_network(
 ) -> None:
     """Searches add up blocks; `predict` reads a network kernel by kernel."""
     rng = random.Random(f"{width} {share}")
-    quick = ArchitectureLatency(model)
+    quick = ArchitectureMetric(model, "latency")
     for _ in range(12):
         architecture = random_architecture(replace(SPACE, share=share), rng, width=width)
         whole = model.predict_schedule(schedule_of(architecture))
-        assert quick.predict(architecture).latency_ms == pytest.approx(whole.latency_ms, rel=1e-9)
+        assert quick.predict(architecture).value == pytest.approx(whole.value, rel=1e-9)
