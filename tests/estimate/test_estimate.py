@@ -131,10 +131,11 @@ def test_one_kernel_is_timed_without_the_host() -> None:
 def test_every_device_and_runtime_gives_an_ordered_interval(runtime: str) -> None:
     kernels = [conv(), relu(), conv(groups=64), pool(32), relu()]
     for device in list_devices():
-        model = load_estimate(Target(device=device, runtime=runtime, batch_size=32))
+        model = EstimatedLatency(device, Target(runtime=runtime, batch_size=32))
         found = model.predict(kernels)
-        assert 0 < found.low < found.latency_ms < found.high < math.inf
+        assert 0 < found.low < found.value < found.high < math.inf
         assert found.source == "estimated"
+        assert "energy of " in model.why_not("energy")
         assert model.fuse is (runtime != "eager")
         assert all(model.kernel_cost(kernel) > 0 for kernel in kernels)
 

@@ -204,9 +204,9 @@ def test_a_table_that_knows_one_network_only_predicts_it_the_quick_way(
         )
         part, asked = model.part, set()
 
-        def noting(kernels: Iterable[Kernel], part=part, asked=asked):  # type: ignore[no-untyped-def]
+        def noting(kernels: Iterable[Kernel], metric: str, part=part, asked=asked):  # type: ignore[no-untyped-def]
             asked.update(kernels)
-            return part(kernels)
+            return part(kernels, metric)
 
         monkeypatch.setattr(model, "part", noting)
         for network in random_networks(space, 20, seed):
