@@ -114,7 +114,7 @@ def ensure_profile(
     from dsonas_hw.runtime.registry import get_runtime
 
     target = resolve_target(config.target)
-    if target.device != LOCAL or not get_runtime(target.runtime).times_kernels:
+    if target.device != LOCAL or get_runtime(target.runtime).why_untimed(target):
         return
     if is_profiled(space, target, profiles_directory=profiles_directory):
         return
