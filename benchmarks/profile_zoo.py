@@ -21,6 +21,7 @@ import torchvision
 
 from dsonas_hw.cost.measured import MeasuredLatency
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.profile.bench import open_bench
 from dsonas_hw.profile.check import check_networks, summarise_check
 from dsonas_hw.profile.model_probes import model_probe
 from dsonas_hw.profile.profile_space import path_of
@@ -68,7 +69,10 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         probes = list(export(NAMES, Path(folder), options.image_size))
-        networks = check_networks(MeasuredLatency(table), probes, with_isolated=False, progress=progress)
+        with open_bench(table.header.target) as bench:
+            networks = check_networks(
+                MeasuredLatency(table), bench, probes, with_isolated=False, progress=progress
+            )
     row = summarise_check("torchvision", networks)
     if options.json:
         print(json.dumps({"check": row.to_json(), "networks": [

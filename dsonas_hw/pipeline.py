@@ -120,7 +120,7 @@ def ensure_profile(
     from dsonas_hw.profile.profile_space import is_profiled, profile_space
 
     target = resolve_target(config.target)
-    if target.device != LOCAL or not get_runtime(target.runtime).times_kernels:
+    if target.device != LOCAL or get_runtime(target.runtime).why_untimed(target):
         return
     if is_profiled(space, target, profiles_directory=profiles_directory):
         return

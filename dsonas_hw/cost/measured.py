@@ -67,9 +67,14 @@ class MeasuredLatency:
 
     @property
     def caution(self) -> str:
-        """Empty, unless the table is somebody else's."""
+        """Empty, unless the table is somebody else's, or its kernels were not timed."""
         if self.source == "measured":
             return ""
+        if self.source == "calibrated":
+            return (
+                f"CALIBRATED: {self.runtime} does not time kernels, so networks measured on {self.device} "
+                "correct the estimate of their kernels"
+            )
         what = f"latencies of {self.device} come from {self.table.path.name}"
         return f"{self.source.upper()}, NOT MEASURED: {what}, a table that somebody else measured"
 
@@ -163,7 +168,7 @@ class MeasuredLatency:
 
         Not so for a table of somebody else's.
         """
-        return self.source == "measured" and self._kernels.has_relatives(kernel)
+        return self.source != "imported" and self._kernels.has_relatives(kernel)
 
     def kernel_cost(self, kernel: Kernel, metric: Metric = "latency") -> float:
         """The share of a network's metric that this kernel adds, its inputs in the runtime's own layout.

@@ -25,7 +25,7 @@ from dsonas_hw.measure.energy import (
 from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.rounds import QUICK, VERDICT, Plan, measure_rounds
 from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
-from dsonas_hw.profile.profiler import open_yardstick
+from dsonas_hw.profile.cpu_bench import open_yardstick
 from dsonas_hw.runtime.base import Session
 from dsonas_hw.runtime.model import read_model
 from dsonas_hw.runtime.registry import all_runtimes, get_runtime, open_session, runtimes_of

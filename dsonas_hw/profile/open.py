@@ -171,7 +171,7 @@ def open_table(path: Path, *, profile_options: str = "") -> MeasuredLatency | No
     table = load_table(path)
     if table.header.target.device == LOCAL:
         check_is_this_machine(table.header, path, profile_options=profile_options)
-    if table.header.source in ("estimated", "calibrated"):
+    if table.header.source == "estimated":
         return None
     return MeasuredLatency(table, profile_options=profile_options)
 

@@ -67,6 +67,8 @@ class NetworkTiming:
     """All kernels of one network in the order they ran."""
 
     nodes: tuple[NodeTiming, ...]
+    remarks: tuple[str, ...] = ()
+    """What could not be told apart."""
 
 
 class ProfiledSession(Protocol):
@@ -107,8 +109,8 @@ class Runtime(ABC):
     on_gpu: bool = True
     fuses: bool = True
     """It runs kernels with batch norms and activations inside; False: each on its own."""
-    times_kernels: bool = False
-    """`open_profiled` works."""
+    profiler_overhead_ms: float = 0.0
+    """The most that its profiler adds to the time of a kernel."""
     runs_in_caller: bool = False
     """With one thread the calling one does all the work, and its CPU clock tells when it was disturbed."""
     returns_early: bool = False
@@ -222,13 +224,23 @@ class Runtime(ABC):
 
     # -- kernel timings in situ ----------------------------------------------------------------------------
 
-    def open_profiled(self, model: bytes, target: Target) -> ProfiledSession:
+    def why_untimed(self, target: Target) -> str:
+        """Why kernels cannot be timed one by one there; empty: `open_profiled` works."""
+        return f"{self.title} does not tell what a kernel takes"
+
+    def open_profiled(self, model: bytes, target: Target, plain: Session) -> ProfiledSession:
         """Load a model whose kernels are timed while it runs.
+
+        plain: the same network without a profiler, for a runtime that can watch one that is loaded.
 
         Raises:
             ModelFileError: the runtime does not take the model.
         """
         raise NotImplementedError(self.name)
+
+    def device_errors(self) -> tuple[type[Exception], ...]:
+        """What its library raises when the device fails or is taken away."""
+        return (RuntimeError,)
 
     def versions(self) -> dict[str, str]:
         """Library → version, of what a table made here depends on."""

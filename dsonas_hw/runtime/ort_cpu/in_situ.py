@@ -9,27 +9,23 @@ did to it. Law: these are the kernels that `layout` derives (tested there; see i
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.measure.measurement import GarbageCollectionOff, Turn
+from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.runtime.base import NetworkTiming, NodeTiming
-from dsonas_hw.runtime.ort_cpu.nodes import OptimisedGraph, describe_node, name_nodes, read_optimised
+from dsonas_hw.runtime.model import name_nodes
+from dsonas_hw.runtime.ort.trace import EVENT_SUFFIX, Event, OrtProfiler
+from dsonas_hw.runtime.ort_cpu.nodes import OptimisedGraph, describe_node, read_optimised
 from dsonas_hw.runtime.ort_cpu.session import open_cpu_session
 from dsonas_hw.target import Target
-
-EVENT_SUFFIX = "_kernel_time"
-Event = Mapping[str, Any]
-"""An event of the profiler's trace."""
 
 
 class OrtProfiledSession:
@@ -46,13 +42,10 @@ class OrtProfiledSession:
         Raises:
             ModelFileError: the runtime does not take the model.
         """
-        self._folder = tempfile.TemporaryDirectory()
-        self._optimised = Path(self._folder.name) / "optimised.onnx"
+        self._profiler = OrtProfiler()
 
         def configure(options: Any) -> None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(self._folder.name) / "profile")
-            options.optimized_model_filepath = str(self._optimised)
+            self._profiler.configure(options)
             if not with_blocks:
                 options.add_session_config_entry(
                     "optimization.disable_specified_optimizers", "NchwcTransformer"
@@ -93,25 +86,14 @@ class OrtProfiledSession:
         ]
 
     @contextlib.contextmanager
-    def _ending(self) -> Iterator[tuple[list[list[Event]], OptimisedGraph]]:
-        """The profiler's events, run by run, and the optimised graph; the session is closed.
+    def _ending(self) -> Iterator[tuple[list[Sequence[Event]], OptimisedGraph]]:
+        """The events of the nodes, run by run, and the optimised graph; the session is closed.
 
         Raises:
             ProfileError: they are not understood, here or by whoever reads them.
         """
-        try:
-            trace = Path(self._session.session.end_profiling())
-            self._session.close()
-            with GarbageCollectionOff():  # it would look through all events again and again
-                events = json.loads(trace.read_text())
-            yield _split_runs(events), read_optimised(self._optimised)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise ProfileError(
-                f"ONNX Runtime's profiler wrote something that is not understood ({error!r}); "
-                "please report the version of onnxruntime"
-            ) from error
-        finally:
-            self._folder.cleanup()
+        with self._profiler.ending(self._session) as runs:
+            yield [run.nodes for run in runs], read_optimised(self._profiler.optimised_path)
 
 
 @cache
@@ -143,19 +125,6 @@ def native_block_size() -> int:
     if not any(node.domain == "com.microsoft.nchwc" for node in optimised.node):
         return 0
     return max(int(tensor.dims[0]) for tensor in optimised.initializer if len(tensor.dims) == 4)
-
-
-def _split_runs(events: Sequence[Event]) -> list[list[Event]]:
-    """The events of nodes, in the order they ran, for each run of the network."""
-    runs: list[list[Event]] = []
-    current: list[Event] = []
-    for event in events:
-        if event["cat"] == "Node" and event["name"].endswith(EVENT_SUFFIX):
-            current.append(event)
-        elif event["name"] == "model_run":
-            runs.append(sorted(current, key=lambda e: e["ts"]))
-            current = []
-    return runs
 
 
 def _summarise(

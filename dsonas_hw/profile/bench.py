@@ -1,0 +1,121 @@
+"""Where networks are timed: this machine's CPU, or a GPU that is here. One profiler works on either.
+
+with open_bench(target) as bench:
+    bench.measure(models)           whole networks
+    bench.time_kernels(probes)      whole networks, and their kernels in situ
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from dsonas_hw.device.spec import LOCAL
+from dsonas_hw.errors import DeviceError
+from dsonas_hw.measure.energy import PROFILE_WINDOWS, EnergyMeasurement, EnergyMeter, energy_or_reason
+from dsonas_hw.measure.measurement import LatencyMeasurement
+from dsonas_hw.measure.probe import Probe
+from dsonas_hw.runtime.base import NetworkTiming, Session
+from dsonas_hw.runtime.registry import get_runtime
+from dsonas_hw.table.rows import Scalar, TableHeader
+from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.target import Target
+
+LOCKED = "locked_sm_mhz"
+"""The setting of a table that names the SM clock which was held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkMeasurement:
+    """A whole network, as it ran without any profiler."""
+
+    latency: LatencyMeasurement
+    """With its remarks, also why a meter that the device has told no energy."""
+    energy: EnergyMeasurement | None
+
+
+def with_energy(
+    latency: LatencyMeasurement, session: Session, meter: EnergyMeter | None
+) -> NetworkMeasurement:
+    """Measure the energy of a network that was timed, where the device has a meter."""
+    energy, reason = energy_or_reason(
+        session.run, session.synchronize, meter=meter, num_windows=PROFILE_WINDOWS
+    )
+    return NetworkMeasurement(
+        latency=replace(latency, remarks=(*latency.remarks, *reason)) if reason else latency, energy=energy
+    )
+
+
+class Bench(Protocol):
+    """A target that is here, and nothing else is measured on meanwhile."""
+
+    @property
+    def networks_at_once(self) -> int:
+        """How many are timed in turns."""
+        ...
+
+    @property
+    def header(self) -> TableHeader:
+        """Of a table that is measured here."""
+        ...
+
+    @property
+    def clocks(self) -> dict[str, Scalar]:
+        """Those seen under load so far; empty: the header has them."""
+        ...
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What makes all that was measured so far doubtful."""
+        ...
+
+    def measure(self, models: Sequence[bytes]) -> list[NetworkMeasurement]:
+        """Measure whole networks, without any profiler.
+
+        Raises:
+            DeviceError: the device failed, or was taken away.
+        """
+        ...
+
+    def time_kernels(
+        self, probes: Sequence[Probe], unit_ms: float | None
+    ) -> list[tuple[NetworkMeasurement, NetworkTiming]]:
+        """Measure whole networks, and every kernel inside of them.
+
+        unit_ms: the time of the reference workload at which to state what kernels took; None: as it is.
+
+        Raises:
+            DeviceError: the device failed, or was taken away.
+            ProfileError: what its profiler says is not complete.
+        """
+        ...
+
+
+@contextmanager
+def open_bench(target: Target, *, sm_clock_mhz: int | None = None) -> Iterator[Bench]:
+    """Get ready to measure on a target.
+
+    sm_clock_mhz: the SM clock of a GPU to hold meanwhile, if the driver permits.
+
+    Raises:
+        DeviceError: it is not here, or its runtime cannot run on it.
+    """
+    if target.device == LOCAL:
+        from dsonas_hw.profile.cpu_bench import CpuBench
+
+        if reason := get_runtime(target.runtime).why_untimed(target):
+            raise DeviceError(f"{target.device} cannot be profiled with {target.runtime}: {reason}")
+        yield CpuBench(target=target)
+        return
+    from dsonas_hw.profile.gpu_bench import open_gpu
+
+    with open_gpu(target, sm_clock_mhz=sm_clock_mhz) as gpu:
+        yield gpu
+
+
+def clock_of(table: LatencyTable) -> int | None:
+    """The SM clock that was held while a table was measured; None: it moved as it liked."""
+    clock = table.header.settings.get(LOCKED)
+    return clock if isinstance(clock, int) else None
