@@ -9,43 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Protocol
 
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError
-from dsonas_hw.measure.energy import PROFILE_WINDOWS, EnergyMeasurement, EnergyMeter, energy_or_reason
-from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.probe import Probe
-from dsonas_hw.runtime.base import NetworkTiming, Session
+from dsonas_hw.profile.network_measurement import NetworkMeasurement
+from dsonas_hw.runtime.base import NetworkTiming
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.rows import Scalar, TableHeader
 from dsonas_hw.table.table import LatencyTable
 from dsonas_hw.target import Target
-
-LOCKED = "locked_sm_mhz"
-"""The setting of a table that names the SM clock which was held."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NetworkMeasurement:
-    """A whole network, as it ran without any profiler."""
-
-    latency: LatencyMeasurement
-    """With its remarks, also why a meter that the device has told no energy."""
-    energy: EnergyMeasurement | None
-
-
-def with_energy(
-    latency: LatencyMeasurement, session: Session, meter: EnergyMeter | None
-) -> NetworkMeasurement:
-    """Measure the energy of a network that was timed, where the device has a meter."""
-    energy, reason = energy_or_reason(
-        session.run, session.synchronize, meter=meter, num_windows=PROFILE_WINDOWS
-    )
-    return NetworkMeasurement(
-        latency=replace(latency, remarks=(*latency.remarks, *reason)) if reason else latency, energy=energy
-    )
 
 
 class Bench(Protocol):
@@ -117,5 +91,7 @@ def open_bench(target: Target, *, sm_clock_mhz: int | None = None) -> Iterator[B
 
 def clock_of(table: LatencyTable) -> int | None:
     """The SM clock that was held while a table was measured; None: it moved as it liked."""
+    from dsonas_hw.profile.gpu_bench import LOCKED
+
     clock = table.header.settings.get(LOCKED)
     return clock if isinstance(clock, int) else None

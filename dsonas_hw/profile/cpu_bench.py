@@ -14,7 +14,7 @@ from dsonas_hw.errors import ProfileError
 from dsonas_hw.measure.measurement import LatencyMeasurement, measure_together
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.measure.reference import build_yardstick
-from dsonas_hw.profile.bench import NetworkMeasurement, with_energy
+from dsonas_hw.profile.network_measurement import NetworkMeasurement, with_energy
 from dsonas_hw.runtime.base import NetworkTiming, Session
 from dsonas_hw.runtime.registry import get_runtime, open_session
 from dsonas_hw.table.rows import Scalar, TableHeader

@@ -20,7 +20,7 @@ from dsonas_hw.device.watch import GpuWatch, disturbances, watch_gpu
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.measure.probe import Probe
-from dsonas_hw.profile.bench import LOCKED, NetworkMeasurement, with_energy
+from dsonas_hw.profile.network_measurement import NetworkMeasurement, with_energy
 from dsonas_hw.runtime.base import NetworkTiming, NodeTiming, Runtime, Session
 from dsonas_hw.runtime.cuda_order import as_cuda_gives_it
 from dsonas_hw.runtime.detect import DetectedDevice, detect_devices
@@ -30,6 +30,8 @@ from dsonas_hw.table.rows import Scalar, TableHeader
 from dsonas_hw.table.table import now_utc
 from dsonas_hw.target import Target
 
+LOCKED = "locked_sm_mhz"
+"""The setting of a table that names the SM clock which was held."""
 NUM_WARMUP, NUM_SAMPLES = 5, 30
 """Inferences of a network whose kernels are timed."""
 IN_SITU = Turn(num_warmup=NUM_WARMUP, num_samples=NUM_SAMPLES, low_ms=0.0)

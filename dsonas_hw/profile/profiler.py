@@ -19,8 +19,9 @@ from dsonas_hw.cost.network_costs import NetworkCosts, kernel_costs
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.measurement import quantile
 from dsonas_hw.measure.probe import Probe
-from dsonas_hw.profile.bench import Bench, NetworkMeasurement
+from dsonas_hw.profile.bench import Bench
 from dsonas_hw.profile.cpu_bench import FEWEST_RUNS, MOST_RUNS, NUM_ROUNDS, ROUND_SECONDS
+from dsonas_hw.profile.network_measurement import NetworkMeasurement
 from dsonas_hw.runtime.base import NetworkTiming
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.rows import KernelRow, NetworkRow, Row, TableHeader
