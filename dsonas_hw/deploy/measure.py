@@ -148,7 +148,7 @@ def measure_relative_latency(model: bytes, target: DeviceConfig) -> float | None
     def open_network() -> Session:
         return open_deployed(model, where, None)
 
-    with exclusive_device(device.name):
+    with exclusive_device(device.lock_name):
         if device.name != LOCAL:
             with open_network() as session:
                 return get_runtime(where.runtime).measure(session, plan=QUICK).quiet_ms
@@ -199,13 +199,12 @@ def profiled_clock_mhz(target: Target) -> int | None:
 
     Predictions are of that clock, and so is what they are compared with.
     """
-    from dsonas_hw.estimate.calibrated import calibration_path, load_calibration
-    from dsonas_hw.profile.open import user_profiles
+    from dsonas_hw.profile.bench import clock_of
+    from dsonas_hw.profile.open import find_table
+    from dsonas_hw.table.table import load_table
 
-    path = calibration_path(
-        user_profiles(), target.device, runtime=target.runtime, precision=target.precision
-    )
-    return load_calibration(path).locked_sm_mhz if path.exists() else None
+    path = find_table(target)
+    return clock_of(load_table(path)) if path is not None else None
 
 
 def _measure_on_gpu(
