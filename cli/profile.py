@@ -219,10 +219,7 @@ def _is_measured(device: str, mode: str) -> bool:
 
 
 def _show(results: list[SpaceProfile], device: str, *, as_json: bool) -> None:
-    from dsonas_hw.table.table import load_table
-
     path = results[0].path
-    source = load_table(path).header.source
     remarks = list(dict.fromkeys(remark for result in results for remark in result.remarks))
     for remark in remarks:
         say(f"warning: {remark}")
@@ -232,7 +229,7 @@ def _show(results: list[SpaceProfile], device: str, *, as_json: bool) -> None:
             {
                 "device": device,
                 "table": str(path),
-                "source": source,
+                "source": results[0].source,
                 "checks": [check.to_json() for check in checks],
                 "remarks": remarks,
             }
@@ -383,8 +380,8 @@ def _profile_models(
         progress_bar("profile models") as report,
         open_bench(where, sm_clock_mhz=sm_clock_mhz) as bench,
     ):
-        profile_networks(path, bench, probes, progress=report)
-        return SpaceProfile(path=path, check=None, remarks=bench.remarks)
+        source = profile_networks(path, bench, probes, progress=report).header.source
+        return SpaceProfile(path=path, check=None, source=source, remarks=bench.remarks)
 
 
 def show_check(row: CheckRow) -> None:

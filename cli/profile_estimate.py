@@ -23,7 +23,7 @@ def list_estimates(
     why: str,
     as_json: bool,
 ) -> None:
-    """Write the table, say that nothing was measured (why: "not here"), and leave with the exit code for it."""
+    """Write the table, say why nothing was measured ("not here"), and leave with the exit code for it."""
     from dsonas_hw.profile.estimate_table import estimate_gpu
     from dsonas_hw.profile.open import open_estimate, user_profiles
 

@@ -113,25 +113,31 @@ def check_counted_budgets(config: RunConfig, space: SearchSpace) -> None:
 def ensure_profile(
     config: RunConfig, space: SearchSpace, *, profiles_directory: Path | None, say: Say, bar: Bar
 ) -> None:
-    """Measure this machine if it is the target and its table does not cover this space.
+    """Measure the target if it is here and its table does not cover this space.
 
     A target that is not here is estimated when it is asked for; see `profile.open`.
+
+    Raises:
+        DeviceError: it is here, and the runtime cannot serve it.
     """
+    from dsonas_hw.profile.gpu_bench import is_here
     from dsonas_hw.profile.profile_space import is_profiled, profile_space
 
     target = resolve_target(config.target)
-    if target.device != LOCAL or get_runtime(target.runtime).why_untimed(target):
+    if target.device == LOCAL and get_runtime(target.runtime).why_untimed(target):
+        return
+    if target.device != LOCAL and not is_here(target.device):
         return
     if is_profiled(space, target, profiles_directory=profiles_directory):
         return
-    with bar("profile local") as report:
+    with bar(f"profile {target.device}") as report:
         profile = profile_space(
             space, target, name=config.preset, profiles_directory=profiles_directory, progress=report
         )
     if profile.check is not None:
         error = profile.check.error
         say(
-            f"profiled this machine: {profile.path}; on {profile.check.num_networks} networks it had not "
+            f"profiled {target.device}: {profile.path}; on {profile.check.num_networks} networks it had not "
             f"seen the error is {error.mape:.1%}"
         )
 

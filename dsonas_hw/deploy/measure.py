@@ -159,7 +159,7 @@ def measure_relative(
     def open_network() -> Session:
         return open_deployed(model, where, None)
 
-    with exclusive_device(device.name):
+    with exclusive_device(device.lock_name):
         if "latency" in metrics and device.name == LOCAL:
             with open_yardstick(replace(where, precision="fp32")) as yardstick:
                 latency = measure_rounds(open_network, plan=QUICK, yardstick=yardstick.run)
@@ -239,11 +239,12 @@ def profiled_clock_mhz(target: Target) -> int | None:
 
     Predictions are of that clock, and so is what they are compared with.
     """
-    from dsonas_hw.estimate.calibrated import calibration_path, load_calibration
-    from dsonas_hw.profile.open import user_profiles
+    from dsonas_hw.profile.bench import clock_of
+    from dsonas_hw.profile.open import find_table
+    from dsonas_hw.table.table import load_table
 
-    path = calibration_path(user_profiles(), target)
-    return load_calibration(path).locked_sm_mhz if path.exists() else None
+    path = find_table(target)
+    return clock_of(load_table(path)) if path is not None else None
 
 
 def _measure_on_gpu(

@@ -22,7 +22,7 @@ from dsonas_hw.profile.probes import probe_networks, space_id
 from dsonas_hw.profile.profiler import is_finished, profile_networks
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.table.rows import CheckRow
+from dsonas_hw.table.rows import CheckRow, Source
 from dsonas_hw.table.table import LatencyTable, load_table, table_path
 from dsonas_hw.target import Target
 
@@ -42,6 +42,7 @@ class SpaceProfile:
     path: Path
     check: CheckRow | None
     networks: tuple[CheckedNetwork, ...] = ()
+    source: Source = "measured"
     remarks: tuple[str, ...] = ()
     """What makes the measurements doubtful."""
 
@@ -140,7 +141,7 @@ def profile_space(
     with open_bench(target, sm_clock_mhz=sm_clock_mhz) as bench:
         table = profile_networks(path, bench, probes, progress=progress)
         if not num_checked:
-            return SpaceProfile(path=path, check=None, remarks=bench.remarks)
+            return SpaceProfile(path=path, check=None, source=table.header.source, remarks=bench.remarks)
         return _check(
             space,
             table,
@@ -217,7 +218,13 @@ def _check(
     row, networks = check_table(
         table, bench, probes, name=name or space_id(space), with_isolated=with_isolated, progress=progress
     )
-    return SpaceProfile(path=table.path, check=row, networks=tuple(networks), remarks=bench.remarks)
+    return SpaceProfile(
+        path=table.path,
+        check=row,
+        networks=tuple(networks),
+        source=table.header.source,
+        remarks=bench.remarks,
+    )
 
 
 def path_of(target: Target, profiles_directory: Path | None = None) -> Path:

@@ -71,8 +71,8 @@ def time_kernels(layers: Sequence[LayerTime], graph: Any, schedule: Schedule) ->
     missing = [step.kernel.key for index, step in enumerate(steps) if step.kernel.flops and index not in seen]
     if missing:
         raise ProfileError(
-            f"the trace has no time of {len(missing)} of {len(steps)} kernels, such as {missing[0]}; it holds "
-            f"{len(layers)} layers"
+            f"the trace has no time of {len(missing)} of {len(steps)} kernels, such as {missing[0]}; "
+            f"it holds {len(layers)} layers"
             + (f", among them {unnamed[0].name!r}, which stands for no node" if unnamed else "")
         )
     return NetworkTiming(

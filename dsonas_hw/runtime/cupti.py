@@ -28,7 +28,7 @@ RUN = "dsonas-hw run"
 GPU_WORK = ("kernel", "gpu_memcpy", "gpu_memset")
 LAUNCHES = ("cuda_runtime", "cuda_driver")
 NO_RECORDS = (
-    "the driver gives this user no times of kernels (CUPTI_ERROR_INSUFFICIENT_PRIVILEGES, or CUPTI is missing): "
+    "the driver gives this user no times of kernels (CUPTI_ERROR_INSUFFICIENT_PRIVILEGES, or no CUPTI): "
     "run as root, or let root set NVreg_RestrictProfilingToAdminUsers=0 for the module nvidia "
     "(https://developer.nvidia.com/ERR_NVGPUCTRPERM)"
 )

@@ -65,7 +65,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     (home / "devices" / "made-up.toml").write_text(CARD)
     config.write_text(yaml.safe_dump(TINY))
     commands = [
-        ["profile", "--config", str(config), "--networks", "12", "--json"],
         ["run", "--config", str(config), "--budget", f"energy={LIMIT_MJ:g}mJ", "--out", str(run)],
         ["predict", str(run / "model.onnx"), "--device", "made-up", "--runtime", "stand-in", "--json"],
         ["search", "--config", str(config), "--device", "1080ti", "--runtime", "ort-cuda",
@@ -88,7 +87,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 def test_the_table_holds_energies_of_networks_and_kernels(done: Done) -> None:
-    assert done.results[0][0] == 0, done.results[0]
     table = load_table(done.home / "profiles" / "made-up" / "stand-in-fp32-b1.jsonl")
     assert set(table.corrections) == {"latency", "energy"}
     assert all(network.energy_mj for network in table.networks)
@@ -99,8 +97,8 @@ def test_the_table_holds_energies_of_networks_and_kernels(done: Done) -> None:
 
 
 def test_the_search_is_steered_by_energy_and_the_verdict_is_measured(done: Done) -> None:
-    code, _, err = done.results[1]
-    assert code == 0, done.results[1]
+    code, _, err = done.results[0]
+    assert code == 0, done.results[0]
     assert "γ by energy" in err
     found = json.loads((done.run / "validation.json").read_text())
     (verdict,) = found["budgets"]
@@ -114,8 +112,8 @@ def test_the_search_is_steered_by_energy_and_the_verdict_is_measured(done: Done)
 
 
 def test_a_file_s_energy_is_predicted(done: Done) -> None:
-    code, out, _ = done.results[2]
-    assert code == 0, done.results[2]
+    code, out, _ = done.results[1]
+    assert code == 0, done.results[1]
     predicted = json.loads(out)
     assert predicted["source"] == "measured"
     measured = json.loads((done.run / "validation.json").read_text())["energy"]["energy_mj"]
@@ -126,9 +124,9 @@ def test_a_file_s_energy_is_predicted(done: Done) -> None:
 @pytest.mark.parametrize(
     ("command", "reason"),
     [
-        (3, "energy of 1080ti is not known: it is measured, never estimated; where the card is, measure it "
+        (2, "energy of 1080ti is not known: it is measured, never estimated; where the card is, measure it "
             "with: dsonas-hw profile --device 1080ti --runtime ort-cuda"),
-        (4, "energy of local with ort-cpu is not known: only NVIDIA GPUs are asked for it, through their "
+        (3, "energy of local with ort-cpu is not known: only NVIDIA GPUs are asked for it, through their "
             "driver (NVML)"),
     ],
 )  # fmt: skip
