@@ -25,7 +25,7 @@ from benchmarks.ship_profiles import PROFILES
 from dsonas_hw.estimate.calibrated import load_calibration
 from dsonas_hw.estimate.constants import constants_hash, load_constants
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.open import open_latency_model
+from dsonas_hw.profile.open import open_cost_model
 from dsonas_hw.target import Target
 
 TEMPLATE = Path(__file__).parent / "estimator_page.template.md"
@@ -216,7 +216,7 @@ def card_1080ti() -> str:
     lines = []
     for name, batch_size, kernels, measured_ms in PUBLISHED_1080TI:
         with tempfile.TemporaryDirectory() as empty:
-            model = open_latency_model(
+            model = open_cost_model(
                 Target(device="1080ti", runtime="eager", batch_size=batch_size),
                 profiles_directory=Path(empty),
             )

@@ -251,12 +251,12 @@ def onnx_seeds(folder: Path) -> list[bytes]:
 
 
 def read_table(data: bytes, scratch: Path) -> None:
-    from dsonas_hw.cost.measured import MeasuredLatency
+    from dsonas_hw.cost.measured import MeasuredCosts
     from dsonas_hw.table.table import load_table
 
     table = load_table(_file(scratch, "table.jsonl", data))
     if table.corrections:
-        MeasuredLatency(table).predict([row.kernel for row in table.kernels.values()][:20])
+        MeasuredCosts(table).predict([row.kernel for row in table.kernels.values()][:20])
 
 
 def table_seeds(folder: Path) -> list[bytes]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.bench import open_bench
 from dsonas_hw.profile.check import check_networks, summarise_check
@@ -71,7 +71,7 @@ def main() -> None:
         probes = list(export(NAMES, Path(folder), options.image_size))
         with open_bench(table.header.target) as bench:
             networks = check_networks(
-                MeasuredLatency(table), bench, probes, with_isolated=False, progress=progress
+                MeasuredCosts(table), bench, probes, with_isolated=False, progress=progress
             )
     row = summarise_check("torchvision", networks)
     if options.json:

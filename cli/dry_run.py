@@ -39,7 +39,7 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
     images = describe_images(config)
     space = space_of_config(config)
     target = target_costs(config.target, profiles_directory=profiles_directory)
-    known = target.latency_model is not None
+    known = target.cost_model is not None
     check_feasible(space, [b for b in config.budgets if known or not b.metric], target)
     networks = {
         "complete supernet": complete_architecture(space),
@@ -119,7 +119,7 @@ def _print(
             f"\nselection: networks × epochs (in all) {words}; "
             f"{selection['relative_to_retraining']:.0%} of a retraining's images"
         )
-    if target.latency_model is None:
+    if target.cost_model is None:
         click.echo(f"\nlatency: unknown; {_why_unknown(config, profiles_directory)}")
     else:
         where = f"{config.target.device}, {config.target.precision}, batch {config.target.batch_size}"

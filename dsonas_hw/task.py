@@ -11,7 +11,7 @@ from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
 from dsonas_hw.budget import METRICS, Budget, Metric
 from dsonas_hw.config import DeviceConfig, RunConfig, space_options
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.profile.profile_space import complete_table
 from dsonas_hw.space.space import SearchSpace
@@ -53,11 +53,11 @@ def target_costs(
         ProfileError: the device has no profile that tells what is needed; says what to do about it.
         DeviceError: no such device.
     """
-    from dsonas_hw.profile.open import open_latency_model, resolve_target
+    from dsonas_hw.profile.open import open_cost_model, resolve_target
 
-    model: LatencyModel | None = None
+    model: CostModel | None = None
     try:
-        model = open_latency_model(
+        model = open_cost_model(
             resolve_target(target), profiles_directory=profiles_directory, profile_options=profile_options
         )
     except ProfileError:
@@ -91,8 +91,8 @@ def prepare_task(
         needs=needs,
         profile_options=space_options(config),
     )
-    if needs and target.latency_model is not None:
-        model = complete_table(space, target.latency_model, say=say)
+    if needs and target.cost_model is not None:
+        model = complete_table(space, target.cost_model, say=say)
         target = TargetCosts(model, batch_size=target.batch_size, precision=target.precision)
     budgets = config.budgets
     check_feasible(space, budgets, target)

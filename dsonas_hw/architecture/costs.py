@@ -17,10 +17,10 @@ from dsonas_hw.architecture.graph import (
     list_segments,
     output_branch,
 )
-from dsonas_hw.architecture.latency import ArchitectureMetric
 from dsonas_hw.architecture.lower import lower_node, lower_segment
+from dsonas_hw.architecture.metric import ArchitectureMetric
 from dsonas_hw.budget import METRICS, QUANTITIES, Budget, Metric
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel, peak_activation_elements
 from dsonas_hw.kernel.spec import Kernel
@@ -50,13 +50,13 @@ class TargetCosts:
     """Costs on one target; without a model its metrics are unknown (and cannot be budgeted)."""
 
     def __init__(
-        self, latency_model: LatencyModel | None = None, *, batch_size: int = 1, precision: str = "fp32"
+        self, cost_model: CostModel | None = None, *, batch_size: int = 1, precision: str = "fp32"
     ) -> None:
-        self.latency_model = latency_model
+        self.cost_model = cost_model
         self._metrics = {
-            metric: ArchitectureMetric(latency_model, metric)
+            metric: ArchitectureMetric(cost_model, metric)
             for metric in METRICS
-            if latency_model is not None and not latency_model.why_not(metric)
+            if cost_model is not None and not cost_model.why_not(metric)
         }
         self.batch_size = batch_size
         self.precision = precision
@@ -65,12 +65,12 @@ class TargetCosts:
     @property
     def source(self) -> Source:
         """Where its metrics come from; counted costs are exact whatever it says."""
-        return self.latency_model.source if self.latency_model else "estimated"
+        return self.cost_model.source if self.cost_model else "estimated"
 
     @property
     def caution(self) -> str:
         """What to say about its metrics before anything else; empty if they were measured."""
-        return self.latency_model.caution if self.latency_model else ""
+        return self.cost_model.caution if self.cost_model else ""
 
     def costs(self, architecture: Architecture) -> Costs:
         """Every known cost of a network at its width; metrics None where the profile lacks a kernel of it.
@@ -93,7 +93,7 @@ class TargetCosts:
 
     def why_not(self, metric: Metric) -> str:
         """Why a metric is not known here, in one line; empty: it is."""
-        model = self.latency_model
+        model = self.cost_model
         return model.why_not(metric) if model else f"nothing here predicts {QUANTITIES[metric]}"
 
     def probability_within(self, architecture: Architecture, budget: Budget) -> float | None:
@@ -146,7 +146,7 @@ class TargetCosts:
     def _sum(self, name: CostName, lower_at: Callable[[int, bool], Iterable[Kernel]]) -> float:
         if name not in METRICS:
             return float(sum(getattr(kernel, name) for kernel in lower_at(1, True)))
-        if (model := self.latency_model) is None:
+        if (model := self.cost_model) is None:
             raise ValueError(self.why_not(name))
         return sum(model.kernel_cost(k, name) for k in lower_at(model.batch_size, model.fuse))
 

@@ -1,4 +1,4 @@
-"""Latency and energy of networks from a measured table: a `cost.model.LatencyModel`.
+"""Latency and energy of networks from a measured table: a `cost.model.CostModel`.
 
 The kernels that run are what the runtime makes of the network (`kernel.deployment`), not what the file says;
 what they cost together is `network_costs`. The interval is what 90 % of the networks of the fit lay in when
@@ -22,17 +22,17 @@ from dsonas_hw.measure.statistics import relative_repeatability
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.rows import Source
-from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.table.table import LookupTable
 
 
-class MeasuredLatency:
+class MeasuredCosts:
     """Predictions from one table.
 
     Raises:
         ProfileError: the table holds no finished profile.
     """
 
-    def __init__(self, table: LatencyTable, *, profile_options: str = "") -> None:
+    def __init__(self, table: LookupTable, *, profile_options: str = "") -> None:
         """profile_options: of `dsonas-hw profile`, for the space in question; for messages."""
         header = table.header
         self.profile_options = profile_options
@@ -145,14 +145,14 @@ class MeasuredLatency:
             ) from None
 
     @property
-    def yardstick_ms(self) -> float:
-        """What the yardstick took while this machine was profiled; 0 if it was not run."""
-        return self.table.corrections["latency"].values.get("yardstick_ms", 0.0)
+    def reference_ms(self) -> float:
+        """What the reference workload took while this machine was profiled; 0 if it was not run."""
+        return self.table.corrections["latency"].values.get("reference_ms", 0.0)
 
     @property
     def repeatability(self) -> float:
         """How far two measurements of one network on this machine differ at most, as a fraction."""
-        return relative_repeatability([n.yardstick_ms for n in self.table.networks if n.yardstick_ms])
+        return relative_repeatability([n.reference_ms for n in self.table.networks if n.reference_ms])
 
     def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
         """The kernels of a network, as the runtime runs them, that the table does not know; each once."""

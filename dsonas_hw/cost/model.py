@@ -43,7 +43,7 @@ class Prediction:
         return 0.5 * (1 + math.erf(distance / (sd * math.sqrt(2)))) if sd > 0 else float(distance >= 0)
 
 
-class LatencyModel(Protocol):
+class CostModel(Protocol):
     """Predicts what networks, and single kernels, cost on one device, runtime and precision."""
 
     device: str

@@ -48,7 +48,7 @@ def derive_measured(
         found[derived.architecture] = derived
         return derived.architecture
 
-    target, repeatability = task.config.target, repeatability_of(task.target.latency_model)
+    target, repeatability = task.config.target, repeatability_of(task.target.cost_model)
 
     def measure(architecture: Architecture) -> Mapping[str, Estimate | None]:
         with bar("measure") as report:

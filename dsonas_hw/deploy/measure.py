@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from dsonas_hw.budget import Metric
 from dsonas_hw.config import DeviceConfig
-from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.measured import MeasuredCosts
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError
@@ -25,7 +25,7 @@ from dsonas_hw.measure.energy import (
 from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.rounds import QUICK, VERDICT, Plan, measure_rounds
 from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
-from dsonas_hw.profile.cpu_bench import open_yardstick
+from dsonas_hw.profile.cpu_bench import open_reference
 from dsonas_hw.runtime.base import Session
 from dsonas_hw.runtime.model import read_model
 from dsonas_hw.runtime.registry import all_runtimes, get_runtime, open_session, runtimes_of
@@ -65,12 +65,12 @@ class TargetMeasurement:
         }
 
 
-def repeatability_of(model: LatencyModel | None) -> float:
+def repeatability_of(model: CostModel | None) -> float:
     """How far two measurements of one network on a model's device differ, as a fraction, but for rare cases.
 
     From the reference workload in the device's table, where there is one.
     """
-    return model.repeatability if isinstance(model, MeasuredLatency) else DEFAULT_REPEATABILITY
+    return model.repeatability if isinstance(model, MeasuredCosts) else DEFAULT_REPEATABILITY
 
 
 def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
@@ -161,8 +161,8 @@ def measure_relative(
 
     with exclusive_device(device.lock_name):
         if "latency" in metrics and device.name == LOCAL:
-            with open_yardstick(replace(where, precision="fp32")) as yardstick:
-                latency = measure_rounds(open_network, plan=QUICK, yardstick=yardstick.run)
+            with open_reference(replace(where, precision="fp32")) as reference:
+                latency = measure_rounds(open_network, plan=QUICK, reference=reference.run)
                 relative["latency"] = latency.latency_at(1.0)
         elif "latency" in metrics:
             with open_network() as session:
@@ -222,8 +222,8 @@ def _measure_here(
         versions.update(session.versions)
         return session
 
-    with open_yardstick(replace(target, precision="fp32")) as yardstick:
-        latency = measure_rounds(open_noted, plan=plan, yardstick=yardstick.run, progress=progress)
+    with open_reference(replace(target, precision="fp32")) as reference:
+        latency = measure_rounds(open_noted, plan=plan, reference=reference.run, progress=progress)
     meter = get_runtime(target.runtime).meter
     if meter is None:
         return latency, None, versions

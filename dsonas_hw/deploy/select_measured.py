@@ -40,7 +40,7 @@ def measured_use(task: Task, *, progress: Progress = silent, **options: Any) -> 
 
     progress: of every measurement for a verdict; options: as of `MeasuredUse`.
     """
-    target, repeatability = task.config.target, repeatability_of(task.target.latency_model)
+    target, repeatability = task.config.target, repeatability_of(task.target.cost_model)
     return MeasuredUse(
         task.budgets,
         measure=measure_architecture(target, repeatability=repeatability, progress=progress),

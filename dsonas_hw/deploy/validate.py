@@ -23,7 +23,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import BYTES_PER_ELEMENT, TargetCosts
 from dsonas_hw.budget import Budget, Verdict, judge_interval
 from dsonas_hw.config import DeviceConfig
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.deploy.export import read_metadata
 from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target, repeatability_of
 from dsonas_hw.errors import ModelFileError, RunError, UserError, command_line
@@ -166,7 +166,7 @@ def validate(
     counted = count_model(model_path, target)
     predicted = costs.costs(architecture).to_dict()
     measured = measure(model_path, target)
-    repeatability = repeatability_of(costs.latency_model)
+    repeatability = repeatability_of(costs.cost_model)
     known: dict[str, Estimate | None] = {"latency_ms": None, "energy_mj": None, **_exact(counted)}
     if measured is not None:
         known |= measured.costs(target.statistic, repeatability)
@@ -178,8 +178,8 @@ def validate(
         )
         for budget in budgets
     )  # fmt: skip
-    model = costs.latency_model
-    usual_ms = model.yardstick_ms if isinstance(model, MeasuredLatency) else 0.0
+    model = costs.cost_model
+    usual_ms = model.reference_ms if isinstance(model, MeasuredCosts) else 0.0
     source = (
         "measured" if measured else (model.source if model and model.source != "measured" else "estimated")
     )

@@ -33,7 +33,7 @@ _VIEWS = ("slice", "split", "expand")
 
 
 class EstimatedLatency:
-    """The analytic estimate of one device, runtime and precision; a `cost.model.LatencyModel`."""
+    """The analytic estimate of one device, runtime and precision; a `cost.model.CostModel`."""
 
     source: Source = "estimated"
 

@@ -18,7 +18,7 @@ from dsonas_hw.profile.network_measurement import NetworkMeasurement
 from dsonas_hw.runtime.base import NetworkTiming
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.rows import Scalar, TableHeader
-from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.table.table import LookupTable
 from dsonas_hw.target import Target
 
 
@@ -89,7 +89,7 @@ def open_bench(target: Target, *, sm_clock_mhz: int | None = None) -> Iterator[B
         yield gpu
 
 
-def clock_of(table: LatencyTable) -> int | None:
+def clock_of(table: LookupTable) -> int | None:
     """The SM clock that was held while a table was measured; None: it moved as it liked."""
     from dsonas_hw.profile.gpu_bench import LOCKED
 

@@ -12,7 +12,7 @@ from statistics import median
 
 import numpy as np
 
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.cost.model import Prediction
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import ProfileError
@@ -24,7 +24,7 @@ from dsonas_hw.profile.bench import Bench
 from dsonas_hw.profile.open import check_is_this_machine
 from dsonas_hw.runtime.registry import open_session
 from dsonas_hw.table.rows import CheckRow, ErrorSummary, NetworkRow
-from dsonas_hw.table.table import LatencyTable, TableWriter, now_utc
+from dsonas_hw.table.table import LookupTable, TableWriter, now_utc
 from dsonas_hw.target import Target
 
 BASELINE_ISOLATED = "isolated timings, summed"
@@ -60,7 +60,7 @@ class CheckedNetwork:
 
 
 def check_networks(
-    model: MeasuredLatency,
+    model: MeasuredCosts,
     bench: Bench,
     probes: Sequence[Probe],
     *,
@@ -72,7 +72,7 @@ def check_networks(
     with_isolated: also time every kernel alone, for the baseline.
     """
     target = model.table.header.target
-    usual_ms = model.yardstick_ms
+    usual_ms = model.reference_ms
     progress(0, len(probes), "checking")
     found = bench.measure([probe.build() for probe in probes])
     tells_energy = not model.why_not("energy")
@@ -106,7 +106,7 @@ def check_networks(
 
 
 def check_table(
-    table: LatencyTable,
+    table: LookupTable,
     bench: Bench,
     probes: Sequence[Probe],
     *,
@@ -123,7 +123,7 @@ def check_table(
     """
     if table.header.target.device == LOCAL:
         check_is_this_machine(table.header, table.path)
-    model = MeasuredLatency(table)
+    model = MeasuredCosts(table)
     networks = check_networks(model, bench, probes, with_isolated=with_isolated, progress=progress)
     row = summarise_check(name, networks)
     with TableWriter(table.path, table.header) as writer:

@@ -13,7 +13,7 @@ from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.measure.measurement import LatencyMeasurement, measure_together
 from dsonas_hw.measure.probe import Probe
-from dsonas_hw.measure.reference import build_yardstick
+from dsonas_hw.measure.reference import build_reference
 from dsonas_hw.profile.network_measurement import NetworkMeasurement, with_energy
 from dsonas_hw.runtime.base import NetworkTiming, Session
 from dsonas_hw.runtime.registry import get_runtime, open_session
@@ -54,7 +54,7 @@ class CpuBench:
             source="measured",
             created=now_utc(),
             versions=runtime.versions(),
-            clocks={"maximum_mhz": _maximum_mhz(), "yardstick_ms": round(self._measure_yardstick(), 6)},
+            clocks={"maximum_mhz": _maximum_mhz(), "reference_ms": round(self._measure_reference(), 6)},
             settings={
                 "device_title": cpu.title,
                 **runtime.settings_here(),
@@ -74,12 +74,12 @@ class CpuBench:
     def measure(self, models: Sequence[bytes]) -> list[NetworkMeasurement]:
         found: list[NetworkMeasurement] = []
         for start in range(0, len(models), WHOLE_AT_ONCE):
-            with self._opened(models[start : start + WHOLE_AT_ONCE]) as (sessions, yardstick):
+            with self._opened(models[start : start + WHOLE_AT_ONCE]) as (sessions, reference):
                 timings = measure_together(
                     [session.run for session in sessions],
-                    yardstick.synchronize,
+                    reference.synchronize,
                     num_rounds=WHOLE_ROUNDS,
-                    yardstick=yardstick.run,
+                    reference=reference.run,
                     cpu_clock_s=cpu_clock(self.target),
                 )
                 found += map(self._with_energy, timings, sessions)
@@ -90,20 +90,20 @@ class CpuBench:
     ) -> list[tuple[NetworkMeasurement, NetworkTiming]]:
         models = [probe.build() for probe in probes]
         runtime = get_runtime(self.target.runtime)
-        with self._opened(models) as (plain, yardstick):
+        with self._opened(models) as (plain, reference):
             profiled = [
                 runtime.open_profiled(model, self.target, session)
                 for model, session in zip(models, plain, strict=True)
             ]
             timings = measure_together(
                 [*(session.run for session in plain), *(session.run for session in profiled)],
-                yardstick.synchronize,
+                reference.synchronize,
                 num_rounds=NUM_ROUNDS,
                 max_samples=MOST_RUNS - NUM_WARMUP,
                 min_samples=FEWEST_RUNS - NUM_WARMUP,
                 num_warmup=NUM_WARMUP,
                 round_seconds=ROUND_SECONDS,
-                yardstick=yardstick.run,
+                reference=reference.run,
                 cpu_clock_s=cpu_clock(self.target),
             )
             return [
@@ -122,19 +122,19 @@ class CpuBench:
         with contextlib.ExitStack() as stack:
             stack.enter_context(exclusive_device(self.target.device))
             sessions = [stack.enter_context(open_session(model, self.target)) for model in models]
-            yield sessions, stack.enter_context(open_yardstick(self.target))
+            yield sessions, stack.enter_context(open_reference(self.target))
 
-    def _measure_yardstick(self) -> float:
-        with open_yardstick(self.target) as session:
+    def _measure_reference(self) -> float:
+        with open_reference(self.target) as session:
             (timing,) = measure_together(
                 [session.run], session.synchronize, cpu_clock_s=cpu_clock(self.target)
             )
         return timing.latency_ms
 
 
-def open_yardstick(target: Target) -> Session:
+def open_reference(target: Target) -> Session:
     """The reference workload, ready to run as what it is compared with, but for one image."""
-    return open_session(build_yardstick(), replace(target, batch_size=1))
+    return open_session(build_reference(), replace(target, batch_size=1))
 
 
 def cpu_clock(target: Target) -> Callable[[], float] | None:

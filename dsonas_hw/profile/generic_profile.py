@@ -10,7 +10,7 @@ from dsonas_hw.profile.check import check_table
 from dsonas_hw.profile.generic_networks import NUM_NETWORKS, generic_networks
 from dsonas_hw.profile.profiler import profile_networks
 from dsonas_hw.table.rows import CheckRow
-from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.table.table import LookupTable
 from dsonas_hw.target import Target
 
 NAME = "networks of other kinds"
@@ -28,7 +28,7 @@ def profile_generic(
     *,
     num_networks: int = NUM_NETWORKS,
     progress: Progress = lambda done, total, text: None,
-) -> LatencyTable:
+) -> LookupTable:
     """Measure a device that is here on networks of every kind in use; continues an interrupted profile.
 
     Raises:
@@ -41,7 +41,7 @@ def profile_generic(
 
 
 def check_generic(
-    table: LatencyTable,
+    table: LookupTable,
     *,
     num_checked: int = NUM_CHECKED,
     seed: int = 0,

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.watch import GpuWatch, disturbances, watch_gpu
 from dsonas_hw.errors import DeviceError
@@ -132,7 +132,7 @@ class GpuBench:
         return profiled.finish([IN_SITU])
 
     @cached_property
-    def _model(self) -> LatencyModel:
+    def _model(self) -> CostModel:
         """What its datasheet lets expect."""
         from dsonas_hw.estimate.estimate import load_estimate
 

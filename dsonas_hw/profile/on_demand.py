@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import UserError
 from dsonas_hw.kernel.spec import Kernel
@@ -25,7 +25,7 @@ MAX_WAIT_SECONDS = 900.0
 Say = Callable[[str], None]
 
 
-def can_be_extended(model: MeasuredLatency) -> bool:
+def can_be_extended(model: MeasuredCosts) -> bool:
     """Whether the table of a model is this machine's own, and can be written."""
     from dsonas_hw.profile.open import shipped_profiles
 
@@ -40,8 +40,8 @@ def can_be_extended(model: MeasuredLatency) -> bool:
 
 
 def measure_unknown(
-    model: MeasuredLatency, unknown: Sequence[Kernel], probes: Sequence[Probe], *, say: Say
-) -> MeasuredLatency:
+    model: MeasuredCosts, unknown: Sequence[Kernel], probes: Sequence[Probe], *, say: Say
+) -> MeasuredCosts:
     """Time the networks that hold unknown kernels, append them to the table, and return its new model.
 
     If they cannot be measured, one line says why and the model is returned as it was.
@@ -64,7 +64,7 @@ def measure_unknown(
     try:
         with open_bench(table.header.target, sm_clock_mhz=clock_of(table)) as bench:
             extended = profile_networks(table.path, bench, probes, wait_s=MAX_WAIT_SECONDS)
-        return MeasuredLatency(extended, profile_options=model.profile_options)
+        return MeasuredCosts(extended, profile_options=model.profile_options)
     except UserError as error:
         say(f"they cannot be measured: {error}")
         return model

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.budget import METRICS, Metric
-from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyModel, Prediction
+from dsonas_hw.cost.measured import MeasuredCosts
+from dsonas_hw.cost.model import CostModel, Prediction
 from dsonas_hw.errors import ProfileError, one_line
 from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
 from dsonas_hw.kernel.onnx.unknown import NEGLIGIBLE, work_of
@@ -129,10 +129,10 @@ def predict_onnx(
 
 
 def _learn(
-    model: LatencyModel, network: OnnxNetwork, path: Path, input_shapes: Mapping[str, Shape], say: Say
-) -> LatencyModel:
+    model: CostModel, network: OnnxNetwork, path: Path, input_shapes: Mapping[str, Shape], say: Say
+) -> CostModel:
     """The model that knows the network's kernels, where they can be timed; else as it was."""
-    if not isinstance(model, MeasuredLatency) or not can_be_extended(model) or why_not_timed(network):
+    if not isinstance(model, MeasuredCosts) or not can_be_extended(model) or why_not_timed(network):
         return model
     unknown = model.unknown(network.schedule)
     if not unknown:
@@ -184,7 +184,7 @@ def _mixture(network: OnnxNetwork) -> str:
 
 
 def _predict(
-    model: LatencyModel,
+    model: CostModel,
     network: OnnxNetwork,
     path: Path,
     target: Models,
@@ -192,7 +192,7 @@ def _predict(
 ) -> tuple[dict[Metric, Prediction], tuple[str, ...]]:
     """What is known of the network by metric, and the kernels that are not in it."""
     metrics = [metric for metric in METRICS if not model.why_not(metric)]
-    if not isinstance(model, MeasuredLatency):
+    if not isinstance(model, MeasuredCosts):
         return {metric: model.predict(unrolled(network.kernels), metric) for metric in metrics}, ()
     deployed = model.deployment.kernels(network.schedule)
     known = [kernel for kernel in deployed if model.knows(kernel)]

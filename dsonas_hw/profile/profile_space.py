@@ -8,8 +8,8 @@ from pathlib import Path
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.lower import lower
-from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.measured import MeasuredCosts
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.bench import Bench, clock_of, open_bench
@@ -23,7 +23,7 @@ from dsonas_hw.profile.profiler import is_finished, profile_networks
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.rows import CheckRow, Source
-from dsonas_hw.table.table import LatencyTable, load_table, table_path
+from dsonas_hw.table.table import LookupTable, load_table, table_path
 from dsonas_hw.target import Target
 
 NUM_NETWORKS = 48
@@ -68,21 +68,21 @@ def is_profiled(space: SearchSpace, target: Target, *, profiles_directory: Path 
     table = load_table(path)
     if not is_finished(table) or not any(_of_space(network.name, space) for network in table.networks):
         return False
-    return not _to_be_timed(space, MeasuredLatency(table))
+    return not _to_be_timed(space, MeasuredCosts(table))
 
 
-def unknown_kernels(space: SearchSpace, model: MeasuredLatency) -> list[Kernel]:
+def unknown_kernels(space: SearchSpace, model: MeasuredCosts) -> list[Kernel]:
     """Kernels that a network of the space can run, and that the table does not know."""
     needed = needed_kernels(space, model.deployment, batch_size=model.batch_size)
     return [kernel for kernel in needed if not model.knows(kernel)]
 
 
-def complete_table(space: SearchSpace, model: LatencyModel, *, say: Say) -> LatencyModel:
+def complete_table(space: SearchSpace, model: CostModel, *, say: Say) -> CostModel:
     """The model that knows every kernel of a space: what its table lacks is measured first.
 
     Where the table cannot be extended, or is not a table at all, the model stays as it is.
     """
-    if not isinstance(model, MeasuredLatency) or not can_be_extended(model):
+    if not isinstance(model, MeasuredCosts) or not can_be_extended(model):
         return model
     unknown = unknown_kernels(space, model)
     if not unknown:
@@ -90,7 +90,7 @@ def complete_table(space: SearchSpace, model: LatencyModel, *, say: Say) -> Late
     return measure_unknown(model, unknown, _to_be_timed(space, model), say=say)
 
 
-def _to_be_timed(space: SearchSpace, model: MeasuredLatency) -> list[Probe]:
+def _to_be_timed(space: SearchSpace, model: MeasuredCosts) -> list[Probe]:
     """Networks, not in the table yet, that hold what is unknown of a space."""
     probes = witness_networks(
         space,
@@ -158,7 +158,7 @@ def profile_space(
 
 def check_space(
     space: SearchSpace,
-    table: LatencyTable,
+    table: LookupTable,
     *,
     name: str = "",
     num_checked: int = NUM_CHECKED,
@@ -191,7 +191,7 @@ def check_space(
 
 def _check(
     space: SearchSpace,
-    table: LatencyTable,
+    table: LookupTable,
     bench: Bench,
     *,
     name: str,

@@ -25,13 +25,13 @@ from dsonas_hw.profile.network_measurement import NetworkMeasurement
 from dsonas_hw.runtime.base import NetworkTiming
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.rows import KernelRow, NetworkRow, Row, TableHeader
-from dsonas_hw.table.table import LatencyTable, TableWriter, load_table
+from dsonas_hw.table.table import LookupTable, TableWriter, load_table
 
 SETUP_SECONDS, SECONDS_PER_NETWORK = 1.0, 0.2
 FLOPS_PER_SECOND = 3e10
 """What a core of a usual server does in a second; like the two before only to say how long it will take."""
 REFERENCE_SPEED = 0.25
-"""Quantile of the yardstick's timings that predictions are stated at: the machine when it is quick."""
+"""Quantile of the reference's timings that predictions are stated at: the machine when it is quick."""
 
 MIN_KERNEL_SHARE = 0.2
 """Share of a kernel's timing that is never taken for the profiler's work."""
@@ -46,7 +46,7 @@ def profile_networks(
     *,
     wait_s: float = 0.0,
     progress: Progress = lambda done, total, text: None,
-) -> LatencyTable:
+) -> LookupTable:
     """Measure networks and their kernels, and fit the table on them; continues one that was interrupted.
 
     wait_s: how long to wait for another process that writes the table.
@@ -62,7 +62,7 @@ def profile_networks(
         todo = [probe for probe in probes if probe.name not in done]
         total = len(probes)
         progress(total - len(todo), total, "")
-        unit_ms = float(writer.header.clocks.get("yardstick_ms") or 0) or None
+        unit_ms = float(writer.header.clocks.get("reference_ms") or 0) or None
         for batch in _batches(todo, bench.networks_at_once):
             for probe, (latency, timing) in zip(batch, bench.time_kernels(batch, unit_ms), strict=True):
                 for row in _rows(probe, timing, latency, writer.header, unit_ms):
@@ -80,13 +80,13 @@ def estimate_seconds(probes: Sequence[Probe]) -> float:
     return SETUP_SECONDS + sum(SECONDS_PER_NETWORK + 2 * NUM_ROUNDS * turn_s for turn_s in turns_s)
 
 
-def is_finished(table: LatencyTable) -> bool:
+def is_finished(table: LookupTable) -> bool:
     """Whether the table's fit is of all the networks that it holds: no profile was interrupted."""
     correction = table.corrections.get("latency")
     return correction is not None and correction.values.get("num_networks", 0.0) >= len(table.networks)
 
 
-def finish_table(writer: TableWriter) -> LatencyTable:
+def finish_table(writer: TableWriter) -> LookupTable:
     """Fit, and leave one line per kernel.
 
     Raises:
@@ -102,13 +102,13 @@ def finish_table(writer: TableWriter) -> LatencyTable:
         for network in table.networks
         if all(key in table.kernels for key in network.kernels)
     ]
-    unit_ms = float(table.header.clocks.get("yardstick_ms") or 0)
-    yardsticks_ms = [network.yardstick_ms for network in table.networks if network.yardstick_ms]
-    usual_ms = quantile(yardsticks_ms, REFERENCE_SPEED) if yardsticks_ms and unit_ms else 0.0
+    unit_ms = float(table.header.clocks.get("reference_ms") or 0)
+    references_ms = [network.reference_ms for network in table.networks if network.reference_ms]
+    usual_ms = quantile(references_ms, REFERENCE_SPEED) if references_ms and unit_ms else 0.0
     speed = usual_ms / unit_ms if usual_ms else 1.0
     kernels = list(table.kernels.values())
     latency, *others = fit_corrections(kernels, timed, speed=speed)
-    latency = replace(latency, values={**latency.values, "yardstick_ms": usual_ms or unit_ms})
+    latency = replace(latency, values={**latency.values, "reference_ms": usual_ms or unit_ms})
     for energy in others:
         costs = NetworkCosts(energy, kernel_costs(latency, kernels))
         kernels = [replace(row, energy_mj=costs.share(costs.part([row.kernel]))) for row in kernels]
@@ -117,7 +117,7 @@ def finish_table(writer: TableWriter) -> LatencyTable:
     return load_table(writer.path)
 
 
-def kernels_of(network: NetworkRow, table: LatencyTable) -> list[Kernel]:
+def kernels_of(network: NetworkRow, table: LookupTable) -> list[Kernel]:
     """The kernels that ran in a network of a table."""
     return [table.kernels[key].kernel for key, count in network.kernels.items() for _ in range(count)]
 
@@ -157,7 +157,7 @@ def _rows(
         flops=probe.flops,
         relative_noise=latency.coefficient_of_variation,
         in_situ_ms=in_situ_ms if header.source == "measured" else None,
-        yardstick_ms=min((turn.yardstick_ms for turn in latency.turns if turn.yardstick_ms), default=None),
+        reference_ms=min((turn.reference_ms for turn in latency.turns if turn.reference_ms), default=None),
         remarks=(*latency.remarks, *timing.remarks),
         kernels=dict(Counter(node.kernel.key for node in timing.nodes)),
     )

@@ -10,7 +10,7 @@ from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, sig
 from dsonas_hw.report.run_data import METRIC_QUANTITIES, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.table import Column, Table
-from dsonas_hw.table.table import CheckRow, LatencyTable
+from dsonas_hw.table.table import CheckRow, LookupTable
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
 _COSTS = ("flops", "mac", "params", "memory_bytes", "latency_ms", "energy_mj")
@@ -241,7 +241,7 @@ class ProfileSummary:
     checks: tuple[CheckRow, ...]
 
 
-def summarise_profile(table: LatencyTable) -> ProfileSummary:
+def summarise_profile(table: LookupTable) -> ProfileSummary:
     """The parts of a latency table that a report shows."""
     header, of = table.header, table.header.target
     return ProfileSummary(

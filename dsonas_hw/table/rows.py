@@ -123,8 +123,8 @@ class NetworkRow:
     """Coefficient of variation of the timing."""
     in_situ_ms: float | None = None
     """Sum of its kernels under the profiler."""
-    yardstick_ms: float | None = None
-    """The yardstick's shortest run beside it: how fast the machine was."""
+    reference_ms: float | None = None
+    """The reference workload's shortest run beside it: how fast the machine was."""
     remarks: tuple[str, ...] = ()
     """What makes its timing doubtful, or says what limits it."""
 
@@ -137,7 +137,7 @@ class NetworkRow:
             "flops": self.flops,
             "relative_noise": self.relative_noise,
             "in_situ_ms": self.in_situ_ms,
-            "yardstick_ms": self.yardstick_ms,
+            "reference_ms": self.reference_ms,
             "remarks": list(self.remarks),
             "kernels": dict(self.kernels),
         }
@@ -279,7 +279,7 @@ def row_from_json(values: Any) -> Row:
                 flops=_count(values, "flops", default=0),
                 relative_noise=_optional(values, "relative_noise", minimum=0.0),
                 in_situ_ms=_optional(values, "in_situ_ms", minimum=0.0),
-                yardstick_ms=_optional(values, "yardstick_ms", minimum=0.0),
+                reference_ms=_optional(values, "reference_ms", minimum=0.0),
                 remarks=_texts(values, "remarks"),
                 kernels={_short(key, "kernels"): _count(counts, key, minimum=1) for key in counts},
             )

@@ -45,7 +45,7 @@ __all__ = [
     "CorrectionRow",
     "ErrorSummary",
     "KernelRow",
-    "LatencyTable",
+    "LookupTable",
     "NetworkRow",
     "TableHeader",
     "TableWriter",
@@ -62,7 +62,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatencyTable:
+class LookupTable:
     """A table as loaded: rows of one kernel are already merged."""
 
     path: Path
@@ -95,7 +95,7 @@ def table_path(directory: Path, target: Target) -> Path:
     return directory / device / f"{target.runtime}-{target.precision}-b{target.batch_size}{suffix}.jsonl"
 
 
-def load_table(path: Path) -> LatencyTable:
+def load_table(path: Path) -> LookupTable:
     """Read and check a table.
 
     Raises:
@@ -133,7 +133,7 @@ class TableWriter:
         self.path = path
         self.header = header
         self._wait_s = wait_s
-        self.existing: LatencyTable = LatencyTable(path=path, header=header)
+        self.existing: LookupTable = LookupTable(path=path, header=header)
         """What the table held when it was opened."""
         self._file: FileIO | None = None
         self._lock: Any = None
@@ -327,7 +327,7 @@ def _refuse_constant(name: str) -> float:
     raise RowError(f"{name} is not a number")
 
 
-def _merge(path: Path, header: TableHeader, rows: list[Row], warnings: tuple[str, ...]) -> LatencyTable:
+def _merge(path: Path, header: TableHeader, rows: list[Row], warnings: tuple[str, ...]) -> LookupTable:
     kernels: dict[str, list[KernelRow]] = {}
     networks: dict[str, NetworkRow] = {}
     corrections: dict[Metric, CorrectionRow] = {}
@@ -341,7 +341,7 @@ def _merge(path: Path, header: TableHeader, rows: list[Row], warnings: tuple[str
             corrections[row.metric] = row
         else:
             checks[row.space] = row
-    return LatencyTable(
+    return LookupTable(
         path=path,
         header=header,
         kernels={key: merge_kernel_rows(same) for key, same in kernels.items()},

@@ -28,7 +28,7 @@ from dsonas_hw.measure.measurement import LatencyMeasurement, Turn, measure_toge
 from dsonas_hw.measure.rounds import measure_rounds
 from dsonas_hw.profile import gpu_bench
 from dsonas_hw.profile import open as profile_open
-from dsonas_hw.profile.open import open_latency_model
+from dsonas_hw.profile.open import open_cost_model
 from dsonas_hw.profile.profile_space import profile_space
 from dsonas_hw.runtime import detect
 from dsonas_hw.runtime.base import NetworkTiming, NodeTiming, ProfiledSession, Runtime, Session
@@ -115,7 +115,7 @@ class StandInSession:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def finish(self, turns: Sequence[Turn], yardstick_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
         return NetworkTiming(
             nodes=tuple(NodeTiming(kernel=kernel, latency_ms=made_up_ms(kernel)) for kernel in self.kernels)
         )
@@ -383,7 +383,7 @@ def test_where_kernels_are_not_timed_networks_calibrate_the_estimate(
     table = load_table(done.path)
     assert table.header.settings["method"] == f"whole networks: {gpu.untimed}"
     assert {row.source for row in table.kernels.values()} == {"estimated"}
-    model = open_latency_model(TARGET, profiles_directory=tmp_path)
+    model = open_cost_model(TARGET, profiles_directory=tmp_path)
     assert model.source == "calibrated"
     assert model.caution.startswith("CALIBRATED: stand-in-gpu does not time kernels")
     network = table.networks[0]

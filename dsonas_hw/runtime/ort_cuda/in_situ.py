@@ -39,7 +39,7 @@ class CudaProfiledSession:
         self._session.synchronize()
         return result
 
-    def finish(self, turns: Sequence[Turn], yardstick_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
         import onnx
 
         trace = self._recorder.stop()

@@ -1,7 +1,7 @@
 """Latency and energy of architectures from a measured table, thousands a second.
 
 A network is the sum of its segments (stem, blocks, reductions, head), so each distinct segment is paid for
-once. A block that is new is not lowered to kernels either, but put together from atoms (`block_latency`).
+once. A block that is new is not lowered to kernels either, but put together from atoms (`block_metric`).
 
 Law (tested): equal to lowering the whole network and following the runtime kernel by kernel.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.architecture.block_latency import (
+from dsonas_hw.architecture.block_metric import (
     NOTHING,
     BlockBuilder,
     Numbers,
@@ -24,8 +24,8 @@ from dsonas_hw.architecture.graph import BlockSegment, Segment, list_segments
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.segments import deploy_segment, output_shape
 from dsonas_hw.budget import Metric
-from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyModel, Prediction
+from dsonas_hw.cost.measured import MeasuredCosts
+from dsonas_hw.cost.model import CostModel, Prediction
 from dsonas_hw.cost.network_costs import Part
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.space.space import SearchSpace
@@ -37,7 +37,7 @@ MAX_CACHED = 200_000
 class ArchitectureMetric:
     """Predictions of one metric of whole architectures by one model, whatever its kind."""
 
-    def __init__(self, model: LatencyModel, metric: Metric) -> None:
+    def __init__(self, model: CostModel, metric: Metric) -> None:
         self.model = model
         self.metric = metric
         self._frames: dict[tuple[SearchSpace, int], list[_Place]] = {}
@@ -51,7 +51,7 @@ class ArchitectureMetric:
             ProfileError: the table does not know a kernel, or the metric.
         """
         model, metric = self.model, self.metric
-        if not isinstance(model, MeasuredLatency):
+        if not isinstance(model, MeasuredCosts):
             return model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse), metric)
         space = architecture.space
         frame = self._frames.get((space, architecture.width))
@@ -73,7 +73,7 @@ class ArchitectureMetric:
         return model.predict_part(Part(*add_up(found)), metric)
 
     def _block(
-        self, model: MeasuredLatency, block: Block, place: _Place, space: SearchSpace, in_blocks: bool
+        self, model: MeasuredCosts, block: Block, place: _Place, space: SearchSpace, in_blocks: bool
     ) -> Step:
         shape, shortcut = place.shape, place.shortcut
         key = (block.inputs, block.output, shape, shortcut, space.operations, in_blocks)  # hashed fast
@@ -86,7 +86,7 @@ class ArchitectureMetric:
         return step
 
     def _new_block(
-        self, model: MeasuredLatency, segment: BlockSegment, operations: tuple[str, ...], in_blocks: bool
+        self, model: MeasuredCosts, segment: BlockSegment, operations: tuple[str, ...], in_blocks: bool
     ) -> Step:
         if segment.block.is_identity and not segment.shortcut:
             return NOTHING, in_blocks
@@ -98,7 +98,7 @@ class ArchitectureMetric:
             return builder.step(segment.block, in_blocks)
         return self._lowered(model, segment, segment.shape, in_blocks)
 
-    def _lowered(self, model: MeasuredLatency, segment: Segment, shape: Shape, in_blocks: bool) -> Step:
+    def _lowered(self, model: MeasuredCosts, segment: Segment, shape: Shape, in_blocks: bool) -> Step:
         deployed = deploy_segment(
             segment, shape, model.deployment, batch_size=model.batch_size, reads_blocked=in_blocks
         )

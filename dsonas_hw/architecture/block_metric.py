@@ -16,7 +16,7 @@ from dsonas_hw.architecture.architecture import Block
 from dsonas_hw.architecture.graph import BlockSegment
 from dsonas_hw.architecture.schedule import segment_schedule
 from dsonas_hw.budget import Metric
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.cost.network_costs import Part
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
@@ -68,7 +68,7 @@ class _Atom:
     """Whether its output is in blocks."""
 
 
-def block_builder(model: MeasuredLatency, metric: Metric, segment: BlockSegment) -> BlockBuilder | None:
+def block_builder(model: MeasuredCosts, metric: Metric, segment: BlockSegment) -> BlockBuilder | None:
     """None where the atoms do not say it all: identity operations, channels that cannot be in blocks."""
     has_kernels = all(operation.layers for operation in segment.operations)
     if not model.deployment.is_regular(segment.shape[0]) or not has_kernels:
@@ -79,7 +79,7 @@ def block_builder(model: MeasuredLatency, metric: Metric, segment: BlockSegment)
 class BlockBuilder:
     """Costs of the blocks of one shape. The table is asked for a kernel when a block first has it."""
 
-    def __init__(self, model: MeasuredLatency, metric: Metric, segment: BlockSegment) -> None:
+    def __init__(self, model: MeasuredCosts, metric: Metric, segment: BlockSegment) -> None:
         self._model = model
         self._metric = metric
         self._segment = segment
