@@ -16,7 +16,7 @@ A *measurement* keeps its samples. Four numbers say what they are worth:
 On a shared machine the mean and the median move by half while the low end stays within 1 %. Where the work is
 done by the calling thread, its CPU time is sampled too: a sample in which another program had the core does
 not count for the quiet value. And because the machine itself is faster in one minute than in the next, a
-reference workload, a small network that never changes, can be timed around every turn: `latency_at` states the
+reference workload, a small network that never changes, can be timed around every turn: `latency_at` tells the
 quiet value at a given speed of the machine.
 
 `measure_latency`: one small thing, for the quiet value alone, until the last windows of samples agree.

@@ -340,8 +340,8 @@ def estimated(gpu: StandInGpu, monkeypatch: pytest.MonkeyPatch) -> StandInGpu:
     """The runtime, estimated with the constants of another."""
     from dsonas_hw.estimate import estimate
 
-    def as_cuda(device: Any, **options: Any) -> Any:
-        return load_estimate(device, **{**options, "runtime": "ort-cuda"})
+    def as_cuda(target: Target) -> Any:
+        return load_estimate(replace(target, runtime="ort-cuda"))
 
     monkeypatch.setattr(estimate, "load_estimate", as_cuda)
     return gpu
