@@ -394,6 +394,8 @@ def show_check(row: CheckRow) -> None:
         click.echo(f"  {drift:32} {_figures(row.raw_error)}")
     for name, error in row.baselines.items():
         click.echo(f"  {name:32} {_figures(error)}")
+    if row.energy_error is not None:
+        click.echo(f"  {'this table, of energies':32} {_figures(row.energy_error)}")
     if row.interval_coverage is not None:
         click.echo(f"  predicted intervals held {row.interval_coverage:.0%} of the measurements (aim: 90 %)")
 

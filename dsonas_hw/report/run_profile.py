@@ -1,4 +1,4 @@
-"""The latency table that a run's predictions came from, if it is on this machine."""
+"""The lookup table that a run's predictions came from, if it is on this machine."""
 
 from __future__ import annotations
 

@@ -234,7 +234,7 @@ def lambda_table(data: RunData) -> Table | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileSummary:
-    """What a report says about the latency table that predictions came from."""
+    """What a report says about the lookup table that predictions came from."""
 
     facts: list[tuple[str, str]]
     """Name and value: fingerprint, date, …"""
@@ -242,7 +242,7 @@ class ProfileSummary:
 
 
 def summarise_profile(table: LookupTable) -> ProfileSummary:
-    """The parts of a latency table that a report shows."""
+    """The parts of a lookup table that a report shows."""
     header, of = table.header, table.header.target
     return ProfileSummary(
         facts=[
@@ -273,11 +273,13 @@ def check_table(profile: ProfileSummary | None) -> Table | None:
         for name, error, coverage in (
             ("this profile", check.error, check.interval_coverage),
             *((name, error, None) for name, error in check.baselines.items()),
+            ("this profile, energy", check.energy_error, None),
         )
+        if error is not None
     ]
     return Table(
         name="profile-check",
-        caption="Latency of whole networks, predicted against measured; none of them was used for fitting",
+        caption="Latency (or energy) of whole networks, predicted against measured; none was fitted on",
         columns=(
             Column(key="space", heading="Networks of", numeric=False),
             Column(key="method", heading="Predicted by", numeric=False),

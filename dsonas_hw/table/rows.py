@@ -242,7 +242,7 @@ def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
 def header_from_json(values: Any) -> TableHeader:
     """Check and build the first line of a table."""
     if not isinstance(values, dict) or values.get("row") != "header":
-        raise RowError("the first line is not the header of a latency table")
+        raise RowError("the first line is not the header of a lookup table")
     target = Target(
         device=_text(values, "device"),
         runtime=_text(values, "runtime"),
