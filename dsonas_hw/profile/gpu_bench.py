@@ -151,7 +151,7 @@ class GpuBench:
 
 @contextmanager
 def open_gpu(target: Target, *, sm_clock_mhz: int | None = None) -> Iterator[GpuBench]:
-    """Watch a GPU that is here; see `bench.open_bench`.
+    """Watch a GPU that is here; see `open_bench`.
 
     Raises:
         DeviceError: it is not here, or its runtime cannot run on it.

@@ -174,7 +174,7 @@ def test_a_trace_without_a_node_is_refused() -> None:
 def test_clocks_that_disagree_are_refused() -> None:
     trace = read_trace(TRACES / "pytorch_beside_onnxruntime.json")
     runs = split_runs(json.loads((TRACES / "onnxruntime_cuda.json").read_text()))
-    with pytest.raises(ProfileError, match="clocks .* are 9.. µs apart"):
+    with pytest.raises(ProfileError, match=r"clocks .* are 9.. µs apart"):
         node_spans(runs, trace.spans(RUN), offset_us=4000.0)
 
 

@@ -21,7 +21,6 @@ from dsonas_hw.runtime.ort.session import open_ort_session
 from dsonas_hw.runtime.ort.trace import EVENT_SUFFIX, OrtProfiler, OrtRun
 from dsonas_hw.target import Target
 
-
 MAX_CLOCK_ERROR_US = 100.0
 """Seen on a busy CPU: 5 µs usually, 80 µs in the first inference."""
 
