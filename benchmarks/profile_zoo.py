@@ -21,9 +21,9 @@ import torchvision
 
 from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.measure.probe import Probe
-from dsonas_hw.profile.bench import open_bench
 from dsonas_hw.profile.check import check_networks, summarise_check
 from dsonas_hw.profile.model_probes import model_probe
+from dsonas_hw.profile.open_bench import open_bench
 from dsonas_hw.profile.profile_space import path_of
 from dsonas_hw.table.table import load_table
 from dsonas_hw.target import Target

@@ -371,7 +371,7 @@ def _profile_models(
     probes: list[Probe], where: Target, profiles_directory: Path | None, sm_clock_mhz: int | None
 ) -> SpaceProfile:
     """Measure networks of files."""
-    from dsonas_hw.profile.bench import open_bench
+    from dsonas_hw.profile.open_bench import open_bench
     from dsonas_hw.profile.profile_space import SpaceProfile, path_of
     from dsonas_hw.profile.profiler import profile_networks
 

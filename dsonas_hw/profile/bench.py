@@ -7,19 +7,17 @@ with open_bench(target) as bench:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Protocol
 
-from dsonas_hw.device.spec import LOCAL
-from dsonas_hw.errors import DeviceError
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.network_measurement import NetworkMeasurement
 from dsonas_hw.runtime.base import NetworkTiming
-from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.rows import Scalar, TableHeader
 from dsonas_hw.table.table import LookupTable
-from dsonas_hw.target import Target
+
+LOCKED = "locked_sm_mhz"
+"""The setting of a table that names the SM clock which was held."""
 
 
 class Bench(Protocol):
@@ -67,31 +65,7 @@ class Bench(Protocol):
         ...
 
 
-@contextmanager
-def open_bench(target: Target, *, sm_clock_mhz: int | None = None) -> Iterator[Bench]:
-    """Get ready to measure on a target.
-
-    sm_clock_mhz: the SM clock of a GPU to hold meanwhile, if the driver permits.
-
-    Raises:
-        DeviceError: it is not here, or its runtime cannot run on it.
-    """
-    if target.device == LOCAL:
-        from dsonas_hw.profile.cpu_bench import CpuBench
-
-        if reason := get_runtime(target.runtime).why_untimed(target):
-            raise DeviceError(f"{target.device} cannot be profiled with {target.runtime}: {reason}")
-        yield CpuBench(target=target)
-        return
-    from dsonas_hw.profile.gpu_bench import open_gpu
-
-    with open_gpu(target, sm_clock_mhz=sm_clock_mhz) as gpu:
-        yield gpu
-
-
 def clock_of(table: LookupTable) -> int | None:
     """The SM clock that was held while a table was measured; None: it moved as it liked."""
-    from dsonas_hw.profile.gpu_bench import LOCKED
-
     clock = table.header.settings.get(LOCKED)
     return clock if isinstance(clock, int) else None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dsonas_hw.profile.bench import open_bench
 from dsonas_hw.profile.check import check_table
 from dsonas_hw.profile.generic_networks import NUM_NETWORKS, generic_networks
+from dsonas_hw.profile.open_bench import open_bench
 from dsonas_hw.profile.profiler import profile_networks
 from dsonas_hw.table.rows import CheckRow
 from dsonas_hw.table.table import LookupTable

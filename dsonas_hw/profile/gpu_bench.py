@@ -20,6 +20,7 @@ from dsonas_hw.device.watch import GpuWatch, disturbances, watch_gpu
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.profile.bench import LOCKED
 from dsonas_hw.profile.network_measurement import NetworkMeasurement, with_energy
 from dsonas_hw.runtime.base import NetworkTiming, NodeTiming, Runtime, Session
 from dsonas_hw.runtime.cuda_order import as_cuda_gives_it
@@ -30,8 +31,6 @@ from dsonas_hw.table.rows import Scalar, TableHeader
 from dsonas_hw.table.table import now_utc
 from dsonas_hw.target import Target
 
-LOCKED = "locked_sm_mhz"
-"""The setting of a table that names the SM clock which was held."""
 NUM_WARMUP, NUM_SAMPLES = 5, 30
 """Inferences of a network whose kernels are timed."""
 IN_SITU = Turn(num_warmup=NUM_WARMUP, num_samples=NUM_SAMPLES, low_ms=0.0)
@@ -148,7 +147,7 @@ class GpuBench:
 
 @contextmanager
 def open_gpu(target: Target, *, sm_clock_mhz: int | None = None) -> Iterator[GpuBench]:
-    """Watch a GPU that is here; see `bench.open_bench`.
+    """Watch a GPU that is here; see `open_bench`.
 
     Raises:
         DeviceError: it is not here, or its runtime cannot run on it.

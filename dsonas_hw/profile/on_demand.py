@@ -15,7 +15,8 @@ from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import UserError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.probe import Probe
-from dsonas_hw.profile.bench import clock_of, open_bench
+from dsonas_hw.profile.bench import clock_of
+from dsonas_hw.profile.open_bench import open_bench
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.rows import TableHeader
 

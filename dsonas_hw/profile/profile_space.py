@@ -12,11 +12,12 @@ from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.cost.model import CostModel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.probe import Probe
-from dsonas_hw.profile.bench import Bench, clock_of, open_bench
+from dsonas_hw.profile.bench import Bench, clock_of
 from dsonas_hw.profile.check import CheckedNetwork, check_table
 from dsonas_hw.profile.coverage import CoveredKernels, needed_kernels
 from dsonas_hw.profile.on_demand import Say, can_be_extended, measure_unknown
 from dsonas_hw.profile.open import find_table, user_profiles
+from dsonas_hw.profile.open_bench import open_bench
 from dsonas_hw.profile.plan import plan_profile, witness_networks
 from dsonas_hw.profile.probes import probe_networks, space_id
 from dsonas_hw.profile.profiler import is_finished, profile_networks
