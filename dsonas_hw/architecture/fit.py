@@ -85,6 +85,12 @@ def fit_width(architecture: Architecture, budgets: Sequence[Budget], target: Tar
     return Fit(architecture=architecture.with_width(widths[low - 1]), ratio=ratios[low - 1])
 
 
+def ideal_complete_over_budget(space: SearchSpace) -> float:
+    """Cost of the complete network / limit at the width to steer for; less in a space of few edges."""
+    num_lambdas = space.num_lambda_sets * len(space.edges)
+    return min(IDEAL_COMPLETE_OVER_BUDGET, max(2.0, num_lambdas / EDGES_LEFT))
+
+
 def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> int:
     """The deployment width to steer the search for, where the user has not set one.
 
@@ -93,8 +99,7 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
     it, or a larger share in a space of few edges. Narrower, where stem, reductions and head, which no search
     prunes, would use up the budget; wider, where a few more channels that fill a vector are no slower.
     """
-    num_lambdas = space.num_lambda_sets * len(space.edges)
-    ideal = min(IDEAL_COMPLETE_OVER_BUDGET, max(2.0, num_lambdas / EDGES_LEFT))
+    ideal = ideal_complete_over_budget(space)
     low, high = (factor * ideal for factor in NEAR_IDEAL)
     complete = complete_architecture(space)
 
