@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsonas_hw.cli.common import print_json
+from dsonas_hw.cli.common import print_json, say
 
 if TYPE_CHECKING:
     from dsonas_hw.architecture.costs import TargetCosts
@@ -30,7 +31,9 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
         DeviceError: no such device.
     """
     from dsonas_hw.architecture.architecture import complete_architecture, identity_architecture
-    from dsonas_hw.architecture.fit import check_feasible
+    from dsonas_hw.architecture.fit import check_feasible, find_loose
+    from dsonas_hw.search.duration import estimate_run
+    from dsonas_hw.search.effort import count_train_images
     from dsonas_hw.task import target_costs
     from dsonas_hw.train.images import describe_images, space_of_config
 
@@ -38,12 +41,16 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
     space = space_of_config(config)
     target = target_costs(config.target, profiles_directory=profiles_directory)
     known = target.latency_model is not None
-    check_feasible(space, [b for b in config.budgets if known or b.name != "latency"], target)
+    budgets = [budget for budget in config.budgets if known or budget.name != "latency"]
+    check_feasible(space, budgets, target)
+    for sentence in find_loose(space, budgets, target):
+        say(sentence)
     networks = {
         "complete supernet": complete_architecture(space),
         "smallest network": identity_architecture(space, width=space.widths()[0]),
         "largest network": complete_architecture(space, width=space.widths()[-1]),
     }
+    estimate = estimate_run(config, space, count_train_images(config.data))
     costs = {name: target.costs(network).to_dict() for name, network in networks.items()}
     if as_json:
         print_json(
@@ -59,13 +66,14 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
                 },
                 "costs": costs,
                 "latency_source": target.source if known else None,
+                "estimate": asdict(estimate),
                 "images": images,
                 "selection": _selection(config),
             }
         )
     else:
         _print(config, space, costs, target, profiles_directory)
-        for line in image_lines(images):
+        for line in (*image_lines(images), str(estimate), *filter(None, [estimate.refusal])):
             click.echo(line)
 
 

@@ -95,7 +95,8 @@ def seed_numbers(text: str) -> tuple[int, ...]:
 
 def list_jobs(jobs: Sequence[Job], as_json: bool) -> None:
     """A line for each job with what it costs, and one for all."""
-    from dsonas_hw.study.effort import Effort, count_effort
+    from dsonas_hw.search.effort import Effort
+    from dsonas_hw.study.effort import count_effort
 
     total = Effort()
     for job in jobs:

@@ -55,6 +55,7 @@ def run_all(
         Interrupted: a checkpoint was written; `resume` goes on.
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
+    from dsonas_hw.search.duration import estimate_run
     from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.search.teacher import check_teacher
     from dsonas_hw.train.loop import resolve_train_device
@@ -65,6 +66,10 @@ def run_all(
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
     check_teacher(config, dataset)
+    if not run.architecture_path.exists():
+        estimate = estimate_run(config, space, len(dataset.train))
+        estimate.check()
+        say(str(estimate))
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
     task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
     run.create(config, resume=resume)

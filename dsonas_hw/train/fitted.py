@@ -18,7 +18,7 @@ from dsonas_hw.architecture.fit import MOST_FIXED_OVER_BUDGET, ideal_complete_ov
 from dsonas_hw.config import RunConfig, SpaceConfig, build_config, overlay
 from dsonas_hw.space.space import STEMS, SearchSpace
 from dsonas_hw.train.images import ImageFacts, build_space
-from dsonas_hw.train.memory import training_bytes
+from dsonas_hw.train.memory import fitting_batch
 
 Machine = Literal["CPU", "GPU"]
 
@@ -37,7 +37,6 @@ LARGEST_SIDE = 32
 """The stem brings images down to it before the first block."""
 GROWTH = ((1, 4), (1, 8), (2, 4), (2, 8), (3, 8), (4, 16))
 """(blocks of a stage, widest / searched channels): the first that the budget cannot exhaust is taken."""
-FRACTION_OF_MEMORY = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,10 +198,10 @@ def _fit_batches(fitting: _Fitting, images: ImageFacts, machine: MachineFacts) -
     config = fitting.config
     size = config.data.image_size or images.side_px
     supernet = complete_architecture(build_space(config, (3, size, size), images.num_classes))
-    if machine.free_bytes is not None:
-        limit = FRACTION_OF_MEMORY * machine.free_bytes
-        while batch > 2 and training_bytes(supernet, batch_size=batch) > limit:
-            batch, reason = batch // 2, "images: more do not fit in half of the free memory"
+    limit = None if machine.free_bytes is None else machine.free_bytes // 2
+    smaller = fitting_batch(supernet, batch_size=batch, free_bytes=limit) or 2
+    if smaller < batch:
+        batch, reason = smaller, "images: more do not fit in half of the free memory"
     fitting.choose("search.batch_size", batch, reason)
     fitting.choose(
         "retrain.batch_size", min(_batch_for(num_images, machine), 2 * batch), f"of {num_images} images"
@@ -247,7 +246,7 @@ def _parts(config: RunConfig, images: ImageFacts) -> tuple[int, int, int]:
 
 def _batch_for(num_images: int, machine: MachineFacts) -> int:
     """A power of two: an epoch has a dozen steps or more, unless there are too few images even for two."""
-    wanted = 2 ** int(math.log2(max(num_images / STEPS_AN_EPOCH, 1)))
+    wanted: int = 2 ** int(math.log2(max(num_images / STEPS_AN_EPOCH, 1)))
     batch = min(max(wanted, SMALLEST_BATCH), LARGEST_BATCH[machine.kind])
     while batch > 2 and batch > num_images // 2:
         batch //= 2

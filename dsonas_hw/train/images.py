@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsonas_hw.config import RunConfig
+from dsonas_hw.config import DataConfig, RunConfig
 from dsonas_hw.errors import DataError
 from dsonas_hw.space.space import SearchSpace
 
@@ -83,24 +83,23 @@ def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
     )
 
 
-def image_facts(config: RunConfig) -> ImageFacts:
-    """What a configuration for images in folders follows from; no image is decoded.
+def image_facts(data: DataConfig) -> ImageFacts:
+    """What is known of images in folders; no image is decoded.
 
     Raises:
         DataError: as of `load_data`.
     """
     from dsonas_hw.train.data_folder import middle_side
 
-    train, _, names, _ = _scan_folders(config)
+    train, _, names, _ = _scan_folders(data)
     return ImageFacts(num_images=len(train), num_classes=len(names), side_px=middle_side(train))
 
 
-def _scan_folders(config: RunConfig) -> tuple[ImageFiles, ImageFiles, tuple[str, ...], Sides]:
+def _scan_folders(data: DataConfig) -> tuple[ImageFiles, ImageFiles, tuple[str, ...], Sides]:
     from dsonas_hw.train.data import folder_of
     from dsonas_hw.train.data_folder import scan_sides
     from dsonas_hw.train.data_layout import find_sides
 
-    data = config.data
     sides = find_sides(folder_of(data.dataset), train_dir=data.train_dir, test_dir=data.test_dir)
     return (*scan_sides(sides), sides)
 
@@ -118,7 +117,7 @@ def describe_images(config: RunConfig) -> dict[str, Any] | None:
                 f"--train-dir and --test-dir are for --dataset folder:PATH, not for {data.dataset}"
             )
         return None
-    train, test, names, sides = _scan_folders(config)
+    train, test, names, sides = _scan_folders(data)
     described: dict[str, Any] = {"ignored": list(sides.ignored)}
     for side, files, directory in (("train", train, sides.train), ("test", test, sides.test)):
         counts = files.labels.bincount(minlength=len(names)).tolist()

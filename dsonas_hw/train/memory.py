@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.architecture.lower import lower
+from dsonas_hw.architecture.graph import list_segments
+from dsonas_hw.architecture.lower import lower_segment
 from dsonas_hw.errors import UserError
 from dsonas_hw.kernel.costs import count_costs
 
@@ -20,41 +21,73 @@ if TYPE_CHECKING:
     import torch
 
 BYTES_PER_ELEMENT = 4
-ACTIVATIONS_PER_ACCESS = 1.0
-"""K."""
+ACTIVATIONS_PER_ACCESS = 0.4
+"""K: 0.32 to 0.40 for the paper's operations, up to 0.65 for others (`benchmarks/memory.py`)."""
+CHECKPOINTED = 0.1
+"""Of what the other blocks keep, where activations of all but one are computed again."""
 COPIES_OF_WEIGHTS = 4
 """Weights, gradients, momentum, and one that is being computed."""
 
 
-def training_bytes(architecture: Architecture, *, batch_size: int) -> int:
-    """Return about how many bytes a step of training takes, in fp32."""
-    counted = count_costs(lower(architecture))
-    activations = (counted.mac - counted.params) * ACTIVATIONS_PER_ACCESS
-    elements = batch_size * activations + COPIES_OF_WEIGHTS * counted.params
+def training_bytes(architecture: Architecture, *, batch_size: int, checkpointed: bool = False) -> int:
+    """Return about how many bytes a step of training takes, in fp32.
+
+    checkpointed: `search.checkpoint_activations`.
+    """
+    parts = [count_costs(lower_segment(segment, 1, True)) for _, segment in list_segments(architecture)]
+    activations = [part.mac - part.params for part in parts]
+    kept = float(sum(activations))
+    if checkpointed:
+        kept = max(activations) + CHECKPOINTED * (kept - max(activations))
+    weights = sum(part.params for part in parts)
+    elements = batch_size * ACTIVATIONS_PER_ACCESS * kept + COPIES_OF_WEIGHTS * weights
     return round(BYTES_PER_ELEMENT * elements)
 
 
-def check_memory(architecture: Architecture, *, batch_size: int, free_bytes: int | None, field: str) -> int:
-    """Return `training_bytes`, and refuse what does not fit.
+def fitting_batch(
+    architecture: Architecture, *, batch_size: int, free_bytes: int | None, checkpointed: bool = False
+) -> int | None:
+    """Return the batch itself if a step of it fits in memory, else the largest half, quarter, … that does.
 
-    free_bytes: None: unknown, nothing is refused.
-    field: of the configuration, that holds the batch size; for the message.
+    free_bytes: None: unknown, everything fits. Returns None where not even two images fit.
+    """
+    while batch_size >= 2:
+        needed = training_bytes(architecture, batch_size=batch_size, checkpointed=checkpointed)
+        if free_bytes is None or needed <= free_bytes:
+            return batch_size
+        batch_size //= 2
+    return None
+
+
+def check_memory(
+    architecture: Architecture, *, batch_size: int, free_bytes: int | None, setting: str
+) -> None:
+    """Refuse a batch that does not fit in memory.
+
+    setting: what the user writes before a batch size to set it, such as `--set search.batch_size=`.
 
     Raises:
-        UserError: more is needed than is free; says which batch would fit.
+        UserError: says how much is needed and free, and what to set.
     """
-    needed = training_bytes(architecture, batch_size=batch_size)
-    if free_bytes is None or needed <= free_bytes:
-        return needed
-    smaller = batch_size
-    while smaller > 2 and training_bytes(architecture, batch_size=smaller) > free_bytes:
-        smaller //= 2
-    advice = f"--set {field}={smaller}"
-    if training_bytes(architecture, batch_size=smaller) > free_bytes:
+    fitting = fitting_batch(architecture, batch_size=batch_size, free_bytes=free_bytes)
+    if fitting != batch_size:
+        needed = training_bytes(architecture, batch_size=batch_size)
+        raise UserError(memory_refusal(batch_size, needed, free_bytes, fitting, setting))
+
+
+def memory_refusal(
+    batch_size: int, needed: int, free_bytes: int | None, fitting: int | None, setting: str
+) -> str:
+    """Say that a step on a batch does not fit, and what to set instead.
+
+    fitting: as of `fitting_batch`; setting: as of `check_memory`.
+    """
+    advice = f"{setting}{fitting}"
+    if fitting is None:
         advice = "smaller images (--set data.image_size=32) or fewer channels (--set space.channels=8)"
-    raise UserError(
+    return (
         f"a training step on {batch_size} images needs about {format_bytes(needed)} of memory, and "
-        f"{format_bytes(free_bytes)} are free; give {advice}"
+        f"{format_bytes(free_bytes or 0)} are free; give {advice}"
     )
 
 

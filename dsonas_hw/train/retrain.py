@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json, read_json_lines, write_json, write_text
@@ -22,6 +23,7 @@ from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.loop import DivergedError, Interrupted, Progress, StopSignal
+from dsonas_hw.train.memory import check_memory, free_memory_bytes
 from dsonas_hw.train.preprocess import PREPROCESSING_NAME, save_preprocessing
 from dsonas_hw.train.recipe import with_epochs
 from dsonas_hw.train.trainable import Trainable, check_fits, num_params
@@ -82,6 +84,13 @@ def retrain(
     if state is not None and epochs is None:
         epochs = _stored_epochs(state)
     recipe = with_epochs(config.retrain, epochs) if epochs else config.retrain
+    if isinstance(architecture, Architecture):
+        check_memory(
+            architecture,
+            batch_size=recipe.batch_size,
+            free_bytes=free_memory_bytes(device),
+            setting=f"in {run.config_path} retrain.batch_size: ",
+        )
     if (teacher is None) != (recipe.distill.teacher is None):
         raise ValueError("a teacher is given where the recipe asks for one, and only there")
     trainer = Trainer(
