@@ -119,6 +119,7 @@ def _print(
     for network, values in costs.items():
         cells = [format_quantity(name, values[COLUMNS[name]] or 0.0) for name in shown]
         click.echo(f"{network:17}" + "".join(f"{cell:>12}" for cell in cells))
+    click.echo("mac: memory access (elements read and written); flops: multiply-adds, which others call MACs")
     if (selection := _selection(config)) is not None:
         words = ", ".join(f"{r['num_networks']} × {r['epochs']}" for r in selection["rounds"])
         click.echo(

@@ -60,8 +60,8 @@ _OPTIONS = [
     click.option("--test-dir", type=click.Path(path_type=Path), metavar="DIR",
                  help="Of folder:PATH, the folder of the test classes."),
     click.option("--budget", "budget", multiple=True, metavar="LIMITS",
-                 help="mac=12M, flops=600M, params=3M, latency=5ms, memory=8MB, energy=20mJ; repeat it or "
-                      "give a comma list; all must hold."),
+                 help="mac=12M (memory access), flops=600M (multiply-adds), params=3M, latency=5ms, "
+                      "memory=8MB, energy=20mJ; repeat it or give a comma list; all must hold."),
     click.option("--device", metavar="NAME",
                  help="Target whose costs count: local, 1080ti, … (see: dsonas-hw devices)."),
     click.option("--runtime", metavar="NAME", help="What runs networks there (see: dsonas-hw devices)."),

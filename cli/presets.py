@@ -8,8 +8,14 @@ import click
 
 from dsonas_hw.cli.common import json_option, print_json
 
+EXAMPLES = """\b
+Examples:
+  dsonas-hw presets
+  dsonas-hw presets --json
+"""
 
-@click.command
+
+@click.command(epilog=EXAMPLES)
 @json_option
 def command(as_json: bool) -> None:
     """List the presets: what each is for, its size, and what a run of it takes.

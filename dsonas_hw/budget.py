@@ -23,6 +23,15 @@ QUANTITIES: dict[str, str] = {
     "energy": "energy_mj",
     "memory": "memory_bytes",
 }
+COST_LABELS: dict[str, str] = {
+    "mac": "memory access (mac)",
+    "flops": "multiply-adds (flops)",
+    "params": "weights (params)",
+    "latency": "latency",
+    "energy": "energy",
+    "memory": "peak activations (memory)",
+}
+"""Budget name → what people read: others call multiply-adds MACs, which `mac` is not."""
 Verdict = Literal["holds", "missed", "undecided"]
 """Of a budget: the cost lies below the limit, above it, or the limit lies within the cost's interval."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

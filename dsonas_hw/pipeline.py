@@ -55,6 +55,7 @@ def run_all(
         Interrupted: a checkpoint was written; `resume` goes on.
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
+    from dsonas_hw.profile.open import resolve_target
     from dsonas_hw.search.duration import estimate_run
     from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.search.teacher import check_teacher
@@ -66,6 +67,7 @@ def run_all(
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
     check_teacher(config, dataset)
+    resolve_target(config.target)
     if not run.architecture_path.exists():
         estimate = estimate_run(config, space, len(dataset.train))
         estimate.check()
@@ -186,6 +188,8 @@ def deploy(
             run, config, architecture, dataset, device=device, resume=resume, teacher=teacher, progress=report
         )
     say(f"retrained: test accuracy {trained.test_accuracy:.2%}, {trained.seconds:.0f} s")
+    if advice := trained.advice(run):
+        say(f"warning: {advice}")
     export_network(run, architecture, dataset, batch_size=config.target.batch_size)
     say(f"exported: {run.model_path}")
     stored = load_validation(run.validation_path) if resume else None

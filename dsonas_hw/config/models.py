@@ -92,8 +92,8 @@ class SpaceConfig(_Section):
     """The release's 1×1 shortcut in the first block of every stage."""
     width_step: int = Field(default=4, ge=1)
     """Deployment widths (first-stage channels) are multiples of it."""
-    max_width: int | None = Field(default=None, ge=1, le=16384)
-    """Largest deployment width; None = four times `channels`."""
+    max_width: int = Field(default=0, ge=0, le=16384)
+    """Largest deployment width; 0 = four times `channels`."""
 
 
 class SearchConfig(_Section):

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from dsonas_hw.config import RunConfig, build_config
 from dsonas_hw.search.derive import derive_architecture
-from dsonas_hw.search.duration import format_seconds, time_step
 from dsonas_hw.study.effort import count_effort
 from dsonas_hw.study.random_points import random_point
 from dsonas_hw.study.spec import Job
@@ -33,6 +32,8 @@ class Duration:
     """With nothing else on the machine."""
 
     def __str__(self) -> str:
+        from dsonas_hw.search.duration import format_seconds
+
         searching, training, measuring = map(format_seconds, (self.searching, self.training, self.measuring))
         return (
             f"about {searching} of searching, {training} of training and {measuring} of measuring on this "
@@ -63,6 +64,7 @@ def estimate_duration(jobs: Sequence[Job]) -> Duration:
 
 def _seconds_per_image(config: RunConfig, task: Task) -> tuple[float, float]:
     """Of the complete supernet, and of a network that fills the budget, each with its own batch."""
+    from dsonas_hw.search.duration import time_step
     from dsonas_hw.search.supernet import Supernet
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.trainable import build_network

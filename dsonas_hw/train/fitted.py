@@ -171,7 +171,7 @@ def _space(
     size: int,
     stem: str,
     stages: tuple[int, ...],
-    max_width: int | None = None,
+    max_width: int = 0,
 ) -> SearchSpace:
     space = fitting.config.space
     changes: dict[str, Any] = {"stem": stem, "stages": stages}

@@ -41,9 +41,7 @@ def build_space(config: RunConfig, input_shape: tuple[int, int, int], num_classe
     Raises:
         UserError: sizes that make no network, e.g. too many stages for the images.
     """
-    sizes = config.space.model_dump()
-    sizes["max_width"] = sizes["max_width"] or 0
-    return SearchSpace(**sizes, input_shape=input_shape, num_classes=num_classes)
+    return SearchSpace(**config.space.model_dump(), input_shape=input_shape, num_classes=num_classes)
 
 
 def space_of_config(config: RunConfig) -> SearchSpace:

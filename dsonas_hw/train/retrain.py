@@ -20,6 +20,7 @@ from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json, read_json_lines, write_json, write_text
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train import distributed
+from dsonas_hw.train.curve import rise_at_end
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.loop import DivergedError, Interrupted, Progress, StopSignal
@@ -47,6 +48,18 @@ class RetrainResult:
     num_params: int
     seconds: float
     """Of training and testing, over all resumed parts."""
+    rise_at_end: float | None = None
+    """By how much the training accuracy still rose in the last fifth of the epochs; None: it did not."""
+
+    def advice(self, run: RunDirectory) -> str | None:
+        """What to do about a training that was too short; None: it was not."""
+        if self.rise_at_end is None:
+            return None
+        command = command_line("retrain", run.path, "--restart", "--epochs", 2 * self.epochs)
+        return (
+            f"the training accuracy still rose at the end, by {self.rise_at_end:.1%} in the last fifth of "
+            f"{self.epochs} epochs: longer may be better; {command}"
+        )
 
 
 def retrain(
@@ -178,9 +191,16 @@ def _finish(
         test_error=1 - trainer.test_accuracy,
         num_params=num_params(architecture),
         seconds=round(trainer.seconds, 3),
+        rise_at_end=rise_at_end(_logged_accuracy(run)),
     )
     write_json(run.path / RESULT_NAME, asdict(result))
     return result
+
+
+def _logged_accuracy(run: RunDirectory) -> list[float]:
+    """Training accuracy of every epoch of the retraining."""
+    rows = read_json_lines(run.log_path("metrics.jsonl"))
+    return [row["train_accuracy"] for row in rows if row.get("stage") == "retrain"]
 
 
 def _interrupted(run: RunDirectory, trainer: Trainer) -> Interrupted:
