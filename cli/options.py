@@ -251,7 +251,7 @@ def open_run(
         config = config_from_options(**options)
         if out is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
             raise RunError("give --out RUN: when torchrun starts the processes again, they go on there")
-        run = RunDirectory(out or next_run(default_name or config.data.dataset))
+        run = RunDirectory(out or next_run(default_name or _name_of(config.data.dataset)))
         return run, config, was_restarted() and run.config_path.exists()
     if out is not None and out != resume:
         raise RunError("--resume names the run directory already; leave --out away")
@@ -260,6 +260,11 @@ def open_run(
     if any(value not in (None, ()) for value in options.values()):
         run.create(config_from_options(base=config.model_dump(mode="json"), **options), resume=True)
     return run, config, True
+
+
+def _name_of(dataset: str) -> str:
+    """What a run on a dataset is called: folder:/data/flowers is `flowers`."""
+    return Path(dataset).name if dataset.startswith("folder:") else dataset
 
 
 def was_restarted() -> bool:

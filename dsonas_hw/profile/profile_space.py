@@ -20,7 +20,7 @@ from dsonas_hw.profile.on_demand import Say, can_be_extended, measure_unknown
 from dsonas_hw.profile.open import find_table, user_profiles
 from dsonas_hw.profile.plan import plan_profile, witness_networks
 from dsonas_hw.profile.probes import probe_networks, space_id
-from dsonas_hw.profile.profiler import is_finished, local_header, profile_networks
+from dsonas_hw.profile.profiler import estimate_seconds, is_finished, local_header, profile_networks
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.rows import CheckRow
@@ -136,6 +136,7 @@ def profile_space(
         widths=widths,
         resolutions=resolutions,
     )
+    progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
     table = profile_networks(path, header, probes, progress=progress)
     if not num_checked:
         return SpaceProfile(path=path, check=None)
