@@ -56,6 +56,9 @@ def finished(home: Path, tmp_path_factory: pytest.TempPathFactory, dsonas: Any) 
     """A run that went through every stage, and a config file beside it."""
     folder = tmp_path_factory.mktemp("work")
     config, run = write_config(folder), folder / "run"
+    result = dsonas("run", "--config", config, "--budget", "mac=20k,latency=1ns", "--out", run)
+    assert "latency=1ns is below the smallest network of this space" in result.err  # told by a new profile
+    assert (result.code, run.exists()) == (2, False)
     costs = dsonas("run", "--config", config, "--dry-run", "--json").json["costs"]
     limit_ms = 0.9 * costs["largest network"]["latency_ms"]
     budget = f"mac=20k,latency={limit_ms:.6f}ms"
