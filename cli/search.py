@@ -50,6 +50,7 @@ def command(
         show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
         return
     run.check_usable(config, resume=resuming)
+    from dsonas_hw.architecture.fit import find_loose
     from dsonas_hw.cli.dry_run import image_lines
     from dsonas_hw.search.duration import estimate_run
     from dsonas_hw.search.parts import check_dataset
@@ -59,6 +60,8 @@ def command(
     for line in image_lines(describe_images(config)):
         say(line)
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
+    for sentence in find_loose(task.space, task.budgets, task.target):
+        say(sentence)
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
     estimate = estimate_run(config, task.space, len(dataset.train))

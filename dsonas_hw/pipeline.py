@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.architecture.fit import check_feasible
+from dsonas_hw.architecture.fit import check_feasible, find_loose
 from dsonas_hw.config import RunConfig
 from dsonas_hw.deploy.derive_measured import Bar, Say, derive_measured
 from dsonas_hw.deploy.select_measured import refuse, select_measured, selects
@@ -74,6 +74,8 @@ def run_all(
         say(str(estimate))
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
     task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
+    for sentence in find_loose(space, task.budgets, task.target):
+        say(sentence)
     run.create(config, resume=resume)
     say(f"run directory: {run.path}")
     if task.target.caution:

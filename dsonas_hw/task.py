@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.architecture.fit import check_feasible, find_loose
+from dsonas_hw.architecture.fit import check_feasible
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import DeviceConfig, RunConfig, space_options
 from dsonas_hw.cost.model import LatencyModel
@@ -100,8 +100,6 @@ def prepare_task(
         target = TargetCosts(model, batch_size=target.batch_size, precision=target.precision)
     budgets = config.budgets
     check_feasible(space, budgets, target)
-    for sentence in find_loose(space, budgets, target):
-        say(sentence)
     return Task(config=config, space=space, target=target, budgets=budgets)
 
 

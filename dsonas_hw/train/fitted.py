@@ -31,8 +31,8 @@ LARGEST_BATCH: dict[Machine, int] = {"CPU": 64, "GPU": 256}
 SMALLEST_BATCH = 8
 STEPS_AN_EPOCH = 12
 """Batches are so small that an epoch has so many, as far as the two limits above let them."""
-PRETRAIN_STEPS, SEARCH_STEPS, SELECT_STEPS, RETRAIN_STEPS = 100, 250, 30, 900
-"""On a CPU; of the search those on λ. The presets of small sets take as many."""
+PRETRAIN_STEPS, SEARCH_STEPS, SELECT_STEPS, RETRAIN_STEPS = 150, 250, 60, 900
+"""On a CPU; of the search those on λ."""
 LARGEST_SIDE = 32
 """The stem brings images down to it before the first block."""
 GROWTH = ((1, 4), (1, 8), (2, 4), (2, 8), (3, 8), (4, 16))
@@ -220,12 +220,12 @@ def _fit_epochs(fitting: _Fitting, images: ImageFacts, machine: MachineFacts) ->
     def told(number: int, in_one: int) -> str:
         return f"epochs of {in_one} steps, {number * in_one:,} in all"
 
-    number = epochs(PRETRAIN_STEPS, w_steps, 2, 20)
+    number = epochs(PRETRAIN_STEPS, w_steps, 2, 25)
     fitting.choose("search.pretrain_epochs", number, told(number, w_steps))
     number = epochs(SEARCH_STEPS, max(1, w_steps // search.w_steps), 6, 50)
     fitting.choose("search.epochs", number, told(number, w_steps))
     brief = max(1, num_w // retrain.batch_size)
-    number = epochs(SELECT_STEPS, brief, 1, 8)
+    number = epochs(SELECT_STEPS, brief, 1, 10)
     fitting.choose("select.epochs", number, told(number, brief))
     steps = max(1, num_images // retrain.batch_size)
     number = epochs(RETRAIN_STEPS, steps, 12, 120)

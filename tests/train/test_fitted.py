@@ -70,7 +70,7 @@ def test_any_images_give_a_run_that_can_start(number: int, side: int, kind: Mach
     assert needed <= 8 * 10**9
     # Small sets take more epochs, so that none is trained too briefly.
     if used >= 100:
-        assert pretraining_effort(config, used).w_steps >= 100
+        assert pretraining_effort(config, used).w_steps >= 150
         assert search_effort(config, used).lam_steps >= 250
         assert retraining_effort(config, used).w_steps >= 900
 
