@@ -12,13 +12,17 @@ SATURATED = 0.99
 """Training accuracy from which on nothing more is to be had by going on."""
 
 
-def rise_at_end(train_accuracy: Sequence[float]) -> float | None:
-    """Return by how much the training accuracy rose in the end; None: it has levelled off.
+def rise_at_end(train_accuracy: Sequence[float], test_accuracy: Sequence[float | None]) -> float | None:
+    """Return by how much the training accuracy rose in the end; None: it, or the test's, has levelled off.
 
-    train_accuracy: of every epoch, 0 to 1. Each side of the comparison is at least two epochs.
+    train_accuracy, test_accuracy: of every epoch, 0 to 1; None where it was not tested. Each side of the
+        comparison is at least two epochs.
     """
     width = max(2, len(train_accuracy) // LAST)
     if len(train_accuracy) < 2 * width or train_accuracy[-1] >= SATURATED:
         return None
     rise = fmean(train_accuracy[-width:]) - fmean(train_accuracy[-2 * width : -width])
-    return rise if rise > RISE else None
+    last = [x for x in test_accuracy[-width:] if x is not None]
+    before = [x for x in test_accuracy[-2 * width : -width] if x is not None]
+    tested = fmean(last) - fmean(before) if last and before else rise
+    return rise if min(rise, tested) > RISE else None

@@ -49,7 +49,7 @@ class RetrainResult:
     seconds: float
     """Of training and testing, over all resumed parts."""
     rise_at_end: float | None = None
-    """By how much the training accuracy still rose in the last fifth of the epochs; None: it did not."""
+    """By how much the training accuracy rose in the last fifth of the epochs; None: it had levelled off."""
 
     def advice(self, run: RunDirectory) -> str | None:
         """What to do about a training that was too short; None: it was not."""
@@ -57,8 +57,8 @@ class RetrainResult:
             return None
         command = command_line("retrain", run.path, "--restart", "--epochs", 2 * self.epochs)
         return (
-            f"the training accuracy still rose at the end, by {self.rise_at_end:.1%} in the last fifth of "
-            f"{self.epochs} epochs: longer may be better; {command}"
+            f"accuracy still rose at the end, by {self.rise_at_end:.1%} in the last fifth of {self.epochs} "
+            f"epochs; train longer: {command}"
         )
 
 
@@ -191,16 +191,15 @@ def _finish(
         test_error=1 - trainer.test_accuracy,
         num_params=num_params(architecture),
         seconds=round(trainer.seconds, 3),
-        rise_at_end=rise_at_end(_logged_accuracy(run)),
+        rise_at_end=_rise_at_end(run),
     )
     write_json(run.path / RESULT_NAME, asdict(result))
     return result
 
 
-def _logged_accuracy(run: RunDirectory) -> list[float]:
-    """Training accuracy of every epoch of the retraining."""
-    rows = read_json_lines(run.log_path("metrics.jsonl"))
-    return [row["train_accuracy"] for row in rows if row.get("stage") == "retrain"]
+def _rise_at_end(run: RunDirectory) -> float | None:
+    rows = [row for row in read_json_lines(run.log_path("metrics.jsonl")) if row.get("stage") == "retrain"]
+    return rise_at_end([row["train_accuracy"] for row in rows], [row["test_accuracy"] for row in rows])
 
 
 def _interrupted(run: RunDirectory, trainer: Trainer) -> Interrupted:
