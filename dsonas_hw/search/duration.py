@@ -24,6 +24,7 @@ from dsonas_hw.architecture.fit import budget_ratio, choose_width, ideal_complet
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import RunConfig
+from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import UserError
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.search.effort import brief_effort, pretraining_effort, retraining_effort, search_effort
@@ -106,12 +107,13 @@ def estimate_run(config: RunConfig, space: SearchSpace, num_images: int) -> RunE
     pretraining, search = pretraining_effort(config, num_images), search_effort(config, num_images)
     selects = config.select.candidates and config.budget
     brief = brief_effort(config, num_images).images if selects else 0
-    times = any(budget.name == "latency" for budget in config.budgets)
+    is_here = config.target.device == LOCAL
+    times = is_here and any(budget.name == "latency" for budget in config.budgets)
     return RunEstimate(
         searching_s=supernet_s * (pretraining.images + LEFT_OF_SUPERNET * search.images),
         selecting_s=network_s * brief,
         retraining_s=network_s * retraining_effort(config, num_images).images,
-        measuring_s=VERDICT_SECONDS * (NUM_VERDICTS if times and selects else 1),
+        measuring_s=VERDICT_SECONDS * (NUM_VERDICTS if times and selects else is_here),
         memory_bytes=needed,
         free_bytes=free,
         refusal=refusal,
