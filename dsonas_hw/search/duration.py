@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 NUM_STEPS = 3
-MOST_TIMED_MAC = 2e8
+MOST_TIMED_MAC = 1e8
 """Memory accesses of the steps that are timed: a fraction of a second on a CPU."""
 LEFT_OF_SUPERNET = 0.7
 """Of the supernet's work, on average over a search that prunes it."""
