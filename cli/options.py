@@ -232,7 +232,12 @@ def open_run(
     run = RunDirectory(resume)
     config = run.load_config()
     if any(value not in (None, ()) for value in options.values()):
-        run.create(config_from_options(base=config.model_dump(mode="json"), **options), resume=True)
+        wanted = config_from_options(base=config.model_dump(mode="json"), **options)
+        if wanted.budget != config.budget:
+            from dsonas_hw.cli.derive import refuse_other_budget
+
+            refuse_other_budget(run, wanted.budget)
+        run.create(wanted, resume=True)
     return run, config, True
 
 

@@ -1,0 +1,61 @@
+"""`dsonas-hw compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from dsonas_hw.cli.common import console, json_option, print_json, say
+
+EXAMPLES = """\b
+Examples:
+  dsonas-hw compare runs/cifar10-1 runs/cifar10-3ms
+  dsonas-hw compare runs/* studies/hand-made --out comparison.html
+  dsonas-hw compare runs/digits-1 studies/codesign --json
+"""
+SHOWN = ("network", "device", "budget", "accuracy", "flops", "mac", "latency_ms", "latency_source",
+         "verdict")  # fmt: skip
+"""Columns in a terminal; the page and JSON have all."""
+
+
+@click.command(epilog=EXAMPLES)
+@click.argument("paths", metavar="RUN|STUDY...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("comparison.html"),
+    show_default=True,
+    help="Page to write.",
+)
+@json_option
+def command(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Put networks side by side: accuracy, costs and verdicts, as a table and as a page.
+
+    A run is one network. A study is a row per variant and budget: of `study hand-made` the hand-made
+    families and the random networks beside what was searched; of `study codesign` each network on the
+    devices that it was found for. Beside a latency stands whether it was measured.
+    """
+    from dsonas_hw.report.compare import compare, compare_table
+    from dsonas_hw.report.compare_page import write_comparison
+
+    rows, remarks = compare(paths)
+    write_comparison(out, rows, remarks)
+    table = compare_table(rows)
+    if as_json:
+        print_json({"networks": table.to_records(), "remarks": remarks, "report": str(out)})
+        return
+    from rich.markup import escape
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    positions = [i for i, column in enumerate(table.columns) if column.key in SHOWN]
+    for position in positions:
+        column = table.columns[position]
+        shown.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold")
+    for cells in table.texts():
+        shown.add_row(*(escape(cells[position]) for position in positions))
+    console().print(shown)
+    for remark in remarks:
+        say(remark)
+    say(f"page: {out}")
