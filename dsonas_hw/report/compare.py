@@ -12,6 +12,7 @@ from pathlib import Path
 
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.budget import VERDICTS
+from dsonas_hw.config import build_config
 from dsonas_hw.errors import RunError
 from dsonas_hw.report.codesign_tables import cost_column_text
 from dsonas_hw.report.numbers import percent
@@ -107,7 +108,7 @@ def _run(path: Path) -> tuple[Row, str]:
 
 def _grid(path: Path) -> Iterator[Row]:
     result = load_grid(path)
-    config = result.study.jobs[0].config
+    config = build_config(dict(result.study.jobs[0].config))
     for row in result.rows:
         is_random = row.variant.startswith(RANDOM)
         kind = HAND_MADE if row.variant in result.study.file.hand_made else RANDOM if is_random else SEARCHED
@@ -115,8 +116,8 @@ def _grid(path: Path) -> Iterator[Row]:
             name=row.variant,
             origin=str(path),
             kind=kind,
-            dataset=config["data"]["dataset"],
-            device=config["target"]["device"],
+            dataset=config.data.dataset,
+            device=config.target.device,
             budget=row.budget,
             num_networks=row.num,
             accuracy=1 - row.test_error_mean,
@@ -130,6 +131,7 @@ def _grid(path: Path) -> Iterator[Row]:
 
 def _codesign(path: Path) -> Iterator[Row]:
     result = load_result(path)
+    dataset = build_config(result.study.config).data.dataset
     for network in result.networks:
         for place in {(origin.device, origin.budget): None for origin in network.origins}:
             device, budget = place
@@ -138,7 +140,7 @@ def _codesign(path: Path) -> Iterator[Row]:
                 name=network.name,
                 origin=str(path),
                 kind=SEARCHED,
-                dataset=result.study.config["data"]["dataset"],
+                dataset=dataset,
                 device=device,
                 budget=budget,
                 num_networks=1,

@@ -5,51 +5,23 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from command_messages import commands_in
 
-from dsonas_hw import pipeline
 from dsonas_hw.files import read_json, read_json_lines
 from dsonas_hw.run_directory import RunDirectory, load_checkpoint_file
 from dsonas_hw.search.progress import unfinished_search
 
-TINY = {
-    "preset": "digits",
-    "data": {"subset": 128, "test_subset": 50},
-    "space": {"levels": 2, "stages": [1], "channels": 8, "operations": ["sep3", "max3"]},
-    "search": {"pretrain_epochs": 1, "epochs": 3, "batch_size": 16, "path_interval": 3, "path_images": 32},
-    "select": {"candidates": 0},
-    "retrain": {"epochs": 1, "batch_size": 32},
-    "budget": ["mac=10k"],
-}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A data directory without profiles."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DSONAS_HW_HOME", str(tmp_path_factory.mktemp("home")))
-        yield
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, dsonas: Any) -> Path:
-    folder = tmp_path_factory.mktemp("searched")
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    said = dsonas("search", "--config", folder / "tiny.yaml", "--out", folder / "run")
-    assert said.code == 0, said.err
-    return folder / "run"
+pytestmark = pytest.mark.usefixtures("no_tables")
 
 
 @pytest.fixture
-def interrupted(finished: Path, tmp_path: Path) -> Path:
+def interrupted(tiny_search: Path, tmp_path: Path) -> Path:
     """The run as it was when it was killed after three of four epochs."""
-    path = shutil.copytree(finished, tmp_path / "my run")
+    path = shutil.copytree(tiny_search, tmp_path / "my run")
     run = RunDirectory(path)
     before, last = run.list_checkpoints("search")
     last.unlink()
@@ -96,9 +68,8 @@ def test_what_is_derived_elsewhere_stays_unfinished(interrupted: Path, tmp_path:
 
 @pytest.mark.parametrize("command", ["search", "run"])
 def test_a_search_that_goes_on_to_another_architecture_makes_stale_what_came_of_the_first(
-    command: str, interrupted: Path, finished: Path, monkeypatch: pytest.MonkeyPatch, dsonas: Any
+    command: str, interrupted: Path, tiny_search: Path, dsonas: Any
 ) -> None:
-    monkeypatch.setattr(pipeline, "ensure_profile", lambda *args, **options: None)
     run = RunDirectory(interrupted)
     dsonas("derive", interrupted, "--unfinished", "--step", "0")
     first = read_json(run.architecture_path)
@@ -108,11 +79,12 @@ def test_a_search_that_goes_on_to_another_architecture_makes_stale_what_came_of_
     dsonas("report", interrupted, "--unfinished")
     said = dsonas(command, "--resume", interrupted)
     assert said.code == 0, said.err
-    assert "stale: weights.npz, preprocessing.json, retrain.json, model.onnx, infer.py, validation.json, " in (
-        said.err
+    assert (
+        "stale: weights.npz, preprocessing.json, retrain.json, model.onnx, infer.py, validation.json, "
+        in (said.err)
     )
     assert read_json(run.stale / "architecture.json") == first
-    assert read_json(run.architecture_path) == read_json(finished / "architecture.json") != first
+    assert read_json(run.architecture_path) == read_json(tiny_search / "architecture.json") != first
     if command == "search":
         assert run.list_checkpoints("retrain") == []
         assert not (run.path / "weights.npz").exists()
@@ -125,9 +97,9 @@ def test_a_search_that_goes_on_to_another_architecture_makes_stale_what_came_of_
 
 
 def test_a_search_that_goes_on_to_the_same_architecture_keeps_what_came_of_it(
-    finished: Path, tmp_path: Path, dsonas: Any
+    tiny_search: Path, tmp_path: Path, dsonas: Any
 ) -> None:
-    path = shutil.copytree(finished, tmp_path / "run")
+    path = shutil.copytree(tiny_search, tmp_path / "run")
     run = RunDirectory(path)
     run.list_checkpoints("search")[-1].unlink()
     run.truncate_logs(load_checkpoint_file(run.list_checkpoints("search")[-1])["log_sizes"])
@@ -136,13 +108,13 @@ def test_a_search_that_goes_on_to_the_same_architecture_keeps_what_came_of_it(
     assert said.code == 0, said.err
     assert "stale" not in said.err
     assert (path / "weights.npz").exists()
-    assert run.log_path("path.jsonl").read_bytes() == (finished / "path.jsonl").read_bytes()
+    assert run.log_path("path.jsonl").read_bytes() == (tiny_search / "path.jsonl").read_bytes()
 
 
 def test_a_finished_search_that_is_resumed_leaves_the_architecture_as_it_is(
-    finished: Path, tmp_path: Path, dsonas: Any
+    tiny_search: Path, tmp_path: Path, dsonas: Any
 ) -> None:
-    path = shutil.copytree(finished, tmp_path / "run")
+    path = shutil.copytree(tiny_search, tmp_path / "run")
     dsonas("derive", path, "--step", "0")
     before = read_json(path / "architecture.json")
     said = dsonas("search", "--resume", path, "--json")
@@ -151,8 +123,8 @@ def test_a_finished_search_that_is_resumed_leaves_the_architecture_as_it_is(
     assert read_json(path / "architecture.json") == before
 
 
-def test_progress_is_told_from_the_log(finished: Path, tmp_path: Path) -> None:
-    path = shutil.copytree(finished, tmp_path / "run")
+def test_progress_is_told_from_the_log(tiny_search: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(tiny_search, tmp_path / "run")
     run, rows = RunDirectory(path), read_json_lines(path / "metrics.jsonl")
     assert unfinished_search(run) is None
     for kept in range(4):
