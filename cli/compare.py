@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from dsonas_hw.cli.common import console, json_option, print_json, say
+from dsonas_hw.cli.common import json_option, print_json, say
+
+if TYPE_CHECKING:
+    from dsonas_hw.report.table import Table
 
 EXAMPLES = """\b
 Examples:
@@ -45,17 +49,22 @@ def command(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     if as_json:
         print_json({"networks": table.to_records(), "remarks": remarks, "report": str(out)})
         return
-    from rich.markup import escape
-    from rich.table import Table
-
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    positions = [i for i, column in enumerate(table.columns) if column.key in SHOWN]
-    for position in positions:
-        column = table.columns[position]
-        shown.add_column(column.heading, justify="right" if column.numeric else "left", overflow="fold")
-    for cells in table.texts():
-        shown.add_row(*(escape(cells[position]) for position in positions))
-    console().print(shown)
+    for line in _lines(table):
+        click.echo(line)
     for remark in remarks:
         say(remark)
     say(f"page: {out}")
+
+
+def _lines(table: Table) -> list[str]:
+    """The columns for a terminal that say something, aligned."""
+    from dsonas_hw.report.numbers import NONE
+
+    cells = [[column.heading for column in table.columns], *table.texts()]
+    shown = [
+        [row[i].rjust(width) if column.numeric else row[i].ljust(width) for row in cells]
+        for i, column in enumerate(table.columns)
+        if column.key in SHOWN and any(row[i] not in ("", NONE) for row in cells[1:])
+        for width in [max(len(row[i]) for row in cells)]
+    ]
+    return ["  ".join(row).rstrip() for row in zip(*shown, strict=True)]
