@@ -14,6 +14,8 @@ from dsonas_hw.report.page import figure, notes, page, paragraph
 
 COLOURS = {RANDOM: "muted", HAND_MADE: "orange", SEARCHED: "accent"}
 """By kind, in the order they are drawn."""
+FEW = 12
+"""Networks whose names stand beside their dots."""
 
 
 def write_comparison(path: Path, rows: Sequence[Row], remarks: Sequence[str]) -> None:
@@ -40,13 +42,13 @@ def write_comparison(path: Path, rows: Sequence[Row], remarks: Sequence[str]) ->
 
 def compare_chart(rows: Sequence[Row], quantity: str) -> Chart | None:
     """Accuracy against one cost; None where fewer than two networks have both."""
-    points: dict[str, list[tuple[float, float, str]]] = {}
+    points: dict[str, list[tuple[float, float, str, str]]] = {}
     for row in rows:
         cost = row.latency_ms if quantity == "latency_ms" else row.costs.get(quantity)
         if cost is not None and row.accuracy is not None:
             hint = f"{row.name}: {cost_text(quantity, cost)}, {percent(row.accuracy, 2)}"
-            points.setdefault(row.kind, []).append((cost, row.accuracy, hint))
-    costs = [cost for found in points.values() for cost, _, _ in found]
+            points.setdefault(row.kind, []).append((cost, row.accuracy, row.name, hint))
+    costs = [cost for found in points.values() for cost, *_ in found]
     if len(costs) < 2:
         return None
     kinds = [kind for kind in COLOURS if kind in points]
@@ -59,7 +61,8 @@ def compare_chart(rows: Sequence[Row], quantity: str) -> Chart | None:
         series=tuple(
             Series(
                 name=kind, kind="points", colour=COLOURS[kind], size=4.5, x=tuple(p[0] for p in points[kind]),
-                y=tuple(p[1] for p in points[kind]), hints=tuple(p[2] for p in points[kind]),
+                y=tuple(p[1] for p in points[kind]), names=tuple(p[2] for p in points[kind]) if len(costs) <= FEW else (),
+                hints=tuple(p[3] for p in points[kind]),
             )
             for kind in kinds
         ),
