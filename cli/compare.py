@@ -18,8 +18,10 @@ Examples:
   dsonas-hw compare runs/* studies/hand-made --out comparison.html
   dsonas-hw compare runs/digits-1 studies/codesign --json
 """
-SHOWN = ("network", "device", "budget", "accuracy", "flops", "mac", "latency_ms", "latency_source",
-         "verdict")  # fmt: skip
+SHOWN = (
+    "network", "accuracy", "accuracy_std", "latency_ms", "latency_source", "flops", "mac", "params", "budget",
+    "verdict", "device",
+)  # fmt: skip
 """Columns in a terminal; the page and JSON have all."""
 
 

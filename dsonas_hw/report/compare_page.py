@@ -61,8 +61,8 @@ def compare_chart(rows: Sequence[Row], quantity: str) -> Chart | None:
         series=tuple(
             Series(
                 name=kind, kind="points", colour=COLOURS[kind], size=4.5, x=tuple(p[0] for p in points[kind]),
-                y=tuple(p[1] for p in points[kind]), names=tuple(p[2] for p in points[kind]) if len(costs) <= FEW else (),
-                hints=tuple(p[3] for p in points[kind]),
+                y=tuple(p[1] for p in points[kind]), hints=tuple(p[3] for p in points[kind]),
+                names=tuple(p[2] for p in points[kind]) if len(costs) <= FEW else (),
             )
             for kind in kinds
         ),
