@@ -8,12 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
-from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from dsonas_hw.run_directory import RunDirectory
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,44 +29,6 @@ def json_option(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout, for machines.")(
         function
     )
-
-
-def unfinished_option(function: F) -> F:
-    """`--unfinished`: take what a search has so far; see `check_finished`."""
-    return click.option(
-        "--unfinished", is_flag=True, help="Of a search that was interrupted, take what it has so far."
-    )(function)
-
-
-def typed_arguments() -> list[object]:
-    """The present command and what was given to it, to be shown with something added."""
-    context = click.get_current_context()
-    words: list[object] = [context.info_name]
-    for parameter in context.command.params:
-        assert parameter.name is not None
-        if context.get_parameter_source(parameter.name) is not ParameterSource.COMMANDLINE:
-            continue
-        value = context.params[parameter.name]
-        for each in value if parameter.multiple else (value,):
-            if isinstance(parameter, click.Option):
-                words.append(parameter.opts[0])
-            if not (isinstance(parameter, click.Option) and parameter.is_flag):
-                words.append(each)
-    return words
-
-
-def check_finished(run: RunDirectory, unfinished: bool) -> None:
-    """Say that a search has not ended; without `--unfinished` refuse it.
-
-    Raises:
-        RunError: the search has not ended.
-    """
-    from dsonas_hw.search.progress import refuse_unfinished, unfinished_search
-
-    if not unfinished:
-        refuse_unfinished(run, *typed_arguments())
-    elif (done := unfinished_search(run)) is not None:
-        say(f"the search of {run.path} is not finished ({done}): this is of what it has so far")
 
 
 def print_json(value: object) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsonas_hw.cli.common import check_finished, json_option, print_json, say, unfinished_option
-from dsonas_hw.cli.options import profiles_arguments, profiles_option
+from dsonas_hw.cli.advice import beside, check_finished, unfinished_option
+from dsonas_hw.cli.common import json_option, print_json, say
+from dsonas_hw.cli.options import profiles_option
 
 if TYPE_CHECKING:
     from dsonas_hw.run_directory import RunDirectory
@@ -104,44 +104,6 @@ def _target(run: RunDirectory, level: str, out: Path | None, *, several: bool) -
     if several:
         return RunDirectory(beside(run.path, level) if out is None else out / slug(level))
     return run if out is None else RunDirectory(out)
-
-
-def beside(run_path: Path, budget: str) -> Path:
-    """The run directory that serves another budget from a run's path, unless another is named."""
-    from dsonas_hw.study.spec import slug
-
-    path = run_path.resolve() if run_path.name in ("", "..") else run_path
-    return path.with_name(f"{path.name}-{slug(budget)}")
-
-
-def derive_command(run: RunDirectory, budget: str, profiles_directory: Path | None) -> str:
-    """The command that serves another budget from a finished search, in a run of its own."""
-    from dsonas_hw.errors import command_line
-
-    out = beside(run.path, budget)
-    names = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
-    free = next(path for path in itertools.chain([out], names) if not path.exists())
-    return command_line(
-        "derive", run.path, "--budget", budget, "--out", free, *profiles_arguments(profiles_directory)
-    )
-
-
-def refuse_other_budget(run: RunDirectory, budget: tuple[str, ...]) -> NoReturn:
-    """A search is steered by its budgets: `--resume` does not take others, which its path serves.
-
-    Raises:
-        RunError: names the command that serves them.
-    """
-    from dsonas_hw.errors import RunError, command_line
-    from dsonas_hw.search.progress import unfinished_search
-
-    profiles = click.get_current_context().params["profiles_directory"]
-    resume = command_line("run", "--resume", run.path, *profiles_arguments(profiles))
-    finish = "" if unfinished_search(run) is None else f"finish it with: {resume}; then type: "
-    raise RunError(
-        f"{run.path} was searched under another budget; its path serves this one without another search: "
-        f"{finish}{derive_command(run, ','.join(budget), profiles)}"
-    )
 
 
 def _save(run: RunDirectory, target: RunDirectory, task: Task, derived: Derived) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from dsonas_hw.cli.common import check_finished, json_option, print_json, say, unfinished_option
+from dsonas_hw.cli.advice import check_finished, unfinished_option
+from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import profiles_option
 
 EPILOG = """\b

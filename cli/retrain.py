@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from dsonas_hw.cli.common import check_finished, json_option, print_json, unfinished_option
+from dsonas_hw.cli.advice import check_finished, unfinished_option
+from dsonas_hw.cli.common import json_option, print_json
 from dsonas_hw.cli.options import was_restarted
 from dsonas_hw.cli.progress import progress_bar
 
@@ -59,8 +60,8 @@ def command(
     run = RunDirectory(run_path)
     config = run.load_config()
     architecture, _ = load_architecture(run)
-    if not resume:  # what was begun goes on
-        check_finished(run, unfinished)
+    goes_on = resume and bool(run.list_checkpoints("retrain"))  # of a retraining that was begun knowingly
+    check_finished(run, unfinished or goes_on)
     with run.lock():
         if run.list_checkpoints("retrain") and not (resume or restart):
             raise RunError(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dsonas_hw.cli.advice import profiles_arguments
 from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
-from dsonas_hw.cli.options import configuration_options, open_run, profiles_arguments, profiles_option
+from dsonas_hw.cli.options import configuration_options, open_run, profiles_option
 from dsonas_hw.cli.progress import progress_bar
 from dsonas_hw.errors import UserError, command_line
 

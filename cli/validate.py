@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dsonas_hw.cli.advice import profiles_arguments
 from dsonas_hw.cli.common import EXIT_ESTIMATED, EXIT_NO, json_option, leave, print_json
-from dsonas_hw.cli.options import profiles_arguments, profiles_option
+from dsonas_hw.cli.options import profiles_option
 from dsonas_hw.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def repair_command(
     new run, under limits that are tighter by what this network was measured to miss them by.
     """
     from dsonas_hw.budget import Budget
-    from dsonas_hw.cli.derive import derive_command
+    from dsonas_hw.cli.advice import derive_command
     from dsonas_hw.deploy.fit_measured import scale_timed
     from dsonas_hw.deploy.validate import load_training
     from dsonas_hw.errors import command_line

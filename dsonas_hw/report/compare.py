@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.budget import VERDICTS
 from dsonas_hw.config import build_config
 from dsonas_hw.errors import RunError
 from dsonas_hw.report.codesign_tables import cost_column_text
 from dsonas_hw.report.numbers import percent
+from dsonas_hw.report.run_data import TIMED
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.run_directory import RunDirectory
@@ -51,7 +51,8 @@ class Row:
     latency_source: str
     """measured, or what predicted it; empty: not known."""
     verdict: str | None
-    """holds, missed or undecided; of several networks how many hold. None: not known."""
+    """holds, missed or undecided, and whether by the estimate; of several networks how many hold. None: not
+    known."""
 
 
 def compare(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
@@ -81,8 +82,11 @@ def compare(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
 
 def _run(path: Path) -> tuple[Row, str]:
     data = load_run_data(RunDirectory(path))
-    results = data.budget_results
-    verdicts = [result.verdict for result in results]
+    verdicts = [result.verdict for result in data.budget_results]
+    worst = next((v for v in ("missed", "undecided", "holds") if v in verdicts), None)
+    verdict: str | None = None if None in verdicts else worst
+    if verdict and any(r.name in TIMED and r.measured is None for r in data.budget_results):
+        verdict = f"{verdict} by the estimate"
     counted = {} if data.architecture is None else TargetCosts().costs(data.architecture).to_dict()
     predicted = data.derivation.predicted if data.derivation else {}
     known = {**counted, **predicted, **(data.validation.costs if data.validation else {})}
@@ -99,9 +103,7 @@ def _run(path: Path) -> tuple[Row, str]:
         costs={quantity: known.get(quantity) for quantity in COSTS},
         latency_ms=known.get("latency_ms"),
         latency_source="" if known.get("latency_ms") is None else data.source_of("latency_ms"),
-        verdict=next((v for v in reversed(VERDICTS) if v in verdicts), None)
-        if None not in verdicts
-        else None,
+        verdict=verdict,
     )
     return row, data.unfinished
 

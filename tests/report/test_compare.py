@@ -47,6 +47,8 @@ def test_a_run_is_a_row_with_its_verdict(tmp_path: Path) -> None:
     assert row.accuracy == read_json(run.path / "retrain.json")["test_accuracy"]
     assert row.costs["mac"] == validation["costs"]["mac"]
     assert row.latency_source == "measured"
+    estimated = make_run(tmp_path / "estimated", source="estimated")
+    assert compare([estimated.path])[0][0].verdict == "holds by the estimate"
 
 
 def test_what_has_not_been_measured_or_finished_is_said(tmp_path: Path) -> None:
