@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.budget import parse_budgets
 from dsonas_hw.config import build_config
 from dsonas_hw.errors import RunError
 from dsonas_hw.report.codesign_tables import cost_column_text
@@ -20,11 +21,13 @@ from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.study.codesign import SPECIFICATION as CODESIGN
+from dsonas_hw.study.codesign_analysis import holds
 from dsonas_hw.study.codesign_result import load_result
 from dsonas_hw.study.grid import SPECIFICATION as GRID
 from dsonas_hw.study.grid import load_grid
 
 SEARCHED, HAND_MADE, RANDOM = "searched", "hand-made", "random"
+ESTIMATE = "by the estimate"
 COSTS = ("flops", "mac", "params", "memory_bytes")
 
 
@@ -51,8 +54,8 @@ class Row:
     latency_source: str
     """measured, or what predicted it; empty: not known."""
     verdict: str | None
-    """holds, missed or undecided, and whether by the estimate; of several networks how many hold. None: not
-    known."""
+    """holds, missed (does not hold) or undecided, and whether by the estimate; of several networks how many
+    hold. None: not known."""
 
 
 def compare(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
@@ -86,7 +89,7 @@ def _run(path: Path) -> tuple[Row, str]:
     worst = next((v for v in ("missed", "undecided", "holds") if v in verdicts), None)
     verdict: str | None = None if None in verdicts else worst
     if verdict and any(r.name in TIMED and r.measured is None for r in data.budget_results):
-        verdict = f"{verdict} by the estimate"
+        verdict = f"{verdict} {ESTIMATE}"
     counted = {} if data.architecture is None else TargetCosts().costs(data.architecture).to_dict()
     predicted = data.derivation.predicted if data.derivation else {}
     known = {**counted, **predicted, **(data.validation.costs if data.validation else {})}
@@ -137,7 +140,11 @@ def _codesign(path: Path) -> Iterator[Row]:
     for network in result.networks:
         for place in {(origin.device, origin.budget): None for origin in network.origins}:
             device, budget = place
-            cell = result.cell(network.name, device)
+            cell, budgets = result.cell(network.name, device), parse_budgets([budget])
+            verdict = "holds" if holds(result, network, device, budgets) else "does not hold"
+            is_measured = cell is not None and cell.is_measured
+            if not is_measured and any(b.name in TIMED for b in budgets):
+                verdict = f"{verdict} {ESTIMATE}"
             yield Row(
                 name=network.name,
                 origin=str(path),
@@ -151,7 +158,7 @@ def _codesign(path: Path) -> Iterator[Row]:
                 costs={quantity: getattr(network, quantity) for quantity in COSTS},
                 latency_ms=cell.latency_ms if cell else None,
                 latency_source=cell.source if cell else "",
-                verdict=None,
+                verdict=verdict,
             )
 
 

@@ -81,6 +81,13 @@ def test_networks_of_a_codesign_study_stand_on_the_devices_they_were_found_for(t
     assert {row.device for row in rows} == {"1080ti", "v100", "local"}
     assert {row.latency_source for row in rows if row.device == "local"} == {"measured"}
     assert {row.latency_source for row in rows if row.device == "v100"} == {"estimated"}
+    for row in rows:
+        assert row.latency_ms is not None
+        limit_ms = float(row.budget.removeprefix("latency=").removesuffix("ms"))
+        assert row.verdict is not None
+        assert row.verdict.endswith("by the estimate") == (row.device != "local")
+        if row.device != "local":
+            assert row.verdict.startswith("holds") == (row.latency_ms <= limit_ms)
 
 
 def test_the_command_writes_table_and_page(
