@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from dsonas_hw.cli.common import say
-from dsonas_hw.errors import RunError, command_line
+from dsonas_hw.cli.common import EXIT_INTERRUPTED, leave, say
+from dsonas_hw.errors import RunError, UserError, command_line
 
 if TYPE_CHECKING:
     from dsonas_hw.run_directory import RunDirectory
@@ -95,3 +96,20 @@ def refuse_other_budget(run: RunDirectory, budget: tuple[str, ...]) -> NoReturn:
         f"{run.path} was searched under another budget; its path serves this one without another search: "
         f"{finish}{derive_command(run, ','.join(budget), profiles)}"
     )
+
+
+@contextmanager
+def interruptible(name: str, run: RunDirectory, profiles_directory: Path | None) -> Iterator[None]:
+    """Where its block is interrupted, say how the command goes on, and leave with the exit code for that."""
+    again = command_line(name, "--resume", run.path, *profiles_arguments(profiles_directory))
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"interrupted; go on with: {again if run.config_path.exists() else 'the same command'}")
+        leave(EXIT_INTERRUPTED)
+    except UserError as stop:
+        if stop.exit_code != EXIT_INTERRUPTED:
+            raise
+        what = str(stop).partition(";")[0]  # the rest says how to resume this stage alone
+        say(f"{what}; go on with: {again}")
+        leave(EXIT_INTERRUPTED)

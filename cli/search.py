@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from dsonas_hw.cli.advice import profiles_arguments
-from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
+from dsonas_hw.cli.advice import interruptible
+from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import configuration_options, open_run, profiles_option
 from dsonas_hw.cli.progress import progress_bar
-from dsonas_hw.errors import UserError, command_line
+from dsonas_hw.errors import command_line
 
 EXAMPLES = """\b
 Examples:
@@ -83,16 +83,8 @@ def command(
         say(f"run directory: {run.path}")
         if note := steering_note(config):
             say(note)
-        with progress_bar("search") as report:
-            try:
-                result = search_path(run, task, dataset, resume=resuming, progress=report)
-            except UserError as stop:
-                if stop.exit_code != EXIT_INTERRUPTED or profiles_directory is None:
-                    raise
-                what = str(stop).partition(";")[0]
-                command = ("search", "--resume", run.path, *profiles_arguments(profiles_directory))
-                say(f"{what}; go on with: {command_line(*command)}")
-                leave(EXIT_INTERRUPTED)
+        with interruptible("search", run, profiles_directory), progress_bar("search") as report:
+            result = search_path(run, task, dataset, resume=resuming, progress=report)
         if was_finished:
             derived = load_derived(run, task)
             say("this search has ended before; its architecture stays as it is")
