@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.budget import parse_budgets
+from dsonas_hw.budget import METRICS, parse_budgets
 from dsonas_hw.config import build_config
 from dsonas_hw.errors import RunError
 from dsonas_hw.report.codesign_tables import cost_column_text
 from dsonas_hw.report.numbers import percent
-from dsonas_hw.report.run_data import TIMED
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.run_directory import RunDirectory
@@ -88,7 +87,7 @@ def _run(path: Path) -> tuple[Row, str]:
     verdicts = [result.verdict for result in data.budget_results]
     worst = next((v for v in ("missed", "undecided", "holds") if v in verdicts), None)
     verdict: str | None = None if None in verdicts else worst
-    if verdict and any(r.name in TIMED and r.measured is None for r in data.budget_results):
+    if verdict and any(r.name in METRICS and r.measured is None for r in data.budget_results):
         verdict = f"{verdict} {ESTIMATE}"
     counted = {} if data.architecture is None else TargetCosts().costs(data.architecture).to_dict()
     predicted = data.derivation.predicted if data.derivation else {}
@@ -143,7 +142,7 @@ def _codesign(path: Path) -> Iterator[Row]:
             cell, budgets = result.cell(network.name, device), parse_budgets([budget])
             verdict = "holds" if holds(result, network, device, budgets) else "does not hold"
             is_measured = cell is not None and cell.is_measured
-            if not is_measured and any(b.name in TIMED for b in budgets):
+            if not is_measured and any(b.metric for b in budgets):
                 verdict = f"{verdict} {ESTIMATE}"
             yield Row(
                 name=network.name,
