@@ -232,10 +232,10 @@ def _small_network() -> Any:
 def read_onnx(data: bytes, scratch: Path) -> None:
     from dsonas_hw.deploy.export import read_metadata
     from dsonas_hw.kernel.costs import count_costs
-    from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+    from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 
     path = _file(scratch, "model.onnx", data)
-    network = kernels_from_onnx(path)
+    network = network_from_onnx(path)
     costs = count_costs(network.kernels)
     assert min(costs.flops, costs.mac, costs.params) >= 0
     read_metadata(path)

@@ -21,7 +21,7 @@ from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.measure import measure_on_target
 from dsonas_hw.errors import BudgetError, ProfileError
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.measure.rounds import QUICK
 from dsonas_hw.profile.open import Models, resolve
 from dsonas_hw.profile.predict_onnx import predict_onnx
@@ -75,8 +75,8 @@ class FamilyWidths:
 
         model = hand_made_onnx(network, batch_size=self.target.batch_size)
         proto = onnx.load_from_string(model)
-        single = kernels_from_onnx(proto, batch_size=1)
-        at_batch = kernels_from_onnx(proto, batch_size=self.target.batch_size)
+        single = network_from_onnx(proto, batch_size=1)
+        at_batch = network_from_onnx(proto, batch_size=self.target.batch_size)
         peak = at_batch.peak_activation_elements
         return {
             **asdict(count_costs(single.kernels)),

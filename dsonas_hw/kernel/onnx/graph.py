@@ -73,6 +73,15 @@ class Node:
         """How messages and the list of unknown operations call it."""
         return one_line(f"{self.op} ({self.name or next(filter(None, self.outputs), 'unnamed')})")
 
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether the channels are the last axis, as in some of ONNX Runtime's own operations."""
+        return bool(self.attributes.get("channels_last", 0)) or self.op.startswith("Nhwc")
+
+    def channels_first(self, shape: Shape) -> Shape:
+        """The shape of one of its tensors with the channels behind the batch."""
+        return (shape[0], shape[-1], *shape[1:-1]) if self.is_channels_last else shape
+
     def input(self, index: int) -> str:
         """Name of an input, "" if it is omitted."""
         return self.inputs[index] if index < len(self.inputs) else ""

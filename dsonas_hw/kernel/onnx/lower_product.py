@@ -13,9 +13,8 @@ def lower_conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
     """A convolution whose operands are at these positions (quantised ones carry scales in between)."""
 
     def lower(lowering: Lowering, node: Node) -> None:
-        channels_last = bool(node.attributes.get("channels_last", 0)) or node.op.startswith("Nhwc")
         shape, output = (
-            _channels_first(lowering.shape(name), channels_last) for name in (node.inputs[x], node.outputs[0])
+            node.channels_first(lowering.shape(name)) for name in (node.inputs[x], node.outputs[0])
         )
         source, weight = image(shape), lowering.shape(node.inputs[w])
         rank = len(weight)
@@ -31,7 +30,7 @@ def lower_conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
         if not constant:
             reads, shapes = [*reads, node.inputs[w]], [*shapes, image(weight)]
         if node.op.endswith("FusedConv") and node.input(3):  # ONNX Runtime adds it in the same kernel
-            residual = _channels_first(lowering.shape(node.inputs[3]), channels_last)
+            residual = node.channels_first(lowering.shape(node.inputs[3]))
             reads, shapes = [*reads, node.inputs[3]], [*shapes, image(residual)]
         lowering.emit(
             "conv_transpose" if transposed else "conv",
@@ -49,10 +48,6 @@ def lower_conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
         )
 
     return lower
-
-
-def _channels_first(shape: Shape, channels_last: bool) -> Shape:
-    return (shape[0], shape[-1], *shape[1:-1]) if channels_last else shape
 
 
 def sizes_of(lowering: Lowering, *names: str) -> dict[str, int]:
@@ -185,11 +180,13 @@ def _attention(lowering: Lowering, node: Node) -> None:
     q, k, v = (lowering.shape(name) for name in (query, key, value))
     if len(q) == 3:
         q_heads, kv_heads = node.attributes["q_num_heads"], node.attributes["kv_num_heads"]
-        q, k, v = (
-            (shape[0], heads, shape[1], shape[2] // heads)
-            for shape, heads in ((q, q_heads), (k, kv_heads), (v, kv_heads))
-        )
+        q, k, v = split_heads(q, q_heads), split_heads(k, kv_heads), split_heads(v, kv_heads)
     lower_attention(lowering, (query, q), (key, k), (value, v), node.outputs[0], mask=node.input(3))
+
+
+def split_heads(shape: Shape, heads: int) -> Shape:
+    """(batch, tokens, features) as (batch, heads, tokens, size); what has four axes stays as it is."""
+    return shape if len(shape) == 4 else (shape[0], heads, shape[1], shape[2] // heads)
 
 
 def lower_attention(
