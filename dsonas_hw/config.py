@@ -180,7 +180,7 @@ class RetrainConfig(_Section):
 
     epochs: int = Field(default=630, ge=1)
     batch_size: int = Field(default=128, ge=2)
-    schedule: Literal["cosine", "cosine-restarts", "linear", "step", "constant"] = "cosine-restarts"
+    schedule: Literal["cosine", "cosine-restarts", "linear"] = "cosine-restarts"
     lr: float = Field(default=0.05, gt=0)
     min_lr: float = Field(default=0.001, ge=0)
     warmup_epochs: float = Field(default=0.0, ge=0)
@@ -201,8 +201,6 @@ class RetrainConfig(_Section):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     grad_clip: float | None = Field(default=5.0, gt=0)
     """Limit of the gradient's norm: an addition to the paper. None: no limit."""
-    ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of an exponential moving average of the weights; 0 = none."""
     distill: DistillConfig = DistillConfig()
     amp: Amp = "off"
     compile: bool = False

@@ -23,7 +23,7 @@ from dsonas_hw.train.data_decode import (
     resize_and_crop_centre,
 )
 from dsonas_hw.train.data_images import ImageFiles, MemoryImages, num_usable_cpus
-from dsonas_hw.train.data_layout import Sides, class_folders, find_sides
+from dsonas_hw.train.data_layout import Sides, class_folders
 from dsonas_hw.train.data_split import split_by_class
 
 TRAIN_TO_TEST = (4.0, 1.0)
@@ -33,11 +33,6 @@ MAX_MEMORY_BYTES = 2 * 2**30
 DEFAULT_SIDE = 224
 
 log = logging.getLogger(__name__)
-
-
-def scan_folders(root: Path) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
-    """Find the sides of a directory by their names, and scan them; errors as of `find_sides`."""
-    return scan_sides(find_sides(root))
 
 
 def scan_sides(sides: Sides) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:

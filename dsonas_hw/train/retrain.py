@@ -40,7 +40,7 @@ class RetrainResult:
     dataset: str
     epochs: int
     test_accuracy: float
-    """Of the last epoch, not of the best; with the averaged weights if there is an average."""
+    """Of the last epoch, not of the best."""
     test_error: float
     num_params: int
     seconds: float
@@ -160,7 +160,7 @@ def _finish(
 ) -> RetrainResult:
     assert trainer.test_accuracy is not None
     save_preprocessing(run.path / PREPROCESSING_NAME, dataset)
-    save_weights(run.path / WEIGHTS_NAME, architecture, trainer.deployed_arrays())
+    save_weights(run.path / WEIGHTS_NAME, architecture, trainer.network.named_arrays())
     result = RetrainResult(
         architecture=identity["architecture"],
         dataset=identity["dataset"],
