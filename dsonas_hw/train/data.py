@@ -236,8 +236,8 @@ def _load_cifar(title: Literal["CIFAR10", "CIFAR100"], data_dir: Path | None, do
         train, test = (reader(directory, train=is_train) for is_train in (True, False))
     except RuntimeError:
         raise DataError(
-            f"{folder} lacks a file of {title}, or one is damaged; delete the folder, then pass --download or "
-            f"unpack {reader.url} again"
+            f"{folder} lacks a file of {title}, or one is damaged; delete the folder, then pass --download "
+            f"or unpack {reader.url} again"
         ) from None
     sides = [
         MemoryImages(images=torch.from_numpy(side.data).permute(0, 3, 1, 2).contiguous(),
