@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from dsonas_hw.budget import parse_budgets
@@ -60,7 +59,7 @@ def expand(file: StudyFile) -> Study:
             f"study {file.name}: two variants, budgets or seeds make the same job {twice}; rename one"
         )
     # What measures runs alone: another job on the same GPU, or on its CPU, would be in the timing.
-    jobs = [replace(job, exclusive=True) if job.measure else job for job in jobs]
+    jobs = [job.model_copy(update={"exclusive": True}) if job.measure else job for job in jobs]
     jobs.sort(key=lambda job: job.kind != "search")
     return Study(file=file, jobs=tuple(jobs), baselines=baselines)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dsonas_hw.errors import UserError
+from dsonas_hw.errors import UserError, first_problem
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.study.expand import expand
 from dsonas_hw.study.missing import Missing, missing_jobs
@@ -63,9 +63,7 @@ def load_grid(path: Path) -> GridResult:
     try:
         study = expand(StudyFile.model_validate(read_json(path / SPECIFICATION)))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path / SPECIFICATION} is damaged: {where}: {first['msg']}") from None
+        raise UserError(f"{path / SPECIFICATION} is damaged: {first_problem(error)}") from None
     try:
         results = collect_results(path, study)
         rows = tabulate(results, study.baselines)

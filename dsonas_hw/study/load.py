@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dsonas_hw.config import load_config_file, load_preset, overlay, parse_yaml
-from dsonas_hw.errors import UserError, closest
+from dsonas_hw.errors import UserError, closest, first_problem
 from dsonas_hw.study.expand import expand, variants_of
 from dsonas_hw.study.spec import DEFAULT_PRESET, Study, StudyFile
 
@@ -80,7 +80,7 @@ def _checked(data: Mapping[str, Any], origin: str) -> StudyFile:
         if first["type"] == "extra_forbidden":
             hint = closest(where, list(StudyFile.model_fields))
             raise UserError(f"study {origin}: unknown field {where!r}. {hint}") from None
-        raise UserError(f"study {origin}: {where}: {first['msg']}") from None
+        raise UserError(f"study {origin}: {first_problem(error)}") from None
 
 
 def _with_preset(file: StudyFile, preset: str, budgets: Sequence[str]) -> dict[str, Any]:

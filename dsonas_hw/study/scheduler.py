@@ -162,12 +162,12 @@ def describe_jobs(study: Path, jobs: Sequence[Job]) -> None:
         path = job_directory(study, job.name) / DESCRIPTION
         if not path.exists():
             new.append((path, job))
-        elif read_json(path) != job.to_json():
+        elif read_json(path) != job.model_dump(mode="json"):
             raise RunError(
                 f"{study} holds a study whose job {job.name} has another configuration; choose another --out"
             )
     for path, job in new:
-        write_json(path, job.to_json())
+        write_json(path, job.model_dump(mode="json"))
 
 
 def last_line(path: Path) -> str:

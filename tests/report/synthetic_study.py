@@ -80,5 +80,5 @@ def _derived(job: Job, space: SearchSpace, rng: random.Random) -> dict[str, Any]
 
 def _finish(path: Path, job: Job, result: dict[str, Any]) -> None:
     folder = job_directory(path, job.name)
-    write_json(folder / "job.json", job.to_json())
+    write_json(folder / "job.json", job.model_dump(mode="json"))
     write_json(folder / "result.json", result)

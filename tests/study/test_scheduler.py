@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -76,7 +75,7 @@ def test_no_more_workers_than_asked_for(tmp_path: Path) -> None:
 
 def test_what_measures_this_machine_runs_alone_and_last(tmp_path: Path) -> None:
     seen: list[list[str]] = []
-    alone = [dataclasses.replace(job(f"alone-{i}"), exclusive=True) for i in range(2)]
+    alone = [job(f"alone-{i}").model_copy(update={"exclusive": True}) for i in range(2)]
     jobs = [alone[0], job("a"), job("b"), alone[1], job("c", needs="a")]
     run(tmp_path, jobs, num_workers=3, report=lambda done, total, words: seen.append(words.split(", ")))
     assert all(is_done(tmp_path, j.name) for j in jobs)
