@@ -500,8 +500,8 @@ def read_study_directory(data: bytes, scratch: Path) -> None:
 
 def study_directory_seeds(folder: Path) -> list[bytes]:
     from dsonas_hw.study.grid import SPECIFICATION, save_grid
+    from dsonas_hw.study.job_files import job_directory
     from dsonas_hw.study.load import load_study
-    from dsonas_hw.study.scheduler import job_directory
 
     study = folder / "study"
     specification = {"name": "small", "base": {"preset": "digits"}, "budgets": ["mac=60k"], "random": 2}
@@ -529,7 +529,7 @@ def read_codesign(data: bytes, scratch: Path) -> None:
     from dsonas_hw.study.codesign import load_codesign
     from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
     from dsonas_hw.study.codesign_result import load_result
-    from dsonas_hw.study.scheduler import job_directory
+    from dsonas_hw.study.job_files import job_directory
 
     study = scratch / "codesign"
     path = study / CODESIGN_FILES[data[0] % 2 if data else 0]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import write_json
-from dsonas_hw.study.engine import RESULT
+from dsonas_hw.study.codesign_records import Derived, Measured, PredictedLatency, Trained
+from dsonas_hw.study.job_files import RESULT
 from dsonas_hw.study.work import Work
 from dsonas_hw.task import prepare_task, target_costs
 from dsonas_hw.train.images import space_of_config
@@ -34,7 +35,7 @@ def pretrain(work: Work) -> dict[str, Any]:
     return {}
 
 
-def derive(work: Work) -> dict[str, Any]:
+def derive(work: Work) -> Derived:
     """The network of a device and a budget; where the device is here, one that holds when it is measured."""
     from dsonas_hw.architecture.architecture import complete_architecture
     from dsonas_hw.deploy.derive_measured import derive_measured
@@ -51,15 +52,15 @@ def derive(work: Work) -> dict[str, Any]:
     with run.lock():
         save_architecture(run, derived, task)
     complete = complete_architecture(task.space, width=derived.architecture.width)
-    return {
-        "network": architecture_hash(derived.architecture),
-        "architecture": derived.architecture.to_json(),
-        "costs": derived.costs.to_dict(),
-        "relative_flops": derived.costs.flops / task.target.costs(complete).flops,
-        "ratio": derived.ratio,
-        "ratio_before_fit": derived.ratio_before_fit,
-        "predicted": {d: predict(derived.architecture, work.config, d) for d in work.job.devices},
-    }
+    return Derived(
+        network=architecture_hash(derived.architecture),
+        architecture=derived.architecture.to_json(),
+        costs=derived.costs,
+        relative_flops=derived.costs.flops / task.target.costs(complete).flops,
+        ratio=derived.ratio,
+        ratio_before_fit=derived.ratio_before_fit,
+        predicted={d: predict(derived.architecture, work.config, d) for d in work.job.devices},
+    )
 
 
 def no_bar(title: str) -> AbstractContextManager[Callable[[int, int, str], None]]:
@@ -67,7 +68,7 @@ def no_bar(title: str) -> AbstractContextManager[Callable[[int, int, str], None]
     return nullcontext(lambda done, total, text: None)
 
 
-def predict(architecture: Architecture, config: RunConfig, device: str) -> dict[str, Any]:
+def predict(architecture: Architecture, config: RunConfig, device: str) -> PredictedLatency:
     """Quiet latency of a network on a device, as its profile (or estimate) tells it."""
     from dsonas_hw.architecture.lower import lower
 
@@ -75,10 +76,12 @@ def predict(architecture: Architecture, config: RunConfig, device: str) -> dict[
     model = target_costs(target, needs_latency=True).latency_model
     assert model is not None
     found = model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse))
-    return {
-        "latency_ms": found.latency_ms, "latency_ms_low": found.latency_ms_low,
-        "latency_ms_high": found.latency_ms_high, "source": found.source,
-    }  # fmt: skip
+    return PredictedLatency(
+        latency_ms=found.latency_ms,
+        latency_ms_low=found.latency_ms_low,
+        latency_ms_high=found.latency_ms_high,
+        source=found.source,
+    )
 
 
 def evaluate(work: Work) -> dict[str, Any]:
@@ -92,7 +95,7 @@ def evaluate(work: Work) -> dict[str, Any]:
         return evaluate_candidates(run, searches, work.config, devices=job.devices, budgets=job.budgets)
 
 
-def train(work: Work) -> dict[str, Any]:
+def train(work: Work) -> Trained:
     """One distinct network, from scratch."""
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import retrain
@@ -105,10 +108,10 @@ def train(work: Work) -> dict[str, Any]:
             run, config, architecture, work.load_data(), device=resolve_train_device(config.train_on),
             resume=begun,
         )  # fmt: skip
-    return {"test_accuracy": trained.test_accuracy, "seconds": trained.seconds}
+    return Trained(test_accuracy=trained.test_accuracy, seconds=trained.seconds)
 
 
-def measure(work: Work) -> dict[str, Any]:
+def measure(work: Work) -> Measured:
     """One network on one device that is here: latency, and energy if the device tells.
 
     `latency_ms` and its interval are of the percentile that budgets limit (`target.statistic`).
@@ -125,19 +128,19 @@ def measure(work: Work) -> dict[str, Any]:
     budgeted = found.costs(config.target.statistic, repeatability)["latency_ms"]
     assert budgeted is not None
     write_json(work.path / MEASUREMENT, {"samples_ms": list(found.latency.samples_ms)})
-    return {
-        "latency_ms": budgeted.value,
-        "latency_ms_low": budgeted.low,
-        "latency_ms_high": budgeted.high if isfinite(budgeted.high) else None,
-        "statistic": config.target.statistic,
+    return Measured(
+        latency_ms=budgeted.value,
+        latency_ms_low=budgeted.low,
+        latency_ms_high=budgeted.high if isfinite(budgeted.high) else None,
+        statistic=config.target.statistic,
         **{f"{name}_ms": value for name, value in found.latency.percentiles_ms().items()},
-        "quiet_ms": found.latency.quiet_ms,
-        "energy_mj": found.energy.energy_mj if found.energy else None,
-        "num_samples": len(found.latency.samples_ms),
-        "remarks": list(found.latency.remarks),
-        "runtime": found.runtime,
-        "versions": dict(found.versions),
-    }
+        quiet_ms=found.latency.quiet_ms,
+        energy_mj=found.energy.energy_mj if found.energy else None,
+        num_samples=len(found.latency.samples_ms),
+        remarks=found.latency.remarks,
+        runtime=found.runtime,
+        versions=dict(found.versions),
+    )
 
 
 KINDS = {"pretrain": pretrain, "evaluate": evaluate, "derive": derive, "train": train, "measure": measure}

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from dsonas_hw.device.paths import data_directory
 from dsonas_hw.errors import DeviceError, MissingDependencyError
+from dsonas_hw.study.job_files import LOG
 
 if TYPE_CHECKING:
     from dsonas_hw.study.spec import Job
 
-LOG = "log.txt"
-RESULT = "result.json"
 WORKER = (sys.executable, "-m", "dsonas_hw.study.job")
 TRAINING = ("pretrain", "search", "train", "searched", "random", "transferred", "teacher", "choose", "fitted")
 """Kinds of jobs that use a GPU if there is one."""

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from dsonas_hw.errors import UserError, first_problem
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.study.expand import expand
-from dsonas_hw.study.missing import Missing, missing_jobs
+from dsonas_hw.study.job_files import Missing, missing_jobs
 from dsonas_hw.study.spec import Study, StudyFile
 from dsonas_hw.study.table import StudyRow, collect_results, collect_skipped, tabulate
 

@@ -11,11 +11,11 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from dsonas_hw.architecture.graph import block_segments
 from dsonas_hw.architecture.onnx import build_onnx
@@ -29,16 +29,14 @@ from dsonas_hw.search.choose import save_architecture, search_path
 from dsonas_hw.search.derive import derive_architecture, serving_points
 from dsonas_hw.search.path import PathPoint, load_path
 from dsonas_hw.study.codesign_work import KINDS
-from dsonas_hw.study.engine import RESULT
 from dsonas_hw.study.hand_made_work import HAND_MADE_KINDS
+from dsonas_hw.study.job_files import DESCRIPTION, RESULT
 from dsonas_hw.study.measure_network import measure_network
 from dsonas_hw.study.random_points import random_point
 from dsonas_hw.study.spec import Job
 from dsonas_hw.study.work import Work
 from dsonas_hw.task import Task, prepare_task
 from dsonas_hw.train.images import space_of_config
-
-DESCRIPTION = "job.json"
 
 
 def run_job(path: Path) -> dict[str, Any]:
@@ -51,7 +49,9 @@ def run_job(path: Path) -> dict[str, Any]:
         result: dict[str, Any] = read_json(path / RESULT)
         return result
     work = Work(path, read_job(path / DESCRIPTION))
-    result = WORK.get(work.job.kind, _train)(work)
+    do: Callable[[Work], Any] = WORK.get(work.job.kind, _train)
+    done = do(work)
+    result = done.model_dump(mode="json") if isinstance(done, BaseModel) else done
     write_json(path / RESULT, result)
     return result
 
@@ -166,7 +166,7 @@ def _transferred_point(search: RunDirectory, task: Task) -> PathPoint:
     )  # fmt: skip
 
 
-WORK = {"search": _search, **KINDS, **HAND_MADE_KINDS}
+WORK: dict[str, Callable[[Work], Any]] = {"search": _search, **KINDS, **HAND_MADE_KINDS}
 """Kind of a job → what does it; the others train one network each."""
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.files import read_json, write_json, write_text
-from dsonas_hw.study.engine import RESULT
-from dsonas_hw.study.scheduler import is_done, job_directory
+from dsonas_hw.study.job_files import RESULT, is_done, job_directory
 from dsonas_hw.study.spec import RANDOM, SAME_WIDTH, Baseline, Study
 
 TRAINED = ("searched", "random", "transferred", "fitted")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dsonas_hw.config import RunConfig, build_config
 from dsonas_hw.files import read_json
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.study.engine import RESULT
+from dsonas_hw.study.job_files import RESULT
 from dsonas_hw.study.spec import Job
 
 if TYPE_CHECKING:

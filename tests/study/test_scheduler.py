@@ -16,7 +16,8 @@ import pytest
 from filelock import FileLock
 
 from dsonas_hw.errors import RunError
-from dsonas_hw.study.scheduler import MAX_TRIES, JobFailure, is_done, job_directory, run_jobs
+from dsonas_hw.study.job_files import is_done, job_directory
+from dsonas_hw.study.scheduler import MAX_TRIES, JobFailure, run_jobs
 from dsonas_hw.study.spec import Job
 
 WORKER = (sys.executable, "-S", str(Path(__file__).with_name("fake_worker.py")))

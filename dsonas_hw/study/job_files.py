@@ -1,4 +1,4 @@
-"""What a study does not have yet, and why."""
+"""What the jobs of a study have on disk: which are done, and why the others are not."""
 
 from __future__ import annotations
 
@@ -6,9 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsonas_hw.study.engine import LOG
-from dsonas_hw.study.scheduler import is_done, job_directory, last_line
 from dsonas_hw.study.spec import Job
+
+DESCRIPTION = "job.json"
+LOG = "log.txt"
+RESULT = "result.json"
+
+
+def job_directory(study: Path, name: str) -> Path:
+    """The directory of a job."""
+    return study / "jobs" / name
+
+
+def is_done(study: Path, name: str) -> bool:
+    """Whether a job has its result."""
+    return (job_directory(study, name) / RESULT).exists()
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log, at most 500 characters of it; empty if there is none."""
+    lines = path.read_text("utf-8", errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1][:500] if lines else ""
 
 
 @dataclass(frozen=True, kw_only=True)
