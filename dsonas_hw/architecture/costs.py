@@ -9,19 +9,18 @@ from typing import Literal
 
 from dsonas_hw.architecture.architecture import Architecture, Block
 from dsonas_hw.architecture.graph import (
-    INPUT,
     BlockSegment,
     Node,
     Segment,
-    build_graph,
     list_segments,
     output_branch,
 )
 from dsonas_hw.architecture.latency import ArchitectureLatency
 from dsonas_hw.architecture.lower import lower_node, lower_segment
+from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.cost.model import LatencyModel
 from dsonas_hw.errors import ProfileError
-from dsonas_hw.kernel.network import Schedule, ScheduledKernel, peak_activation_elements
+from dsonas_hw.kernel.network import peak_activation_elements
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.operations import get_operation
 from dsonas_hw.table.rows import Source
@@ -154,17 +153,7 @@ def peak_memory_bytes(architecture: Architecture, *, batch_size: int = 1, precis
 @lru_cache(maxsize=8192)
 def _peak_elements(architecture: Architecture) -> int:
     """Elements of one image that are alive together at the worst moment."""
-    nodes = build_graph(architecture)
-    schedule = Schedule(
-        kernels=tuple(
-            ScheduledKernel(kernel=kernel, reads=node.inputs, writes=node.name)
-            for node in nodes
-            for kernel in lower_node(node, 1)
-        ),
-        inputs={INPUT: (1, *architecture.space.input_shape)},
-        outputs=frozenset({nodes[-1].name}),
-    )
-    return peak_activation_elements(schedule)
+    return peak_activation_elements(schedule_of(architecture))
 
 
 @lru_cache(maxsize=65536)

@@ -62,13 +62,25 @@ def fit_width(architecture: Architecture, budgets: Sequence[Budget], target: Tar
     that fill a vector are faster: the next wider ones are tried too, until `LOOK_AHEAD` in a row miss.
     """
     widths = architecture.space.widths()
-    low, high = 0, len(widths)  # widths[:low] hold, widths[high:] do not
     ratios: dict[int, float] = {}
 
     def holds(index: int) -> bool:
         ratios[index] = budget_ratio(architecture.with_width(widths[index]), budgets, target)
         return ratios[index] <= 1.0
 
+    widest = find_widest(len(widths), holds, look_ahead=LOOK_AHEAD)
+    if widest is None:
+        return None
+    return Fit(architecture=architecture.with_width(widths[widest]), ratio=ratios[widest])
+
+
+def find_widest(num_widths: int, holds: Callable[[int], bool], *, look_ahead: int) -> int | None:
+    """Return the largest index that holds; None: not even the first does.
+
+    Bisection finds where holding ends, if it ends once; so many more indices are tried behind the last that
+    holds.
+    """
+    low, high = 0, num_widths  # below low they hold, from high on they do not
     while low < high:
         middle = (low + high) // 2
         if holds(middle):
@@ -76,13 +88,11 @@ def fit_width(architecture: Architecture, budgets: Sequence[Budget], target: Tar
         else:
             high = middle
     ahead = low
-    while ahead < min(low + LOOK_AHEAD, len(widths)):
+    while ahead < min(low + look_ahead, num_widths):
         ahead += 1
         if holds(ahead - 1):
             low = ahead
-    if low == 0:
-        return None
-    return Fit(architecture=architecture.with_width(widths[low - 1]), ratio=ratios[low - 1])
+    return low - 1 if low else None
 
 
 def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.costs import BYTES_PER_ELEMENT
+from dsonas_hw.architecture.fit import find_widest
 from dsonas_hw.budget import Budget, format_quantity
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.measure import measure_on_target
@@ -125,19 +126,12 @@ class FamilyWidths:
             BudgetError: not even the narrowest does; says what it takes.
         """
         networks = self.networks
-        low, high = 0, len(networks)  # networks[:low] hold, networks[high:] do not
-        while low < high:
-            middle = (low + high) // 2
-            if self.ratio(networks[middle], budgets) <= 1:
-                low = middle + 1
-            else:
-                high = middle
-        for ahead in range(low, min(low + LOOK_AHEAD, len(networks))):
-            if self.ratio(networks[ahead], budgets) <= 1:
-                low = ahead + 1
-        if low == 0:
+        widest = find_widest(
+            len(networks), lambda index: self.ratio(networks[index], budgets) <= 1, look_ahead=LOOK_AHEAD
+        )
+        if widest is None:
             raise BudgetError(self.why_none(budgets))
-        return networks[low - 1]
+        return networks[widest]
 
     def why_none(self, budgets: Sequence[Budget]) -> str:
         """What to say where no width fits."""
