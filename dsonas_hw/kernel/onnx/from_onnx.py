@@ -12,8 +12,9 @@ from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.costs import CountedCosts, count_costs
 from dsonas_hw.kernel.fuse import fuse_kernels
 from dsonas_hw.kernel.network import Schedule, peak_activation_elements
+from dsonas_hw.kernel.onnx.declared import declared_inputs
 from dsonas_hw.kernel.onnx.graph import Graph, one_line
-from dsonas_hw.kernel.onnx.inputs import declared_inputs, unclear_batch
+from dsonas_hw.kernel.onnx.inputs import unclear_batch
 from dsonas_hw.kernel.onnx.load import load_model
 from dsonas_hw.kernel.onnx.lower import StoredTensors
 from dsonas_hw.kernel.onnx.lower_graph import LoweredGraph, lower_graph

@@ -25,7 +25,7 @@ from dsonas_hw.kernel.spec import Shape
 if TYPE_CHECKING:
     import onnx
 
-    from dsonas_hw.kernel.onnx.inputs import NetworkInput
+    from dsonas_hw.kernel.onnx.declared import NetworkInput
     from dsonas_hw.kernel.onnx.values import Array
 
 RANDOM_OPS = frozenset(["RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"])
