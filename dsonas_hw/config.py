@@ -193,7 +193,7 @@ class RetrainConfig(_Section):
     """How weights are drawn: as PyTorch does (uniform, variance 1 / (3 · fan-in)), or as Huang & Wang (2018)
     and so the paper do (Gaussian, variance 2 / fan-in)."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
-    """Of the classifier's inputs, the share that is dropped."""
+    """Of the classifier's inputs, the fraction that is dropped."""
     drop_path: float = Field(default=0.5, ge=0, lt=1)
     """Rate at which the edges of the last block are dropped in the last step (`train.drop_path`)."""
     cutout: int = Field(default=16, ge=0)

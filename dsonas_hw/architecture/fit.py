@@ -99,8 +99,8 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
     """The deployment width to steer the search for, where the user has not set one.
 
     The search's own width, unless the complete network is there so cheap that too little would be pruned, or
-    so dear that hardly anything would be left: then the narrowest at which the budget is at most an eighth of
-    it, or a larger share in a space of few edges. Narrower, where stem, reductions and head, which no search
+    so expensive that hardly anything would be left: then the narrowest at which the budget is at most an eighth of
+    it, or a larger fraction in a space of few edges. Narrower, where stem, reductions and head, which no search
     prunes, would use up the budget; wider, where a few more channels that fill a vector are no slower.
     """
     num_lambdas = space.num_lambda_sets * len(space.edges)

@@ -31,9 +31,9 @@ class Augmentation:
     cutout: int = 0
     """Side of the square that is blanked, in pixels; 0 for none. The square may hang over the border."""
     min_crop_area: float = 0.08
-    """Image files only: the smallest share of the image that a random resized crop keeps."""
+    """Image files only: the smallest fraction of the image that a random resized crop keeps."""
     colour: float = 0.0
-    """Image files only: brightness, contrast and saturation change by up to this share."""
+    """Image files only: brightness, contrast and saturation change by up to this fraction."""
     lighting: float = 0.0
     """Image files only: standard deviation of a change along the principal components of the colours."""
 

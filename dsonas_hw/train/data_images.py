@@ -92,10 +92,10 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     means: list[float] = []
     deviations: list[float] = []
     for channel in range(images.shape[1]):
-        share = torch.bincount(images[:, channel].flatten(), minlength=256).double()
-        share /= share.sum()
-        mean = float((share * values).sum())
-        variance = float((share * (values - mean) ** 2).sum())
+        fraction = torch.bincount(images[:, channel].flatten(), minlength=256).double()
+        fraction /= fraction.sum()
+        mean = float((fraction * values).sum())
+        variance = float((fraction * (values - mean) ** 2).sum())
         means.append(mean)
         deviations.append(max(variance**0.5, 1 / 255))
     return tuple(means), tuple(deviations)

@@ -122,9 +122,9 @@ def retrain(
     try:
         _train(run, trainer, save, report)
     except UserError:
-        distributed.say(distributed.DONE)
+        distributed.broadcast(distributed.DONE)
         raise
-    distributed.say(distributed.DONE)
+    distributed.broadcast(distributed.DONE)
     return _finish(run, trainer, identity, architecture, dataset)
 
 

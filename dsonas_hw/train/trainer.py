@@ -123,7 +123,7 @@ class Trainer:
         """
         self.network.train()
         for batch in self.batches.epoch(self.epoch, self.step):
-            distributed.say(distributed.STEP, self.epoch, self.step)
+            distributed.broadcast(distributed.STEP, self.epoch, self.step)
             self.train_step(batch)
             if self.step % STEPS_BETWEEN_CHECKS == 0:
                 self.check()
@@ -147,7 +147,7 @@ class Trainer:
         return row
 
     def train_step(self, batch: Batch) -> None:
-        """One step on this process's share of a batch."""
+        """Take one step on this process's rows of a batch."""
         images, labels = batch
         recipe = self.recipe
         lr = self.learning_rate.at(self.epoch + self.step / len(self.batches))
@@ -198,7 +198,7 @@ class Trainer:
 
     def collect(self) -> None:
         """Bring the sums of all processes to rank 0."""
-        distributed.say(distributed.COLLECT)
+        distributed.broadcast(distributed.COLLECT)
         self.meter.collect()
 
     def test(self, stop: StopSignal) -> float:
@@ -207,7 +207,7 @@ class Trainer:
         Raises:
             StoppedError: `stop` was requested; several processes end the test first, together.
         """
-        distributed.say(distributed.TEST)
+        distributed.broadcast(distributed.TEST)
 
         def until_stopped() -> Iterator[Batch]:
             for batch in self.test_batches.epoch(0):

@@ -71,7 +71,7 @@ def retrain() -> dict[str, Any]:
     loss, images = trainer.meter.loss, trainer.meter.num_images
     trainer.network.float()
     if distributed.rank():
-        assert distributed.hear()[0] == distributed.TEST  # rank 0 says so in `test`
+        assert distributed.receive()[0] == distributed.TEST  # rank 0 says so in `test`
     accuracy = trainer.test(StopSignal())
     weights = digest([v for v in trainer.network.state_dict().values() if v.is_floating_point()])
     return {"loss": loss, "images": images, "accuracy": accuracy, "weights": weights}
