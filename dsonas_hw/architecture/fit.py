@@ -98,10 +98,11 @@ def find_widest(num_widths: int, holds: Callable[[int], bool], *, look_ahead: in
 def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> int:
     """The deployment width to steer the search for, where the user has not set one.
 
-    The search's own width, unless the complete network is there so cheap that too little would be pruned, or
-    so expensive that hardly anything would be left: then the narrowest at which the budget is at most an eighth of
-    it, or a larger fraction in a space of few edges. Narrower, where stem, reductions and head, which no search
-    prunes, would use up the budget; wider, where a few more channels that fill a vector are no slower.
+    It is the search's own width, unless the complete network is so cheap there that too little would be
+    pruned, or so expensive that hardly anything would be left. Then it is the narrowest width at which the
+    budget is at most an eighth of the complete network's cost, or a larger fraction in a space of few edges.
+    It is narrower where stem, reductions and head, which no search prunes, would use up the budget; and wider
+    where a few more channels that fill a vector are no slower.
     """
     num_lambdas = space.num_lambda_sets * len(space.edges)
     ideal = min(IDEAL_COMPLETE_OVER_BUDGET, max(2.0, num_lambdas / EDGES_LEFT))

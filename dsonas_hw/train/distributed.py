@@ -36,7 +36,7 @@ from torch.distributed.rendezvous import rendezvous
 from dsonas_hw.errors import UserError
 
 STEP, LAMBDA, MOVED, PRUNE, TEST, COLLECT, DONE = range(7)
-"""What rank 0 broadcasts: step on the weights, gradient of λ, λ moved, remove what is dead, test, sum up, end."""
+"""What rank 0 broadcasts: a step on W, the gradient of λ, λ moved, prune, test, add up the sums, end."""
 _MESSAGE = 3
 """Numbers in a message: what, and two more."""
 _PATIENCE = timedelta(days=7)

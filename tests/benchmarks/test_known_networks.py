@@ -144,7 +144,7 @@ def _alike(kernel: Kernel) -> tuple[object, ...]:
         kernel.kernel_size,
         kernel.stride,
         kernel.groups,
-        kernel.num_weights if kernel.family in ("conv", "gemm") else 0,
+        kernel.num_weights if kernel.kind in ("conv", "gemm") else 0,
     )
 
 

@@ -140,5 +140,5 @@ def _other_params(graph: Graph, stored: StoredTensors) -> int:
 
 def _batch_of_kernels(schedule: Schedule) -> int:
     """The batch of the costliest convolution or pool, where the inputs do not tell; 1 if there is none."""
-    images = [s.kernel for s in schedule.kernels if s.kernel.family in ("conv", "pool")]
+    images = [s.kernel for s in schedule.kernels if s.kernel.kind in ("conv", "pool")]
     return max(images, key=lambda k: (k.flops, prod(k.output))).output[0] if images else 1
