@@ -67,7 +67,7 @@ class TargetCosts:
         return self.latency_model.caution if self.latency_model else ""
 
     def costs(self, architecture: Architecture) -> Costs:
-        """Every known cost of a network at its width; latency None where the profile lacks a kernel of it.
+        """Return every known cost of a network; latency is None where the profile lacks a kernel of it.
 
         Only a network whose latency is budgeted needs it: `cost` refuses to tell what was not measured.
         """
@@ -86,7 +86,7 @@ class TargetCosts:
         )
 
     def probability_within(self, architecture: Architecture, limit_ms: float) -> float | None:
-        """How likely an estimated latency is to be at most `limit_ms`; None where kernels were measured."""
+        """Return how likely an estimated latency is to be at most `limit_ms`; None: kernels were measured."""
         if self._latency is None or self.source == "measured":
             return None
         try:
@@ -95,7 +95,7 @@ class TargetCosts:
             return None
 
     def cost(self, architecture: Architecture, quantity: str) -> float | None:
-        """One cost without the others: `flops`, `mac`, `params`, `memory_bytes`, `latency_ms`.
+        """Return one cost without the others: `flops`, `mac`, `params`, `memory_bytes`, `latency_ms`.
 
         Raises:
             ProfileError: latency, and the profile lacks a kernel of the network.
@@ -113,20 +113,20 @@ class TargetCosts:
         return self._latency.predict(architecture).latency_ms if self._latency is not None else None
 
     def block_cost(self, segment: BlockSegment, name: CostName) -> float:
-        """Cost of one block: its operations, sums, concat and merge (Eq. 9)."""
+        """Return the cost of one block: its operations, sums, concat and merge (Eq. 9)."""
         key = (segment, name)
         if key not in self._block_costs:
             self._block_costs[key] = self._sum(name, lambda b, f: lower_segment(segment, b, f))
         return self._block_costs[key]
 
     def operation_cost(self, segment: BlockSegment, node: int, name: CostName) -> float:
-        """Cost of one operation of a block: its own layers, at the block's shape (Eq. 10)."""
+        """Return the cost of one operation of a block: its own layers, at the block's shape (Eq. 10)."""
         operation = segment.operations[(node - 1) % len(segment.operations)].name
         layers = operation_nodes(operation, segment.shape)
         return self._sum(name, lambda b, f: [k for node in layers for k in lower_node(node, b, fuse=f)])
 
     def branch_cost(self, segment: BlockSegment, name: CostName) -> float:
-        """Cost of one operation's branch of the 1×1 convolution that makes the block's output."""
+        """Return the cost of one operation's branch of the 1×1 convolution that makes the block's output."""
         branch = output_branch(segment.shape)
         return self._sum(name, lambda b, f: lower_node(branch, b, fuse=f))
 
@@ -140,13 +140,13 @@ class TargetCosts:
 
 @lru_cache(maxsize=4096)
 def operation_nodes(operation: str, shape: tuple[int, ...]) -> tuple[Node, ...]:
-    """The layers of one operation, alone, on (C, H, W) feature maps."""
+    """Return the layers of one operation, alone, on (C, H, W) feature maps."""
     alone = BlockSegment(Block(inputs=((0,),), output=()), (get_operation(operation),), shape, False)
     return tuple(alone.nodes("", "input"))
 
 
 def peak_memory_bytes(architecture: Architecture, *, batch_size: int = 1, precision: str = "fp32") -> int:
-    """Peak activation memory of one inference of one batch, layers run in order, nothing in place."""
+    """Return the peak activation memory of one inference, layers run in order, nothing in place."""
     return _peak_elements(architecture) * batch_size * BYTES_PER_ELEMENT[precision]
 
 

@@ -39,7 +39,7 @@ class Fit:
 
 
 def budget_ratio(architecture: Architecture, budgets: Sequence[Budget], target: TargetCosts) -> float:
-    """The largest cost / limit over the budgets; 0 if there is none.
+    """Return the largest cost / limit over the budgets; 0 if there is none.
 
     Raises:
         BudgetError: a budgeted cost that this target cannot tell.
@@ -56,7 +56,7 @@ def budget_ratio(architecture: Architecture, budgets: Sequence[Budget], target: 
 
 
 def fit_width(architecture: Architecture, budgets: Sequence[Budget], target: TargetCosts) -> Fit | None:
-    """The widest width of the space at which all budgets hold; None: not even the narrowest does.
+    """Return the widest width of the space at which all budgets hold; None: not even the narrowest does.
 
     Counted costs grow with the width, and bisection finds it. Latency has steps, where a few more channels
     that fill a vector are faster: the next wider ones are tried too, until `LOOK_AHEAD` in a row miss.
@@ -96,7 +96,7 @@ def find_widest(num_widths: int, holds: Callable[[int], bool], *, look_ahead: in
 
 
 def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> int:
-    """The deployment width to steer the search for, where the user has not set one.
+    """Return the deployment width to steer the search for, where the user has not set one.
 
     It is the search's own width, unless the complete network is so cheap there that too little would be
     pruned, or so expensive that hardly anything would be left. Then it is the narrowest width at which the

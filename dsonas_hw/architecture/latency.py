@@ -43,7 +43,7 @@ class ArchitectureLatency:
         self._builders: dict[tuple[object, ...], BlockBuilder | None] = {}
 
     def predict(self, architecture: Architecture) -> LatencyPrediction:
-        """Latency of a network.
+        """Return the latency of a network.
 
         Raises:
             ProfileError: the table does not know a kernel.

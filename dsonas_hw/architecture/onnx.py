@@ -26,7 +26,7 @@ for the classifier also `<node>.bias`. What `DerivedNetwork.named_arrays` return
 
 
 def random_weights(nodes: list[Node], *, seed: int = 0) -> dict[str, Array]:
-    """Weights of the right shapes, scaled so that activations neither vanish nor overflow."""
+    """Return weights of the right shapes, scaled so that activations neither vanish nor overflow."""
     rng = np.random.default_rng(seed)
     weights: dict[str, Array] = {}
     for node in nodes:
@@ -46,7 +46,7 @@ def random_weights(nodes: list[Node], *, seed: int = 0) -> dict[str, Array]:
 
 
 def weight_shape(node: Node) -> tuple[int, ...]:
-    """Shape of a convolution's or classifier's weight: (out, in / groups, k, k) or (out, in)."""
+    """Return the shape of a convolution's or classifier's weight: (out, in / groups, k, k) or (out, in)."""
     if node.op == "gemm":
         return (node.output_shape[0], node.input_shape[0])
     return (
@@ -66,7 +66,7 @@ def build_onnx(
     bn_eps: float = 2e-5,
     metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """The deployed network: input `input` (N, C, H, W), output `logits` (N, classes), float32.
+    """Return the deployed network: input `input` (N, C, H, W), output `logits` (N, classes), float32.
 
     weights: None draws random ones (for timing).
     batch_size: None makes the batch symbolic.
@@ -215,7 +215,7 @@ class _Builder:
 
 
 def model_bytes(architecture: Architecture, *, batch_size: int = 1, seed: int = 0) -> bytes:
-    """The architecture as ONNX with random weights.
+    """Return the architecture as ONNX with random weights.
 
     No two tensors are equal, as after training: a runtime's optimiser merges what is.
     """

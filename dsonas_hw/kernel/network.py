@@ -60,7 +60,7 @@ class Schedule:
 
 
 def peak_activation_elements(schedule: Schedule) -> int:
-    """Elements of all activations that are alive together at the worst moment of one inference.
+    """Return the elements of all activations that are alive together at the worst moment of one inference.
 
     While a kernel runs, its inputs, its output and every buffer that a later kernel (or the caller) still
     reads are alive. Nothing is computed in place, and weights and workspaces are not counted.

@@ -51,7 +51,7 @@ RECURRENT_GATES: dict[str, int] = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 def by(sizes: Sequence[int]) -> str:
-    """Sizes as they are written: (3, 3) is 3x3."""
+    """Return the sizes as they are written: (3, 3) is 3x3."""
     return "x".join(map(str, sizes))
 
 

@@ -15,7 +15,7 @@ from dsonas_hw.study.spec import Job, slug
 
 
 def search_jobs(study: Codesign) -> list[Job]:
-    """Pretraining, searches, the evaluation of all candidates (if the preset selects) and derivations."""
+    """Return pretraining, searches, evaluation of the candidates (if the preset selects), derivations."""
     jobs = []
     for seed in study.seeds:
         config = overlay(study.config, {"seed": seed})
@@ -72,7 +72,7 @@ def _derivation(study: Codesign, pair: Pair, needed: Job, seed: int) -> Job:
 
 
 def derive_name(device: str, budget: str, seed: int) -> str:
-    """Name of the job that derives the network of a device and a budget."""
+    """Return the name of the job that derives the network of a device and a budget."""
     return f"derive-{device}-{slug(budget)}-s{seed}"
 
 
@@ -89,7 +89,7 @@ class Derivation:
 
 
 def finished_derivations(path: Path, jobs: Sequence[Job]) -> list[Derivation]:
-    """What has been derived so far, in the order of the jobs.
+    """Return what has been derived so far, in the order of the jobs.
 
     Raises:
         UserError: a damaged result.
@@ -102,7 +102,7 @@ def finished_derivations(path: Path, jobs: Sequence[Job]) -> list[Derivation]:
 
 
 def network_jobs(study: Codesign, derivations: Sequence[Derivation]) -> list[Job]:
-    """Training of each distinct network, and its measurement on every device that is here."""
+    """Return the training of each distinct network, and its measurement on every device that is here."""
     jobs: dict[str, Job] = {}
     for derivation in derivations:
         job, network = derivation.job, derivation.result.network

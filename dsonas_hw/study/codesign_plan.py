@@ -61,7 +61,7 @@ def plan_codesign(
 
 
 def device_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The devices' own names, for any of their names.
+    """Return the devices' own names, for any of their names.
 
     Raises:
         DeviceError: an unknown device (names the close ones), or one named twice.

@@ -60,7 +60,7 @@ class Network:
         return sum(self.accuracies) / len(self.accuracies) if self.accuracies else None
 
     def is_for(self, device: str) -> bool:
-        """Whether it was found for this device."""
+        """Return whether it was found for this device."""
         return any(origin.device == device for origin in self.origins)
 
 
@@ -108,21 +108,21 @@ class CodesignResult:
         return self.study.devices
 
     def network(self, name: str) -> Network:
-        """The network of a name (A, B, …)."""
+        """Return the network of a name (A, B, …)."""
         return next(n for n in self.networks if n.name == name)
 
     def cell(self, network: str, device: str) -> Cell | None:
-        """A network's cost on a device; None: not derived yet."""
+        """Return a network's cost on a device; None: not derived yet."""
         return next((c for c in self.cells if c.network == network and c.device == device), None)
 
     def found_for(self, device: str, budget: str) -> tuple[Network, ...]:
-        """The networks found for a device and a budget, one per seed at most."""
+        """Return the networks found for a device and a budget, one per seed at most."""
         return tuple(
             n for n in self.networks if any(o.device == device and o.budget == budget for o in n.origins)
         )
 
     def to_pandas(self) -> Any:
-        """The cells as a data frame, one row per network and device.
+        """Return the cells as a data frame, one row per network and device.
 
         Raises:
             MissingDependencyError: pandas is not installed.

@@ -23,7 +23,7 @@ MEASUREMENT = "measurement.json"
 
 
 def pretrain(work: Work) -> dict[str, Any]:
-    """The supernet that every search of this seed starts from."""
+    """Train the supernet that every search of this seed starts from."""
     from dsonas_hw.search.choose import pretrain_supernet
     from dsonas_hw.search.pretraining import pretraining_config
 
@@ -36,7 +36,7 @@ def pretrain(work: Work) -> dict[str, Any]:
 
 
 def derive(work: Work) -> Derived:
-    """The network of a device and a budget; where the device is here, one that holds when it is measured."""
+    """Derive the network of a device and a budget; where the device is here, one that holds when measured."""
     from dsonas_hw.architecture.architecture import complete_architecture
     from dsonas_hw.deploy.derive_measured import derive_measured
     from dsonas_hw.search.choose import save_architecture
@@ -64,12 +64,12 @@ def derive(work: Work) -> Derived:
 
 
 def no_bar(title: str) -> AbstractContextManager[Callable[[int, int, str], None]]:
-    """A progress bar that shows nothing: a job writes its log to a file."""
+    """Return a progress bar that shows nothing: a job writes its log to a file."""
     return nullcontext(lambda done, total, text: None)
 
 
 def predict(architecture: Architecture, config: RunConfig, device: str) -> PredictedLatency:
-    """Quiet latency of a network on a device, as its profile (or estimate) tells it."""
+    """Return the quiet latency of a network on a device, as its profile (or estimate) tells it."""
     from dsonas_hw.architecture.lower import lower
 
     target = config.target.model_copy(update={"device": device})
@@ -85,7 +85,7 @@ def predict(architecture: Architecture, config: RunConfig, device: str) -> Predi
 
 
 def evaluate(work: Work) -> dict[str, Any]:
-    """The candidates of all searches of a seed, each trained briefly once."""
+    """Train the candidates of all searches of a seed briefly, each once."""
     from dsonas_hw.study.codesign_share import evaluate_candidates
 
     job = work.job
@@ -96,7 +96,7 @@ def evaluate(work: Work) -> dict[str, Any]:
 
 
 def train(work: Work) -> Trained:
-    """One distinct network, from scratch."""
+    """Train one distinct network from scratch."""
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import retrain
 
@@ -112,7 +112,7 @@ def train(work: Work) -> Trained:
 
 
 def measure(work: Work) -> Measured:
-    """One network on one device that is here: latency, and energy if the device tells.
+    """Measure one network on one device that is here: latency, and energy if the device tells.
 
     `latency_ms` and its interval are of the percentile that budgets limit (`target.statistic`).
     """

@@ -36,7 +36,7 @@ MAX_JOBS = 10_000
 
 
 def expand(file: StudyFile) -> Study:
-    """The jobs of a study, every configuration checked.
+    """Return the jobs of a study file, every configuration checked.
 
     Raises:
         UserError: a configuration that does not hold, or too many jobs.

@@ -60,7 +60,7 @@ class FamilyWidths:
         return tuple(found.values())
 
     def costs(self, network: HandMade) -> Costs:
-        """What a network costs; its latency is the quiet one, measured for a second or predicted.
+        """Return what a network costs; its latency is the quiet one, measured for a second or predicted.
 
         Raises:
             ProfileError: the target is not here, and nothing predicts this network's latency there.
@@ -102,7 +102,7 @@ class FamilyWidths:
         return predicted.latency_ms
 
     def ratio(self, network: HandMade, budgets: Sequence[Budget]) -> float:
-        """The largest cost / limit of a network.
+        """Return the largest cost / limit of a network.
 
         Raises:
             BudgetError: a budgeted cost that is not known of hand-made networks.
@@ -120,7 +120,7 @@ class FamilyWidths:
         return worst
 
     def fit(self, budgets: Sequence[Budget]) -> HandMade:
-        """The widest network that holds the budgets.
+        """Return the widest network that holds the budgets.
 
         Raises:
             BudgetError: not even the narrowest does; says what it takes.
@@ -134,7 +134,7 @@ class FamilyWidths:
         return networks[widest]
 
     def why_none(self, budgets: Sequence[Budget]) -> str:
-        """What to say where no width fits."""
+        """Return what to say where no width fits."""
         narrowest = self.networks[0]
         costs = self.costs(narrowest)
         taken = ", ".join(

@@ -31,7 +31,7 @@ class GridResult:
     """Why families have no network, a line each."""
 
     def to_pandas(self) -> Any:
-        """The rows as a data frame.
+        """Return the rows as a data frame.
 
         Raises:
             MissingDependencyError: pandas is not installed.

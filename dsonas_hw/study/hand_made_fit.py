@@ -166,7 +166,7 @@ class _Meter:
         self.measurements: dict[Trainable, TargetMeasurement] = {}
 
     def measure(self, network: Trainable, model: bytes) -> Mapping[str, Estimate | None]:
-        """Costs by quantity; none where the target is not here."""
+        """Return costs by quantity; none where the target is not here."""
         found = measure_on_target(model, self.target)
         if found is None:
             return {}

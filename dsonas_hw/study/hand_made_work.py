@@ -22,7 +22,7 @@ BRIEF = 5
 
 
 def choose(work: Work) -> dict[str, Any]:
-    """Random search: train random networks briefly for as long as search and selection took; take the best.
+    """Train random networks briefly for as long as search and selection took, and take the best.
 
     They are scored on the training images that the search keeps for λ, never on test images. How many there
     are depends on the machine's speed, and is in the result; each of them does not.

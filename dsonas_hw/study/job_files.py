@@ -14,17 +14,17 @@ RESULT = "result.json"
 
 
 def job_directory(study: Path, name: str) -> Path:
-    """The directory of a job."""
+    """Return the directory of a job."""
     return study / "jobs" / name
 
 
 def is_done(study: Path, name: str) -> bool:
-    """Whether a job has its result."""
+    """Return whether a job has its result."""
     return (job_directory(study, name) / RESULT).exists()
 
 
 def last_line(path: Path) -> str:
-    """The last line of a log, at most 500 characters of it; empty if there is none."""
+    """Return the last line of a log, at most 500 characters of it; empty if there is none."""
     lines = path.read_text("utf-8", errors="replace").strip().splitlines() if path.exists() else []
     return lines[-1][:500] if lines else ""
 
@@ -38,7 +38,7 @@ class Missing:
 
 
 def missing_jobs(path: Path, jobs: Sequence[Job]) -> tuple[Missing, ...]:
-    """Which of them are not done, and why."""
+    """Return which jobs are not done, and why."""
     return tuple(Missing(job=job.name, reason=_why(path, job)) for job in jobs if not is_done(path, job.name))
 
 

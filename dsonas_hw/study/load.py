@@ -16,7 +16,7 @@ from dsonas_hw.study.spec import DEFAULT_PRESET, Study, StudyFile
 
 
 def shipped_studies() -> list[str]:
-    """Names of the studies that come with the package."""
+    """Return the names of the studies that come with the package."""
     folder = resources.files("dsonas_hw") / "studies"
     return sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
 
@@ -29,7 +29,7 @@ def load_study(
     budgets: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> Study:
-    """A shipped study by name, or a YAML file.
+    """Load a shipped study by name, or a YAML file.
 
     changes: laid over its base configuration, and below "transfer" over that of the search elsewhere.
     preset: in the place of the base's; then `budgets` are needed, unless the file has some for that preset.

@@ -12,8 +12,10 @@ from dsonas_hw.errors import UserError
 
 
 def measure_network(model: bytes, config: RunConfig, latency_model: LatencyModel | None) -> dict[str, Any]:
-    """Latency of an ONNX model on the target in ms: percentiles, the intervals that budgets are held against
-    (of the median, and of the percentile that the target names), and the quiet value.
+    """Measure the latency of an ONNX model on the target.
+
+    Returns ms: percentiles, the intervals that budgets are held against (of the median, and of the percentile
+    that the target names), and the quiet value.
 
     Raises:
         UserError: the target is not here.
@@ -27,7 +29,7 @@ def measure_network(model: bytes, config: RunConfig, latency_model: LatencyModel
 def describe_latency(
     found: TargetMeasurement, config: RunConfig, latency_model: LatencyModel | None
 ) -> dict[str, Any]:
-    """What `measure_network` tells of a measurement."""
+    """Return what `measure_network` tells of a measurement."""
     repeatability = repeatability_of(latency_model)
     median = found.latency.estimate("p50").widened(repeatability)
     judged = found.latency.estimate(config.target.statistic).widened(repeatability)

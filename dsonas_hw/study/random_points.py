@@ -16,7 +16,7 @@ MAX_DRAWS = 10_000
 
 
 def random_point(task: Task, *, seed: str, index: int, width: int | None = None) -> PathPoint:
-    """The random architecture number `index`: the first draw that fills the budget, at `width` if given.
+    """Return random architecture number `index`: the first draw that fills the budget, at `width` if given.
 
     Raises:
         BudgetError: none of 10,000 draws does.
@@ -38,7 +38,7 @@ def random_point(task: Task, *, seed: str, index: int, width: int | None = None)
 
 
 def point_of(architecture: Architecture, task: Task) -> PathPoint:
-    """An architecture as the only point of a path."""
+    """Return an architecture as the only point of a path."""
     return PathPoint(
         step=0, epoch=0, gamma=0.0, architecture=architecture, costs=task.target.costs(architecture),
         accuracy=None,

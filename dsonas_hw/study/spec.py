@@ -124,5 +124,5 @@ class Study:
 
 
 def slug(text: str) -> str:
-    """A part of a file name; short, since several make up one."""
+    """Return a part of a file name; short, since several make up one."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")[:64]

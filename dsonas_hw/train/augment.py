@@ -64,7 +64,7 @@ class Draw:
     cut_x: Tensor
 
     def rows(self, rows: slice, device: torch.device) -> Draw:
-        """The draws of some images of the batch, where the images are."""
+        """Return the draws of some images of the batch, where the images are."""
         return Draw(
             top=onto(device, self.top[rows]),
             left=onto(device, self.left[rows]),

@@ -104,7 +104,7 @@ def load_dataset(
 
 
 def folder_of(name: str) -> Path:
-    """The directory of a dataset folder:PATH.
+    """Return the directory of a dataset folder:PATH.
 
     Raises:
         DataError: there is no path.
@@ -128,7 +128,7 @@ def _load_sides(
 
 
 def default_data_dir() -> Path:
-    """Where datasets are looked for: $DSONAS_HW_HOME/datasets, or in the user's data directory."""
+    """Return where datasets are looked for: $DSONAS_HW_HOME/datasets, or in the user's data directory."""
     if home := os.environ.get("DSONAS_HW_HOME"):
         return Path(home).expanduser() / "datasets"
     import platformdirs

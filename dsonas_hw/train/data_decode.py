@@ -52,7 +52,7 @@ def load_image(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The image upright, as its EXIF says, with three channels of 8 bits; transparency is dropped.
+    """Return the image upright, as its EXIF says, with three channels of 8 bits; transparency is dropped.
 
     Raises:
         ValueError: more than 8 bits per channel.
@@ -66,12 +66,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_gray(image: Image.Image) -> Image.Image:
-    """The image with one channel of 8 bits, by the weights of ITU-R 601; errors as of `to_rgb`."""
+    """Return the image with one channel of 8 bits, by the weights of ITU-R 601; errors as of `to_rgb`."""
     return to_rgb(image).convert("L")
 
 
 def image_dimensions(path: Path) -> tuple[int, int]:
-    """Width and height from the header of a file, without decoding it.
+    """Return width and height from the header of a file, without decoding it.
 
     Raises:
         DataError: as `load_image`, as far as the header shows.
@@ -118,7 +118,7 @@ def resize_and_crop_centre(image: Image.Image, *, resize: int, crop: int) -> Ima
 def augment_image(
     image: Image.Image, augmentation: Augmentation, *, size: int, rng: random.Random
 ) -> Image.Image:
-    """A random resized crop of size × size, mirrored and recoloured as `augmentation` says."""
+    """Return a random resized crop of size × size, mirrored and recoloured as `augmentation` says."""
     box = _random_box(*image.size, augmentation.min_crop_area, rng)
     image = image.resize((size, size), BILINEAR, box=box, reducing_gap=2.0)
     if augmentation.flip and rng.random() < 0.5:

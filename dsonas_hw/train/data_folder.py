@@ -59,7 +59,7 @@ def scan_sides(sides: Sides) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
 
 
 def scan_classes(root: Path) -> tuple[ImageFiles, tuple[str, ...]]:
-    """The image files below each class folder of a directory, sorted, and the class names."""
+    """Return the image files below each class folder of a directory, sorted, and the class names."""
     try:
         class_names = class_folders(root)
         if len(class_names) < 2:
@@ -80,7 +80,7 @@ def scan_classes(root: Path) -> tuple[ImageFiles, tuple[str, ...]]:
 
 
 def choose_image_size(files: ImageFiles) -> int:
-    """The size of the images, where they are small and alike (64 of them are looked at); else 224."""
+    """Return the size of the images, where they are small and alike (64 of them are looked at); else 224."""
     positions = np.linspace(0, len(files) - 1, num=min(64, len(files)), dtype=int)
     sizes = {image_dimensions(files.path(int(position))) for position in positions}
     (width, height), *others = sizes
@@ -90,7 +90,7 @@ def choose_image_size(files: ImageFiles) -> int:
 
 
 def fits_in_memory(num_images: int, image_size: int) -> bool:
-    """Whether images of this size are better decoded once and kept than read for every batch."""
+    """Return whether images of this size are better decoded once and kept than read for every batch."""
     return image_size <= MAX_MEMORY_SIDE and num_images * 3 * image_size**2 <= MAX_MEMORY_BYTES
 
 

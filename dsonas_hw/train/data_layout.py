@@ -95,7 +95,7 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
 
 
 def class_folders(root: Path) -> list[str]:
-    """Names of the folders that are classes, sorted."""
+    """Return the names of the folders that are classes, sorted."""
     return _folders(root)
 
 

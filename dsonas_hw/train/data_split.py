@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def choose_subset(labels: Tensor, num_images: int, *, seed: int) -> Tensor:
-    """Positions of `num_images` images, as many of each class as there are to take.
+    """Return the positions of `num_images` images, as many of each class as there are to take.
 
     A class with fewer images than its part gives all of them, and the others make up for it. A smaller
     subset with the same seed is contained in a larger one.
@@ -63,7 +63,7 @@ def split_by_class(labels: Tensor, ratio: tuple[float, float], *, seed: int) -> 
 def split_for_search(
     dataset: Dataset, ratio: tuple[float, float] | None = (1, 1), *, seed: int = 0
 ) -> tuple[Images, Images]:
-    """The training images that teach the weights W, and those that teach λ.
+    """Return the training images that teach the weights W, and those that teach λ.
 
     ratio: W:λ, (1, 1) or (4, 1) in the paper. None is the "no split" ablation: both are the whole set.
 

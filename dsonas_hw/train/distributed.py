@@ -91,7 +91,7 @@ def world_size() -> int:
 
 
 def local_rank() -> int:
-    """Which of this machine's GPUs is this process's."""
+    """Return which of this machine's GPUs is this process's."""
     return int(os.environ.get("LOCAL_RANK", 0)) if dist.is_initialized() else 0
 
 
@@ -101,7 +101,7 @@ def local_world_size() -> int:
 
 
 def shares_batches() -> bool:
-    """Whether what is computed now is a part of a batch, so that statistics must be summed over ranks."""
+    """Return whether what is computed now is a part of a batch: statistics must be summed over ranks."""
     return world_size() > 1 and not _is_alone
 
 
@@ -158,7 +158,7 @@ def begin(job: str, state: Mapping[str, Any]) -> None:
 
 
 def wait_for_job() -> dict[str, Any] | None:
-    """The next job, with its name under "job" and its tensors on the CPU; None: there is none left."""
+    """Return the next job, with its name under "job" and its tensors on the CPU; None: there is none left."""
     what, size, _ = receive()
     if what == DONE:
         return None
@@ -195,7 +195,7 @@ def average_(tensors: Iterable[Tensor]) -> None:
 
 @torch.no_grad()
 def sum_(tensor: Tensor) -> Tensor:
-    """The sum over ranks, in place; the same tensor if there is one rank."""
+    """Sum over ranks, in place; the same tensor if there is one rank."""
     if shares_batches():
         with _exchange():
             dist.all_reduce(tensor)
@@ -204,7 +204,7 @@ def sum_(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gather(tensor: Tensor) -> Tensor:
-    """The tensors of all ranks, stacked: (ranks, …)."""
+    """Return the tensors of all ranks, stacked: (ranks, …)."""
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
     with _exchange():
         dist.all_gather(parts, tensor)
@@ -212,7 +212,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 
 def draw_rows(draw: Callable[[int], Tensor], num_images: int) -> Tensor:
-    """This rank's rows of what `draw(images)` gives for the whole batch: what one process would use."""
+    """Return this rank's rows of what `draw(images)` gives for the whole batch, as one process draws it."""
     if not shares_batches():
         return draw(num_images)
     return draw(num_images * world_size())[rank() :: world_size()]

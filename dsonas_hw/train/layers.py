@@ -121,7 +121,7 @@ class AuxiliaryHead(nn.Module):
 
 
 def build_layer(node: Node) -> NodeLayer:
-    """The PyTorch module of one node."""
+    """Return the PyTorch module of one node."""
     channels = node.output_shape[0]
     size, stride, padding = node.kernel_size, node.stride, node.padding
     main: nn.Module

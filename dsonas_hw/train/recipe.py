@@ -13,7 +13,7 @@ from dsonas_hw.train.data import Dataset
 
 
 def with_epochs(recipe: RetrainConfig, epochs: int) -> RetrainConfig:
-    """The same recipe over another number of epochs; its warm-up shrinks or grows alike."""
+    """Return the same recipe over another number of epochs; its warm-up shrinks or grows alike."""
     if epochs == recipe.epochs:
         return recipe
     warmup = recipe.warmup_epochs * epochs / recipe.epochs
@@ -32,5 +32,5 @@ def build_optimizer(network: nn.Module, recipe: RetrainConfig) -> torch.optim.SG
 
 
 def build_augmentation(dataset: Dataset, recipe: RetrainConfig) -> Augmentation:
-    """What suits the dataset, with the recipe's cutout."""
+    """Return what suits the dataset, with the recipe's cutout."""
     return replace(dataset.augmentation, cutout=recipe.cutout)

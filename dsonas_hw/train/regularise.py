@@ -16,7 +16,7 @@ def classification_loss(
     auxiliary_weight: float = 0.4,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Mean cross-entropy, plus that of the auxiliary head times its weight.
+    """Return the mean cross-entropy, plus that of the auxiliary head times its weight.
 
     logits, auxiliary_logits: (N, num_classes); labels: (N,), int64.
     """

@@ -212,7 +212,7 @@ def _load(run: RunDirectory, trainer: Trainer, identity: Mapping[str, Any], stat
 
 
 def is_saved(run: RunDirectory) -> bool:
-    """Whether the run's weights were put there by `save_network`."""
+    """Return whether the run's weights were put there by `save_network`."""
     path = run.path / RESULT_NAME
     data = read_json(path) if path.is_file() else None
     return isinstance(data, dict) and data.get("saved") is True

@@ -15,7 +15,7 @@ from dsonas_hw.errors import UserError
 
 
 def cosine(epoch: float, *, epochs: float, lr: float, min_lr: float) -> float:
-    """Half a cosine wave from lr at 0 to min_lr at `epochs`, and min_lr after that."""
+    """Return half a cosine wave from lr at 0 to min_lr at `epochs`, and min_lr after that."""
     progress = min(epoch / epochs, 1.0)
     return min_lr + (lr - min_lr) * (1 + cos(pi * progress)) / 2
 
@@ -23,7 +23,7 @@ def cosine(epoch: float, *, epochs: float, lr: float, min_lr: float) -> float:
 def cosine_restarts(
     epoch: float, *, first_period: float, period_factor: int, lr: float, min_lr: float
 ) -> float:
-    """A cosine wave down from lr to min_lr that starts again after each period (SGDR, Loshchilov 2017).
+    """Return a cosine wave from lr to min_lr that starts again after each period (SGDR, Loshchilov 2017).
 
     Periods last first_period, first_period · period_factor, … epochs.
     """
@@ -35,12 +35,12 @@ def cosine_restarts(
 
 
 def linear(epoch: float, *, epochs: float, lr: float, min_lr: float) -> float:
-    """A straight line from lr at 0 to min_lr at `epochs`, and min_lr after that."""
+    """Return a straight line from lr at 0 to min_lr at `epochs`, and min_lr after that."""
     return lr + (min_lr - lr) * min(epoch / epochs, 1.0)
 
 
 def fit_first_period(epochs: float, first_period: float, factor: int) -> float:
-    """The first period of a restart schedule, changed as little as possible so that a wave ends at `epochs`.
+    """Return the first period of a restart schedule, changed a little so that a wave ends at `epochs`.
 
     The paper's 630 epochs are 10 + 20 + … + 320, and stay so; 25 epochs become 8.3 + 16.7.
     """

@@ -113,7 +113,7 @@ class Trainer:
     # -- going forward -------------------------------------------------------------------------------------
 
     def run_epoch(self, stop: StopSignal, after_steps: Callable[[], None]) -> dict[str, Any]:
-        """The rest of the present epoch and its test, if one is due; returns its line for the log.
+        """Train for the rest of the present epoch and test, if a test is due; return the line for the log.
 
         after_steps: called every few steps.
 

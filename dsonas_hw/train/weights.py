@@ -30,7 +30,7 @@ def save_weights(path: Path, architecture: Trainable, arrays: Mapping[str, Array
 
 
 def load_weights(path: Path, architecture: Trainable) -> dict[str, Array]:
-    """The weights of an architecture, as `DerivedNetwork.named_arrays` gave them.
+    """Return the weights of an architecture, as `DerivedNetwork.named_arrays` gave them.
 
     Raises:
         RunError: missing, damaged, or the weights of another architecture.

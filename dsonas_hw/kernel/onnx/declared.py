@@ -28,7 +28,7 @@ class NetworkInput:
 
 
 def declared_inputs(model: onnx.ModelProto) -> tuple[NetworkInput, ...]:
-    """The inputs that the file does not store itself.
+    """Return the inputs that the file does not store itself.
 
     Raises:
         ModelFileError: an input that is no tensor.
@@ -57,7 +57,7 @@ def _dims(value: onnx.ValueInfoProto) -> tuple[int | str, ...] | None:
 
 
 def stated_shapes(model: onnx.ModelProto) -> dict[str, tuple[Shape, int]]:
-    """Fixed shapes and types of inner tensors that the file states: needed behind unknown operations."""
+    """Return the fixed shapes and types that the file states: needed behind unknown operations."""
     stated = {}
     for value in (*model.graph.value_info, *model.graph.output):
         dims = _dims(value)
@@ -68,5 +68,5 @@ def stated_shapes(model: onnx.ModelProto) -> dict[str, tuple[Shape, int]]:
 
 
 def output_shapes(model: onnx.ModelProto) -> list[tuple[int | str, ...]]:
-    """Declared shapes of the outputs that have one."""
+    """Return the declared shapes of the outputs that have one."""
     return [dims for value in model.graph.output if (dims := _dims(value)) is not None]

@@ -56,7 +56,7 @@ def find_batch(
     outputs: Iterable[tuple[int | str, ...]],
     recurrent: Mapping[str, int] | None = None,
 ) -> Batch | None:
-    """Where the batch stands; None if that cannot be told.
+    """Return where the batch stands; None if that cannot be told.
 
     outputs: declared shapes of the network's outputs, as far as there are any.
     recurrent: input → the dimension that a recurrent layer takes for the batch; the first for all others.

@@ -21,7 +21,7 @@ MALFORMED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError
 
 
 def malformed(label: str, error: Exception) -> ModelFileError:
-    """What to tell the user about such an operation."""
+    """Return what to tell the user about such an operation."""
     return ModelFileError(
         f"{label} of the ONNX model has inputs or attributes that are missing or wrong "
         f"({type(error).__name__}: {error})"
@@ -29,7 +29,7 @@ def malformed(label: str, error: Exception) -> ModelFileError:
 
 
 def one_line(text: str, *, max_length: int = 300) -> str:
-    """What a file says, fit for a terminal: printable, on one line, not too long."""
+    """Return what a file says, fit for a terminal: printable, on one line, not too long."""
     printable = "".join(char if char.isprintable() else " " for char in text[: 4 * max_length])
     line = " ".join(printable.split())
     return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
@@ -79,11 +79,11 @@ class Node:
         return bool(self.attributes.get("channels_last", 0)) or self.op.startswith("Nhwc")
 
     def channels_first(self, shape: Shape) -> Shape:
-        """The shape of one of its tensors with the channels behind the batch."""
+        """Return the shape of one of its tensors with the channels behind the batch."""
         return (shape[0], shape[-1], *shape[1:-1]) if self.is_channels_last else shape
 
     def input(self, index: int) -> str:
-        """Name of an input, "" if it is omitted."""
+        """Return the name of an input, "" if it is omitted."""
         return self.inputs[index] if index < len(self.inputs) else ""
 
 
@@ -107,7 +107,7 @@ class Graph:
     """Branches that are stored and do not run."""
 
     def shape(self, name: str) -> Shape:
-        """Shape of a tensor.
+        """Return the shape of a tensor.
 
         Raises:
             UnknownShapeError: it could not be inferred.

@@ -48,7 +48,7 @@ SAME_SHAPE = frozenset(
 
 
 def infer_contrib(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:
-    """Shapes of the outputs, as far as they are known; fewer than there are if the rest is not.
+    """Return the shapes of the outputs, as far as they are known; fewer than there are if the rest is not.
 
     standard: asks onnx what a standard operation would make.
 
@@ -63,7 +63,7 @@ def infer_contrib(node: Node, shapes: Mapping[str, Shape], standard: Standard) -
 
 
 def attention_sizes(node: Node, x: Shape, weight: Shape, bias: Shape) -> tuple[int, int, int]:
-    """Features of query, key and value that Attention makes."""
+    """Return the features of query, key and value that Attention makes."""
     given = node.attributes.get("qkv_hidden_sizes")
     if given:
         q, k, v = (int(size) for size in given)
@@ -86,7 +86,7 @@ def _as(op: str, *positions: int) -> Infer:
 
 
 def matmul_operands(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
-    """Shapes of the two operands of FusedMatMul, transposed as it says, batches in front."""
+    """Return the shapes of the two operands of FusedMatMul, transposed as it says, batches in front."""
     turned = []
     for shape, letter in zip(shapes, "AB", strict=True):
         if node.attributes.get(f"transBatch{letter}", 0):

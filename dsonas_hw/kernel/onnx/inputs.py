@@ -29,7 +29,7 @@ def resolve_sizes(
     batch_size: int | None,
     given: Mapping[str, Shape],
 ) -> Sizes:
-    """Sizes of all inputs.
+    """Return the sizes of all inputs.
 
     batch_size: replaces the file's; None for the file's own, 1 where it is open.
     given: shapes of inputs by name; some may be those of other networks.
@@ -122,7 +122,7 @@ def _at(
 
 
 def open_size(value: NetworkInput, axis: int, *, batch_axes: tuple[int, ...]) -> ModelFileError:
-    """What to tell the user about a size that the file leaves open."""
+    """Return what to tell the user about a size that the file leaves open."""
     dims = value.dims or ()
     name = f" ({dims[axis]!r})" if dims[axis] else ""
     example = quoted_shape(value.name, "x".join(map(str, _example(dims, batch_axes))))
@@ -145,12 +145,12 @@ def _example(dims: Sequence[int | str], batch_axes: tuple[int, ...]) -> list[int
 
 
 def quoted_shape(name: str, sizes: str) -> str:
-    """NAME=SIZES as a shell takes it."""
+    """Return NAME=SIZES as a shell takes it."""
     return shlex.quote(f"{name}={sizes}")
 
 
 def unclear_batch(inputs: Sequence[NetworkInput], batch_size: int) -> ModelFileError:
-    """What to tell the user who asks for a batch size of a file that does not say what its batch is."""
+    """Return what to tell a user who asks for a batch size where the file does not say what its batch is."""
     listed = ", ".join(map(str, inputs[:3])) + (", …" if len(inputs) > 3 else "")
     return ModelFileError(
         f"cannot tell which dimension of the ONNX model is the batch, to read it at {batch_size}: it takes "

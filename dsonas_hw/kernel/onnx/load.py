@@ -81,7 +81,7 @@ def _standard_opset(model: onnx.ModelProto) -> int:
 
 
 def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and every graph nested in the attributes of its operations."""
+    """Yield the graph and every graph nested in the attributes of its operations."""
     pending = [graph]
     while pending:
         current = pending.pop()

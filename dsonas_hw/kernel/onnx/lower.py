@@ -25,7 +25,7 @@ class StoredTensors:
         self._left = dict(stored)
 
     def count(self, name: str, constant: Constant, num_elements: int) -> int:
-        """How many of these elements have been counted before."""
+        """Return how many of these elements have been counted before."""
         sources = constant.sources or {name}
         left = {source: self._left.setdefault(source, num_elements) for source in sources}
         repeated = num_elements
@@ -54,7 +54,7 @@ class Lowering:
         self._precision = ""
 
     def buffer(self, name: str) -> str:
-        """The buffer that a tensor lies in."""
+        """Return the buffer that a tensor lies in."""
         return self._buffers.get(name, name)
 
     def view(self, output: str, source: str) -> None:
@@ -68,7 +68,7 @@ class Lowering:
         return [name for name in node.inputs if self.graph.is_activation(name)]
 
     def constants(self, names: Sequence[str]) -> dict[str, int]:
-        """Elements stored for the constants among `names`; a single number is part of the code."""
+        """Return the elements stored for the constants among `names`; a single number is part of the code."""
         constants = {name: self.graph.constants[name] for name in names if name in self.graph.constants}
         return {name: c.num_stored for name, c in constants.items() if c.num_stored > 1}
 

@@ -82,7 +82,7 @@ def _channel_axes(lowering: Lowering, node: Node, activation: str) -> frozenset[
 
 
 def varying_axes(constant: Constant, shape: Shape) -> frozenset[int]:
-    """Axes of `shape` that could hold the channels if a broadcast constant varies along channels only."""
+    """Return the axes of `shape` along which a broadcast constant varies, if it may vary by channel only."""
     dims = (1,) * (len(shape) - len(constant.shape)) + constant.shape
     varying = [axis for axis, dim in enumerate(dims) if dim != 1]
     if not varying:

@@ -10,7 +10,7 @@ from dsonas_hw.kernel.spec import RECURRENT_GATES, Shape
 
 
 def lower_conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
-    """A convolution whose operands are at these positions (quantised ones carry scales in between)."""
+    """Return what lowers a convolution whose operands are at these positions."""
 
     def lower(lowering: Lowering, node: Node) -> None:
         shape, output = (
@@ -51,18 +51,18 @@ def lower_conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
 
 
 def sizes_of(lowering: Lowering, *names: str) -> dict[str, int]:
-    """Elements of the tensors that are given."""
+    """Return the elements of the tensors that are given."""
     return {name: prod(lowering.shape(name)) for name in names if name}
 
 
 def contrib_activation(node: Node) -> tuple[str, ...]:
-    """The activation that ONNX Runtime's own fused operations carry."""
+    """Return the activation that ONNX Runtime's own fused operations carry."""
     name = str(node.attributes.get("activation", "")).lower()
     return (name,) if name and node.domain else ()
 
 
 def lower_gemm(b: int = 1, c: int = 2) -> LowerNode:
-    """Gemm; the second matrix and the bias are at these positions."""
+    """Return what lowers Gemm; the second matrix and the bias are at these positions."""
 
     def lower(lowering: Lowering, node: Node) -> None:
         left, right = lowering.shape(node.inputs[0]), lowering.shape(node.inputs[b])
@@ -76,7 +76,7 @@ def lower_gemm(b: int = 1, c: int = 2) -> LowerNode:
 
 
 def lower_matmul(b: int = 1, bias: int | None = None) -> LowerNode:
-    """A product of matrices; the second one and the bias are at these positions."""
+    """Return what lowers a matrix product; the second one and the bias are at these positions."""
 
     def lower(lowering: Lowering, node: Node) -> None:
         left, right = lowering.shape(node.inputs[0]), lowering.shape(node.inputs[b])

@@ -11,7 +11,7 @@ CEILED_AVERAGE = "AveragePool(ceil_mode, count_include_pad)"
 
 
 def lower_pool(op: str) -> LowerNode:
-    """A pool by windows."""
+    """Return what lowers a pool by windows."""
 
     def lower(lowering: Lowering, node: Node) -> None:
         ceiled = node.attributes.get("ceil_mode", 0) and node.attributes.get("count_include_pad", 0)
@@ -32,7 +32,7 @@ def lower_pool(op: str) -> LowerNode:
 
 
 def lower_global_pool(op: str) -> LowerNode:
-    """A pool over all rows and columns."""
+    """Return what lowers a pool over all rows and columns."""
 
     def lower(lowering: Lowering, node: Node) -> None:
         source = image(node.channels_first(lowering.shape(node.inputs[0])))
@@ -82,7 +82,7 @@ def _batchnorm(lowering: Lowering, node: Node) -> None:
 
 
 def lower_norm(op: str, function: str = "") -> LowerNode:
-    """A norm by statistics of the input itself, whose scale and shift are stored."""
+    """Return what lowers a norm by statistics of the input itself, whose scale and shift are stored."""
     return lower_as(op, function, stored=slice(1, None))
 
 

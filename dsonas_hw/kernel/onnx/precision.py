@@ -64,7 +64,7 @@ def _names() -> dict[int, str]:
 
 
 def operand_precision(graph: Graph, makers: Mapping[str, Node], node: Node) -> str:
-    """The precision of an operation's operands; "" if their types are not known."""
+    """Return the precision of an operation's operands; "" if their types are not known."""
     if node.op in DYNAMIC_INT8:
         return "int8"
     positions = OPERANDS.get(node.op, (0, 1))
@@ -95,7 +95,7 @@ def _stored_type(graph: Graph, makers: Mapping[str, Node], name: str) -> int | N
 
 
 def file_precision(graph: Graph, flops_in: Mapping[str, int]) -> str:
-    """The precision of most flops; of a network without any, that of the largest tensor that it makes.
+    """Return the precision of most flops; of a network without any, that of the largest tensor that it makes.
 
     "" if no type is known.
     """

@@ -20,7 +20,7 @@ Fold = Callable[[Sequence[Any], Attributes], Any]
 
 
 def fold(op: str, inputs: Sequence[Array | None], attributes: Attributes) -> Array | None:
-    """The value of `op` on constant inputs (None: omitted input), or None where it is not covered."""
+    """Return the value of `op` on constant inputs (None: omitted input), or None where it is not covered."""
     function = FOLDS.get(op)
     if function is None:
         return None
@@ -62,7 +62,7 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def erf(x: Any) -> Any:
-    """The error function, element by element."""
+    """Return the error function, element by element."""
     return _erf(x).astype(x.dtype)
 
 
@@ -138,7 +138,7 @@ def _clamped(start: int, end: int, step: int, size: int) -> slice:
 
 
 def axes_of(inputs: Sequence[Any], attributes: Attributes, *, position: int = 1) -> list[int] | None:
-    """Axes given as an attribute (old opsets) or as an input (new ones); None if not given."""
+    """Return the axes given as an attribute (old opsets) or as an input (new ones); None if not given."""
     if "axes" in attributes:
         return [int(axis) for axis in attributes["axes"]]
     if len(inputs) > position and inputs[position] is not None:
