@@ -123,7 +123,7 @@ def measure(work: Work) -> Measured:
     model = build_onnx(work.needed_architecture, batch_size=config.target.batch_size)
     found = measure_on_target(model.SerializeToString(), config.target)
     if found is None:
-        raise UserError(f"{config.target.device} is no longer here: its latency cannot be measured")
+        raise UserError(f"{config.target.device} is no longer on this machine; latency cannot be measured")
     repeatability = repeatability_of(target_costs(config.target, needs_latency=True).latency_model)
     budgeted = found.costs(config.target.statistic, repeatability)["latency_ms"]
     assert budgeted is not None

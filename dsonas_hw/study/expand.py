@@ -169,7 +169,7 @@ def variants_of(file: StudyFile) -> dict[str, dict[str, Any]]:
         raise UserError(f"study {file.name}: give variants or a grid, not both")
     for name in file.variants:
         if name.startswith(RANDOM) or name == TRANSFERRED:
-            raise UserError(f"study {file.name}: a variant cannot be called {name}, as a baseline is")
+            raise UserError(f"study {file.name}: {name} is the name of a baseline; rename the variant")
     if not file.grid:
         return file.variants or {"searched": {}}
     if empty := [key for key, values in file.grid.items() if not values]:

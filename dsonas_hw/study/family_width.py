@@ -113,8 +113,8 @@ class FamilyWidths:
             cost = costs[budget.quantity]
             if cost is None:
                 raise BudgetError(
-                    f"nothing here tells the {budget.name} of a hand-made network; "
-                    "leave hand_made out of the study, or give another budget"
+                    f"the {budget.name} of hand-made networks is not known here; remove hand_made from the "
+                    "study, or give another budget"
                 )
             worst = max(worst, cost / budget.limit)
         return worst

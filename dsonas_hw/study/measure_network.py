@@ -22,7 +22,7 @@ def measure_network(model: bytes, config: RunConfig, latency_model: LatencyModel
     """
     found = measure_on_target(model, config.target)
     if found is None:
-        raise UserError(f"{config.target.device} is not here: its latency cannot be measured (measure: true)")
+        raise UserError(f"{config.target.device} is not on this machine; set measure: false")
     return describe_latency(found, config, latency_model)
 
 

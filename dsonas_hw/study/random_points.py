@@ -30,10 +30,10 @@ def random_point(task: Task, *, seed: str, index: int, width: int | None = None)
             continue
         if derived.ratio >= WELL_FILLED and width in (None, derived.architecture.width):
             return point
-    at = "a width" if width is None else f"the width of {width} channels,"
+    at = "any width" if width is None else f"a width of {width} channels"
     raise BudgetError(
-        f"none of {MAX_DRAWS} random architectures fills the budget to {WELL_FILLED:.0%} at {at} in steps of "
-        f"{task.space.width_step}; set space.width_step lower"
+        f"none of {MAX_DRAWS} random architectures uses {WELL_FILLED:.0%} of the budget at {at}, in steps of "
+        f"{task.space.width_step} channels; lower space.width_step"
     )
 
 

@@ -52,8 +52,8 @@ def scan_sides(sides: Sides) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
     for label, count in enumerate(torch.bincount(files.labels).tolist()):
         if count < 2:
             raise DataError(
-                f"class {class_names[label]!r} of {files.root} has {count} image; at least 2 are needed to "
-                "split off a test side"
+                f"class {class_names[label]!r} of {files.root} has {count} image; at least 2 are needed, one "
+                "to train on and one to test on"
             )
     return files.take(train_positions), files.take(test_positions), class_names
 

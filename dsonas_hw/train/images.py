@@ -68,7 +68,7 @@ def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
 
 
 def describe_images(config: RunConfig) -> dict[str, Any] | None:
-    """Return where the images of folder:PATH are: sides, classes and counts, and what is left alone; else None.
+    """Return where the images of folder:PATH are: sides, classes, counts, what is ignored; else None.
 
     Raises:
         DataError: as of `load_data`.

@@ -171,13 +171,13 @@ class TestGraphs:
 
     def test_tensor_that_nobody_makes(self) -> None:
         build = Build(1, 8)
-        assert "'ghost', which nothing makes" in refused(build.model(build.add("Relu", "ghost")))
+        assert "'ghost', which nothing writes" in refused(build.model(build.add("Relu", "ghost")))
 
     def test_tensor_that_two_make(self) -> None:
         build = Build(1, 8)
         for _ in range(2):
             build.nodes.append(helper.make_node("Relu", ["x"], ["y"]))
-        assert "makes tensor 'y' twice" in refused(build.model("y"))
+        assert "two operations of the ONNX model write tensor 'y'" in refused(build.model("y"))
 
     def test_unsorted_operations_are_sorted(self) -> None:
         model = small_model()

@@ -168,7 +168,7 @@ def sort_nodes(nodes: Iterable[onnx.NodeProto], defined: Iterable[str]) -> list[
     for index, node in enumerate(nodes):
         for name in node.output:
             if name and (name in makers or name in known):
-                raise ModelFileError(f"the ONNX graph makes tensor {name!r} twice")
+                raise ModelFileError(f"two operations of the ONNX model write tensor {name!r}")
             makers[name] = index
 
     needs = [_tensors_read(node) for node in nodes]
@@ -178,7 +178,8 @@ def sort_nodes(nodes: Iterable[onnx.NodeProto], defined: Iterable[str]) -> list[
         for name in names - known:
             if name not in makers:
                 raise ModelFileError(
-                    f"{nodes[index].op_type} ({nodes[index].name}) reads tensor {name!r}, which nothing makes"
+                    f"{nodes[index].op_type} ({nodes[index].name}) of the ONNX model reads {name!r}, which "
+                    "nothing writes"
                 )
             waiting[index] += 1
             readers.setdefault(makers[name], []).append(index)

@@ -154,7 +154,7 @@ def unclear_batch(inputs: Sequence[NetworkInput], batch_size: int) -> ModelFileE
     listed = ", ".join(map(str, inputs[:3])) + (", …" if len(inputs) > 3 else "")
     return ModelFileError(
         f"cannot tell which dimension of the ONNX model is the batch, to read it at {batch_size}: it takes "
-        f"{listed}; leave --batch-size away for the file's own sizes, or give all of them with --input-shape"
+        f"{listed}; omit --batch-size to use the sizes of the file, or give all of them with --input-shape"
     )
 
 
