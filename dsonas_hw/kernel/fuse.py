@@ -18,29 +18,11 @@ from math import prod
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 
-ACTIVATIONS = frozenset(
-    [
-        "relu",
-        "relu6",
-        "clip",
-        "leakyrelu",
-        "prelu",
-        "elu",
-        "selu",
-        "celu",
-        "thresholdedrelu",
-        "sigmoid",
-        "hardsigmoid",
-        "tanh",
-        "softplus",
-        "softsign",
-        "silu",
-        "hardswish",
-        "mish",
-        "gelu",
-        "quickgelu",
-    ]
-)
+ACTIVATIONS = frozenset([
+    "relu", "relu6", "clip", "leakyrelu", "prelu", "elu", "selu", "celu", "thresholdedrelu",
+    "sigmoid", "hardsigmoid", "tanh", "softplus", "softsign", "silu", "hardswish", "mish", "gelu",
+    "quickgelu",
+])  # fmt: skip
 
 
 def fuse_kernels(schedule: Schedule) -> Schedule:

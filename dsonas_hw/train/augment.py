@@ -11,7 +11,7 @@ The cut-out square is zero *after* normalising, which is the mean colour, as in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -65,13 +65,7 @@ class Draw:
 
     def rows(self, rows: slice, device: torch.device) -> Draw:
         """Return the draws of some images of the batch, where the images are."""
-        return Draw(
-            top=onto(device, self.top[rows]),
-            left=onto(device, self.left[rows]),
-            flip=onto(device, self.flip[rows]),
-            cut_y=onto(device, self.cut_y[rows]),
-            cut_x=onto(device, self.cut_x[rows]),
-        )
+        return Draw(**{f.name: onto(device, getattr(self, f.name)[rows]) for f in fields(self)})
 
 
 def onto(device: torch.device, tensor: Tensor) -> Tensor:

@@ -21,17 +21,8 @@ from dsonas_hw.errors import DataError
 from dsonas_hw.train.data_images import MemoryImages
 
 CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
 MAX_BYTES = 2**30
 """More than this in one file is not a data set of this kind (the real one has 47 MB)."""

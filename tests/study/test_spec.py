@@ -352,7 +352,7 @@ def test_a_device_to_be_measured_must_be_here(tmp_path: Path, monkeypatch: pytes
     nothing = SimpleNamespace(find=lambda name: None)
     monkeypatch.setattr("dsonas_hw.runtime.detect.detect_devices", lambda: nothing)
     study = load_study(write(tmp_path, measure=True, base={"target": {"device": "1080ti"}}), {})
-    with pytest.raises(UserError, match=r"variant searched: 1080ti is not here"):
+    with pytest.raises(UserError, match=r"variant searched: 1080ti is not on this machine"):
         check_study(study)
 
 

@@ -39,12 +39,10 @@ NAMED: dict[str, Callable[[Any], Any]] = {
 }
 """Function of a `unary` kernel → what it computes."""
 
-EVALUATED = frozenset(
-    [
-        *("Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Clip", "Neg", "Abs", "Exp", "Log", "Reciprocal"),
-        *("Erf", "Tanh", "Relu", "Sigmoid", "Softplus", "HardSigmoid", "Activation"),
-    ]
-)
+EVALUATED = frozenset([
+    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Clip", "Neg", "Abs", "Exp", "Log", "Reciprocal", "Erf",
+    "Tanh", "Relu", "Sigmoid", "Softplus", "HardSigmoid", "Activation",
+])  # fmt: skip
 """Operations that a group may consist of."""
 SINKS = frozenset(["Mul", "Div", "Clip", "Min", "Max", "Log", "Reciprocal"])
 ARITHMETIC = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "Neg"])

@@ -20,31 +20,12 @@ class Standard(Protocol):
 
 Infer = Callable[[Node, Mapping[str, Shape], Standard], list[Shape | None]]
 
-SAME_SHAPE = frozenset(
-    [
-        "FastGelu",
-        "Gelu",
-        "QuickGelu",
-        "BiasGelu",
-        "BiasAdd",
-        "BiasDropout",
-        "BiasSoftmax",
-        "SimplifiedLayerNormalization",
-        "LayerNormalization",
-        "GroupNorm",
-        "QLinearSigmoid",
-        "QLinearLeakyRelu",
-        "QLinearSoftmax",
-        "RotaryEmbedding",
-        "Trilu",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Inverse",
-        "Relu",
-        "Sigmoid",
-        "Tanh",
-    ]
-)
+SAME_SHAPE = frozenset([
+    "FastGelu", "Gelu", "QuickGelu", "BiasGelu", "BiasAdd", "BiasDropout", "BiasSoftmax",
+    "SimplifiedLayerNormalization", "LayerNormalization", "GroupNorm", "QLinearSigmoid",
+    "QLinearLeakyRelu", "QLinearSoftmax", "RotaryEmbedding", "Trilu", "QuantizeLinear",
+    "DequantizeLinear", "Inverse", "Relu", "Sigmoid", "Tanh",
+])  # fmt: skip
 
 
 def infer_contrib(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:

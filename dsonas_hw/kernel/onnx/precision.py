@@ -23,20 +23,10 @@ OPERANDS: dict[str, Sequence[int]] = {
 }
 #: Operations of ONNX Runtime that quantise their first input themselves.
 DYNAMIC_INT8 = frozenset(["DynamicQuantizeMatMul", "DynamicQuantizeLSTM"])
-SAME_VALUES = frozenset(
-    [
-        "Identity",
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Slice",
-        "MaxPool",
-        "Pad",
-        "Concat",
-    ]
-)
+SAME_VALUES = frozenset([
+    "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "MaxPool", "Pad",
+    "Concat",
+])  # fmt: skip
 """What may stand between the quantised tensor and the product."""
 
 
@@ -44,22 +34,11 @@ def _names() -> dict[int, str]:
     from onnx import TensorProto
 
     names = {
-        "FLOAT": "fp32",
-        "FLOAT16": "fp16",
-        "BFLOAT16": "bf16",
-        "DOUBLE": "fp64",
-        "INT8": "int8",
-        "UINT8": "int8",
-        "INT16": "int16",
-        "UINT16": "int16",
-        "INT4": "int4",
-        "UINT4": "int4",
-        "FLOAT8E4M3FN": "fp8",
-        "FLOAT8E4M3FNUZ": "fp8",
-        "FLOAT8E5M2": "fp8",
-        "FLOAT8E5M2FNUZ": "fp8",
+        "FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "DOUBLE": "fp64", "INT8": "int8",
+        "UINT8": "int8", "INT16": "int16", "UINT16": "int16", "INT4": "int4", "UINT4": "int4",
+        "FLOAT8E4M3FN": "fp8", "FLOAT8E4M3FNUZ": "fp8", "FLOAT8E5M2": "fp8", "FLOAT8E5M2FNUZ": "fp8",
         "FLOAT4E2M1": "fp4",
-    }
+    }  # fmt: skip
     return {getattr(TensorProto, key): name for key, name in names.items() if hasattr(TensorProto, key)}
 
 
