@@ -19,6 +19,8 @@ from dsonas_hw.space.space import INPUT_NODE, StemKind
 NodeOp = Literal["conv", "maxpool", "avgpool", "sum", "concat", "bn", "global_avgpool", "gemm"]
 
 INPUT = "input"
+BN_EPS = 2e-5
+"""What batch norms add to the variance, in training and once deployed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,8 +30,6 @@ class Augmentation:
     """Their grey level 0 … 255, of each channel; () for zeros."""
     cutout: int = 0
     """Side of the square that is blanked, in pixels; 0 for none. The square may hang over the border."""
-    min_crop_area: float = 0.08
-    """Image files only: the smallest fraction of the image that a random resized crop keeps."""
     colour: float = 0.0
     """Image files only: brightness, contrast and saturation change by up to this fraction."""
     lighting: float = 0.0
@@ -40,8 +38,6 @@ class Augmentation:
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
             raise ValueError(f"pad and cutout must not be negative, got {self.pad} and {self.cutout}")
-        if not 0 < self.min_crop_area <= 1:
-            raise ValueError(f"min_crop_area must lie in (0, 1], got {self.min_crop_area}")
         if any(not 0 <= level <= 255 for level in self.fill):
             raise ValueError(f"fill must lie in 0 … 255, got {self.fill}")
         if self.lighting < 0:

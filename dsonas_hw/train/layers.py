@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dsonas_hw.architecture.graph import Node
+from dsonas_hw.architecture.graph import BN_EPS, Node
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.train.batch_norm import BatchNorm
 
-BN_EPS = 2e-5
 AUXILIARY_CHANNELS = (128, 768)
 """Of the auxiliary head's two convolutions, as in the release, DARTS and NASNet."""
 

@@ -244,11 +244,11 @@ def test_random_crop_has_the_size_and_depends_on_its_generator_only(size: tuple[
     assert size == (1, 1) or not torch.equal(one, other)
 
 
-def test_random_crop_of_all_is_the_image():
+def test_random_crop_of_all_is_the_image(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dsonas_hw.train.data_decode.MIN_CROP_AREA", 1.0)
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    augmentation = Augmentation(min_crop_area=1.0)
     for seed in range(5):  # area 1 fits at ratio 1 only, so that the middle is taken: here everything
-        cropped = augment_image(Image.fromarray(noise), augmentation, size=16, rng=random.Random(seed))
+        cropped = augment_image(Image.fromarray(noise), Augmentation(), size=16, rng=random.Random(seed))
         assert np.array_equal(np.asarray(cropped), noise)
 
 

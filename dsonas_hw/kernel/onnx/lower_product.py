@@ -9,12 +9,12 @@ from dsonas_hw.kernel.onnx.lower import Lowering, LowerNode, UnknownOperationErr
 from dsonas_hw.kernel.spec import RECURRENT_GATES, Shape
 
 
-def lower_conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
+def lower_conv(w: int = 1, bias: int = 2) -> LowerNode:
     """Return what lowers a convolution whose operands are at these positions."""
 
     def lower(lowering: Lowering, node: Node) -> None:
         shape, output = (
-            node.channels_first(lowering.shape(name)) for name in (node.inputs[x], node.outputs[0])
+            node.channels_first(lowering.shape(name)) for name in (node.inputs[0], node.outputs[0])
         )
         source, weight = image(shape), lowering.shape(node.inputs[w])
         rank = len(weight)
@@ -26,7 +26,7 @@ def lower_conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
         if channels != source[1] or weight[0] % groups:
             raise ValueError(f"weight {weight} with {groups} groups does not fit {source[1]} channels")
         constant = not lowering.graph.is_activation(node.inputs[w])
-        reads, shapes = [node.inputs[x]], [source]
+        reads, shapes = [node.inputs[0]], [source]
         if not constant:
             reads, shapes = [*reads, node.inputs[w]], [*shapes, image(weight)]
         if node.op.endswith("FusedConv") and node.input(3):  # ONNX Runtime adds it in the same kernel

@@ -137,12 +137,12 @@ def _clamped(start: int, end: int, step: int, size: int) -> slice:
     return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
-def axes_of(inputs: Sequence[Any], attributes: Attributes, *, position: int = 1) -> list[int] | None:
+def axes_of(inputs: Sequence[Any], attributes: Attributes) -> list[int] | None:
     """Return the axes given as an attribute (old opsets) or as an input (new ones); None if not given."""
     if "axes" in attributes:
         return [int(axis) for axis in attributes["axes"]]
-    if len(inputs) > position and inputs[position] is not None:
-        return [int(axis) for axis in np.asarray(inputs[position]).reshape(-1)]
+    if len(inputs) > 1 and inputs[1] is not None:
+        return [int(axis) for axis in np.asarray(inputs[1]).reshape(-1)]
     return None
 
 
