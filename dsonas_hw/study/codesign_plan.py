@@ -6,9 +6,13 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from dsonas_hw.config import build_config, overlay
+from dsonas_hw.config import DeviceConfig, build_config, overlay
+from dsonas_hw.device.cpu import local_cpu
+from dsonas_hw.device.spec import LOCAL, load_device
 from dsonas_hw.errors import BudgetError, DeviceError, UserError
 from dsonas_hw.study.codesign import Codesign, Pair, StudyDevice
+from dsonas_hw.task import prepare_task
+from dsonas_hw.train.images import space_of_config
 
 MAX_PAIRS = 1000
 
@@ -32,9 +36,6 @@ def plan_codesign(
         BudgetError: a budget that does not fit a device's networks; says what would.
         ProfileError: a device that needs a profile has none.
     """
-    from dsonas_hw.task import prepare_task
-    from dsonas_hw.train.images import space_of_config
-
     if len(devices) * len(budgets) > MAX_PAIRS:
         raise UserError(f"{len(devices)} devices × {len(budgets)} budgets are more than {MAX_PAIRS} networks")
     base = overlay(config, {"budget": []})
@@ -75,9 +76,6 @@ def device_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _look_up(names: Sequence[str], config: dict[str, Any]) -> tuple[StudyDevice, ...]:
-    from dsonas_hw.config import DeviceConfig
-    from dsonas_hw.device.cpu import local_cpu
-    from dsonas_hw.device.spec import LOCAL, load_device
     from dsonas_hw.profile.open import open_latency_model, resolve_target
 
     devices = []

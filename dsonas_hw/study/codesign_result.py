@@ -8,12 +8,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
+from dsonas_hw.errors import require
 from dsonas_hw.study.codesign import Codesign, StudyDevice, load_codesign
 from dsonas_hw.study.codesign_jobs import (
     Derivation,
@@ -127,10 +128,6 @@ class CodesignResult:
         Raises:
             MissingDependencyError: pandas is not installed.
         """
-        from dataclasses import asdict
-
-        from dsonas_hw.errors import require
-
         rows = []
         for cell in self.cells:
             network = self.network(cell.network)

@@ -5,28 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dsonas_hw.architecture.architecture import Architecture, complete_architecture
+from dsonas_hw.architecture.lower import lower
+from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import write_json
+from dsonas_hw.search.choose import pretrain_supernet, save_architecture
+from dsonas_hw.search.pretraining import pretraining_config
 from dsonas_hw.study.codesign_records import Derived, Measured, PredictedLatency, Trained
+from dsonas_hw.study.codesign_share import best_of, evaluate_candidates, load_evaluated
 from dsonas_hw.study.job_files import RESULT
 from dsonas_hw.study.work import Work
 from dsonas_hw.task import prepare_task, target_costs
+from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.images import space_of_config
-
-if TYPE_CHECKING:
-    from dsonas_hw.architecture.architecture import Architecture
 
 MEASUREMENT = "measurement.json"
 
 
 def pretrain(work: Work) -> dict[str, Any]:
     """Train the supernet that every search of this seed starts from."""
-    from dsonas_hw.search.choose import pretrain_supernet
-    from dsonas_hw.search.pretraining import pretraining_config
-
     config = pretraining_config(work.config)
     task = prepare_task(config, space_of_config(config))
     run, begun = work.open_run(config)
@@ -37,11 +38,7 @@ def pretrain(work: Work) -> dict[str, Any]:
 
 def derive(work: Work) -> Derived:
     """Derive the network of a device and a budget; where the device is here, one that holds when measured."""
-    from dsonas_hw.architecture.architecture import complete_architecture
     from dsonas_hw.deploy.derive_measured import derive_measured
-    from dsonas_hw.search.choose import save_architecture
-    from dsonas_hw.study.codesign_share import best_of, load_evaluated
-    from dsonas_hw.train.identity import architecture_hash
 
     task = work.task
     if work.config.select.candidates:
@@ -70,8 +67,6 @@ def no_bar(title: str) -> AbstractContextManager[Callable[[int, int, str], None]
 
 def predict(architecture: Architecture, config: RunConfig, device: str) -> PredictedLatency:
     """Return the quiet latency of a network on a device, as its profile (or estimate) tells it."""
-    from dsonas_hw.architecture.lower import lower
-
     target = config.target.model_copy(update={"device": device})
     model = target_costs(target, needs_latency=True).latency_model
     assert model is not None
@@ -86,8 +81,6 @@ def predict(architecture: Architecture, config: RunConfig, device: str) -> Predi
 
 def evaluate(work: Work) -> dict[str, Any]:
     """Train the candidates of all searches of a seed briefly, each once."""
-    from dsonas_hw.study.codesign_share import evaluate_candidates
-
     job = work.job
     searches = [work.run_of(name) for name in job.needs_also]
     run, _ = work.open_run()
@@ -116,7 +109,6 @@ def measure(work: Work) -> Measured:
 
     `latency_ms` and its interval are of the percentile that budgets limit (`target.statistic`).
     """
-    from dsonas_hw.architecture.onnx import build_onnx
     from dsonas_hw.deploy.measure import measure_on_target, repeatability_of
 
     config = work.config

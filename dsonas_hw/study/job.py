@@ -17,6 +17,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.architecture.graph import block_segments
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.architecture.transfer import choose_block, transfer_block
@@ -87,9 +89,6 @@ def _search(work: Work) -> dict[str, Any]:
 
 def _tightest(config: RunConfig, space: Any, choices: list[tuple[Budget, ...]]) -> tuple[Budget, ...]:
     """The budgets that leave least of the complete network."""
-    from dsonas_hw.architecture.architecture import complete_architecture
-    from dsonas_hw.architecture.fit import budget_ratio
-
     target = prepare_task(config.model_copy(update={"budget": ()}), space).target
     return max(choices, key=lambda budgets: budget_ratio(complete_architecture(space), budgets, target))
 
@@ -142,8 +141,6 @@ def _train(work: Work) -> dict[str, Any]:
 
 
 def _space_json(task: Task) -> dict[str, Any]:
-    from dsonas_hw.architecture.architecture import complete_architecture
-
     space: dict[str, Any] = complete_architecture(task.space).to_json()["space"]
     return space
 
@@ -172,7 +169,6 @@ WORK: dict[str, Callable[[Work], Any]] = {"search": _search, **KINDS, **HAND_MAD
 
 def _stop_with_scheduler() -> None:
     """Stop, as by SIGTERM, when the scheduler is gone: then its end of our stdin closes."""
-
     def watch() -> None:
         os.read(0, 1)
         os.kill(os.getpid(), signal.SIGTERM)

@@ -7,15 +7,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.config import RunConfig, build_config
 from dsonas_hw.files import read_json
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.choose import load_architecture
 from dsonas_hw.study.job_files import RESULT
 from dsonas_hw.study.spec import Job
+from dsonas_hw.task import Task, prepare_task
+from dsonas_hw.train.images import load_data, space_of_config
 
 if TYPE_CHECKING:
-    from dsonas_hw.architecture.architecture import Architecture
-    from dsonas_hw.task import Task
     from dsonas_hw.train.data import Dataset
 
 PATIENCE_S = 120.0
@@ -38,15 +40,10 @@ class Work:
     @cached_property
     def task(self) -> Task:
         """What a run of this configuration works on."""
-        from dsonas_hw.task import prepare_task
-        from dsonas_hw.train.images import space_of_config
-
         return prepare_task(self.config, space_of_config(self.config))
 
     def load_data(self) -> Dataset:
         """Return the images of the configuration."""
-        from dsonas_hw.train.images import load_data
-
         return load_data(self.config)
 
     def open_run(self, config: RunConfig | None = None) -> tuple[RunDirectory, bool]:
@@ -75,6 +72,4 @@ class Work:
     @property
     def needed_architecture(self) -> Architecture:
         """The architecture that the derivation found which this job needs."""
-        from dsonas_hw.search.choose import load_architecture
-
         return load_architecture(self.needed_run)[0]
