@@ -169,6 +169,7 @@ WORK: dict[str, Callable[[Work], Any]] = {"search": _search, **KINDS, **HAND_MAD
 
 def _stop_with_scheduler() -> None:
     """Stop, as by SIGTERM, when the scheduler is gone: then its end of our stdin closes."""
+
     def watch() -> None:
         os.read(0, 1)
         os.kill(os.getpid(), signal.SIGTERM)
