@@ -76,12 +76,12 @@ def device_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _look_up(names: Sequence[str], config: dict[str, Any]) -> tuple[StudyDevice, ...]:
-    from dsonas_hw.profile.open import open_latency_model, resolve_target
+    from dsonas_hw.profile.open import open_cost_model, resolve_target
 
     devices = []
     for name in device_names(names):
         target = DeviceConfig(**{**config.get("target", {}), "device": name})
-        model = open_latency_model(resolve_target(target))
+        model = open_cost_model(resolve_target(target))
         table = getattr(model, "table", None)
         errors = [check.error.mape for check in table.checks.values()] if table is not None else []
         devices.append(

@@ -68,13 +68,13 @@ def no_bar(title: str) -> AbstractContextManager[Callable[[int, int, str], None]
 def predict(architecture: Architecture, config: RunConfig, device: str) -> PredictedLatency:
     """Return the quiet latency of a network on a device, as its profile (or estimate) tells it."""
     target = config.target.model_copy(update={"device": device})
-    model = target_costs(target, needs_latency=True).latency_model
+    model = target_costs(target, needs=["latency"]).cost_model
     assert model is not None
     found = model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse))
     return PredictedLatency(
-        latency_ms=found.latency_ms,
-        latency_ms_low=found.latency_ms_low,
-        latency_ms_high=found.latency_ms_high,
+        latency_ms=found.value,
+        latency_ms_low=found.low,
+        latency_ms_high=found.high,
         source=found.source,
     )
 
@@ -116,7 +116,7 @@ def measure(work: Work) -> Measured:
     found = measure_on_target(model.SerializeToString(), config.target)
     if found is None:
         raise UserError(f"{config.target.device} is no longer on this machine; latency cannot be measured")
-    repeatability = repeatability_of(target_costs(config.target, needs_latency=True).latency_model)
+    repeatability = repeatability_of(target_costs(config.target, needs=["latency"]).cost_model)
     budgeted = found.costs(config.target.statistic, repeatability)["latency_ms"]
     assert budgeted is not None
     write_json(work.path / MEASUREMENT, {"samples_ms": list(found.latency.samples_ms)})
