@@ -162,9 +162,9 @@ class Search:
                     self.elapsed_s += time.monotonic() - started
                     self._end_epoch(stop)
         except UserError:
-            distributed.say(distributed.DONE)
+            distributed.broadcast(distributed.DONE)
             raise
-        distributed.say(distributed.DONE)
+        distributed.broadcast(distributed.DONE)
 
     # -- the loop (paper, section 3.3) ---------------------------------------------------------------------
 

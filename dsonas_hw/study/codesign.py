@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dsonas_hw.errors import UserError
+from dsonas_hw.errors import UserError, first_problem
 from dsonas_hw.files import read_json, write_json
 
 SPECIFICATION = "codesign.json"
@@ -90,6 +90,4 @@ def load_codesign(path: Path) -> Codesign:
     try:
         return Codesign.model_validate(read_json(path / SPECIFICATION))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path / SPECIFICATION} is damaged: {where}: {first['msg']}") from None
+        raise UserError(f"{path / SPECIFICATION} is damaged: {first_problem(error)}") from None

@@ -24,7 +24,8 @@ from dsonas_hw.study.codesign_plan import plan_codesign
 from dsonas_hw.study.codesign_result import load_result, network_name
 from dsonas_hw.study.codesign_share import load_evaluated
 from dsonas_hw.study.job import run_job
-from dsonas_hw.study.scheduler import job_directory, run_jobs
+from dsonas_hw.study.job_files import job_directory
+from dsonas_hw.study.scheduler import run_jobs
 from dsonas_hw.study.spec import Job, slug
 from dsonas_hw.task import target_costs
 from dsonas_hw.train.images import space_of_config
