@@ -74,11 +74,10 @@ def _write(
     path: Path, figures: Path | None, profiles: Path | None, *, unfinished: bool
 ) -> tuple[Path, list[Path]]:
     """The page of whatever this directory holds, and its figures if asked."""
-    from dsonas_hw.errors import RunError
-    from dsonas_hw.study.codesign import SPECIFICATION as CODESIGN
-    from dsonas_hw.study.grid import SPECIFICATION as GRID
+    from dsonas_hw.report.kind import kind_of
 
-    if (path / "config.yaml").exists():
+    kind = kind_of(path)
+    if kind == "run":
         from dsonas_hw.report.run_report import write_figures, write_report
         from dsonas_hw.run_directory import RunDirectory
 
@@ -86,14 +85,12 @@ def _write(
         check_finished(run, unfinished)
         page = write_report(run, profiles_directory=profiles)
         return page, write_figures(run, figures, profiles_directory=profiles) if figures else []
-    if (path / CODESIGN).exists():
+    if kind == "codesign":
         from dsonas_hw.report.codesign_report import write_codesign_figures, write_codesign_report
 
         page = write_codesign_report(path)
         return page, write_codesign_figures(path, figures) if figures else []
-    if (path / GRID).exists():
-        from dsonas_hw.report.grid_report import write_grid_figures, write_grid_report
+    from dsonas_hw.report.grid_report import write_grid_figures, write_grid_report
 
-        page = write_grid_report(path)
-        return page, write_grid_figures(path, figures) if figures else []
-    raise RunError(f"{path} is neither a run (it has no config.yaml) nor a study (no {CODESIGN}, no {GRID})")
+    page = write_grid_report(path)
+    return page, write_grid_figures(path, figures) if figures else []
