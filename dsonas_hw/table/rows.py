@@ -306,7 +306,7 @@ def row_from_json(values: Any) -> Row:
                 created=_text(values, "created"),
             )
         case other:
-            raise RowError(f"unknown sort of row {str(other)[:40]!r}")
+            raise RowError(f"unknown kind of row {str(other)[:40]!r}")
 
 
 def _kernel_row(values: Mapping[str, Any]) -> KernelRow:
