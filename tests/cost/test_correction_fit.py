@@ -15,7 +15,8 @@ from dsonas_hw.cost.kernel_fit import fit_categories
 from dsonas_hw.cost.network_costs import NetworkCosts, Part, kernel_costs
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.table.rows import CorrectionRow, KernelRow, RowError, row_from_json
+from dsonas_hw.table.read_rows import RowError, row_from_json
+from dsonas_hw.table.rows import CorrectionRow, KernelRow
 
 WIDTHS = (8, 16, 24, 32, 48)
 
