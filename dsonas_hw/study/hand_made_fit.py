@@ -218,12 +218,13 @@ def _fit_family(name: str, config: RunConfig, cost_model: CostModel | None) -> F
 def _verdict(
     budgets: Sequence[Budget], costs: Mapping[str, float | None], measured: Mapping[str, Any] | None
 ) -> str | None:
-    """The worst verdict over the budgets; a latency is measured, or else predicted. None: not known."""
+    """The worst verdict over the budgets; a metric is measured, or else predicted. None: not known."""
     verdicts = []
     for budget in budgets:
-        if budget.name == "latency" and measured is not None:
-            high = measured["judged_ms_high"]
-            low_high = (measured["judged_ms_low"], float("inf") if high is None else high)
+        name = {"latency": "judged_ms", "energy": "energy_mj"}.get(budget.name, "")
+        if measured is not None and measured.get(name) is not None:
+            high = measured[f"{name}_high"]
+            low_high = (measured[f"{name}_low"], float("inf") if high is None else high)
         elif (cost := costs[budget.quantity]) is not None:
             low_high = (cost, cost)
         else:

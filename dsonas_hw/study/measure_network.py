@@ -1,4 +1,4 @@
-"""The latency of one network of a study, measured once."""
+"""Latency and energy of one network of a study, measured once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dsonas_hw.errors import UserError
 
 def measure_network(model: bytes, config: RunConfig, cost_model: CostModel | None) -> dict[str, Any]:
     """Latency of an ONNX model on the target in ms: percentiles, the intervals that budgets are held against
-    (of the median, and of the percentile that the target names), and the quiet value.
+    (of the median, and of the percentile that the target names), and the quiet value; energy in mJ, if told.
 
     Raises:
         UserError: the target is not here.
@@ -31,9 +31,12 @@ def describe_latency(
     repeatability = repeatability_of(cost_model)
     median = found.latency.estimate("p50").widened(repeatability)
     judged = found.latency.estimate(config.target.statistic).widened(repeatability)
+    energy = found.energy.estimate.widened(repeatability) if found.energy else None
     return {
         **{f"{name}_ms": value for name, value in found.latency.percentiles_ms().items()},
         "p50_ms_low": median.low, "p50_ms_high": median.high, "quiet_ms": found.latency.quiet_ms,
         "judged_ms": judged.value, "judged_ms_low": judged.low,
         "judged_ms_high": judged.high if isfinite(judged.high) else None,
+        "energy_mj": energy.value if energy else None, "energy_mj_low": energy.low if energy else None,
+        "energy_mj_high": energy.high if energy else None,
     }  # fmt: skip
