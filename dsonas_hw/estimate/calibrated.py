@@ -66,13 +66,13 @@ class CalibratedLatency(EstimatedLatency):
         error = f"each was off by {found.mape:.1%} (mean) when left out"
         if not found.measured_by:
             return (
-                f"CALIBRATED, NOT MEASURED: latencies of {self.device} come from its datasheet and "
+                f"CALIBRATED, NOT MEASURED: latencies of {self.target.device} come from its datasheet and "
                 f"{found.num_networks} measured networks; {error}"
             )
         if found.mape_other_family is not None:
             error += f", by {found.mape_other_family:.1%} with all of its family"
         return (
-            f"CALIBRATED BY OTHERS, NOT MEASURED HERE: latencies of {self.device} are calibrated on "
+            f"CALIBRATED BY OTHERS, NOT MEASURED HERE: latencies of {self.target.device} are calibrated on "
             f"{found.num_networks} networks measured by others ({found.measured_by}); {error}"
         )
 
@@ -113,7 +113,7 @@ class CalibratedLatency(EstimatedLatency):
     def totals(self, kernels: Sequence[Kernel]) -> tuple[float, float, float]:
         """As the estimate's, with the constants that every network has."""
         gpu, host, squares = super().totals(kernels)
-        gpu_constant = self.calibration.gpu_constant_ms * self.batch_size
+        gpu_constant = self.calibration.gpu_constant_ms * self.target.batch_size
         host_constant = self.calibration.host_constant_ms
         return float(adjusted(gpu, gpu_constant)), float(adjusted(host, host_constant)), squares
 

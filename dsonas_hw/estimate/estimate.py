@@ -53,10 +53,6 @@ class EstimatedLatency:
             )
         self._how = get_runtime(runtime)
         self.target = replace(target, device=device.name)
-        self.device = device.name
-        self.runtime = runtime
-        self.precision = precision
-        self.batch_size = target.batch_size
         self.fuse = self._how.fuses
         self._constants = constants.resolve(device.architecture, runtime, precision)
         self._machine = machine_of(device, target, self._constants)
@@ -89,8 +85,8 @@ class EstimatedLatency:
     def caution(self) -> str:
         """Says that nothing was measured, and how far off a network may be."""
         return (
-            f"ESTIMATED, NOT MEASURED: latencies of {self.device} come from its datasheet; a network's may "
-            f"be off by about ±{self.expected_error:.0%} (90 % interval)"
+            f"ESTIMATED, NOT MEASURED: latencies of {self.target.device} come from its datasheet; a "
+            f"network's may be off by about ±{self.expected_error:.0%} (90 % interval)"
         )
 
     def why_not(self, metric: Metric) -> str:
@@ -99,7 +95,7 @@ class EstimatedLatency:
             return ""
         command = profile_command(self.target)
         return (
-            f"{metric} of {self.device} is not known: it is measured, never estimated; "
+            f"{metric} of {self.target.device} is not known: it is measured, never estimated; "
             f"where the card is, measure it with: {command}"
         )
 

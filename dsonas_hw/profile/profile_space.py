@@ -74,7 +74,7 @@ def is_profiled(space: SearchSpace, target: Target, *, profiles_directory: Path 
 
 def unknown_kernels(space: SearchSpace, model: MeasuredCosts) -> list[Kernel]:
     """Kernels that a network of the space can run, and that the table does not know."""
-    needed = needed_kernels(space, model.deployment, batch_size=model.batch_size)
+    needed = needed_kernels(space, model.deployment, batch_size=model.target.batch_size)
     return [kernel for kernel in needed if not model.knows(kernel)]
 
 
@@ -98,7 +98,7 @@ def _to_be_timed(space: SearchSpace, model: MeasuredCosts) -> list[Probe]:
         unknown_kernels(space, model),
         CoveredKernels(row.kernel for row in model.table.kernels.values()),
         deployment=model.deployment,
-        batch_size=model.batch_size,
+        batch_size=model.target.batch_size,
     )
     timed = {network.name for network in model.table.networks}
     return [probe for probe in probes if probe.name not in timed]

@@ -77,7 +77,7 @@ def predict(architecture: Architecture, config: RunConfig, device: str) -> dict[
     target = config.target.model_copy(update={"device": device})
     model = target_costs(target, needs=["latency"]).cost_model
     assert model is not None
-    found = model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse))
+    found = model.predict(lower(architecture, batch_size=model.target.batch_size, fuse=model.fuse))
     return {
         "latency_ms": found.value, "latency_ms_low": found.low, "latency_ms_high": found.high,
         "source": found.source,
