@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from dsonas_hw.budget import METRICS
-from dsonas_hw.kernel.spec import FAMILIES, RECURRENT_GATES, Kernel, Shape
+from dsonas_hw.kernel.spec import KINDS, RECURRENT_GATES, Kernel, Shape
 from dsonas_hw.table.rows import (
     ESTIMATE,
     SCHEMA_VERSION,
@@ -144,7 +144,7 @@ def _kernel_row(values: Mapping[str, Any]) -> KernelRow:
 
 def _kernel(values: Mapping[str, Any]) -> Kernel:
     op = _text(values, "op")
-    if op not in FAMILIES:
+    if op not in KINDS:
         raise RowError(f"unknown kernel op {op[:40]!r}")
     function = _text(values, "function", default="")
     if op == "rnn" and function not in RECURRENT_GATES:
