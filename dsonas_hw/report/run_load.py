@@ -13,7 +13,8 @@ from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
 from dsonas_hw.budget import VERDICTS, Budget
-from dsonas_hw.config import MAX_CONFIG_BYTES, RunConfig, load_config_file
+from dsonas_hw.config import RunConfig, load_config_file
+from dsonas_hw.config.load import MAX_CONFIG_BYTES
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, read_regular
 from dsonas_hw.report.fields import budget_name, costs, required, share, text

@@ -8,6 +8,7 @@ from typing import Any
 
 from dsonas_hw.config import build_config, overlay
 from dsonas_hw.errors import BudgetError, DeviceError, UserError
+from dsonas_hw.study.check import check_limits
 from dsonas_hw.study.codesign import Codesign, Pair, StudyDevice
 
 MAX_PAIRS = 1000
@@ -45,7 +46,7 @@ def plan_codesign(
     for device, budget in itertools.product(found, budgets):
         run = build_config(overlay(base, {"target": {"device": device.name}, "budget": [budget]}))
         try:
-            prepare_task(run, space)
+            check_limits(prepare_task(run, space))
         except BudgetError as error:
             skipped.append(Pair(device=device.name, budget=budget))
             reasons.setdefault(device.name, str(error))
