@@ -54,8 +54,8 @@ def command(
         parse_budgets(budget)
         config = config.model_copy(update={"budget": budget})
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
-    if task.target.caution:
-        say(task.target.caution)
+    if task.target.disclaimer:
+        say(task.target.disclaimer)
     derived = derive(run, task, task.budgets)
     target = run
     if out is not None:
@@ -88,7 +88,7 @@ def command(
 
 def describe_derived(derived: Derived, task: Task) -> None:
     """A few lines about a derived architecture, for people; a predicted latency is the quiet value."""
-    from dsonas_hw.budget import METRICS, QUANTITIES, format_probability, format_quantity
+    from dsonas_hw.budget import COST_LABELS, METRICS, QUANTITIES, format_probability, format_quantity
 
     architecture = derived.architecture
     edges = sum(block.num_edges for block in architecture.blocks)
@@ -106,4 +106,4 @@ def describe_derived(derived: Derived, task: Task) -> None:
         source = f"  predicted{undisturbed}, from {task.target.source} kernels" if name in METRICS else ""
         probability = task.target.probability_within(architecture, budget) if budget else None
         source += "" if probability is None else f"; holds with {format_probability(probability)}"
-        click.echo(f"  {name:8} {format_quantity(name, value):>10}{of_limit}{source}")
+        click.echo(f"  {COST_LABELS[name]:26}{format_quantity(name, value):>10}{of_limit}{source}")

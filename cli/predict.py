@@ -96,8 +96,8 @@ def command(
         sources.add(result.source)
     if len(failures) < len(models) or inputs:
         check_input_names(input_shapes, inputs)
-    for caution in target.cautions if sources - {None} else ():
-        say(caution)
+    for disclaimer in target.disclaimers if sources - {None} else ():
+        say(disclaimer)
     if len(models) == 1 and failures:
         raise failures[0]
     if failures:
@@ -107,11 +107,12 @@ def command(
 
 
 def _show(values: dict[str, Any]) -> None:
-    from dsonas_hw.budget import METRICS, QUANTITIES, format_interval, format_quantity
+    from dsonas_hw.budget import COST_LABELS, METRICS, QUANTITIES, format_interval, format_quantity
 
     at_least = "at least " if values["at_least"] else ""
     counts = ", ".join(
-        f"{name} {at_least}{format_quantity(name, values[name])}" for name in ("flops", "mac", "params")
+        f"{COST_LABELS[name]} {at_least}{format_quantity(name, values[name])}"
+        for name in ("flops", "mac", "params")
     )
     precision = values["precision"]
     if values["file_precision"] != precision:

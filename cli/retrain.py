@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import was_restarted
 from dsonas_hw.cli.progress import progress_bar
 
@@ -88,4 +88,6 @@ def command(
     click.echo(
         f"test accuracy {result.test_accuracy:.2%} after {result.epochs} epochs and {result.seconds:.0f} s"
     )
+    if advice := result.advice(run):
+        say(f"warning: {advice}")
     click.echo(f"next: {command_line('export', run.path)}")

@@ -50,20 +50,25 @@ def command(
         show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
         return
     run.check_usable(config, resume=resuming)
+    from dsonas_hw.architecture.fit import find_loose
     from dsonas_hw.cli.dry_run import image_lines
+    from dsonas_hw.search.duration import estimate_run
     from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.task import prepare_task
     from dsonas_hw.train.images import describe_images, load_data, space_of_config
-    from dsonas_hw.train.loop import resolve_train_device
 
     for line in image_lines(describe_images(config)):
         say(line)
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
-    resolve_train_device(config.train_on)
+    for sentence in find_loose(task.space, task.budgets, task.target):
+        say(sentence)
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
-    if task.target.caution:
-        say(task.target.caution)
+    estimate = estimate_run(config, task.space, len(dataset.train))
+    estimate.check()
+    say(str(estimate))
+    if task.target.disclaimer:
+        say(task.target.disclaimer)
     run.create(config, resume=resuming)
     with run.lock():
         from dsonas_hw.deploy.select_measured import selects

@@ -104,8 +104,8 @@ def describe_validation(validation: Validation) -> None:
     where += f"batch {validation.batch_size})"
     if validation.source != "measured":
         click.echo(f"{validation.source}, not validated: {validation.device} is not here")
-        if validation.caution:
-            click.echo(validation.caution)
+        if validation.disclaimer:
+            click.echo(validation.disclaimer)
     elif not validation.is_measured:
         missing = ", ".join(budget.name for budget in validation.budgets if budget.measured is None)
         click.echo(f"not validated: {missing} was not measured on {where}")
@@ -123,7 +123,7 @@ def describe_validation(validation: Validation) -> None:
 
 
 def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
-    from dsonas_hw.budget import METRICS, format_interval, format_probability, format_quantity
+    from dsonas_hw.budget import COST_LABELS, METRICS, format_interval, format_probability, format_quantity
 
     answer = {"holds": "holds", "missed": "MISSED", "undecided": "UNDECIDED", None: "unknown"}[budget.verdict]
     if budget.probability is not None:
@@ -140,7 +140,7 @@ def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
     text = "?" if value is None else format_quantity(budget.name, value)
     share = "" if value is None else f" ({value / budget.limit:.1%})"
     limit = format_quantity(budget.name, budget.limit)
-    return f"  {budget.name:8} {text:>10} of {limit}{share}  {how}  {answer}"
+    return f"  {COST_LABELS[budget.name]:26}{text:>10} of {limit}{share}  {how}  {answer}"
 
 
 _TITLES = {"p50": "median", "p95": "p95", "p99": "p99", "mean": "mean"}

@@ -26,6 +26,15 @@ QUANTITIES: dict[str, str] = {
 Metric = Literal["latency", "energy"]
 """A cost that only a device tells: it is measured, or predicted from what was. All others are counted."""
 METRICS: tuple[Metric, ...] = get_args(Metric)
+COST_LABELS: dict[str, str] = {
+    "mac": "memory access (mac)",
+    "flops": "multiply-adds (flops)",
+    "params": "weights (params)",
+    "latency": "latency",
+    "energy": "energy",
+    "memory": "peak activations (memory)",
+}
+"""Budget name → what people read: others call multiply-adds MACs, which `mac` is not."""
 Verdict = Literal["holds", "missed", "undecided"]
 """Of a budget: the cost lies below the limit, above it, or the limit lies within the cost's interval."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

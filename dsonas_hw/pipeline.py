@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.architecture.fit import check_feasible
+from dsonas_hw.architecture.fit import check_feasible, find_loose
 from dsonas_hw.config import RunConfig
 from dsonas_hw.deploy.derive_measured import Bar, Say, derive_measured
 from dsonas_hw.deploy.select_measured import refuse, select_measured, selects
@@ -58,6 +58,8 @@ def run_all(
         Interrupted: a checkpoint was written; `resume` goes on.
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
+    from dsonas_hw.profile.open import resolve_target
+    from dsonas_hw.search.duration import estimate_run
     from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.search.teacher import check_teacher
     from dsonas_hw.train.loop import resolve_train_device
@@ -68,12 +70,19 @@ def run_all(
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
     check_teacher(config, dataset)
+    resolve_target(config.target)
+    if not run.architecture_path.exists():
+        estimate = estimate_run(config, space, len(dataset.train))
+        estimate.check()
+        say(str(estimate))
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
     task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
+    for sentence in find_loose(space, task.budgets, task.target):
+        say(sentence)
     run.create(config, resume=resume)
     say(f"run directory: {run.path}")
-    if task.target.caution:
-        say(task.target.caution)
+    if task.target.disclaimer:
+        say(task.target.disclaimer)
     if note := steering_note(config):
         say(note)
     with run.lock():
@@ -193,6 +202,8 @@ def deploy(
             run, config, architecture, dataset, device=device, resume=resume, teacher=teacher, progress=report
         )
     say(f"retrained: test accuracy {trained.test_accuracy:.2%}, {trained.seconds:.0f} s")
+    if advice := trained.advice(run):
+        say(f"warning: {advice}")
     export_network(run, architecture, dataset, batch_size=config.target.batch_size)
     say(f"exported: {run.model_path}")
     stored = load_validation(run.validation_path) if resume else None

@@ -93,6 +93,12 @@ def find_widest(num_widths: int, holds: Callable[[int], bool], *, look_ahead: in
     return low - 1 if low else None
 
 
+def ideal_complete_over_budget(space: SearchSpace) -> float:
+    """Cost of the complete network / limit at the width to steer for; less in a space of few edges."""
+    num_lambdas = space.num_lambda_sets * len(space.edges)
+    return min(IDEAL_COMPLETE_OVER_BUDGET, max(2.0, num_lambdas / EDGES_LEFT))
+
+
 def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> int:
     """Return the deployment width to steer the search for, where the user has not set one.
 
@@ -102,8 +108,7 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
     It is narrower where stem, reductions and head, which no search prunes, would use up the budget; and wider
     where a few more channels that fill a vector are no slower.
     """
-    num_lambdas = space.num_lambda_sets * len(space.edges)
-    ideal = min(IDEAL_COMPLETE_OVER_BUDGET, max(2.0, num_lambdas / EDGES_LEFT))
+    ideal = ideal_complete_over_budget(space)
     low, high = (factor * ideal for factor in NEAR_IDEAL)
     complete = complete_architecture(space)
 
@@ -136,7 +141,7 @@ def _widest_as_cheap(space: SearchSpace, width: int, budgets: Sequence[Budget], 
 
 
 def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> None:
-    """Refuse budgets that no network of the space meets, or that every one does, before any training.
+    """Refuse budgets that no network of the space meets, before any training.
 
     The smallest network is every block an identity at the narrowest width; the largest is the complete one
     at the widest.
@@ -144,19 +149,42 @@ def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: Target
     Raises:
         BudgetError: names the budget, the reason and the feasible range.
     """
-    smallest = identity_architecture(space, width=space.widths()[0])
-    largest = complete_architecture(space, width=space.widths()[-1])
     for budget in budgets:
-        low, high = target.cost(smallest, budget.quantity), target.cost(largest, budget.quantity)
-        if low is None or high is None:
-            raise _cannot_steer(budget, target)
-        smallest_limit = format_quantity(budget.name, _four_digits(low, math.ceil))
-        largest_limit = format_quantity(budget.name, _four_digits(high, math.floor))
-        feasible = f"feasible: {smallest_limit} to {largest_limit}"
+        low, high = _cost_range(space, budget, target)
         if budget.limit < low:
-            raise BudgetError(f"budget {budget} is below the smallest network of this space; {feasible}")
+            smallest = format_quantity(budget.name, _four_digits(low, math.ceil))
+            largest = format_quantity(budget.name, _four_digits(high, math.floor))
+            raise BudgetError(
+                f"budget {budget} is below the smallest network of this space; feasible: {smallest} to "
+                f"{largest}"
+            )
+
+
+def find_loose(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> list[str]:
+    """Return a sentence for every budget that even the largest network of the space holds.
+
+    Raises:
+        BudgetError: a budgeted cost that this target cannot tell.
+    """
+    found = []
+    for budget in budgets:
+        _, high = _cost_range(space, budget, target)
         if budget.limit > high:
-            raise BudgetError(f"budget {budget} is above the largest network of this space; {feasible}")
+            largest = format_quantity(budget.name, _four_digits(high, math.floor))
+            found.append(
+                f"budget {budget} is above the largest network of this space, {largest}: it limits nothing, "
+                f"and the largest is taken; --set space.max_width={2 * space.widths()[-1]} allows larger ones"
+            )
+    return found
+
+
+def _cost_range(space: SearchSpace, budget: Budget, target: TargetCosts) -> tuple[float, float]:
+    """What the smallest and the largest network of a space cost."""
+    low = target.cost(identity_architecture(space, width=space.widths()[0]), budget.quantity)
+    high = target.cost(complete_architecture(space, width=space.widths()[-1]), budget.quantity)
+    if low is None or high is None:
+        raise _cannot_steer(budget, target)
+    return low, high
 
 
 def _cannot_steer(budget: Budget, target: TargetCosts) -> BudgetError:

@@ -13,7 +13,8 @@ from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
 from dsonas_hw.budget import VERDICTS, Budget
-from dsonas_hw.config import MAX_CONFIG_BYTES, RunConfig, load_config_file
+from dsonas_hw.config import RunConfig, load_config_file
+from dsonas_hw.config.load import MAX_CONFIG_BYTES
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, read_regular
 from dsonas_hw.report.fields import budget_name, costs, required, share, text
@@ -86,7 +87,7 @@ def _derivation(path: Path, notes: list[str]) -> Derivation | None:
             step=None if step is None else int(step),
             predicted=costs(raw["predicted"]),
             source=text(raw.get("source") or ""),
-            caution=text(raw.get("caution") or ""),
+            disclaimer=text(raw.get("disclaimer") or ""),
         )
     except _DAMAGE as error:
         notes.append(f"How the architecture was derived cannot be read: {error}.")
@@ -135,7 +136,7 @@ def _validation(path: Path, architecture: Architecture | None, notes: list[str])
             device=text(data.get("device") or ""),
             runtime=text(data.get("runtime") or ""),
             source=text(data.get("source") or "estimated"),
-            caution=text(data.get("caution") or ""),
+            disclaimer=text(data.get("disclaimer") or ""),
             costs=costs(data.get("costs") or {}),
             latency=latency,
             warnings=tuple(text(warning) for warning in warnings) if isinstance(warnings, list) else (),

@@ -160,7 +160,7 @@ def front_table(data: RunData) -> Table | None:
 def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, costs: Sequence[str]) -> Table:
     def cost_column(quantity: str) -> Column:
         return Column(
-            key=quantity, heading=quantity.split("_")[0], text=lambda value: cost_text(quantity, value)
+            key=quantity, heading=COST_LABELS[quantity], text=lambda value: cost_text(quantity, value)
         )
 
     return Table(

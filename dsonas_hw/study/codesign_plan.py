@@ -10,6 +10,7 @@ from dsonas_hw.config import DeviceConfig, build_config, overlay
 from dsonas_hw.device.cpu import local_cpu
 from dsonas_hw.device.spec import LOCAL, load_device
 from dsonas_hw.errors import BudgetError, DeviceError, UserError
+from dsonas_hw.study.check import check_limits
 from dsonas_hw.study.codesign import Codesign, Pair, StudyDevice
 from dsonas_hw.task import prepare_task
 from dsonas_hw.train.images import space_of_config
@@ -46,7 +47,7 @@ def plan_codesign(
     for device, budget in itertools.product(found, budgets):
         run = build_config(overlay(base, {"target": {"device": device.name}, "budget": [budget]}))
         try:
-            prepare_task(run, space)
+            check_limits(prepare_task(run, space))
         except BudgetError as error:
             skipped.append(Pair(device=device.name, budget=budget))
             reasons.setdefault(device.name, str(error))

@@ -81,12 +81,21 @@ def scan_classes(root: Path) -> tuple[ImageFiles, tuple[str, ...]]:
 
 def choose_image_size(files: ImageFiles) -> int:
     """Return the size of the images, where they are small and alike (64 of them are looked at); else 224."""
-    positions = np.linspace(0, len(files) - 1, num=min(64, len(files)), dtype=int)
-    sizes = {image_dimensions(files.path(int(position))) for position in positions}
-    (width, height), *others = sizes
+    (width, height), *others = set(_some_dimensions(files))
     if not others and width == height <= MAX_MEMORY_SIDE:
         return width
     return DEFAULT_SIDE
+
+
+def middle_side(files: ImageFiles) -> int:
+    """Return the shorter side in pixels of the image in the middle by size, of 64 that are looked at."""
+    sides = sorted(min(size) for size in _some_dimensions(files))
+    return sides[len(sides) // 2]
+
+
+def _some_dimensions(files: ImageFiles) -> list[tuple[int, int]]:
+    positions = np.linspace(0, len(files) - 1, num=min(64, len(files)), dtype=int)
+    return [image_dimensions(files.path(int(position))) for position in positions]
 
 
 def fits_in_memory(num_images: int, image_size: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,14 @@ def dsonas() -> Call:
         return Result(code, out.getvalue(), err.getvalue())
 
     return call
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_timed_steps() -> Iterator[None]:
+    """The estimate of a run's time without its timed steps (`tests/search/test_duration.py` has them)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dsonas_hw.search.duration._seconds_per_access", lambda *words: 1e-9)
+        yield
 
 
 @pytest.fixture
