@@ -54,8 +54,8 @@ def command(
         parse_budgets(budget)
         config = config.model_copy(update={"budget": budget})
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
-    if task.target.disclaimer:
-        say(task.target.disclaimer)
+    if task.target.caution:
+        say(task.target.caution)
     derived = derive(run, task, task.budgets)
     target = run
     if out is not None:

@@ -67,8 +67,8 @@ def command(
     estimate = estimate_run(config, task.space, len(dataset.train))
     estimate.check()
     say(str(estimate))
-    if task.target.disclaimer:
-        say(task.target.disclaimer)
+    if task.target.caution:
+        say(task.target.caution)
     run.create(config, resume=resuming)
     with run.lock():
         from dsonas_hw.deploy.select_measured import selects

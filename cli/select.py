@@ -46,8 +46,8 @@ def command(run_path: Path, download: bool, profiles_directory: Path | None, as_
             f"{run.path} has {what}, so nothing is selected by training; choose by rule: "
             f"{command_line('derive', run.path)}"
         )
-    if task.target.disclaimer:
-        say(task.target.disclaimer)
+    if task.target.caution:
+        say(task.target.caution)
     dataset = load_data(config, download=download)
     with run.lock():
         derived = select_measured(run, task, dataset, say=say, bar=progress_bar)

@@ -66,7 +66,7 @@ class MeasuredCosts:
         self._alone: dict[tuple[Kernel, Metric], float] = {}
 
     @property
-    def disclaimer(self) -> str:
+    def caution(self) -> str:
         """Empty, unless the table is somebody else's, or its kernels were not timed."""
         if self.source == "measured":
             return ""

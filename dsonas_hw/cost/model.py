@@ -56,7 +56,7 @@ class CostModel(Protocol):
     """Whether it wants the fused kernels (inference runtimes) or the unfused ones (eager frameworks)."""
 
     @property
-    def disclaimer(self) -> str:
+    def caution(self) -> str:
         """What a reader of its predictions must be told first, in one line; empty if it was measured here."""
         ...
 

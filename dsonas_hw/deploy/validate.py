@@ -76,7 +76,7 @@ class Validation:
     threads: int
     source: str
     """Of latency and energy: measured, or what stands in for it (calibrated, imported, estimated)."""
-    disclaimer: str
+    caution: str
     """What to say of a latency that was not measured; empty if it was."""
     costs: Mapping[str, float | None]
     """Every cost of the exported file: flops, mac, params, memory_bytes, latency_ms, energy_mj.
@@ -194,7 +194,7 @@ def validate(
         threads=target.threads,
         statistic=target.statistic,
         source=source,
-        disclaimer="" if measured else costs.disclaimer,
+        caution="" if measured else costs.caution,
         costs={**values, **{q: values[q] or predicted[q] for q in ("latency_ms", "energy_mj")}},
         latency=_latency_statistics(measured, repeatability) if measured else None,
         energy=_energy_statistics(measured, repeatability) if measured else None,

@@ -114,7 +114,7 @@ class Validation:
     runtime: str
     source: str
     """Of latency and energy: measured, or what stands in for it."""
-    disclaimer: str
+    caution: str
     """What to say of a latency that was not measured."""
     costs: Mapping[str, float]
     """Quantity → cost of the exported file."""
@@ -151,7 +151,7 @@ class Derivation:
     """Quantity → cost at the fitted width."""
     source: str
     """What predicted latency and energy: measured (kernels), calibrated, imported or estimated."""
-    disclaimer: str
+    caution: str
     """What to say of them if the device itself was not measured."""
 
 

@@ -87,7 +87,7 @@ def _derivation(path: Path, notes: list[str]) -> Derivation | None:
             step=None if step is None else int(step),
             predicted=costs(raw["predicted"]),
             source=text(raw.get("source") or ""),
-            disclaimer=text(raw.get("disclaimer") or ""),
+            caution=text(raw.get("caution") or ""),
         )
     except _DAMAGE as error:
         notes.append(f"How the architecture was derived cannot be read: {error}.")
@@ -136,7 +136,7 @@ def _validation(path: Path, architecture: Architecture | None, notes: list[str])
             device=text(data.get("device") or ""),
             runtime=text(data.get("runtime") or ""),
             source=text(data.get("source") or "estimated"),
-            disclaimer=text(data.get("disclaimer") or ""),
+            caution=text(data.get("caution") or ""),
             costs=costs(data.get("costs") or {}),
             latency=latency,
             warnings=tuple(text(warning) for warning in warnings) if isinstance(warnings, list) else (),

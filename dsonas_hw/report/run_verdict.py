@@ -26,8 +26,8 @@ def verdict(data: RunData) -> str:
     parts = [_headline(data)]
     if validation is not None and not validation.is_measured:
         parts.insert(0, _estimated(validation))
-    elif validation is None and data.derivation is not None and data.derivation.disclaimer:
-        heading, _, text = data.derivation.disclaimer.partition(": ")
+    elif validation is None and data.derivation is not None and data.derivation.caution:
+        heading, _, text = data.derivation.caution.partition(": ")
         parts.insert(0, warning(heading, text + "."))
     parts.append(facts(_facts(data)))
     if data.budget_results:
@@ -72,14 +72,14 @@ def _estimated(validation: Validation) -> str:
     return warning(
         "ESTIMATED, NOT VALIDATED",
         f"Not everything was measured on {validation.device or 'the device'}: what is marked below is "
-        f"{_stand_in(validation)}. {_sentence(validation.disclaimer)}Run dsonas-hw validate on a machine "
+        f"{_stand_in(validation)}. {_sentence(validation.caution)}Run dsonas-hw validate on a machine "
         "that has the device.",
     )
 
 
-def _sentence(disclaimer: str) -> str:
-    """What a disclaimer says behind its heading."""
-    text = disclaimer.partition(": ")[2]
+def _sentence(caution: str) -> str:
+    """What a caution says behind its heading."""
+    text = caution.partition(": ")[2]
     return f"{text[:1].upper()}{text[1:]}. " if text else ""
 
 

@@ -141,7 +141,7 @@ def save_architecture(run: RunDirectory, derived: Derived, task: Task) -> None:
         "limits": {budget.name: budget.limit for budget in task.budgets},
         "predicted": derived.costs.to_dict(),
         "source": task.target.source,
-        "disclaimer": task.target.disclaimer,
+        "caution": task.target.caution,
         "ratio_before_fit": derived.ratio_before_fit,
         "ratio": derived.ratio,
         "step": derived.point.step,

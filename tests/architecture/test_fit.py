@@ -44,7 +44,7 @@ class StepLatency:
     device, runtime, precision = "toy", "toy", "fp32"
     batch_size, fuse = 1, True
     source: Source = "measured"
-    disclaimer = ""
+    caution = ""
 
     def __init__(self, group: int = 16, penalty: float = 0.0) -> None:
         self.group = group

@@ -37,7 +37,7 @@ class KernelTimes:
 
     device, runtime, precision = "toy", "toy", "fp32"
     source: Source = "measured"
-    disclaimer = ""
+    caution = ""
 
     def __init__(self, *, batch_size: int = 1, fuse: bool = True) -> None:
         self.batch_size = batch_size
