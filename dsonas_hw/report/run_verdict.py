@@ -29,6 +29,9 @@ def verdict(data: RunData) -> str:
     elif validation is None and data.derivation is not None and data.derivation.caution:
         heading, _, text = data.derivation.caution.partition(": ")
         parts.insert(0, warning(heading, text + "."))
+    if data.unfinished:
+        text = f"It has done {data.unfinished}: what follows is of what it has found so far."
+        parts.insert(0, warning("THE SEARCH IS NOT FINISHED", text))
     parts.append(facts(_facts(data)))
     if data.budget_results:
         parts.append(_budget_table(data))
@@ -72,8 +75,8 @@ def _estimated(validation: Validation) -> str:
     return warning(
         "ESTIMATED, NOT VALIDATED",
         f"Not everything was measured on {validation.device or 'the device'}: what is marked below is "
-        f"{_stand_in(validation)}. {_sentence(validation.caution)}Run dsonas-hw validate on a machine "
-        "that has the device.",
+        f"{_stand_in(validation)}. {_sentence(validation.caution)}Run dsonas-hw validate on a machine that "
+        "has the device.",
     )
 
 

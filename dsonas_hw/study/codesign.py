@@ -12,15 +12,12 @@ is derived; so a device that is absent has a column too, marked as estimated.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dsonas_hw.budget import parse_budgets
-from dsonas_hw.errors import BudgetError, UserError, first_problem
+from dsonas_hw.errors import UserError, first_problem
 from dsonas_hw.files import read_json, write_json
 
 SPECIFICATION = "codesign.json"
@@ -73,29 +70,6 @@ class Codesign(BaseModel):
         """Every device and budget that a network is found for."""
         pairs = [Pair(device=d.name, budget=b) for d in self.devices for b in self.budgets]
         return [pair for pair in pairs if pair not in self.skipped]
-
-
-def budget_levels(options: Sequence[str]) -> tuple[str, ...]:
-    """`latency=3ms,5ms,8ms` → three budgets; limits of several quantities are combined, each with each.
-
-    Raises:
-        BudgetError: a limit that cannot be read, or none at all.
-    """
-    limits: dict[str, list[str]] = {}
-    name = ""
-    for part in (part.strip() for text in options for part in text.split(",")):
-        if not part:
-            continue
-        before, equals, after = part.partition("=")
-        name, limit = (before.strip(), after.strip()) if equals else (name, part)
-        (budget,) = parse_budgets([f"{name}={limit}" if name else part])
-        texts = limits.setdefault(budget.name, [])
-        if str(budget) in texts:
-            raise BudgetError(f"budget {budget} is given twice; keep one")
-        texts.append(str(budget))
-    if not limits:
-        raise BudgetError("a study needs budgets, e.g. --budget latency=3ms,5ms,8ms")
-    return tuple(",".join(level) for level in itertools.product(*limits.values()))
 
 
 def save_codesign(path: Path, study: Codesign) -> None:

@@ -10,6 +10,7 @@ import logging
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -148,8 +149,14 @@ def _images_below(root: Path, class_name: str) -> list[bytes]:
             f"{', '.join(EXTENSIONS)}); add images or remove the folder"
         )
     if others:
-        log.warning("%s: ignoring %d file(s) that are not images", root / class_name, others.total())
+        _warn_once(f"{root / class_name}: ignoring {others.total()} file(s) that are not images")
     return names
+
+
+@lru_cache(maxsize=1000)
+def _warn_once(message: str) -> None:
+    """A folder is scanned when it is described and again when it is loaded."""
+    log.warning("%s", message)
 
 
 def _check_same_classes(side: Path, train: tuple[str, ...], test: tuple[str, ...], train_side: Path) -> None:

@@ -18,7 +18,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json, read_json_lines, write_json, write_text
-from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.run_directory import OUTCOME, RunDirectory
 from dsonas_hw.train import distributed
 from dsonas_hw.train.curve import rise_at_end
 from dsonas_hw.train.data import Dataset
@@ -248,7 +248,7 @@ def is_saved(run: RunDirectory) -> bool:
 
 def forget_outcome(run: RunDirectory) -> None:
     """Remove what came of the run's weights, and the checkpoints that would bring them back."""
-    outcome = [run.path / RESULT_NAME, run.model_path, run.validation_path]
+    outcome = [run.path / name for name in OUTCOME if name not in (WEIGHTS_NAME, PREPROCESSING_NAME)]
     for path in [*run.list_checkpoints("retrain"), *outcome]:
         path.unlink(missing_ok=True)
 
