@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from math import isfinite
 
-from dsonas_hw.device.energy import NO_ENERGY
+from dsonas_hw.measure.energy import NO_ENERGY
 from dsonas_hw.report.draw import operation_colour
 from dsonas_hw.report.numbers import COST_LABELS, NONE, THIN, budget_words, cost_text, percent, significant
 from dsonas_hw.report.page import notes

@@ -32,7 +32,7 @@ FEW_LAMBDA_SETS = 2
 def run_page(data: RunData, profile: ProfileSummary | None = None) -> str:
     """The HTML document of a run.
 
-    profile: the latency table that the predictions came from, for its check.
+    profile: the lookup table that the predictions came from, for its check.
     """
     sections = [
         ("verdict", "Verdict", verdict(data)),

@@ -113,7 +113,8 @@ def _budget_table(data: RunData) -> str:
     return (
         '<div class="scroll"><table><caption>Budgets. The bar is the cost, the whisker its interval, the '
         "hollow mark its prediction, the line the limit. A latency is predicted as if nothing disturbed "
-        "the device; held against its limit is what a user will see.</caption>"
+        "the device; held against its limit is what a user will see. An energy is the mean of the whole "
+        "board.</caption>"
         '<thead><tr><th scope="col">Budget</th>'
         '<th scope="col" class="num">Limit</th><th scope="col" class="num">Predicted</th>'
         '<th scope="col" class="num">Measured</th><th scope="col">Source</th><th scope="col">Verdict</th>'
