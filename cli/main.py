@@ -32,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "export": "Write the trained network as ONNX (or a TensorRT engine).",
     "validate": "Count and measure the exported network against its budgets.",
     "report": "Write one HTML page about a run or a study.",
+    "compare": "Put networks of runs and studies side by side.",
     "study": "Grids of runs: baselines, ablations, co-design across devices.",
     "transfer": "Carry a searched block into another network.",
 }

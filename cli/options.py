@@ -102,11 +102,6 @@ def profiles_option(function: F) -> F:
     )(function)
 
 
-def profiles_arguments(directory: Path | None) -> list[str]:
-    """`--profiles DIR` as it was given, for a command that is to go on with the same tables."""
-    return [] if directory is None else ["--profiles", str(directory)]
-
-
 def input_shape_option(function: F) -> F:
     """`--input-shape NAME=1x3x640x480`, repeatable: sizes that a file leaves open."""
     return click.option(
@@ -258,7 +253,12 @@ def open_run(
     run = RunDirectory(resume)
     config = run.load_config()
     if any(value not in (None, ()) for value in options.values()):
-        run.create(config_from_options(base=config.model_dump(mode="json"), **options), resume=True)
+        wanted = config_from_options(base=config.model_dump(mode="json"), **options)
+        if wanted.budget != config.budget:
+            from dsonas_hw.cli.advice import refuse_other_budget
+
+            refuse_other_budget(run, wanted.budget)
+        run.create(wanted, resume=True)
     return run, config, True
 
 

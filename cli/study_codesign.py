@@ -40,7 +40,7 @@ def plan(
     Raises:
         UserError: whatever is wrong with them.
     """
-    from dsonas_hw.study.codesign import budget_levels
+    from dsonas_hw.budget import budget_levels
     from dsonas_hw.study.codesign_plan import device_names, plan_codesign
     from dsonas_hw.train.images import load_data
 

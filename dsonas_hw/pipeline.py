@@ -7,6 +7,7 @@ run that was stopped anywhere goes on from there.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,9 @@ from dsonas_hw.search.choose import (
     save_architecture,
     search_path,
     steering_note,
+    take_architecture,
 )
+from dsonas_hw.search.progress import unfinished_search
 from dsonas_hw.task import Task, needed_metrics, prepare_task
 from dsonas_hw.train.images import load_data, space_of_config
 
@@ -84,7 +87,7 @@ def run_all(
     if note := steering_note(config):
         say(note)
     with run.lock():
-        if not run.architecture_path.exists():
+        if unfinished_search(run) or not run.architecture_path.exists():
             with bar("search") as report:
                 result = search_path(run, task, dataset, resume=resume, progress=report)
             steered = f", γ by {result.gamma_cost}" if result.gamma_cost else ""
@@ -94,7 +97,7 @@ def run_all(
                 if selects(task)
                 else derive_measured(run, task, say=say, bar=bar)
             )
-            save_architecture(run, derived, task)
+            take_architecture(run, derived, task, say=say)
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
         from dsonas_hw.report.run_report import write_report
 
@@ -155,16 +158,19 @@ def _deploy_until_it_holds(
     """Retrain, export, validate; if the network does not hold, try the next candidate, or a smaller one."""
     shrink = 1.0
     refused: list[Architecture] = []
+    _, budgets = load_architecture(run)  # others than the search's, if it was derived for them
+    by_selection = selects(task) and budgets == task.budgets
+    task = replace(task, budgets=budgets)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         validation = deploy(run, task, dataset, resume=resume, say=say, bar=bar)
         if not (validation.missed or validation.undecided) or attempt == MAX_ATTEMPTS:
             break
-        worst = max((b.high or b.measured or 0.0) / b.limit for b in validation.budgets)
+        worst = worst_use(validation)
         shrink *= NARROWER / worst
         refused.append(load_architecture(run)[0])
         say(f"the trained network may take {worst:.1%} of its budget; trying another one")
         try:
-            if selects(task):
+            if by_selection:
                 refuse(run, refused[-1], need=worst)
                 another = select_measured(run, task, dataset, say=say, bar=bar)
             else:
@@ -175,6 +181,11 @@ def _deploy_until_it_holds(
         save_architecture(run, another, task)
         resume = False
     return validation
+
+
+def worst_use(validation: Validation) -> float:
+    """What a network may take of its tightest budget: of a measured cost the interval's upper end."""
+    return max((b.high or b.measured or b.predicted or 0.0) / b.limit for b in validation.budgets)
 
 
 def deploy(

@@ -135,8 +135,8 @@ def _rough_over_budget(config: RunConfig) -> OverBudget:
     target = config.target
     is_local = resolve_target(target).device == LOCAL
     costs = TargetCosts(batch_size=target.batch_size, precision=target.precision)
-    if not is_local and any(budget.metric for budget in config.budgets):
-        costs = target_costs(target)
+    if not is_local and (needs := needed_metrics(config)):
+        costs = target_costs(target, needs=needs)
 
     def over_budget(architecture: Architecture) -> float:
         ratio = 0.0

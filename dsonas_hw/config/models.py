@@ -186,7 +186,7 @@ class RetrainConfig(_Section):
     """Epochs over all training images."""
     batch_size: int = Field(default=128, ge=2)
     """Images of a step."""
-    schedule: Literal["cosine", "cosine-restarts", "linear", "step", "constant"] = "cosine-restarts"
+    schedule: Literal["cosine", "cosine-restarts", "linear"] = "cosine-restarts"
     """How the learning rate falls from lr to min_lr."""
     lr: float = Field(default=0.05, gt=0)
     """Largest learning rate."""
@@ -208,7 +208,7 @@ class RetrainConfig(_Section):
     """How weights are drawn: as PyTorch does (uniform, variance 1 / (3 · fan-in)), or as Huang & Wang (2018)
     and so the paper do (Gaussian, variance 2 / fan-in)."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
-    """Of the classifier's inputs, the share that is dropped."""
+    """Of the classifier's inputs, the fraction that is dropped."""
     drop_path: float = Field(default=0.5, ge=0, lt=1)
     """Rate at which the edges of the last block are dropped in the last step (`train.drop_path`)."""
     cutout: int = Field(default=16, ge=0)
@@ -219,8 +219,6 @@ class RetrainConfig(_Section):
     """Probability that is spread evenly over all classes."""
     grad_clip: float | None = Field(default=5.0, gt=0)
     """Limit of the gradient's norm: an addition to the paper. None: no limit."""
-    ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of an exponential moving average of the weights; 0 = none."""
     distill: DistillConfig = DistillConfig()
     """Learning from a teacher."""
     amp: Amp = "off"

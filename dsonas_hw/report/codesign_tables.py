@@ -10,7 +10,7 @@ from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.study.codesign_analysis import carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult, Network
-from dsonas_hw.study.missing import Missing
+from dsonas_hw.study.job_files import Missing
 
 COUNTED = ("flops", "mac", "params", "memory_bytes")
 

@@ -29,6 +29,9 @@ def verdict(data: RunData) -> str:
     elif validation is None and data.derivation is not None and data.derivation.caution:
         heading, _, text = data.derivation.caution.partition(": ")
         parts.insert(0, warning(heading, text + "."))
+    if data.unfinished:
+        text = f"It has done {data.unfinished}: what follows is of what it has found so far."
+        parts.insert(0, warning("THE SEARCH IS NOT FINISHED", text))
     parts.append(facts(_facts(data)))
     if data.budget_results:
         parts.append(_budget_table(data))

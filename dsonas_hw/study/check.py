@@ -70,4 +70,4 @@ def _check_is_here(device: str) -> None:
     from dsonas_hw.runtime.detect import detect_devices
 
     if detect_devices().find(device) is None:
-        raise DeviceError(f"{device} is not here, so latency cannot be measured; set measure: false")
+        raise DeviceError(f"{device} is not on this machine: latency cannot be measured; set measure: false")

@@ -36,7 +36,7 @@ class ImageFacts:
 
 
 def build_space(config: RunConfig, input_shape: tuple[int, int, int], num_classes: int) -> SearchSpace:
-    """The search space of a configuration, for images of a shape.
+    """Return the search space of a configuration, for images of a shape.
 
     Raises:
         UserError: sizes that make no network, e.g. too many stages for the images.
@@ -45,7 +45,7 @@ def build_space(config: RunConfig, input_shape: tuple[int, int, int], num_classe
 
 
 def space_of_config(config: RunConfig) -> SearchSpace:
-    """The same without loading images, where the dataset's shape is known; `folder:` sets are scanned.
+    """Return the same without loading images where the dataset's shape is known; `folder:` is scanned.
 
     Raises:
         DataError: an unknown dataset, or a folder that is not there.
@@ -60,7 +60,7 @@ def space_of_config(config: RunConfig) -> SearchSpace:
 
 
 def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
-    """The images of a configuration.
+    """Return the images of a configuration.
 
     Raises:
         DataError: unknown, missing or damaged; says what to download and where to put it.
@@ -103,7 +103,7 @@ def _scan_folders(data: DataConfig) -> tuple[ImageFiles, ImageFiles, tuple[str, 
 
 
 def describe_images(config: RunConfig) -> dict[str, Any] | None:
-    """Where the images of folder:PATH are: sides, classes and counts, and what is left alone; else None.
+    """Return where the images of folder:PATH are: sides, classes, counts, what is ignored; else None.
 
     Raises:
         DataError: as of `load_data`.

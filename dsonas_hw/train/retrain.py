@@ -18,7 +18,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json, read_json_lines, write_json, write_text
-from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.run_directory import OUTCOME, RunDirectory
 from dsonas_hw.train import distributed
 from dsonas_hw.train.curve import rise_at_end
 from dsonas_hw.train.data import Dataset
@@ -43,7 +43,7 @@ class RetrainResult:
     dataset: str
     epochs: int
     test_accuracy: float
-    """Of the last epoch, not of the best; with the averaged weights if there is an average."""
+    """Of the last epoch, not of the best."""
     test_error: float
     num_params: int
     seconds: float
@@ -144,9 +144,9 @@ def retrain(
     try:
         _train(run, trainer, save, report)
     except UserError:
-        distributed.say(distributed.DONE)
+        distributed.broadcast(distributed.DONE)
         raise
-    distributed.say(distributed.DONE)
+    distributed.broadcast(distributed.DONE)
     return _finish(run, trainer, identity, architecture, dataset)
 
 
@@ -182,7 +182,7 @@ def _finish(
 ) -> RetrainResult:
     assert trainer.test_accuracy is not None
     save_preprocessing(run.path / PREPROCESSING_NAME, dataset)
-    save_weights(run.path / WEIGHTS_NAME, architecture, trainer.deployed_arrays())
+    save_weights(run.path / WEIGHTS_NAME, architecture, trainer.network.named_arrays())
     result = RetrainResult(
         architecture=identity["architecture"],
         dataset=identity["dataset"],
@@ -240,7 +240,7 @@ def _load(run: RunDirectory, trainer: Trainer, identity: Mapping[str, Any], stat
 
 
 def is_saved(run: RunDirectory) -> bool:
-    """Whether the run's weights were put there by `save_network`."""
+    """Return whether the run's weights were put there by `save_network`."""
     path = run.path / RESULT_NAME
     data = read_json(path) if path.is_file() else None
     return isinstance(data, dict) and data.get("saved") is True
@@ -248,7 +248,7 @@ def is_saved(run: RunDirectory) -> bool:
 
 def forget_outcome(run: RunDirectory) -> None:
     """Remove what came of the run's weights, and the checkpoints that would bring them back."""
-    outcome = [run.path / RESULT_NAME, run.model_path, run.validation_path]
+    outcome = [run.path / name for name in OUTCOME if name not in (WEIGHTS_NAME, PREPROCESSING_NAME)]
     for path in [*run.list_checkpoints("retrain"), *outcome]:
         path.unlink(missing_ok=True)
 

@@ -64,17 +64,23 @@ def test_the_sides_are_asked_for_and_given(tmp_path: Path, empty_folder: Path, d
 
 
 def test_too_few_images_are_refused_before_anything_is_measured(
-    tmp_path: Path, empty_folder: Path, dsonas: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    empty_folder: Path,
+    dsonas: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def measured(*args: Any, **options: Any) -> None:
         raise AssertionError("measured")
 
     monkeypatch.setattr(dsonas_hw.pipeline, "ensure_profile", measured)
     root = put(tmp_path / "few", {"train": 4, "val": 2})
+    (root / "train" / "glioma" / "notes.txt").write_text("")
     result = dsonas("run", "--dataset", f"folder:{root}", "--preset", "digits", "--budget", "latency=1ms")
     assert result.code == 2
     assert "fewer than one batch" in result.err
     assert "train images: 12 of 3 classes" in result.err
+    assert caplog.text.count("ignoring 1 file(s)") == 1  # described, then loaded
     assert not (empty_folder / "runs").exists()
 
 

@@ -56,7 +56,7 @@ def test_version_and_bare_call(dsonas: Any) -> None:
     ("args", "message"),
     [
         (["serach"], "No such command 'serach'. Did you mean search"),
-        (["frobnicate"], "Known: calibrate, config, derive,"),
+        (["frobnicate"], "Known: calibrate, compare, config,"),
         (["run", "--budgit", "mac=1M"], "--budget"),
         (["retrain"], "Missing argument 'RUN'"),
         (["retrain", "a", "b"], "unexpected extra argument"),

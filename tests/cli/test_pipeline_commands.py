@@ -166,7 +166,7 @@ def test_a_run_of_another_configuration_is_refused(command: str, finished: Path,
     line = dsonas(command, "--resume", finished, "--set", "search.epochs=5").refused()
     assert "belongs to another configuration (differs in search.epochs)" in line
     line = dsonas(command, "--out", finished).refused()
-    assert "holds a run already; continue it with --resume" in line
+    assert "holds a run already; choose another --out, or go on there: dsonas-hw run --resume" in line
     line = dsonas(command, "--resume", finished, "--out", finished.parent / "else").refused()
     assert "leave --out away" in line
 
