@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train.curve import rise_at_end
+from dsonas_hw.train.retrain import RetrainResult
 
 RISING = [0.30, 0.34, 0.38, 0.42, 0.46, 0.50, 0.54, 0.58]
 
@@ -31,3 +35,15 @@ def test_no_rise(accuracies: list[float]) -> None:
 def test_where_the_test_has_levelled_off_nothing_is_advised() -> None:
     assert rise_at_end(RISING, [0.9] * 8) is None
     assert rise_at_end(RISING, [None, None, None, 0.4, None, None, None, 0.5]) is not None
+
+
+@pytest.mark.parametrize(
+    ("rise", "told"), [(None, None), (0.08, "dsonas-hw retrain RUN --restart --epochs 16")]
+)
+def test_the_advice_is_a_command(rise: float | None, told: str | None) -> None:
+    result = RetrainResult(
+        architecture="a", dataset="digits", epochs=8, test_accuracy=0.5, test_error=0.5, num_params=1, seconds=1.0,
+        rise_at_end=rise,
+    )  # fmt: skip
+    advice = result.advice(RunDirectory(Path("RUN")))
+    assert advice is None if told is None else advice is not None and advice.endswith(told)
