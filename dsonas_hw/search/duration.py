@@ -121,7 +121,7 @@ def estimate_run(config: RunConfig, space: SearchSpace, num_images: int) -> RunE
 
 
 def _network_mac(config: RunConfig, space: SearchSpace) -> float:
-    """Memory accesses of a network that fills the budgets; latency is known only once it is profiled."""
+    """Memory accesses of a network that fills the budgets; latency and energy are not known yet."""
     counted: Sequence[Budget] = [budget for budget in config.budgets if not budget.metric]
     target = TargetCosts(batch_size=config.target.batch_size, precision=config.target.precision)
     width = config.retrain.width or choose_width(space, counted, target)
