@@ -60,7 +60,6 @@ def run_all(
         Interrupted: a checkpoint was written; `resume` goes on.
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
-    from dsonas_hw.profile.open import resolve_target
     from dsonas_hw.search.duration import estimate_run
     from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.search.teacher import check_teacher
@@ -72,7 +71,6 @@ def run_all(
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
     check_teacher(config, dataset)
-    resolve_target(config.target)
     if not run.architecture_path.exists():
         estimate = estimate_run(config, space, len(dataset.train))
         estimate.check()

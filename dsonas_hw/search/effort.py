@@ -81,14 +81,15 @@ def _w_images(config: RunConfig, num_images: int) -> int:
 
 @lru_cache(maxsize=64)
 def count_train_images(data: DataConfig) -> int:
-    """Count the training images; those of folder:PATH are scanned.
+    """Count the training images; those of folder:PATH are scanned, those of an unlisted set are loaded.
 
     Raises:
-        DataError: a folder of images that is not there.
+        DataError: images that are not there.
     """
     known = NUM_TRAIN.get(data.dataset)
     if known is None:
-        from dsonas_hw.train.images import image_facts
+        from dsonas_hw.train.images import image_facts, load_images
 
-        known = image_facts(data).num_images
+        is_folder = data.dataset.startswith("folder:")
+        known = image_facts(data).num_images if is_folder else len(load_images(data).train)
     return min(known, data.subset or known)
