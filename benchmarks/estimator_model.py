@@ -10,6 +10,7 @@ written: an unseen one is predicted at their mean.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -54,6 +55,9 @@ from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.kernel.spec import Kernel
 
 Corrections = Mapping[str, Trees]
+
+NUM_CHORD_STEPS = 8
+"""Of a fit without some observations; they converge, as the fit with them is near."""
 
 
 @functools.cache
@@ -186,11 +190,16 @@ class Fit:
         for index, name in enumerate(self.hosts):
             self.start[first + index] = _spread_of(name, OTHER_HOSTS, 0.0)
         self.x = self.start
+        self.generations = {device_of(o.device).architecture for o in observations}
+        self.hosted = np.array([o.host is not None for o in observations])
+        self._last: Any = None
 
     def groups(self, x: Any) -> dict[str, dict[str, float]]:
-        """Factors by "" (shared), generation, or "<runtime>/<precision>"."""
+        """Factors by "" (shared), generation that something was measured of, or "<runtime>/<precision>"."""
         found: dict[str, dict[str, float]] = {}
         for (group, name), value in zip(self.names, x[: self.num_gpu], strict=True):
+            if group in GENERATIONS and group not in self.generations:
+                continue
             found.setdefault(group, {})[name] = float(np.exp(value))
         return found
 
@@ -222,40 +231,71 @@ class Fit:
         gpu = gpu * np.exp(table_x)[self.table_index]
         return (gpu**SHARPNESS + host**SHARPNESS) ** (1 / SHARPNESS)
 
+    def errors(self, x: Any, gpu: Any = None) -> Any:
+        """log(estimated / measured) of every observation."""
+        if gpu is None:
+            gpu = self._gpu_of(x)
+        return np.log(self.latency_ms(x, gpu) / self.data.latency_ms)
+
+    def jacobian(self, x: Any) -> Any:
+        """Derivatives of `errors` by x, shape (observations, constants)."""
+        gpu, here = self._gpu_of(x), self.errors(x)
+        columns = []
+        for j in range(len(x)):
+            step = x.copy()
+            step[j] += 1e-4
+            moved = gpu
+            if j < self.num_gpu:
+                group = self.names[j][0]
+                only = group if group not in ("", "era") else None
+                moved = self.data.gpu_ms(self.constants_of(step), self.corrections, only)
+                moved = np.where(np.isnan(moved), gpu, moved)
+            columns.append((self.errors(step, moved) - here) / 1e-4)
+        return np.stack(columns, axis=1)
+
     def run(self, max_steps: int = 25, start: Any = None) -> Fit:
         """Fit; `start`: another fit of the same shape to begin from."""
-        cache: dict[bytes, Any] = {}
 
-        def gpu_of(x: Any) -> Any:
-            key = x[: self.num_gpu].tobytes()
-            if key not in cache:
-                cache.clear()
-                cache[key] = self.data.gpu_ms(self.constants_of(x), self.corrections)
-            return cache[key]
+        def residuals(x: Any) -> Any:
+            return np.append(self.errors(x) * self.weights, x / self.spreads)
 
-        def residuals(x: Any, gpu: Any = None) -> Any:
-            ms = self.latency_ms(x, gpu_of(x) if gpu is None else gpu)
-            return np.append(np.log(ms / self.data.latency_ms) * self.weights, x / self.spreads)
-
-        def jacobian(x: Any) -> Any:
-            gpu, here = gpu_of(x), residuals(x)
-            columns = []
-            for j in range(len(x)):
-                step = x.copy()
-                step[j] += 1e-4
-                moved = gpu
-                if j < self.num_gpu:
-                    group = self.names[j][0]
-                    only = group if group not in ("", "era") else None
-                    moved = self.data.gpu_ms(self.constants_of(step), self.corrections, only)
-                    moved = np.where(np.isnan(moved), gpu, moved)
-                columns.append((residuals(step, moved) - here) / 1e-4)
-            return np.stack(columns, axis=1)
+        def slopes(x: Any) -> Any:
+            return np.vstack([self.jacobian(x) * self.weights[:, None], np.diag(1 / self.spreads)])
 
         begin = self.start if start is None else start
-        solution = least_squares(residuals, begin, jac=jacobian, loss="soft_l1", max_nfev=max_steps)
-        self.x = solution.x
+        self.x = least_squares(residuals, begin, jac=slopes, loss="soft_l1", max_nfev=max_steps).x
         return self
+
+    def without(
+        self, left_out: Sequence[bool], slopes: Any, corrections: Mapping[str, Corrections] | None = None
+    ) -> Fit:
+        """The fit to the other observations, from this one on.
+
+        slopes: `jacobian` at this fit. It is kept from step to step (a chord method), so that a step costs
+        one prediction; the residuals are exact. What nothing is left of returns to its prior.
+        """
+        other = copy.copy(self)
+        other.corrections = self.corrections if corrections is None else corrections
+        kept = ~np.asarray(left_out)
+        observations = [o for o, keep in zip(self.data.observations, kept, strict=True) if keep]
+        other.weights = np.zeros(len(kept))
+        other.weights[kept] = row_weights(observations)
+        other.generations = {device_of(o.device).architecture for o in observations}
+        other.hosted = other.hosted & kept
+        slopes = np.vstack([slopes * other.weights[:, None], np.diag(1 / self.spreads)])
+        for _ in range(NUM_CHORD_STEPS):
+            residuals = np.append(other.errors(other.x) * other.weights, other.x / other.spreads)
+            weighted = slopes / np.sqrt(1 + residuals**2)[:, None]  # the soft-L1 loss
+            step = np.linalg.solve(weighted.T @ slopes, weighted.T @ residuals)
+            other.x = other.x - step * min(1.0, 0.5 / float(np.abs(step).max()))
+        return other
+
+    def _gpu_of(self, x: Any) -> Any:
+        """GPU times, kept for the last `x`."""
+        key = (x[: self.num_gpu].tobytes(), self.generations)
+        if self._last is None or self._last[0] != key or self._last[1] is not self.corrections:
+            self._last = (key, self.corrections, self.data.gpu_ms(self.constants_of(x), self.corrections))
+        return self._last[2]
 
     def start_near(self, constants: EstimateConstants) -> Any:
         """Where to begin when a fit of similar observations is at hand: it only saves steps."""
@@ -276,7 +316,7 @@ class Fit:
 
     def generation_host(self) -> dict[str, float]:
         """Factors of the hosts of a generation's cards; those without measurements are left out."""
-        hosted = {self.generation_index[i] for i, o in enumerate(self.data.observations) if o.host}
+        hosted = set(self.generation_index[self.hosted])
         values = self._split(self.x)[1]
         return {name: float(np.exp(values[i])) for i, name in enumerate(GENERATIONS) if i in hosted}
 

@@ -99,7 +99,7 @@ def fit_all(
     trees: dict[str, Any] = {}
     for _ in range(rounds):
         trees = fit_corrections(fit, measured.singles)
-        fit = Fit(measured.networks, _parsed(trees)).run(max_steps, fit.x)
+        fit = Fit(measured.networks, parse_corrections(trees)).run(max_steps, fit.x)
     return fit, trees
 
 
@@ -130,7 +130,7 @@ def fit_corrections(fit: Fit, singles: Sequence[Observation]) -> dict[str, Any]:
     return trees
 
 
-def _parsed(trees: Mapping[str, Any]) -> dict[str, Any]:
+def parse_corrections(trees: Mapping[str, Any]) -> dict[str, Any]:
     return {key: {sort: parse_trees(t) for sort, t in by_sort.items()} for key, by_sort in trees.items()}
 
 

@@ -170,7 +170,9 @@ def load_calibration(path: Path) -> Calibration:
     try:
         return _parse(json.loads(text))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise ProfileError(f"the calibration {path} is damaged ({error}); calibrate again") from error
+        raise ProfileError(
+            f"the calibration {path} cannot be used: {error}; calibrate again, or delete it"
+        ) from error
 
 
 def open_calibrated(
@@ -194,14 +196,20 @@ def open_calibrated(
     if (calibration.device, calibration.runtime, calibration.precision) != (found.name, runtime, precision):
         raise ProfileError(
             f"{path} holds a calibration of {calibration.device}, {calibration.runtime}, "
-            f"{calibration.precision}; it does not belong there"
+            f"{calibration.precision}, not of {found.name}, {runtime}, {precision}; calibrate again, or "
+            f"delete it"
         )
-    return CalibratedLatency(found, batch_size=batch_size, calibration=calibration)
+    try:
+        return CalibratedLatency(found, batch_size=batch_size, calibration=calibration)
+    except ProfileError as error:
+        raise ProfileError(f"{path}: {error}, or delete it") from None
 
 
 def _parse(data: Any) -> Calibration:
-    if not isinstance(data, dict) or data.pop("schema_version", None) != SCHEMA_VERSION:
-        raise ValueError(f"not schema version {SCHEMA_VERSION}")
+    if not isinstance(data, dict):
+        raise ValueError("it is no JSON object")
+    if (version := data.pop("schema_version", None)) != SCHEMA_VERSION:
+        raise ValueError(f"it has schema version {version!r}, this program reads {SCHEMA_VERSION}")
     names = {field.name for field in dataclasses.fields(Calibration)}
     if set(data) != names:
         raise ValueError(f"fields {sorted(set(data) ^ names)} missing or unknown")

@@ -63,11 +63,9 @@ SIZES = st.sampled_from([16, 32, 48, 64, 96, 128, 192, 256])
 )
 def test_four_times_the_images_is_not_faster(channels: int, out: int, size: int, k: int) -> None:
     few, many = conv(16, channels, size, out, k), conv(64, channels, size, out, k)
-    corrected = eager()
-    assert corrected.times([many])[0][0] > 0.6 * corrected.times([few])[0][0]  # trees have steps
-    plain = dataclasses.replace(load_constants(), corrections={})
-    analytic = load_estimate("2080ti", runtime="eager", precision="fp32", batch_size=1, constants=plain)
-    assert analytic.times([many])[0][0] >= analytic.times([few])[0][0]
+    for constants in (load_constants(), dataclasses.replace(load_constants(), corrections={})):
+        model = load_estimate("2080ti", runtime="eager", precision="fp32", batch_size=1, constants=constants)
+        assert model.times([many])[0][0] >= model.times([few])[0][0]
 
 
 @pytest.mark.parametrize("k", [1, 3])
