@@ -4,8 +4,9 @@ Notation: x is the vector of log factors on the starting values of `estimator_pr
 its prior is normal around 0 with the standard deviation given there. Pooling is partial: a generation and a
 runtime have factors of their own on some constants, shrunk to 1; a host has a factor on its launch costs; and
 a table of one source, card and precision has one on its GPU times (which version of a library ran, how it was
-timed), so that no single table bends what all share. The factors of hosts and tables are left out of what is
-written: an unseen one is predicted at their mean.
+timed), so that no single table bends what all share. What a source timed besides the network (the copy of its
+input, the events around a single kernel) is added. All of that is left out of what is written: an unseen host
+or table is predicted at their mean, and nothing is timed besides.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,8 @@ from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
 from benchmarks.estimator_priors import (
+    BESIDES_SPREAD,
+    COPY_MS_PER_MB,
     FIXED,
     FRAMEWORK_SPREAD,
     GENERATION_HOST_SPREAD,
@@ -39,8 +43,10 @@ from benchmarks.estimator_priors import (
     PER_RUNTIME,
     SHARED,
     SHARPNESS,
+    SINGLE_KERNEL_MS,
     TABLE_SPREAD,
     VOTE,
+    WITH_INPUT_COPY,
     generation_factors,
 )
 from benchmarks.measurements import Observation
@@ -51,7 +57,7 @@ from dsonas_hw.estimate.estimate import host_sort
 from dsonas_hw.estimate.kernel_correction import Trees, correction_factors
 from dsonas_hw.estimate.kernel_features import kernel_rows
 from dsonas_hw.estimate.kernel_time import Machine, kernel_times_ms
-from dsonas_hw.estimate.machine import machine_of
+from dsonas_hw.estimate.machine import ELEMENT_BYTES, machine_of
 from dsonas_hw.kernel.spec import Kernel
 
 Corrections = Mapping[str, Trees]
@@ -153,6 +159,11 @@ class Fit:
         self.tables = sorted({_table_of(o) for o in observations})
         self.host_index = np.array([self.hosts.index(o.host) if o.host else -1 for o in observations])
         self.table_index = np.array([self.tables.index(_table_of(o)) for o in observations])
+        # What was timed besides: a copy of the input, or the events around a single kernel.
+        self.besides = sorted({_besides_of(o) for o in observations} - {""})
+        index = {name: i for i, name in enumerate(self.besides)}
+        self.besides_index = np.array([index.get(_besides_of(o), -1) for o in observations])
+        self.besides_ms = np.array([_besides_ms(o) for o in observations])
         self.jetson_host = np.array(
             [
                 JETSON_HOST[device_of(o.device).architecture] if device_of(o.device).is_jetson else 1.0
@@ -182,6 +193,7 @@ class Fit:
         spreads += [0.3] * len(HOST_COLUMNS) + [GENERATION_HOST_SPREAD] * len(GENERATIONS)
         spreads += [_host_spread(name) for name in self.hosts]
         spreads += [_spread_of(name, OLD_LIBRARIES, TABLE_SPREAD) for name in self.tables]
+        spreads += [BESIDES_SPREAD for _ in self.besides]
         self.spreads = np.array(spreads)
         self.weights = row_weights(observations)
         # A host that hides behind the GPU has no slope: those that may be slow start slow.
@@ -195,7 +207,7 @@ class Fit:
         self._last: Any = None
 
     def groups(self, x: Any) -> dict[str, dict[str, float]]:
-        """Factors by "" (shared), generation that something was measured of, or "<runtime>/<precision>"."""
+        """Factors by "" (shared), generation (of which something was measured), "<runtime>/<precision>"."""
         found: dict[str, dict[str, float]] = {}
         for (group, name), value in zip(self.names, x[: self.num_gpu], strict=True):
             if group in GENERATIONS and group not in self.generations:
@@ -218,18 +230,21 @@ class Fit:
         return resolved
 
     def _split(self, x: Any) -> list[Any]:
-        """Logarithms of the factors of columns of host time, of generations' hosts, of hosts, of tables."""
-        return np.split(x[self.num_gpu :], np.cumsum([len(HOST_COLUMNS), len(GENERATIONS), len(self.hosts)]))
+        """Logarithms of the factors of columns of host time, of generations' hosts, of hosts, of tables, and
+        of what was timed besides."""
+        parts = [len(HOST_COLUMNS), len(GENERATIONS), len(self.hosts), len(self.tables)]
+        return np.split(x[self.num_gpu :], np.cumsum(parts))
 
     def latency_ms(self, x: Any, gpu: Any) -> Any:
         """Combine GPU time with the host's, with the factors of the hosts and tables that were fitted."""
-        host_x, generation_x, factor_x, table_x = self._split(x)
+        host_x, generation_x, factor_x, table_x, besides_x = self._split(x)
         per_kernel = np.array([HOST_US[name] for name in HOST_COLUMNS]) * np.exp(host_x) * 1e-3
         factors = np.append(np.exp(factor_x), 0.0)[self.host_index]
         factors = factors * np.append(np.exp(generation_x), 1.0)[self.generation_index]
         host = self.data.host_counts @ per_kernel * factors * self.jetson_host
         gpu = gpu * np.exp(table_x)[self.table_index]
-        return (gpu**SHARPNESS + host**SHARPNESS) ** (1 / SHARPNESS)
+        besides = self.besides_ms * np.append(np.exp(besides_x), 0.0)[self.besides_index]
+        return (gpu**SHARPNESS + host**SHARPNESS) ** (1 / SHARPNESS) + besides
 
     def errors(self, x: Any, gpu: Any = None) -> Any:
         """log(estimated / measured) of every observation."""
@@ -319,6 +334,21 @@ class Fit:
         hosted = set(self.generation_index[self.hosted])
         values = self._split(self.x)[1]
         return {name: float(np.exp(values[i])) for i, name in enumerate(GENERATIONS) if i in hosted}
+
+
+def _besides_of(o: Observation) -> str:
+    """What observations have the same cost besides their kernels; empty: they have none."""
+    if o.host is None:
+        return o.source
+    return o.host if o.host.startswith(WITH_INPUT_COPY) else ""
+
+
+def _besides_ms(o: Observation) -> float:
+    """Its expected value: the copy of the images that a network takes, or the events around a kernel."""
+    if o.host is None:
+        return SINGLE_KERNEL_MS
+    images = max(prod(k.inputs[0]) for k in o.kernels if k.op == "conv" and k.inputs[0][1] == 3)
+    return images * ELEMENT_BYTES[o.precision] / 1e6 * COPY_MS_PER_MB
 
 
 def row_weights(observations: Sequence[Observation]) -> Any:

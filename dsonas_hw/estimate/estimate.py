@@ -65,7 +65,9 @@ class EstimatedLatency:
             if applies
         )
         """Of what was hardly measured, on top of the other errors."""
-        self.fingerprint = short_hash(device.fingerprint, runtime, precision, self._constants, self._host_us)
+        self.fingerprint = short_hash(
+            device.fingerprint, runtime, precision, self._constants, self._host_us, self.sharpness
+        )
         """Of everything that the estimate depends on, learned corrections aside."""
         self._cache: dict[Kernel, tuple[float, float]] = {}
 
