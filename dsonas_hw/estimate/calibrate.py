@@ -126,12 +126,12 @@ def calibrate(
         check_repeats(networks)
     rows = Fitted(streams, measured, np.array([n.importance for n in networks]), model.sharpness)
     folds = fold_of_groups([frozenset(Counter(network.kernels).items()) for network in networks])
-    families = [network.family for network in networks]
-    plan, errors = choose_fit(rows, folds, families)
+    plan, errors = choose_fit(rows, folds)
     check_consistent(networks, errors)
     found, residual = plan.fit(rows)
     logs = np.log(measured / plan.predict(rows, found, residual))
     limit = max(0.15, 5 * float(np.median(np.abs(logs))))
+    families = [network.family for network in networks]
     far = cross_validate(rows, plan, families) if len(set(families)) > 1 else None
     weights = rows.importance / rows.importance.sum()
     return Calibration(

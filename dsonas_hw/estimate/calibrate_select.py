@@ -128,21 +128,14 @@ def cross_validate(rows: Fitted, plan: Plan, folds: Sequence[Hashable]) -> Array
     return errors
 
 
-def choose_fit(
-    rows: Fitted, folds: Sequence[Hashable], families: Sequence[Hashable] = ()
-) -> tuple[Plan, Array]:
-    """The average of candidates, with or without a residual, and its cross-validated errors.
-
-    families: of the networks, where there are several. Candidates are then compared on families left out:
-    factors have to hold for networks of any kind, what a family has of its own is left to the residual.
-    """
+def choose_fit(rows: Fitted, folds: Sequence[Hashable]) -> tuple[Plan, Array]:
+    """The average of candidates, with or without a residual, and its cross-validated errors."""
 
     def loss(errors: Array) -> float:
         return float(np.minimum(np.abs(errors), _CLIP) @ rows.importance) / float(rows.importance.sum())
 
-    groups = families if len(set(families)) > 1 else folds
-    losses = [loss(cross_validate(rows, Plan(((noise, 1.0),)), groups)) for noise in CANDIDATES]
-    best = Plan(candidate_weights(losses, len(set(groups))))
+    losses = [loss(cross_validate(rows, Plan(((noise, 1.0),)), folds)) for noise in CANDIDATES]
+    best = Plan(candidate_weights(losses, len(rows.measured)))
     errors = cross_validate(rows, best, folds)
     if len(rows.measured) >= _MIN_FOR_RESIDUAL:
         for residual_noise in (0.01, 0.03, 0.1):
@@ -153,11 +146,11 @@ def choose_fit(
     return best, errors
 
 
-def candidate_weights(losses: Sequence[float], num_groups: int) -> tuple[tuple[float, float], ...]:
-    """(noise, weight) of the candidates that count, from their losses on groups that were left out."""
+def candidate_weights(losses: Sequence[float], num_networks: int) -> tuple[tuple[float, float], ...]:
+    """(noise, weight) of the candidates that count, from their losses on networks that were left out."""
     prior = np.minimum(CANDIDATES, max(NOISES))
     excess = np.array(losses) / max(min(losses), 1e-9) - 1
-    weights = prior * np.exp(-num_groups * excess)
+    weights = prior * np.exp(-num_networks * excess)
     weights = np.where(weights < _LEAST_WEIGHT * weights.sum(), 0.0, weights)
     shares = weights / weights.sum()
     return tuple((noise, float(w)) for noise, w in zip(CANDIDATES, shares, strict=True) if w > 0)
