@@ -132,7 +132,7 @@ class CalibratedLatency(EstimatedLatency):
             for kernel, (gpu, host) in zip(kernels, super()._compute(kernels), strict=True)
         ]
 
-    def _variance(self, gpu_share: float, concentration: float, launches: float) -> float:
+    def _variance(self, gpu_share: float, concentration: float) -> float:
         # What was measured stays uncertain by the cross-validated spread; a network whose time sits in few
         # kernels, unlike those that were measured, keeps part of the uncertainty of a single kernel.
         known = self._relative_sd(0.0) ** 2

@@ -112,7 +112,7 @@ def test_eager_is_bound_by_the_host_at_batch_one() -> None:
     kernels = [conv(1, size=7), relu(1, size=7)] * 50
     gpu, host, _ = model.totals(kernels)
     assert host > 1.5 * gpu
-    assert model.predict(kernels).latency_ms == pytest.approx(host, rel=0.05)
+    assert host < model.predict(kernels).latency_ms < 1.1 * host
     fused = load_estimate("v100", runtime="tensorrt", precision="fp32", batch_size=1)
     assert fused.predict([conv(1, size=7)] * 50).latency_ms < 0.7 * host
 
@@ -150,7 +150,7 @@ def test_views_cost_nothing_in_eager_and_additions_are_fused_in_tensorrt() -> No
     assert eager().times([view]) == [(0.0, 0.0)]
     add = Kernel(op="sum", inputs=(shape, shape), output=shape)
     engine = load_estimate("v100", runtime="tensorrt", precision="fp32", batch_size=32)
-    assert engine.times([add])[0][0] < 0.5 * engine.times([view])[0][0]
+    assert engine.times([add])[0][0] < 0.6 * engine.times([view])[0][0]
 
 
 def test_refuses_what_it_cannot_estimate() -> None:
@@ -230,6 +230,6 @@ def test_on_a_fast_gpu_eager_is_bound_by_the_host_until_the_batch_is_large() -> 
     (gpu_1, host_1, all_1), (gpu_8, host_8, all_8), (gpu_many, host_many, all_many) = found.values()
     assert host_1 == host_8 == host_many
     assert gpu_1 < gpu_8 < host_8
-    assert all_1 == pytest.approx(all_8, rel=0.01) == pytest.approx(host_1, rel=0.01)
+    assert host_1 < all_1 < all_8 < 1.1 * host_1
     assert gpu_many > host_many
     assert all_many > 1.5 * all_8
