@@ -102,7 +102,7 @@ def mean_errors(measured: Measurements, rounds: int) -> dict[tuple[str, str], fl
         constants = fit_without(fit, slopes, measured, lambda o, devices=devices: o.device in devices)  # type: ignore[misc]
         for table in tables(o for o in measured.networks if o.device in devices):
             model = model_of(table[0], constants)
-            predicted = np.array([model.predict(expand(o)).latency_ms for o in table])
+            predicted = np.array([model.predict(expand(o)).value for o in table])
             is_product = table[0].source == GEMM
             kind = "networks" if table[0].is_network else "products" if is_product else "convolutions"
             error = mape(np.array([o.latency_ms for o in table]), predicted)
