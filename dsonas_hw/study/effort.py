@@ -2,6 +2,7 @@
 
     pretraining   epochs · (W images // batch)                   steps on W
     search        epochs · (W images // batch // w_steps)        steps on λ, w_steps on W for each
+    selection     networks · epochs · (W images // batch)        steps on W
     retraining    epochs · (images // batch)                     steps on W
 
 A search that has met its budget rests its λ, so its λ steps are the most there can be. Scoring and testing
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dsonas_hw.config import DataConfig, RunConfig, build_config
+from dsonas_hw.search.halving import selection_epochs, unhalved_epochs
+from dsonas_hw.study.hand_made import SEARCHED
 from dsonas_hw.study.spec import Job
 
 NUM_TRAIN: Mapping[str, int] = {
@@ -59,8 +62,14 @@ def count_effort(job: Job) -> Effort:
             return begins + _search(config, num_images)
         case "train" | "searched" | "random" | "transferred" | "teacher" | "fitted":
             return _retraining(config, num_images)
-        case "choose":  # for as long as the search: told as its steps
-            return _pretraining(config, num_images) + _search(config, num_images)
+        case "fit" if job.network == SEARCHED:
+            return _brief(config, num_images, selection_epochs(config.select))
+        case "choose":  # for as long as search and selection: told as their steps
+            selection = _brief(config, num_images, selection_epochs(config.select))
+            return _pretraining(config, num_images) + _search(config, num_images) + selection
+        case "evaluate":  # the most that there can be: no network is on two slates
+            networks = config.select.candidates * len(job.devices) * len(job.budgets)
+            return _brief(config, num_images, networks * unhalved_epochs(config.select))
     return Effort()
 
 
@@ -74,6 +83,15 @@ def _search(config: RunConfig, num_images: int) -> Effort:
     lam_steps = cfg.epochs * max(1, _w_batches(config, num_images) // cfg.w_steps)
     w_steps = cfg.w_steps * lam_steps
     return Effort(w_steps=w_steps, lam_steps=lam_steps, images=(w_steps + lam_steps) * cfg.batch_size)
+
+
+def _brief(config: RunConfig, num_images: int, epochs: int) -> Effort:
+    """So many epochs of brief trainings, over the images of W."""
+    w, lam = config.data.split_ratio
+    for_w = num_images * w // (w + lam)
+    batch = min(config.retrain.batch_size, for_w)
+    steps = epochs * (for_w // batch)
+    return Effort(w_steps=steps, images=steps * batch)
 
 
 def _retraining(config: RunConfig, num_images: int) -> Effort:

@@ -19,8 +19,6 @@ from dsonas_hw.task import prepare_task
 from dsonas_hw.train.images import load_data, space_of_config
 
 TRIED = "random-search.jsonl"
-BRIEF = 5
-"""A brief training has this part of the retraining's epochs: one fifth."""
 
 
 def _config_of(job: Mapping[str, Any]) -> RunConfig:
@@ -33,18 +31,22 @@ def _config_of(job: Mapping[str, Any]) -> RunConfig:
 def choose(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Random search: train random networks briefly for as long as search and selection took; take the best.
 
-    They are scored on the training images that the search keeps for λ, never on test images. How many there
-    are depends on the machine's speed, and is in the result; each of them does not.
+    They are trained and scored as the candidates of a selection are. How many there are depends on the
+    machine's speed, and is in the result; each of them does not.
     """
-    from dsonas_hw.train.briefly import train_briefly
-    from dsonas_hw.train.loop import StopSignal, resolve_train_device
+    from dsonas_hw.search.brief_training import BriefTraining
+    from dsonas_hw.search.halving import unhalved_epochs
+    from dsonas_hw.train.loop import Interrupted, StopSignal, resolve_train_device
+    from dsonas_hw.train.trainer import StoppedError
 
     config = _config_of(job)
     task = prepare_task(config, space_of_config(config))
     search_seconds = float(read_json(path.parent / job["needs"] / RESULT)["search_seconds"])
-    dataset, device = load_data(config), resolve_train_device(config.train_on)
     run, _ = open_run(path, config)
-    epochs = max(1, config.retrain.epochs // BRIEF)
+    epochs = unhalved_epochs(config.select)
+    training = BriefTraining(
+        run, config, load_data(config), epochs=epochs, device=resolve_train_device(config.train_on)
+    )
     with run.lock(), StopSignal() as stop:
         log = run.path / TRIED
         tried = read_json_lines(log) if log.exists() else []
@@ -52,13 +54,18 @@ def choose(path: Path, job: dict[str, Any]) -> dict[str, Any]:
             started = time.monotonic()
             point = random_point(task, seed=f"{RANDOM_SEARCH}/{job['seed']}", index=len(tried))
             network = derive_architecture([point], task.budgets, task.target).architecture
-            accuracy = train_briefly(network, config, dataset, epochs=epochs, device=device, stop=stop)
+            training.forget()  # the one before, or one that was stopped, whose time nobody counted
+            try:
+                accuracy = training.score(len(tried), network, epochs, stop=stop)
+            except StoppedError:
+                raise Interrupted("the study was interrupted; start it again to go on") from None
             row = {
                 "architecture": network.to_json(), "accuracy": accuracy,
                 "seconds": round(time.monotonic() - started, 3),
             }  # fmt: skip
             run.log(TRIED, row)
             tried.append(row)
+        training.forget()
     ranked = sorted(tried, key=lambda row: -row["accuracy"])
     return {
         "architectures": [row["architecture"] for row in ranked[:MAX_DRAWS]],
