@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsonas_hw.cli.common import print_json
+from dsonas_hw.cli.common import print_json, say
 
 if TYPE_CHECKING:
     from dsonas_hw.architecture.costs import TargetCosts
@@ -19,6 +20,7 @@ COLUMNS = {
     "params": "params",
     "memory": "memory_bytes",
     "latency": "latency_ms",
+    "energy": "energy_mj",
 }
 
 
@@ -26,24 +28,31 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
     """Resolve everything that training would use, without images, profile or training.
 
     Raises:
-        BudgetError: a budget that no network of the space meets; latency only where a profile tells it.
+        BudgetError: a budget that no network of the space meets; latency and energy only where there is a
+            profile.
         DeviceError: no such device.
     """
     from dsonas_hw.architecture.architecture import complete_architecture, identity_architecture
-    from dsonas_hw.architecture.fit import check_feasible
+    from dsonas_hw.architecture.fit import check_feasible, find_loose
+    from dsonas_hw.search.duration import estimate_run
+    from dsonas_hw.search.effort import count_train_images
     from dsonas_hw.task import target_costs
     from dsonas_hw.train.images import describe_images, space_of_config
 
     images = describe_images(config)
     space = space_of_config(config)
     target = target_costs(config.target, profiles_directory=profiles_directory)
-    known = target.latency_model is not None
-    check_feasible(space, [b for b in config.budgets if known or b.name != "latency"], target)
+    known = target.cost_model is not None
+    budgets = [budget for budget in config.budgets if known or not budget.metric]
+    check_feasible(space, budgets, target)
+    for sentence in find_loose(space, budgets, target):
+        say(sentence)
     networks = {
         "complete supernet": complete_architecture(space),
         "smallest network": identity_architecture(space, width=space.widths()[0]),
         "largest network": complete_architecture(space, width=space.widths()[-1]),
     }
+    estimate = estimate_run(config, space, count_train_images(config.data))
     costs = {name: target.costs(network).to_dict() for name, network in networks.items()}
     if as_json:
         print_json(
@@ -59,13 +68,14 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
                 },
                 "costs": costs,
                 "latency_source": target.source if known else None,
+                "estimate": asdict(estimate),
                 "images": images,
                 "selection": _selection(config),
             }
         )
     else:
         _print(config, space, costs, target, profiles_directory)
-        for line in image_lines(images):
+        for line in (*image_lines(images), str(estimate), *filter(None, [estimate.refusal])):
             click.echo(line)
 
 
@@ -111,13 +121,14 @@ def _print(
     for network, values in costs.items():
         cells = [format_quantity(name, values[COLUMNS[name]] or 0.0) for name in shown]
         click.echo(f"{network:17}" + "".join(f"{cell:>12}" for cell in cells))
+    click.echo("mac: memory access (elements read and written); flops: multiply-adds, which others call MACs")
     if (selection := _selection(config)) is not None:
         words = ", ".join(f"{r['num_networks']} × {r['epochs']}" for r in selection["rounds"])
         click.echo(
             f"\nselection: networks × epochs (in all) {words}; "
             f"{selection['relative_to_retraining']:.0%} of a retraining's images"
         )
-    if target.latency_model is None:
+    if target.cost_model is None:
         click.echo(f"\nlatency: unknown; {_why_unknown(config, profiles_directory)}")
     else:
         where = f"{config.target.device}, {config.target.precision}, batch {config.target.batch_size}"
@@ -151,7 +162,7 @@ def _why_unknown(config: Any, profiles_directory: Path | None) -> str:
         target_costs(
             config.target,
             profiles_directory=profiles_directory,
-            needs_latency=True,
+            needs=["latency"],
             profile_options=space_options(config),
         )
     except ProfileError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dsonas_hw.cli.advice import check_finished, unfinished_option
 from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import profiles_option
 
@@ -35,21 +36,23 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     help="Also write what was logged as TensorBoard scalars (pip install 'dsonas-hw[tensorboard]').",
 )
+@unfinished_option
 @profiles_option
 @json_option
 def command(
     path: Path,
     figures_directory: Path | None,
     tensorboard_directory: Path | None,
+    unfinished: bool,
     profiles_directory: Path | None,
     as_json: bool,
 ) -> None:
     """Write report.html: of a run its verdict, architecture, path and training; of a study its tables.
 
     The page is one file that loads nothing from the network and can be read without a script. What is not
-    finished gets a page too; it says what is missing.
+    finished gets a page too; it says what is missing. Of a search that was interrupted, only --unfinished.
     """
-    page, files = _write(path, figures_directory, profiles_directory)
+    page, files = _write(path, figures_directory, profiles_directory, unfinished=unfinished)
     num_scalars = 0
     if tensorboard_directory is not None:
         from dsonas_hw.report.tensorboard import write_tensorboard
@@ -67,7 +70,9 @@ def command(
         say(f"{num_scalars} scalars; look at them with: tensorboard --logdir {tensorboard_directory}")
 
 
-def _write(path: Path, figures: Path | None, profiles: Path | None) -> tuple[Path, list[Path]]:
+def _write(
+    path: Path, figures: Path | None, profiles: Path | None, *, unfinished: bool
+) -> tuple[Path, list[Path]]:
     """The page of whatever this directory holds, and its figures if asked."""
     from dsonas_hw.errors import RunError
     from dsonas_hw.study.codesign import SPECIFICATION as CODESIGN
@@ -78,6 +83,7 @@ def _write(path: Path, figures: Path | None, profiles: Path | None) -> tuple[Pat
         from dsonas_hw.run_directory import RunDirectory
 
         run = RunDirectory(path)
+        check_finished(run, unfinished)
         page = write_report(run, profiles_directory=profiles)
         return page, write_figures(run, figures, profiles_directory=profiles) if figures else []
     if (path / CODESIGN).exists():

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dsonas_hw.cli.advice import profiles_arguments
 from dsonas_hw.cli.common import EXIT_ESTIMATED, EXIT_NO, json_option, leave, print_json
-from dsonas_hw.cli.options import profiles_arguments, profiles_option
+from dsonas_hw.cli.options import profiles_option
 from dsonas_hw.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from dsonas_hw.config import DeviceConfig
     from dsonas_hw.deploy.validate import BudgetVerdict, Validation
+    from dsonas_hw.run_directory import RunDirectory
 
 EXAMPLES = """\b
 Examples:
@@ -50,7 +53,7 @@ def command(
 
     Flops, mac, params and memory are counted on model.onnx; latency (and energy, where the driver counts it)
     is measured on the device, once, for half a minute. A latency budget is held against the median of all
-    timings and its interval. Writes validation.json.
+    timings, an energy budget against the mean, and the interval of either. Writes validation.json.
     """
     from dsonas_hw.deploy.export_and_validate import validate_network
     from dsonas_hw.run_directory import RunDirectory
@@ -74,9 +77,35 @@ def command(
         print_json(validation.to_json())
     else:
         describe_validation(validation)
-        if not validation.is_measured:
+        if validation.missed or validation.undecided:
+            click.echo(f"next: {repair_command(run, validation, target, profiles_directory)}")
+        if validation.source != "measured":
             click.echo(f"next: {kit_command(run.path, validation, profiles_directory)}")
     leave(exit_code(validation))
+
+
+def repair_command(
+    run: RunDirectory, validation: Validation, target: DeviceConfig, profiles_directory: Path | None
+) -> str:
+    """The command that takes another network in the place of one that does not hold its budgets.
+
+    `run` makes smaller ones and measures them until one holds, as the run's target is. Held against another
+    runtime, precision or percentile, or only estimated, or with weights that were trained elsewhere, it is a
+    new run, under limits that are tighter by what this network was measured to miss them by.
+    """
+    from dsonas_hw.budget import Budget
+    from dsonas_hw.cli.advice import derive_command
+    from dsonas_hw.deploy.fit_measured import scale_timed
+    from dsonas_hw.deploy.validate import load_training
+    from dsonas_hw.errors import command_line
+    from dsonas_hw.pipeline import NARROWER, worst_use
+
+    saved = (load_training(run.path / "retrain.json") or {}).get("saved") is True
+    if validation.is_measured and target == run.load_config().target and not saved:
+        return command_line("run", "--resume", run.path, *profiles_arguments(profiles_directory))
+    budgets = [Budget(name=b.name, limit=b.limit) for b in validation.budgets]
+    scale = NARROWER / worst_use(validation) if validation.is_measured else 1.0
+    return derive_command(run, ",".join(map(str, scale_timed(budgets, scale))), profiles_directory)
 
 
 def kit_command(run_path: Path, validation: Validation, profiles_directory: Path | None) -> str:
@@ -98,14 +127,17 @@ def describe_validation(validation: Validation) -> None:
     """The verdict as a small table, for people."""
     for budget in validation.budgets:
         click.echo(_budget_line(budget, validation))
-    for line in latency_lines(validation):
+    for line in [*latency_lines(validation), *energy_lines(validation)]:
         click.echo(line)
     where = f"{validation.device} ({validation.runtime or 'no runtime'}, {validation.precision}, "
     where += f"batch {validation.batch_size})"
-    if not validation.is_measured:
+    if validation.source != "measured":
         click.echo(f"{validation.source}, not validated: {validation.device} is not here")
         if validation.caution:
             click.echo(validation.caution)
+    elif not validation.is_measured:
+        missing = ", ".join(budget.name for budget in validation.budgets if budget.measured is None)
+        click.echo(f"not validated: {missing} was not measured on {where}")
     elif validation.holds:
         click.echo(
             f"every budget holds, measured on {where}" if validation.budgets else f"measured on {where}"
@@ -120,44 +152,58 @@ def describe_validation(validation: Validation) -> None:
 
 
 def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
-    from dsonas_hw.budget import format_interval, format_probability, format_quantity
+    from dsonas_hw.budget import COST_LABELS, METRICS, format_interval, format_probability, format_quantity
 
     answer = {"holds": "holds", "missed": "MISSED", "undecided": "UNDECIDED", None: "unknown"}[budget.verdict]
     if budget.probability is not None:
         answer = f"holds with {format_probability(budget.probability)}"
     value = budget.measured if budget.measured is not None else budget.predicted
-    if budget.name in ("flops", "mac", "params", "memory"):
+    if budget.name not in METRICS:
         how = "counted"
     elif budget.measured is None:
         how = validation.source
-    elif budget.statistic is None:
-        how = "measured"
     else:
+        assert budget.statistic is not None
         interval = format_interval(budget.name, budget.low, budget.high)
         how = f"measured, {_TITLES[budget.statistic]} ({interval})"
     text = "?" if value is None else format_quantity(budget.name, value)
     share = "" if value is None else f" ({value / budget.limit:.1%})"
     limit = format_quantity(budget.name, budget.limit)
-    return f"  {budget.name:8} {text:>10} of {limit}{share}  {how}  {answer}"
+    return f"  {COST_LABELS[budget.name]:26}{text:>10} of {limit}{share}  {how}  {answer}"
 
 
-_TITLES = {"p50": "median", "p95": "p95", "p99": "p99"}
+_TITLES = {"p50": "median", "p95": "p95", "p99": "p99", "mean": "mean"}
 
 
 def latency_lines(validation: Validation) -> list[str]:
     """All that is known of the latency beside its budget."""
     from dsonas_hw.budget import format_interval, format_quantity
+    from dsonas_hw.measure.statistics import STATISTICS
 
     latency, latency_ms = validation.latency, validation.costs["latency_ms"]
     if latency is None:
         if latency_ms is None or any(budget.name == "latency" for budget in validation.budgets):
             return []
         return [f"  latency  {format_quantity('latency', latency_ms):>10}  {validation.source}"]
-    names = ", ".join(f"{name} {format_quantity('latency', latency[f'{name}_ms'])}" for name in _TITLES)
+    names = ", ".join(f"{name} {format_quantity('latency', latency[f'{name}_ms'])}" for name in STATISTICS)
     interval = format_interval("latency", latency["p50_ms_low"], latency["p50_ms_high"])
     return [
         f"  latency measured: {names}; the median lies within {interval}; undisturbed "
         f"{format_quantity('latency', latency['quiet_ms'])}"
+    ]
+
+
+def energy_lines(validation: Validation) -> list[str]:
+    """The measured energy and how it was measured; nothing where it was not."""
+    from dsonas_hw.budget import format_interval, format_quantity
+
+    if (energy := validation.energy) is None:
+        return []
+    how = {"counter": "the driver's counter", "power": "the driver's power readings, integrated"}
+    interval = format_interval("energy", energy["energy_mj_low"], energy["energy_mj_high"])
+    return [
+        f"  energy measured: {format_quantity('energy', energy['energy_mj'])} ({interval}) at "
+        f"{energy['power_w']:.4g} W, by {how[energy['method']]} over {energy['num_inferences']} inferences"
     ]
 
 
@@ -172,5 +218,5 @@ def _what_would_decide(budget: BudgetVerdict) -> str:
         return f"{what}; too few runs for a bound: a lower percentile would have one"
     return (
         f"{what}, and the limit too. {budget.name}={format_quantity(budget.name, budget.high * 1.001)} would "
-        "hold; a smaller network (dsonas-hw derive) or a machine with less else to do may hold this one"
+        "hold; a smaller network or a machine with less else to do may hold this one"
     )

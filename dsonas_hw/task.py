@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
-from dsonas_hw.budget import Budget
+from dsonas_hw.budget import METRICS, Budget, Metric
 from dsonas_hw.config import DeviceConfig, RunConfig, space_options
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.profile.profile_space import complete_table
 from dsonas_hw.space.space import SearchSpace
 
 if TYPE_CHECKING:
-    pass
+    from dsonas_hw.architecture.architecture import Architecture
+    from dsonas_hw.train.fitted import Choice, OverBudget
 
 _log = logging.getLogger(__name__)
 
@@ -33,41 +34,42 @@ class Task:
     budgets: tuple[Budget, ...]
 
 
-def needs_latency(config: RunConfig) -> bool:
-    """Whether the search is steered by latency: a latency budget, or γ by latency."""
-    steered = (
-        config.search.adaptive in ("block", "operation", "marginal")
-        and config.search.adaptive_cost == "latency"
-    )
-    return steered or any(budget.name == "latency" for budget in config.budgets)
+def needed_metrics(config: RunConfig) -> tuple[Metric, ...]:
+    """The metrics that steer a search: those of its budgets, and what γ goes by."""
+    names = {budget.name for budget in config.budgets}
+    if config.search.adaptive in ("block", "operation", "marginal"):
+        names.add(config.search.adaptive_cost or "")
+    return tuple(metric for metric in METRICS if metric in names)
 
 
 def target_costs(
     target: DeviceConfig,
     *,
     profiles_directory: Path | None = None,
-    needs_latency: bool = False,
+    needs: Collection[Metric] = (),
     profile_options: str = "",
 ) -> TargetCosts:
-    """Costs on a target; without a profile of it, latency is unknown.
+    """Costs on a target; without a profile of it, latency and energy are unknown.
 
-    needs_latency: then a missing profile is an error.
+    needs: metrics whose lack is an error.
     profile_options: of `dsonas-hw profile`, for the space in question; for messages.
 
     Raises:
-        ProfileError: latency is needed and the device has no profile; names the command that makes one.
+        ProfileError: the device has no profile that tells what is needed; says what to do about it.
         DeviceError: no such device.
     """
-    from dsonas_hw.profile.open import open_latency_model, resolve_target
+    from dsonas_hw.profile.open import open_cost_model, resolve_target
 
-    model: LatencyModel | None = None
+    model: CostModel | None = None
     try:
-        model = open_latency_model(
+        model = open_cost_model(
             resolve_target(target), profiles_directory=profiles_directory, profile_options=profile_options
         )
     except ProfileError:
-        if needs_latency:
+        if needs:
             raise
+    if model is not None and (reasons := [reason for metric in needs if (reason := model.why_not(metric))]):
+        raise ProfileError(reasons[0])
     return TargetCosts(model, batch_size=target.batch_size, precision=target.precision)
 
 
@@ -80,23 +82,72 @@ def prepare_task(
 ) -> Task:
     """Costs and budgets of a run, checked before any training.
 
-    If the run needs latencies and this machine's table lacks kernels of the space, they are measured first.
+    If a metric steers the run and this machine's table lacks kernels of the space, they are measured first.
 
     Raises:
         BudgetError: budgets that no network of the space can meet.
-        ProfileError: latency is needed and the device has no profile.
+        ProfileError: the device has no profile that tells the metrics that are budgeted.
         DeviceError: no such device.
     """
-    steered = needs_latency(config)
+    needs = needed_metrics(config)
     target = target_costs(
         config.target,
         profiles_directory=profiles_directory,
-        needs_latency=steered,
+        needs=needs,
         profile_options=space_options(config),
     )
-    if steered and target.latency_model is not None:
-        model = complete_table(space, target.latency_model, say=say)
+    if needs and target.cost_model is not None:
+        model = complete_table(space, target.cost_model, say=say)
         target = TargetCosts(model, batch_size=target.batch_size, precision=target.precision)
     budgets = config.budgets
     check_feasible(space, budgets, target)
     return Task(config=config, space=space, target=target, budgets=budgets)
+
+
+def fit_to_folder(config: RunConfig, *, given: Collection[str]) -> tuple[RunConfig, tuple[Choice, ...]]:
+    """Return a configuration fitted to its images in folders (`train.fitted`), and what was chosen why.
+
+    given: fields that the user has set.
+
+    Raises:
+        DataError: the dataset is none of folder:PATH, or its images cannot be used.
+    """
+    from dsonas_hw.train.fitted import MachineFacts, fit_to_images
+    from dsonas_hw.train.images import image_facts
+    from dsonas_hw.train.loop import resolve_train_device
+    from dsonas_hw.train.memory import free_memory_bytes
+
+    images = image_facts(config.data)
+    device = resolve_train_device(config.train_on)
+    machine = MachineFacts(
+        kind="CPU" if device.type == "cpu" else "GPU", free_bytes=free_memory_bytes(device)
+    )
+    return fit_to_images(config, images, machine, _rough_over_budget(config), given=given)
+
+
+def _rough_over_budget(config: RunConfig) -> OverBudget:
+    """Cost / limit before anything is measured; latencies of this machine's CPU are a usual server's."""
+    from dsonas_hw.architecture.lower import lower
+    from dsonas_hw.device.spec import LOCAL
+    from dsonas_hw.profile.open import resolve_target
+    from dsonas_hw.profile.profiler import rough_seconds
+
+    target = config.target
+    is_local = resolve_target(target).device == LOCAL
+    costs = TargetCosts(batch_size=target.batch_size, precision=target.precision)
+    if not is_local and (needs := needed_metrics(config)):
+        costs = target_costs(target, needs=needs)
+
+    def over_budget(architecture: Architecture) -> float:
+        ratio = 0.0
+        for budget in config.budgets:
+            if is_local and budget.name == "latency":
+                kernels = lower(architecture)
+                flops = sum(kernel.flops for kernel in kernels) * target.batch_size / target.threads
+                cost: float | None = 1000 * rough_seconds(flops, len(kernels))
+            else:
+                cost = costs.cost(architecture, budget.quantity)
+            ratio = max(ratio, (cost or 0.0) / budget.limit)
+        return ratio
+
+    return over_budget

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsonas_hw.config import (
-    MAX_CONFIG_BYTES,
     RunConfig,
     SpaceConfig,
     build_config,
@@ -22,6 +21,7 @@ from dsonas_hw.config import (
     parse_yaml,
     preset_names,
 )
+from dsonas_hw.config.load import MAX_CONFIG_BYTES
 from dsonas_hw.errors import UserError
 from dsonas_hw.space.space import SearchSpace
 
@@ -109,7 +109,7 @@ def _hides(a: Any, b: Any, c: Any) -> bool:
         ({"search": {"lr": float("inf")}}, r"search\.lr: .*\(got inf\)"),
         ({"search": {"lam_momentum": 1.0}}, r"search\.lam_momentum: .*less than 1"),
         ({"search": {"adaptive": "blocks"}}, r"search\.adaptive: .*'none', 'block', 'operation', "),
-        ({"search": {"adaptive_cost": "energy"}}, r"search\.adaptive_cost"),
+        ({"search": {"adaptive_cost": "memory"}}, r"search\.adaptive_cost"),
         ({"space": {"stem": "mnist"}}, r"space\.stem"),
         (
             {"data": {"split_ratio": [1, 0]}},

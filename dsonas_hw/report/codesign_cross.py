@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from html import escape
 from math import isfinite
 
-from dsonas_hw.device.energy import NO_ENERGY
+from dsonas_hw.measure.energy import NO_ENERGY
 from dsonas_hw.report.draw import operation_colour
-from dsonas_hw.report.numbers import NONE, THIN, budget_words, cost_text, percent, significant
+from dsonas_hw.report.numbers import COST_LABELS, NONE, THIN, budget_words, cost_text, percent, significant
 from dsonas_hw.report.page import notes
 from dsonas_hw.space.operations import get_operation
 from dsonas_hw.study.codesign import Pair
@@ -46,7 +46,7 @@ def cross_html(result: CodesignResult) -> str:
             f'<th scope="col" class="num" data-device="{escape(d.name)}">{escape(d.name)}, ms</th>'
             for d in result.devices
         )
-        + "".join(f'<th scope="col" class="num">{label}</th>' for label in _COSTS)
+        + "".join(f'<th scope="col" class="num">{COST_LABELS[name]}</th>' for name in _COSTS)
     )
     body = "".join(_cross_row(result, number, fronts, has_energy) for number in range(len(result.networks)))
     return (

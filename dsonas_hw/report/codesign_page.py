@@ -17,7 +17,7 @@ from dsonas_hw.report.codesign_tables import missing_table
 from dsonas_hw.report.draw import draw_block
 from dsonas_hw.report.draw_network import drawn_blocks
 from dsonas_hw.report.explorer import Shown, explorer_html, explorer_json
-from dsonas_hw.report.numbers import budget_words, cost_text, percent
+from dsonas_hw.report.numbers import COST_LABELS, budget_words, cost_text, percent
 from dsonas_hw.report.page import facts, figure, notes, page, pairs, paragraph, warning
 from dsonas_hw.study.codesign_analysis import preferences
 from dsonas_hw.study.codesign_result import CodesignResult, Network
@@ -152,7 +152,8 @@ def _words(result: CodesignResult, network: Network) -> str:
     )
     accuracy = "not trained yet" if network.accuracy is None else f"{percent(network.accuracy)} accuracy"
     return (
-        f"Network {network.name}: {accuracy}; {latencies}; mac {cost_text('mac', network.mac)}, flops "
+        f"Network {network.name}: {accuracy}; {latencies}; "
+        f"{COST_LABELS['mac']} {cost_text('mac', network.mac)}, {COST_LABELS['flops']} "
         f"{cost_text('flops', network.flops)}; {network.architecture.width} channels."
     )
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-from dsonas_hw.report.numbers import cost_text, percent, plain
+from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.study.codesign_analysis import carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult, Network
-from dsonas_hw.study.missing import Missing
+from dsonas_hw.study.job_files import Missing
 
 COUNTED = ("flops", "mac", "params", "memory_bytes")
 
@@ -88,7 +88,7 @@ def cross_table(result: CodesignResult) -> Table:
             Column(key="network", heading="Network", numeric=False),
             Column(key="found_for", heading="Found for", numeric=False),
             Column(key="accuracy", heading="Accuracy", text=percent),
-            *(Column(key=name, heading=name, text=cost_column_text(name)) for name in COUNTED),
+            *(Column(key=name, heading=COST_LABELS[name], text=cost_column_text(name)) for name in COUNTED),
             *(column for name in devices for column in latency(name)),
         ),
         rows=tuple(rows),

@@ -88,7 +88,7 @@ def row_table(result: GridResult) -> Table:
             Column(key="test_error_mean", heading="Test error", text=lambda value: percent(value, 2)),
             deviation,
             *(
-                Column(key=key, heading=key, text=cost_column_text(key))
+                Column(key=key, heading=COST_LABELS[key], text=cost_column_text(key))
                 for key in ("mac", "flops", "params")
             ),
             Column(key="latency_ms", heading="Predicted, ms", text=plain),
@@ -127,7 +127,7 @@ def network_table(result: GridResult) -> Table:
             Column(key="seed", heading="Seed"),
             Column(key="test_error", heading="Test error", text=lambda value: percent(value, 2)),
             *(
-                Column(key=key, heading=key, text=cost_column_text(key))
+                Column(key=key, heading=COST_LABELS[key], text=cost_column_text(key))
                 for key in costs
             ),
             *(Column(key=key, heading=heading, text=plain) for key, heading in _MEASURED.items()),

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.budget import QUANTITIES, Budget, Verdict
+from dsonas_hw.budget import METRICS, QUANTITIES, Budget, Verdict
 from dsonas_hw.config import RunConfig
 from dsonas_hw.report.run_selection import SelectionRow
 from dsonas_hw.space.space import SearchSpace
 
-TIMED = ("latency", "energy")
-"""Budgets that only a device can answer; the others are counted on the exported file."""
-TIMED_QUANTITIES = tuple(QUANTITIES[name] for name in TIMED)
+METRIC_QUANTITIES = tuple(QUANTITIES[name] for name in METRICS)
+"""Costs that only a device can tell; the others are counted on the exported file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class BudgetResult:
     verdict: Verdict | None
     """None: not answered yet, or nothing is known."""
     statistic: str = ""
-    """Of a measured latency: which percentile `measured` is."""
+    """Which percentile of the latency `measured` is, or the mean energy; empty: it is a count."""
     low: float | None = None
     high: float | None = None
     """The interval of `measured`; None: no bound, or the cost is exact."""
@@ -128,12 +127,12 @@ class Validation:
     @property
     def is_measured(self) -> bool:
         """Whether the device answered, for every budget that only a device can answer."""
-        timed = [budget for budget in self.budgets if budget.name in TIMED]
+        timed = [budget for budget in self.budgets if budget.name in METRICS]
         return self.source == "measured" and all(budget.measured is not None for budget in timed)
 
     def source_of(self, quantity: str) -> str:
         """Where a cost comes from, in one word: counted, measured, or what stands in for that."""
-        if quantity not in TIMED_QUANTITIES:
+        if quantity not in METRIC_QUANTITIES:
             return "counted"
         budget = next((b for b in self.budgets if b.quantity == quantity), None)
         if self.source == "measured" and budget is not None and budget.measured is None:
@@ -180,6 +179,8 @@ class RunData:
     """Test accuracy of the trained weights, if they are this architecture's."""
     notes: tuple[str, ...]
     """What is missing or could not be read, one sentence each."""
+    unfinished: str
+    """How far a search has come that has not ended, as `5 of 8 epochs`; empty: it has, or is unknown."""
 
     def stage(self, name: str) -> tuple[EpochRow, ...]:
         """Epochs of `pretrain`, `search` or `retrain`."""
@@ -211,7 +212,7 @@ class RunData:
         """Where a cost comes from, in one word; a prediction from measured kernels is `predicted`."""
         if self.validation is not None:
             return self.validation.source_of(quantity)
-        if quantity not in TIMED_QUANTITIES:
+        if quantity not in METRIC_QUANTITIES:
             return "counted"
         source = self.derivation.source if self.derivation else ""
         return "predicted" if source in ("", "measured") else source

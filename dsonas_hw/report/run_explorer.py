@@ -5,7 +5,7 @@ from __future__ import annotations
 from dsonas_hw.report.explorer import Shown, explorer_html, explorer_json
 from dsonas_hw.report.figures_path import shown_points
 from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent
-from dsonas_hw.report.run_data import PathPoint, RunData
+from dsonas_hw.report.run_data import METRIC_QUANTITIES, PathPoint, RunData
 
 
 def explorer(data: RunData) -> str:
@@ -35,7 +35,7 @@ def _shown(data: RunData) -> list[Shown]:
 def _point_words(data: RunData, point: PathPoint) -> str:
     costs = ", ".join(
         f"{COST_LABELS[q].split(' (')[0]} {cost_text(q, point.costs[q])}"
-        for q in ("mac", "flops", "params", "latency_ms")
+        for q in ("mac", "flops", "params", *METRIC_QUANTITIES)
         if q in point.costs
     )
     scored = f"{percent(point.accuracy)} with shared weights" if point.accuracy is not None else "not scored"

@@ -32,7 +32,7 @@ FEW_LAMBDA_SETS = 2
 def run_page(data: RunData, profile: ProfileSummary | None = None) -> str:
     """The HTML document of a run.
 
-    profile: the latency table that the predictions came from, for its check.
+    profile: the lookup table that the predictions came from, for its check.
     """
     sections = [
         ("verdict", "Verdict", verdict(data)),
@@ -133,7 +133,8 @@ def _path(data: RunData) -> str:
         paragraph(
             f"Each dot is an architecture that the search passed, {data.path[0].width} channels wide in the "
             "first stage, scored with the shared weights: they rank architectures; retraining gives the "
-            "accuracy."
+            "accuracy. Any of them is taken, at the width that fills the budget, by: dsonas-hw derive RUN "
+            "--step STEP."
         )
         + f'<div class="side-by-side"><div class="figures">{figures}</div>{explorer(data)}</div>'
         + table

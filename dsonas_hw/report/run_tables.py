@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
 from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, signed_percent
-from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
+from dsonas_hw.report.run_data import METRIC_QUANTITIES, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.table import Column, Table
-from dsonas_hw.table.table import CheckRow, LatencyTable
+from dsonas_hw.table.table import CheckRow, LookupTable
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
 _COSTS = ("flops", "mac", "params", "memory_bytes", "latency_ms", "energy_mj")
@@ -152,7 +152,7 @@ def front_table(data: RunData) -> Table | None:
     if not quantities:
         return None
     points = [data.path[i] for i in pareto_front(data, quantities[0])]
-    shown = [q for q in ("mac", "flops", "params", "latency_ms") if any(q in p.costs for p in points)]
+    shown = [q for q in ("mac", "flops", "params", *METRIC_QUANTITIES) if any(q in p.costs for p in points)]
     caption = "Architectures of the path that are the best for their cost"
     return _path_table(points, name="front", caption=caption, costs=shown) if points else None
 
@@ -160,7 +160,7 @@ def front_table(data: RunData) -> Table | None:
 def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, costs: Sequence[str]) -> Table:
     def cost_column(quantity: str) -> Column:
         return Column(
-            key=quantity, heading=quantity.split("_")[0], text=lambda value: cost_text(quantity, value)
+            key=quantity, heading=COST_LABELS[quantity], text=lambda value: cost_text(quantity, value)
         )
 
     return Table(
@@ -234,15 +234,15 @@ def lambda_table(data: RunData) -> Table | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileSummary:
-    """What a report says about the latency table that predictions came from."""
+    """What a report says about the lookup table that predictions came from."""
 
     facts: list[tuple[str, str]]
     """Name and value: fingerprint, date, …"""
     checks: tuple[CheckRow, ...]
 
 
-def summarise_profile(table: LatencyTable) -> ProfileSummary:
-    """The parts of a latency table that a report shows."""
+def summarise_profile(table: LookupTable) -> ProfileSummary:
+    """The parts of a lookup table that a report shows."""
     header, of = table.header, table.header.target
     return ProfileSummary(
         facts=[
@@ -273,11 +273,13 @@ def check_table(profile: ProfileSummary | None) -> Table | None:
         for name, error, coverage in (
             ("this profile", check.error, check.interval_coverage),
             *((name, error, None) for name, error in check.baselines.items()),
+            ("this profile, energy", check.energy_error, None),
         )
+        if error is not None
     ]
     return Table(
         name="profile-check",
-        caption="Latency of whole networks, predicted against measured; none of them was used for fitting",
+        caption="Latency (or energy) of whole networks, predicted against measured; none was fitted on",
         columns=(
             Column(key="space", heading="Networks of", numeric=False),
             Column(key="method", heading="Predicted by", numeric=False),

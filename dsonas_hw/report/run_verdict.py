@@ -29,6 +29,9 @@ def verdict(data: RunData) -> str:
     elif validation is None and data.derivation is not None and data.derivation.caution:
         heading, _, text = data.derivation.caution.partition(": ")
         parts.insert(0, warning(heading, text + "."))
+    if data.unfinished:
+        text = f"It has done {data.unfinished}: what follows is of what it has found so far."
+        parts.insert(0, warning("THE SEARCH IS NOT FINISHED", text))
     parts.append(facts(_facts(data)))
     if data.budget_results:
         parts.append(_budget_table(data))
@@ -113,7 +116,8 @@ def _budget_table(data: RunData) -> str:
     return (
         '<div class="scroll"><table><caption>Budgets. The bar is the cost, the whisker its interval, the '
         "hollow mark its prediction, the line the limit. A latency is predicted as if nothing disturbed "
-        "the device; held against its limit is what a user will see.</caption>"
+        "the device; held against its limit is what a user will see. An energy is the mean of the whole "
+        "board.</caption>"
         '<thead><tr><th scope="col">Budget</th>'
         '<th scope="col" class="num">Limit</th><th scope="col" class="num">Predicted</th>'
         '<th scope="col" class="num">Measured</th><th scope="col">Source</th><th scope="col">Verdict</th>'

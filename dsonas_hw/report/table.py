@@ -43,6 +43,13 @@ class Table:
         keys = [column.key for column in self.columns]
         return [dict(zip(keys, row, strict=True)) for row in self.rows]
 
+    def texts(self) -> list[list[str]]:
+        """The cells of every row as people read them."""
+        return [
+            [(column.text or _as_it_is)(cell) for column, cell in zip(self.columns, row, strict=True)]
+            for row in self.rows
+        ]
+
     def to_csv(self) -> str:
         """RFC 4180; an empty field is "not known"."""
         buffer = io.StringIO()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Block
 from dsonas_hw.budget import Budget, parse_budgets
-from dsonas_hw.device.energy import NO_ENERGY
+from dsonas_hw.measure.energy import NO_ENERGY
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.study.codesign import StudyDevice
 from dsonas_hw.study.codesign_result import CodesignResult, Network
@@ -22,7 +22,7 @@ EQUAL_ACCURACY = 0.005
 
 
 def pareto_front(result: CodesignResult, device: str) -> list[str]:
-    """Names of the networks that no other beats on this device in latency and accuracy, by rising latency."""
+    """Return the names of the networks that no other beats here in latency and accuracy, fastest first."""
     points = [
         (cell.latency_ms, -network.accuracy, network.name)
         for network in result.networks
@@ -52,7 +52,7 @@ class Carried:
 
 
 def carried(result: CodesignResult) -> list[Carried]:
-    """Every ordered pair of devices and every budget; source = target too, where the loss is zero."""
+    """Return every ordered pair of devices and every budget; source = target too, where the loss is zero."""
     names = [device.name for device in result.devices]
     return [
         Carried(
@@ -104,7 +104,7 @@ def _best_accuracy(result: CodesignResult, found_for: str, *, on: str, budget: s
 
 
 def holds(result: CodesignResult, network: Network, device: str, budgets: Iterable[Budget]) -> bool:
-    """Whether a network holds every budget on a device, as far as is known; not if a cost is not.
+    """Return whether a network holds every budget on a device, as far as is known; not if a cost is not.
 
     A latency that was measured holds with its whole interval, a predicted one by its value.
     """
@@ -125,12 +125,12 @@ def _latency_ms(result: CodesignResult, network: Network, device: str) -> float 
 
 
 def why_no_energy(result: CodesignResult, device: StudyDevice) -> str | None:
-    """Why no network's energy is known on a device; None: it is known of one at least."""
+    """Return why no network's energy is known on a device; None: it is known of one at least."""
     cells = [cell for cell in result.cells if cell.device == device.name]
     if any(cell.energy_mj is not None for cell in cells):
         return None
     if not device.is_here:
-        return "not on this machine, and energy is measured only, never predicted"
+        return "not on this machine, and a co-design study measures energies only"
     if not any(cell.is_measured for cell in cells):
         return "not measured yet"
     said = [remark for cell in cells for remark in cell.remarks if remark.startswith(NO_ENERGY)]
@@ -150,7 +150,7 @@ class Preference:
 
 
 def preferences(result: CodesignResult) -> list[Preference]:
-    """Every device and operation; nothing for a device without networks."""
+    """Return every device and operation; nothing for a device without networks."""
     rows = []
     for device in result.devices:
         nodes: Counter[str] = Counter()

@@ -94,9 +94,11 @@ def test_measuring_what_is_not_here_is_refused(home: Path, dsonas: Any) -> None:
 
 
 @pytest.mark.parametrize("option", ["--check", "--width", "--resolution"])
-def test_what_is_measured_on_local_alone_is_refused_of_a_gpu(option: str, home: Path, dsonas: Any) -> None:
+def test_what_is_for_measuring_is_refused_where_nothing_is_measured(
+    option: str, home: Path, dsonas: Any
+) -> None:
     line = dsonas("profile", "--device", "h100", option, "8").refused()
-    assert "are for tables of local, not of h100" in line
+    assert f"{option} is for what is measured, and h100 would be estimated" in line
     assert not (home / "profiles" / "h100").exists()
 
 
@@ -142,7 +144,7 @@ def test_a_network_that_is_mostly_unknown_is_refused(home: Path, tmp_path: Path,
     assert "6 operations" in refused.err
     assert (refused.json["latency_ms"], refused.json["at_least"]) == (None, True)
     text = dsonas("predict", path, "--device", "1080ti")
-    assert "no latency, flops at least 221.2k, mac at least 11.48k, params at least 216" in text.out
+    assert "multiply-adds (flops) at least 221.2k, memory access (mac) at least 11.48k" in text.out
 
 
 def test_one_file_that_cannot_be_predicted_does_not_cost_the_others(
