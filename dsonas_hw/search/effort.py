@@ -61,7 +61,8 @@ def search_effort(config: RunConfig, num_images: int) -> Effort:
 def brief_effort(config: RunConfig, num_images: int, *, epochs: int | None = None) -> Effort:
     """Count brief trainings; epochs: over the images of W, all networks together; None: the selection's."""
     num_w, batch = _w_images(config, num_images), config.retrain.batch_size
-    steps = (selection_epochs(config.select) if epochs is None else epochs) * (
+    epochs = selection_epochs(config.select) if epochs is None else epochs
+    steps = epochs * (num_w // min(batch, max(num_w, 1)))
         num_w // min(batch, max(num_w, 1))
     )
     return Effort(w_steps=steps, images=steps * batch)
