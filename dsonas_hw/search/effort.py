@@ -63,8 +63,6 @@ def brief_effort(config: RunConfig, num_images: int, *, epochs: int | None = Non
     num_w, batch = _w_images(config, num_images), config.retrain.batch_size
     epochs = selection_epochs(config.select) if epochs is None else epochs
     steps = epochs * (num_w // min(batch, max(num_w, 1)))
-        num_w // min(batch, max(num_w, 1))
-    )
     return Effort(w_steps=steps, images=steps * batch)
 
 
