@@ -18,6 +18,18 @@ Z90 = 1.645
 """Half width of an interval that covers 90 % of a normal distribution, in standard deviations."""
 
 
+def probability_within(limit: float, value: float, low: float, high: float) -> float:
+    """Return how likely a cost is to be at most `limit`; its logarithm is taken as normal.
+
+    low, high: the interval that covers 90 %; one that begins at zero or has no end says nothing: one half.
+    """
+    if low <= 0 or math.isinf(high):
+        return 0.5
+    sd = math.log(high / low) / (2 * Z90)
+    distance = math.log(limit / value)
+    return 0.5 * (1 + math.erf(distance / (sd * math.sqrt(2)))) if sd > 0 else float(distance >= 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class LatencyPrediction:
     """One inference of one batch, in milliseconds, with the interval that its check covers 90 % of."""
@@ -28,15 +40,8 @@ class LatencyPrediction:
     source: Source
 
     def probability_within(self, limit_ms: float) -> float:
-        """How likely the latency is to be at most `limit_ms`; its logarithm is taken as normal.
-
-        An interval that begins at zero or has no end says nothing: one half.
-        """
-        if self.latency_ms_low <= 0 or math.isinf(self.latency_ms_high):
-            return 0.5
-        sd = math.log(self.latency_ms_high / self.latency_ms_low) / (2 * Z90)
-        distance = math.log(limit_ms / self.latency_ms)
-        return 0.5 * (1 + math.erf(distance / (sd * math.sqrt(2)))) if sd > 0 else float(distance >= 0)
+        """How likely the latency is to be at most `limit_ms`."""
+        return probability_within(limit_ms, self.latency_ms, self.latency_ms_low, self.latency_ms_high)
 
 
 class LatencyModel(Protocol):

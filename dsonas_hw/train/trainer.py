@@ -28,8 +28,9 @@ from dsonas_hw.train.ema import WeightAverage
 from dsonas_hw.train.loop import (
     EpochMeter,
     StopSignal,
+    accuracy_of,
     autocast,
-    evaluate_accuracy,
+    count_confusion,
     keep_freed_memory,
     loss_scaler,
     random_state,
@@ -98,11 +99,12 @@ class Trainer:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
+        self.num_classes = dataset.num_classes
         self.epoch, self.step = 0, 0
         self.meter = EpochMeter(device)
-        self.test_accuracy: float | None = None
-        """After the last whole epoch, None if it was not tested; with the averaged weights if there is an
-        average."""
+        self.confusion: Tensor | None = None
+        """Of the test images after the last whole epoch, None if it was not tested; with the averaged weights
+        if there is an average (`count_confusion`)."""
         self._seconds, self._started_s = 0.0, time.monotonic()
 
     @property
@@ -113,6 +115,11 @@ class Trainer:
     @property
     def num_steps(self) -> int:
         return self.epoch * len(self.batches) + self.step
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """After the last whole epoch; None if it was not tested."""
+        return None if self.confusion is None else accuracy_of(self.confusion)
 
     # -- going forward -------------------------------------------------------------------------------------
 
@@ -137,7 +144,7 @@ class Trainer:
         self.check()
         self.collect()
         is_due = (self.epoch + 1) % self.recipe.test_every == 0 or self.epoch + 1 == self.recipe.epochs
-        self.test_accuracy = self.test(stop) if is_due else None
+        self.confusion = self.test(stop) if is_due else None
         row = {
             "stage": "retrain",
             "epoch": self.epoch + 1,
@@ -207,8 +214,8 @@ class Trainer:
         distributed.say(distributed.COLLECT)
         self.meter.collect()
 
-    def test(self, stop: StopSignal) -> float:
-        """Accuracy on the test images with the weights that would be deployed.
+    def test(self, stop: StopSignal) -> Tensor:
+        """Count what the test images are taken for with the weights that would be deployed.
 
         Raises:
             StoppedError: `stop` was requested; several processes end the test first, together.
@@ -222,7 +229,10 @@ class Trainer:
                 yield batch
 
         with self.average.applied_to(self.network) if self.average else nullcontext():
-            return evaluate_accuracy(self.network, until_stopped(), device=self.device, amp=self.recipe.amp)
+            return count_confusion(
+                self.network, until_stopped(), num_classes=self.num_classes, device=self.device,
+                amp=self.recipe.amp,
+            )  # fmt: skip
 
     def check(self) -> None:
         """Refuse to go on, and to be stored, with broken weights.
@@ -255,7 +265,7 @@ class Trainer:
             "average": None if self.average is None else self.average.state_dict(),
             "random": random_state(self.device),
             "meter": self.meter.state_dict(),
-            "test_accuracy": self.test_accuracy,
+            "confusion": self.confusion,
             "seconds": self.seconds,
         }
 
@@ -268,4 +278,4 @@ class Trainer:
         self.meter.load_state_dict(state["meter"])
         restore_random_state(state["random"], self.device)
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
-        self.test_accuracy, self._seconds = state["test_accuracy"], float(state["seconds"])
+        self.confusion, self._seconds = state["confusion"], float(state["seconds"])
