@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from html import escape
 from math import isfinite
 
 from dsonas_hw.device.energy import NO_ENERGY
+from dsonas_hw.report.codesign_tables import answer_sentences
 from dsonas_hw.report.draw import operation_colour
 from dsonas_hw.report.numbers import NONE, THIN, budget_words, cost_text, percent, significant
 from dsonas_hw.report.page import notes
 from dsonas_hw.space.operations import get_operation
-from dsonas_hw.study.codesign import Pair
 from dsonas_hw.study.codesign_analysis import (
     Carried,
     carried,
@@ -52,7 +53,7 @@ def cross_html(result: CodesignResult) -> str:
     return (
         "<p>Latency of every network on every device; below it, its interval and where it comes from. Bold: "
         'found for this device. <span class="front">●</span> Nothing is both faster and more accurate there.'
-        '</p><div class="scroll"><table class="cross" data-sortable>'
+        '</p><div class="scroll" tabindex="0"><table class="cross" data-sortable>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         f"{_energy_words(result)}{_remarks(result)}"
     )
@@ -123,50 +124,30 @@ def _latency_cell(cell: Cell | None, device: str, is_own: bool, on_front: bool, 
     opening = f'<td class="num{" own" if is_own else ""}" data-device="{escape(device)}"'
     if cell is None:
         return f'{opening} data-value="">{NONE}</td>'
-    loud = "" if cell.is_measured else ' class="unsure"'
+    loud, about = ("", "") if cell.is_measured else (' class="unsure"', "~")
     energy = f"<small>{cost_text('energy_mj', cell.energy_mj)}</small>" if has_energy else ""
     mark = '<span class="front" title="on this device’s front">●</span> ' if on_front else ""
     high = significant(cell.latency_ms_high) if isfinite(cell.latency_ms_high) else "?"
     tail = [f"p{n} {significant(ms)}" for n, ms in ((95, cell.p95_ms), (99, cell.p99_ms)) if ms is not None]
     percentiles = f"<small>{', '.join(tail)}</small>" if tail else ""
     return (
-        f'{opening} data-value="{cell.latency_ms!r}">{mark}{significant(cell.latency_ms)}'
-        f"<small>{significant(cell.latency_ms_low)}–{high}</small>{percentiles}"
+        f'{opening} data-value="{cell.latency_ms!r}">{mark}{about}{significant(cell.latency_ms)}'
+        f"<small>{about}{significant(cell.latency_ms_low)}–{high}</small>{percentiles}"
         f"<small{loud}>{escape(cell.source)}</small>{energy}</td>"
     )
 
 
-def choice_html(result: CodesignResult) -> str:
-    """Rows are budgets, columns devices: the network found."""
-    head = '<th scope="col">Budget</th>' + "".join(
-        f'<th scope="col" data-device="{escape(d.name)}">{escape(d.name)}</th>' for d in result.devices
-    )
-    rows = []
-    for budget in result.study.budgets:
-        cells = "".join(
-            f'<td data-device="{escape(d.name)}">{_choice(result, d.name, budget)}</td>'
-            for d in result.devices
-        )
-        rows.append(f'<tr><th scope="row">{escape(budget_words(budget))}</th>{cells}</tr>')
-    return (
-        '<div class="scroll"><table><caption>The network found for each device and budget, its accuracy and '
-        f"its latency there</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+def answers_html(result: CodesignResult) -> str:
+    """A sentence per device; the names of networks lead to their drawings."""
 
+    def linked(sentence: str) -> str:
+        return re.sub(r"network ([A-Z]+),", r'<a href="#network-\1">network \1</a>,', escape(sentence))
 
-def _choice(result: CodesignResult, device: str, budget: str) -> str:
-    if Pair(device=device, budget=budget) in result.study.skipped:
-        return '<span class="quiet">left out: no network, or every one, serves it</span>'
-    parts = []
-    for network in result.found_for(device, budget):
-        cell = result.cell(network.name, device)
-        latency = cost_text("latency_ms", cell.latency_ms) if cell else NONE
-        parts.append(
-            f'<a href="#network-{escape(network.name)}">{escape(network.name)}</a> '
-            f"{percent(network.accuracy)}<small>{latency}</small>"
-        )
-    return "".join(parts) or '<span class="miss">missing</span>'
+    rows = [
+        f'<li data-device="{escape(device.name)}">{linked(sentence)}</li>'
+        for device, sentence in zip(result.devices, answer_sentences(result), strict=True)
+    ]
+    return f'<ul class="answers">{"".join(rows)}</ul>'
 
 
 def carried_html(result: CodesignResult) -> str:
@@ -189,7 +170,7 @@ def _carried_table(result: CodesignResult, budget: str, rows: Sequence[Carried])
         )
         body += f'<tr data-devices="{escape(source)}"><th scope="row">{escape(source)}</th>{cells}</tr>'
     return (
-        f'<div class="scroll"><table class="carried"><caption>{escape(budget_words(budget))}</caption>'
+        f'<div class="scroll" tabindex="0"><table class="carried"><caption>{escape(budget_words(budget))}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -246,7 +227,7 @@ def operations_html(result: CodesignResult) -> str:
         )
         body += f'<tr><th scope="row">{escape(operation.label)}</th>{cells}</tr>'
     return (
-        '<div class="scroll"><table class="operations"><caption>Share of each operation among all that are '
+        '<div class="scroll" tabindex="0"><table class="operations"><caption>Share of each operation among all that are '
         "left in the networks found for a device; below it, its share of the edges</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

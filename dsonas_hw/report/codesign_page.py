@@ -6,8 +6,8 @@ from html import escape
 
 from dsonas_hw.report.chart_svg import chart_svg
 from dsonas_hw.report.codesign_cross import (
+    answers_html,
     carried_html,
-    choice_html,
     cross_html,
     device_filter,
     operations_html,
@@ -87,6 +87,7 @@ def _summary(result: CodesignResult) -> str:
                 "device and carry its interval; what follows from small differences is not certain.",
             )
         )
+    parts.append(answers_html(result))
     parts.append(
         facts(
             [
@@ -97,7 +98,6 @@ def _summary(result: CodesignResult) -> str:
             ]
         )
     )
-    parts.append(choice_html(result))
     if result.missing:
         lines = [f"{m.job}: {m.reason}" for m in result.missing[:MAX_NOTES]]
         if len(result.missing) > MAX_NOTES:

@@ -6,10 +6,13 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-from dsonas_hw.report.numbers import cost_text, percent, plain
-from dsonas_hw.report.table import Column, Table
-from dsonas_hw.study.codesign_analysis import carried, pareto_front, preferences
+from dsonas_hw.budget import format_probability
+from dsonas_hw.report.numbers import budget_words, cost_text, finite, percent, plain
+from dsonas_hw.report.table import Cell, Column, Table
+from dsonas_hw.study.codesign import Pair
+from dsonas_hw.study.codesign_analysis import Answer, answers, carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult, Network
+from dsonas_hw.study.codesign_result import Cell as NetworkCell
 from dsonas_hw.study.missing import Missing
 
 COUNTED = ("flops", "mac", "params", "memory_bytes")
@@ -18,7 +21,7 @@ COUNTED = ("flops", "mac", "params", "memory_bytes")
 def codesign_tables(result: CodesignResult) -> list[Table]:
     """Every table of a study."""
     return [
-        choice_table(result),
+        answer_table(result),
         cross_table(result),
         cells_table(result),
         carried_table(result),
@@ -27,35 +30,69 @@ def codesign_tables(result: CodesignResult) -> list[Table]:
     ]
 
 
-def choice_table(result: CodesignResult) -> Table:
-    """One row per device, budget and network found: what to take."""
-    rows = [
-        (
-            origin.budget, origin.device, origin.seed, network.name, network.accuracy,
-            cell.latency_ms if cell else None, cell.source if cell else None,
-        )
-        for budget in result.study.budgets
-        for device in result.devices
-        for network in result.found_for(device.name, budget)
-        for origin in network.origins
-        if (origin.budget, origin.device) == (budget, device.name)
-        for cell in [result.cell(network.name, device.name)]
-    ]  # fmt: skip
+def answer_table(result: CodesignResult) -> Table:
+    """One row per device and budget: the network to run there."""
+
+    def row(answer: Answer) -> tuple[Cell, ...]:
+        network, cell = answer.network, answer.cell
+        if network is None or cell is None:
+            return (answer.device, answer.budget, *[None] * 7)
+        return (
+            answer.device, answer.budget, network.name, network.accuracy, cell.latency_ms,
+            cell.latency_ms_low, finite(cell.latency_ms_high), cell.source, answer.probability,
+        )  # fmt: skip
+
     return Table(
-        name="choice",
-        caption="The network found for each device and budget",
+        name="answers",
+        caption="The network to run on each device under each budget",
         columns=(
-            Column(key="budget", heading="Budget", numeric=False),
             Column(key="device", heading="Device", numeric=False),
-            Column(key="seed", heading="Seed"),
+            Column(key="budget", heading="Budget", numeric=False),
             Column(key="network", heading="Network", numeric=False),
             Column(key="accuracy", heading="Accuracy", text=percent),
             Column(key="latency_ms", heading="Latency there, ms", text=plain),
+            Column(key="latency_ms_low", heading="From", text=plain),
+            Column(key="latency_ms_high", heading="To", text=plain),
             Column(key="source", heading="Source", numeric=False),
+            Column(key="probability", heading="Holds with", text=lambda value: percent(value, 0)),
         ),
-        rows=tuple(rows),
-        row_headings=False,
+        rows=tuple(row(answer) for answer in answers(result)),
     )
+
+
+def answer_sentences(result: CodesignResult) -> list[str]:
+    """For each device which network to run under each budget.
+
+    `For t4: network B, 99.4 %, ~0.36 ms (~0.3 ms to ~0.4 ms), estimated, holds latency ≤ 0.4 ms with 95 %.`
+    """
+    found: dict[str, list[str]] = {}
+    for answer in answers(result):
+        found.setdefault(answer.device, []).append(_answer_words(result, answer))
+    return [f"For {device}: {'; '.join(parts)}." for device, parts in found.items()]
+
+
+def _answer_words(result: CodesignResult, answer: Answer) -> str:
+    budget, network, cell = budget_words(answer.budget), answer.network, answer.cell
+    if Pair(device=answer.device, budget=answer.budget) in result.study.skipped:
+        return f"{budget} is served by no network of the space, or by every one"
+    if network is None or cell is None:
+        is_open = any(n.accuracy is None for n in result.networks) or not result.networks
+        return f"no network that is trained holds {budget}{' yet' if is_open else ''}"
+    chance = "" if answer.probability is None else f" with {format_probability(answer.probability)}"
+    return (
+        f"network {network.name}, {percent(network.accuracy)}, {latency_words(cell)}, {cell.source}, "
+        f"holds {budget}{chance}"
+    )
+
+
+def latency_words(cell: NetworkCell) -> str:
+    """A latency and its interval; `~` stands before what was not measured."""
+    about = "" if cell.is_measured else "~"
+
+    def text(value: float) -> str:
+        return f"{about}{cost_text('latency_ms', value)}" if isfinite(value) else "?"
+
+    return f"{text(cell.latency_ms)} ({text(cell.latency_ms_low)} to {text(cell.latency_ms_high)})"
 
 
 def cross_table(result: CodesignResult) -> Table:

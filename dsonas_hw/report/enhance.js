@@ -6,6 +6,12 @@
     document.querySelectorAll("details").forEach((details) => { details.open = true; });
   });
 
+  // A table that is wider than its place says so.
+  const watch = new ResizeObserver((entries) => {
+    entries.forEach(({ target }) => target.classList.toggle("cut", target.scrollWidth > target.clientWidth + 1));
+  });
+  document.querySelectorAll(".scroll").forEach((place) => watch.observe(place));
+
   // -- tables: sorted by any column, devices shown or hidden --------------------------------------------
 
   document.querySelectorAll("table[data-sortable]").forEach((table) => {

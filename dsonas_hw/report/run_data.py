@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.budget import QUANTITIES, Budget, Verdict
+from dsonas_hw.budget import QUANTITIES, Budget, Verdict, format_probability
 from dsonas_hw.config import RunConfig
+from dsonas_hw.report.numbers import NONE
 from dsonas_hw.report.run_selection import SelectionRow
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.confusion import Confusion
 
 TIMED = ("latency", "energy")
 """Budgets that only a device can answer; the others are counted on the exported file."""
@@ -72,6 +74,15 @@ class BudgetResult:
     """The interval of `measured`; None: no bound, or the cost is exact."""
     quiet: float | None = None
     """Of a measured latency: what the network takes when nothing disturbs it."""
+    probability: float | None = None
+    """Of an estimated one: how likely it is to hold."""
+
+    @property
+    def answer(self) -> str:
+        """The verdict in a word or two: `holds`, `missed`, `holds with 55 %`; a dash where there is none."""
+        if self.probability is not None:
+            return f"holds with {format_probability(self.probability)}"
+        return self.verdict or NONE
 
     @property
     def quantity(self) -> str:
@@ -150,6 +161,8 @@ class Derivation:
     """λ steps of the point that it was taken from."""
     predicted: Mapping[str, float]
     """Quantity → cost at the fitted width."""
+    probability: Mapping[str, float]
+    """Budget → how likely an estimated cost is to hold it."""
     source: str
     """What predicted latency and energy: measured (kernels), calibrated, imported or estimated."""
     caution: str
@@ -176,6 +189,8 @@ class RunData:
     selection: tuple[SelectionRow, ...]
     """The candidates that were trained briefly; empty: the architecture was derived by rule."""
     validation: Validation | None
+    confusion: Confusion | None
+    """Which class the test images were taken for by the trained network."""
     trained_accuracy: float | None
     """Test accuracy of the trained weights, if they are this architecture's."""
     notes: tuple[str, ...]
@@ -203,9 +218,19 @@ class RunData:
                 predicted=predicted.get(b.quantity),
                 measured=None,
                 verdict=None,
+                probability=self.derivation.probability.get(b.name) if self.derivation else None,
             )
             for b in self.budgets
         )
+
+    def final_cost(self, quantity: str) -> float | None:
+        """Return what is known of a cost of the chosen network at its final width."""
+        answered = next((b.value for b in self.budget_results if b.quantity == quantity), None)
+        if answered is not None:
+            return answered
+        known = self.validation.costs if self.validation else {}
+        predicted = self.derivation.predicted if self.derivation else {}
+        return known.get(quantity, predicted.get(quantity))
 
     def source_of(self, quantity: str) -> str:
         """Where a cost comes from, in one word; a prediction from measured kernels is `predicted`."""

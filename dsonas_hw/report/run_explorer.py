@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsonas_hw.report.explorer import Shown, explorer_html, explorer_json
 from dsonas_hw.report.figures_path import shown_points
-from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent
+from dsonas_hw.report.numbers import COST_LABELS, cost_text, count_of, percent
 from dsonas_hw.report.run_data import PathPoint, RunData
 
 
@@ -39,8 +39,8 @@ def _point_words(data: RunData, point: PathPoint) -> str:
         if q in point.costs
     )
     scored = f"{percent(point.accuracy)} with shared weights" if point.accuracy is not None else "not scored"
-    edges = f"{point.num_edges} edges"
+    edges = count_of(point.num_edges, "edge")
     if data.space is not None and data.space.share:
-        edges = f"{point.blocks[0].num_edges} edges per block"
+        edges = f"{count_of(point.blocks[0].num_edges, 'edge')} per block"
     chosen = " The chosen one." if point is data.chosen else ""
     return f"Step {point.step}, epoch {point.epoch}: {scored}; {edges}; {costs}.{chosen}"

@@ -23,6 +23,7 @@ from dsonas_hw.report.run_logs import load_epochs, load_gamma_cost, load_lambda,
 from dsonas_hw.report.run_selection import load_selection
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.confusion import CONFUSION_NAME, Confusion, load_confusion
 
 _DAMAGE = (UserError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
@@ -60,6 +61,7 @@ def load_run_data(run: RunDirectory) -> RunData:
         selection=load_selection(run.log_path("selection.jsonl"), notes),
         validation=_validation(run.validation_path, architecture, notes),
         trained_accuracy=accuracy,
+        confusion=None if accuracy is None else _confusion(run.path / CONFUSION_NAME, notes),
         notes=tuple(notes),
     )
 
@@ -85,6 +87,7 @@ def _derivation(path: Path, notes: list[str]) -> Derivation | None:
             budgets=tuple(Budget(name=budget_name(k), limit=required(v)) for k, v in raw["limits"].items()),
             step=None if step is None else int(step),
             predicted=costs(raw["predicted"]),
+            probability={budget_name(k): required(v) for k, v in raw.get("probability", {}).items()},
             source=text(raw.get("source") or ""),
             caution=text(raw.get("caution") or ""),
         )
@@ -115,6 +118,16 @@ def _training(path: Path, architecture: Architecture | None, notes: list[str]) -
     except _DAMAGE as error:
         notes.append(f"The result of retraining cannot be read: {error}.")
         return None, False
+
+
+def _confusion(path: Path, notes: list[str]) -> Confusion | None:
+    if not path.exists():
+        return None
+    try:
+        return load_confusion(path)
+    except UserError as error:
+        notes.append(f"{error}.")
+        return None
 
 
 def _validation(path: Path, architecture: Architecture | None, notes: list[str]) -> Validation | None:
@@ -167,6 +180,7 @@ def _budget(row: Mapping[str, Any], quiet_ms: float | None) -> BudgetResult:
         statistic=text(row.get("statistic") or ""),
         low=finite(row.get("low")),
         high=finite(row.get("high")),
+        probability=share(row.get("probability")),
         quiet=quiet_ms if name == "latency" else None,
     )
 

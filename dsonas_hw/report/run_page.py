@@ -13,6 +13,7 @@ from dsonas_hw.report.figures_epochs import retrain_figures, search_figures
 from dsonas_hw.report.figures_lambda import lambda_figures
 from dsonas_hw.report.figures_latency import latency_figures
 from dsonas_hw.report.figures_path import path_figures
+from dsonas_hw.report.numbers import count_of
 from dsonas_hw.report.page import figure, notes, page, pairs, paragraph
 from dsonas_hw.report.run_data import RunData
 from dsonas_hw.report.run_explorer import explorer, explorer_data
@@ -20,6 +21,8 @@ from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.run_tables import (
     ProfileSummary,
     check_table,
+    class_table,
+    confusion_table,
     front_table,
     latency_table,
     prediction_table,
@@ -27,6 +30,8 @@ from dsonas_hw.report.run_tables import (
 from dsonas_hw.report.run_verdict import budgets_in_words, verdict
 
 FEW_LAMBDA_SETS = 2
+FEW_CLASSES = 30
+"""Up to so many the confusion is shown; the files have it whole."""
 
 
 def run_page(data: RunData, profile: ProfileSummary | None = None) -> str:
@@ -111,8 +116,7 @@ def _capital(text: str) -> str:
 def _count_words(block: Block) -> str:
     if block.is_identity:
         return "Pruned to the identity."
-    num = len(block.nodes)
-    return f"{num} operation{'s' if num != 1 else ''}, {block.num_edges} edges."
+    return f"{count_of(len(block.nodes), 'operation')}, {count_of(block.num_edges, 'edge')}."
 
 
 # -- path ------------------------------------------------------------------------------------------------
@@ -193,7 +197,17 @@ def _retraining(data: RunData) -> str:
     charts = retrain_figures(data)
     if not charts:
         return paragraph("The network has not been retrained yet: dsonas-hw retrain.")
-    return f'<div class="figures">{"".join(map(_chart, charts))}</div>'
+    return f'<div class="figures">{"".join(map(_chart, charts))}</div>{_classes(data)}'
+
+
+def _classes(data: RunData) -> str:
+    table, matrix = class_table(data.confusion), confusion_table(data.confusion)
+    if table is None or matrix is None:
+        return ""
+    heading = "<h3>Class by class, on the test images</h3>"
+    if len(table.rows) > FEW_CLASSES:
+        return f"{heading}<details><summary>{table.caption}</summary>{table.to_html(sortable=True)}</details>"
+    return heading + table.to_html(sortable=True) + matrix.to_html()
 
 
 def _environment(data: RunData, profile: ProfileSummary | None) -> str:

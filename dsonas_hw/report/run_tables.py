@@ -9,8 +9,9 @@ from dsonas_hw.report.figures_path import pareto_front, path_quantities
 from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, signed_percent
 from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
-from dsonas_hw.report.table import Column, Table
+from dsonas_hw.report.table import Cell, Column, Table
 from dsonas_hw.table.table import CheckRow, LatencyTable
+from dsonas_hw.train.confusion import Confusion
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
 _COSTS = ("flops", "mac", "params", "memory_bytes", "latency_ms", "energy_mj")
@@ -27,6 +28,8 @@ def run_tables(data: RunData) -> list[Table]:
         lambda_table(data),
         selection_table(data.selection),
         latency_table(data),
+        class_table(data.confusion),
+        confusion_table(data.confusion),
     ]
     return [table for table in tables if table is not None]
 
@@ -229,6 +232,48 @@ def lambda_table(data: RunData) -> Table | None:
             for number, values in enumerate(row.lam)
             for (source, target), value in zip(names, values, strict=True)
         ),
+    )
+
+
+def class_table(confusion: Confusion | None) -> Table | None:
+    """Accuracy of every class, and what its images are most often mistaken for."""
+    if confusion is None:
+        return None
+
+    def row(position: int, name: str) -> tuple[Cell, ...]:
+        counts = confusion.counts[position]
+        mistaken = [(n, other) for other, n in enumerate(counts) if other != position and n]
+        num, other = max(mistaken, key=lambda one: one[0], default=(0, None))
+        where = "" if other is None else f"{confusion.class_names[other]} ({num})"
+        return name, sum(counts), confusion.accuracy_of(position), where
+
+    return Table(
+        name="classes",
+        caption="Accuracy of every class on the test images",
+        columns=(
+            Column(key="class", heading="Class", numeric=False),
+            Column(key="num_images", heading="Images"),
+            Column(key="accuracy", heading="Accuracy", text=percent),
+            Column(key="mistaken_for", heading="Most often mistaken for", numeric=False),
+        ),
+        rows=tuple(row(position, name) for position, name in enumerate(confusion.class_names)),
+    )
+
+
+def confusion_table(confusion: Confusion | None) -> Table | None:
+    """The number of test images by true class (rows) and by the class that the network told (columns)."""
+    if confusion is None:
+        return None
+    names = confusion.class_names
+    return Table(
+        name="confusion",
+        caption="Test images by their class (rows) and by what they were taken for (columns)",
+        columns=(
+            Column(key="class", heading="", numeric=False),
+            *(Column(key=name, heading=name, text=lambda n: str(n) if n else "·") for name in names),
+        ),
+        rows=tuple((name, *row) for name, row in zip(names, confusion.counts, strict=True)),
+        heat=True,
     )
 
 

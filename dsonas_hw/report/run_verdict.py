@@ -61,7 +61,9 @@ def _headline(data: RunData) -> str:
     if not validation.holds:
         return '<h3 class="bad"><span aria-hidden="true">✗</span> Not every budget could be answered</h3>'
     if not validation.is_measured:
-        return "<h3>By the estimate, every budget holds</h3>"
+        uncertain = [b for b in validation.budgets if b.probability is not None]
+        which = " and ".join(f"the {b.name} budget {b.answer}" for b in uncertain) or "every budget holds"
+        return f"<h3>By the estimate, {escape(which)}</h3>"
     return (
         '<h3 class="good"><span aria-hidden="true">✓</span> Every budget holds, measured on '
         f"{escape(validation.device)}</h3>"
@@ -104,14 +106,15 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
         if value is not None:
             statistic = f" {budget.statistic}" if budget and budget.statistic else ""
             label = f"{COST_LABELS[quantity]}{statistic}, {data.source_of(quantity)}"
-            items.append((label, cost_text(quantity, value)))
+            about = "" if data.source_of(quantity) in ("measured", "counted") else "~"
+            items.append((label, about + cost_text(quantity, value)))
     return items
 
 
 def _budget_table(data: RunData) -> str:
     rows = "".join(_budget_row(budget, data.source_of(budget.quantity)) for budget in data.budget_results)
     return (
-        '<div class="scroll"><table><caption>Budgets. The bar is the cost, the whisker its interval, the '
+        '<div class="scroll" tabindex="0"><table><caption>Budgets. The bar is the cost, the whisker its interval, the '
         "hollow mark its prediction, the line the limit. A latency is predicted as if nothing disturbed "
         "the device; held against its limit is what a user will see.</caption>"
         '<thead><tr><th scope="col">Budget</th>'
@@ -124,13 +127,13 @@ def _budget_table(data: RunData) -> str:
 def _budget_row(budget: BudgetResult, source: str) -> str:
     quantity = budget.quantity
     miss = ' class="miss"' if budget.verdict in ("missed", "undecided") else ""
-    loud = "" if source in ("measured", "counted") else ' class="miss"'
+    loud, about = ("", "") if source in ("measured", "counted") else (' class="miss"', "~")
     return (
         f'<tr><th scope="row">{escape(budget.name)}</th>'
         f'<td class="num">{cost_text(quantity, budget.limit)}</td>'
-        f'<td class="num">{cost_text(quantity, budget.predicted)}</td>'
+        f'<td class="num">{about}{cost_text(quantity, budget.predicted)}</td>'
         f'<td class="num">{cost_text(quantity, budget.measured)}{_interval(budget)}</td>'
-        f"<td{loud}>{escape(source)}</td><td{miss}>{budget.verdict or NONE}</td><td>{_share(budget)}</td>"
+        f"<td{loud}>{escape(source)}</td><td{miss}>{escape(budget.answer)}</td><td>{_share(budget)}</td>"
         f"<td>{_bullet(budget)}</td></tr>"
     )
 

@@ -37,6 +37,8 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     row_headings: bool = True
     """The first cell of a row names it."""
+    heat: bool = False
+    """Numbers are counts: a cell is coloured by its part of the row's sum."""
 
     def to_records(self) -> list[dict[str, Cell]]:
         """One dictionary per row, keys with units."""
@@ -62,8 +64,8 @@ class Table:
         )
         body = "".join(f"<tr>{self._row_html(row, with_values=sortable)}</tr>" for row in self.rows)
         return (
-            f'<div class="scroll"><table{" data-sortable" if sortable else ""}>'
-            f"<caption>{escape(self.caption)}</caption>"
+            f'<div class="scroll" tabindex="0"><table{" data-sortable" if sortable else ""}'
+            f"{' class=heat' if self.heat else ''}><caption>{escape(self.caption)}</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
 
@@ -73,12 +75,15 @@ class Table:
 
     def _row_html(self, row: tuple[Cell, ...], *, with_values: bool) -> str:
         cells = []
+        total = sum(cell for cell in row if isinstance(cell, int | float)) or 1
         for position, (column, cell) in enumerate(zip(self.columns, row, strict=True)):
             text = (column.text or _as_it_is)(cell)
             is_heading = position == 0 and self.row_headings
             tag, scope = ("th", ' scope="row"') if is_heading else ("td", "")
             number = "" if cell is None else escape(str(cell))
             value = f' data-value="{number}"' if with_values and column.numeric else ""
+            if self.heat and column.numeric and cell:
+                value += f' style="--part:{100 * float(cell) / total:.0f}%"'
             cells.append(f"<{tag}{scope}{_numeric(column)}{value}>{escape(text)}</{tag}>")
         return "".join(cells)
 

@@ -142,12 +142,23 @@ def save_architecture(run: RunDirectory, derived: Derived, task: Task) -> None:
         "predicted": derived.costs.to_dict(),
         "source": task.target.source,
         "caution": task.target.caution,
+        "probability": _probabilities(derived.architecture, task),
         "ratio_before_fit": derived.ratio_before_fit,
         "ratio": derived.ratio,
         "step": derived.point.step,
         "shared_accuracy": derived.point.accuracy,
     }
     write_json(run.architecture_path, data)
+
+
+def _probabilities(architecture: Architecture, task: Task) -> dict[str, float]:
+    """How likely an estimated latency is to hold its budget; empty where nothing is estimated."""
+    found = {
+        budget.name: task.target.probability_within(architecture, budget.limit)
+        for budget in task.budgets
+        if budget.name == "latency"
+    }
+    return {name: probability for name, probability in found.items() if probability is not None}
 
 
 def load_architecture(run: RunDirectory) -> tuple[Architecture, tuple[Budget, ...]]:

@@ -1,4 +1,4 @@
-"""What the cross table of a co-design study says: answers, fronts, what carrying a network costs, preferences.
+"""What the cross table of a co-design study says: answers, fronts, cost of carrying, preferences.
 
 Notation: lat(n, B) the latency of network n on device B, acc(n) its test accuracy, N(A, b) the networks found
 for device A under budget b, N(A) those for any budget. Accuracies within half a point are called equal: ε =
@@ -43,7 +43,7 @@ class Answer:
     device: str
     budget: str
     network: Network | None
-    """The most accurate of all that hold the budget there, whatever they were found for; of equals the fastest.
+    """The most accurate of all that hold the budget there, found for it or not; of equals the fastest.
     None: no network that is trained holds it."""
     cell: Cell | None
     """The network on the device."""

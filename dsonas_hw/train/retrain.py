@@ -159,7 +159,8 @@ def _finish(
     architecture: Trainable,
     dataset: Dataset,
 ) -> RetrainResult:
-    assert trainer.confusion is not None and trainer.test_accuracy is not None
+    assert trainer.confusion is not None
+    assert trainer.test_accuracy is not None
     save_preprocessing(run.path / PREPROCESSING_NAME, dataset)
     save_confusion(run.path / CONFUSION_NAME, dataset.class_names, trainer.confusion.tolist())
     save_weights(run.path / WEIGHTS_NAME, architecture, trainer.deployed_arrays())

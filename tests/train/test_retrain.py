@@ -17,9 +17,9 @@ from dsonas_hw.errors import RunError, UserError
 from dsonas_hw.files import read_json, read_json_lines
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.confusion import load_confusion
 from dsonas_hw.train.data import Dataset, load_dataset
 from dsonas_hw.train.loop import DivergedError, Interrupted, StopSignal
-from dsonas_hw.train.confusion import load_confusion
 from dsonas_hw.train.retrain import RetrainResult, retrain
 from dsonas_hw.train.trainer import Trainer
 from dsonas_hw.train.weights import load_weights
