@@ -53,7 +53,7 @@ def cross_html(result: CodesignResult) -> str:
     return (
         "<p>Latency of every network on every device; below it, its interval and where it comes from. Bold: "
         'found for this device. <span class="front">●</span> Nothing is both faster and more accurate there.'
-        '</p><div class="scroll" tabindex="0"><table class="cross" data-sortable>'
+        '</p><div class="scroll"><table class="cross" data-sortable>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         f"{_energy_words(result)}{_remarks(result)}"
     )
@@ -170,7 +170,7 @@ def _carried_table(result: CodesignResult, budget: str, rows: Sequence[Carried])
         )
         body += f'<tr data-devices="{escape(source)}"><th scope="row">{escape(source)}</th>{cells}</tr>'
     return (
-        f'<div class="scroll" tabindex="0"><table class="carried"><caption>{escape(budget_words(budget))}</caption>'
+        f'<div class="scroll"><table class="carried"><caption>{escape(budget_words(budget))}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
@@ -227,7 +227,7 @@ def operations_html(result: CodesignResult) -> str:
         )
         body += f'<tr><th scope="row">{escape(operation.label)}</th>{cells}</tr>'
     return (
-        '<div class="scroll" tabindex="0"><table class="operations"><caption>Share of each operation among all that are '
+        '<div class="scroll"><table class="operations"><caption>Share of each operation among all that are '
         "left in the networks found for a device; below it, its share of the edges</caption>"
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

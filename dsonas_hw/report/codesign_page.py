@@ -116,7 +116,7 @@ def _fronts(result: CodesignResult) -> str:
     for device in result.devices:
         chart = front_figure(result, device)
         if chart is not None:
-            drawn = figure(chart_svg(chart, width=420, height=280), chart.caption, title=chart.title)
+            drawn = figure(chart_svg(chart), chart.caption, title=chart.title)
             figures.append(f'<div data-device="{escape(device.name)}">{drawn}</div>')
     if not figures:
         return paragraph(UNTRAINED)

@@ -33,8 +33,8 @@ def write_codesign_figures(path: Path, directory: Path) -> list[Path]:
     Raises:
         UserError: as `write_codesign_report`.
     """
+    from dsonas_hw.report.chart_figure import chart_figure
     from dsonas_hw.report.export import write_chart_data, write_drawings, write_figure_file, write_tables
-    from dsonas_hw.report.mpl_chart import chart_figure
 
     result = load_result(path)
     paths: list[Path] = []
@@ -49,6 +49,6 @@ def write_codesign_figures(path: Path, directory: Path) -> list[Path]:
 
 def codesign_matplotlib_figures(result: CodesignResult) -> dict[str, Figure]:
     """Every chart of a study as a matplotlib figure, by name (`front-<device>`)."""
-    from dsonas_hw.report.mpl_chart import chart_figure
+    from dsonas_hw.report.chart_figure import chart_figure
 
     return {chart.name: chart_figure(chart) for chart in codesign_figures(result)}

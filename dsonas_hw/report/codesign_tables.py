@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
 
 from dsonas_hw.budget import format_probability
-from dsonas_hw.report.numbers import budget_words, cost_text, finite, percent, plain
+from dsonas_hw.report.numbers import THIN, budget_words, cost_text, finite, percent, plain, significant
 from dsonas_hw.report.table import Cell, Column, Table
 from dsonas_hw.study.codesign import Pair
 from dsonas_hw.study.codesign_analysis import Answer, answers, carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult, Network
-from dsonas_hw.study.codesign_result import Cell as NetworkCell
 from dsonas_hw.study.missing import Missing
 
 COUNTED = ("flops", "mac", "params", "memory_bytes")
@@ -63,36 +62,40 @@ def answer_table(result: CodesignResult) -> Table:
 def answer_sentences(result: CodesignResult) -> list[str]:
     """For each device which network to run under each budget.
 
-    `For t4: network B, 99.4 %, ~0.36 ms (~0.3 ms to ~0.4 ms), estimated, holds latency ≤ 0.4 ms with 95 %.`
+    `For t4: network B, 99.4 %, ~0.361 ms (~0.300 to ~0.434), estimated, holds latency ≤ 0.4 ms with 82 %.`
     """
-    found: dict[str, list[str]] = {}
+    return [_sentence(result, device.name) for device in result.devices]
+
+
+def _sentence(result: CodesignResult, device: str) -> str:
+    """Budgets that one network answers are told together."""
+    held: dict[str, list[str]] = {}
     for answer in answers(result):
-        found.setdefault(answer.device, []).append(_answer_words(result, answer))
-    return [f"For {device}: {'; '.join(parts)}." for device, parts in found.items()]
+        if answer.device == device:
+            network, budget = _answer_words(result, answer)
+            held.setdefault(network, []).append(budget)
+    return f"For {device}: {'; '.join(f'{one} {_listed(budgets)}' for one, budgets in held.items())}."
 
 
-def _answer_words(result: CodesignResult, answer: Answer) -> str:
+def _listed(items: Sequence[str]) -> str:
+    *first, last = items
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _answer_words(result: CodesignResult, answer: Answer) -> tuple[str, str]:
+    """A network with what is known of it there, and the budget that it holds."""
     budget, network, cell = budget_words(answer.budget), answer.network, answer.cell
     if Pair(device=answer.device, budget=answer.budget) in result.study.skipped:
-        return f"{budget} is served by no network of the space, or by every one"
+        return "no network of the space, or every one, serves", budget
     if network is None or cell is None:
-        is_open = any(n.accuracy is None for n in result.networks) or not result.networks
-        return f"no network that is trained holds {budget}{' yet' if is_open else ''}"
+        return "no network that is trained holds", budget
     chance = "" if answer.probability is None else f" with {format_probability(answer.probability)}"
-    return (
-        f"network {network.name}, {percent(network.accuracy)}, {latency_words(cell)}, {cell.source}, "
-        f"holds {budget}{chance}"
-    )
-
-
-def latency_words(cell: NetworkCell) -> str:
-    """A latency and its interval; `~` stands before what was not measured."""
     about = "" if cell.is_measured else "~"
-
-    def text(value: float) -> str:
-        return f"{about}{cost_text('latency_ms', value)}" if isfinite(value) else "?"
-
-    return f"{text(cell.latency_ms)} ({text(cell.latency_ms_low)} to {text(cell.latency_ms_high)})"
+    low, high = (f"{about}{significant(v)}" if isfinite(v) else "?"
+                 for v in (cell.latency_ms_low, cell.latency_ms_high))  # fmt: skip
+    latency = f"{about}{significant(cell.latency_ms)}{THIN}ms ({low} to {high})"
+    words = f"network {network.name}, {percent(network.accuracy)}, {latency}, {cell.source}, holds"
+    return words, f"{budget}{chance}"
 
 
 def cross_table(result: CodesignResult) -> Table:

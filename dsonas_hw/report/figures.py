@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dsonas_hw.report.chart_figure import chart_figure
 from dsonas_hw.report.draw_network import drawn_blocks
 from dsonas_hw.report.mpl_block import block_figure
-from dsonas_hw.report.mpl_chart import chart_figure
 from dsonas_hw.report.run_data import RunData
 from dsonas_hw.report.run_figures import run_figures
 from dsonas_hw.report.run_load import load_run_data

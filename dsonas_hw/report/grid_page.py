@@ -12,12 +12,23 @@ from dsonas_hw.measure.statistics import STATISTICS
 from dsonas_hw.report.chart import Axis, Chart, Series, spans
 from dsonas_hw.report.chart_svg import chart_svg
 from dsonas_hw.report.codesign_tables import cost_column_text, missing_table
-from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, finite, percent, plain
+from dsonas_hw.report.numbers import (
+    COST_LABELS,
+    COST_UNITS,
+    THIN,
+    budget_words,
+    cost_text,
+    count_of,
+    finite,
+    percent,
+    plain,
+    significant,
+)
 from dsonas_hw.report.page import facts, figure, notes, page, pairs, paragraph
 from dsonas_hw.report.table import Column, Table
 from dsonas_hw.study.grid import GridResult
 from dsonas_hw.study.spec import RANDOM, SAME_WIDTH
-from dsonas_hw.study.table import measured_ms
+from dsonas_hw.study.table import StudyRow, measured_ms
 
 _COLOURS = ("accent", "orange", "green", "pink", "yellow")
 BASELINES = {RANDOM: "muted", SAME_WIDTH: "sky"}
@@ -63,6 +74,9 @@ def _summary(result: GridResult) -> str:
         ),
         row_table(result).to_html(sortable=True),
     ]
+    parts.insert(
+        0, f'<ul class="answers">{"".join(f"<li>{escape(s)}</li>" for s in answer_sentences(result))}</ul>'
+    )
     if result.skipped:
         parts.append(notes(list(result.skipped), heading="Without a network:"))
     if result.missing:
@@ -73,6 +87,36 @@ def _summary(result: GridResult) -> str:
             notes(lines, heading="This study is not complete; start it again to go on. Not done yet:")
         )
     return f'<div class="verdict">{"".join(parts)}</div>'
+
+
+def answer_sentences(result: GridResult) -> list[str]:
+    """For each budget the variant whose networks hold it with the lowest mean test error.
+
+    `For mac ≤ 170 k: searched, 98.60 % ± 0.21 % over 3 networks, 0.142 ms measured.`
+    """
+    found = []
+    for budget in result.study.file.budgets:
+        held = [
+            r
+            for r in result.rows
+            if r.budget == budget and r.budget_used <= 1 and r.num_holding in (None, r.num)
+        ]
+        if held:
+            best = min(held, key=lambda row: (row.test_error_mean, row.latency_ms or 0.0))
+            found.append(f"For {budget_words(budget)}: {_row_words(best)}.")
+    return found
+
+
+def _row_words(row: StudyRow) -> str:
+    deviation = "" if row.test_error_std is None else f" ± {percent(row.test_error_std, 2)}"
+    measured, predicted = row.latency_p50_ms, row.latency_ms
+    latency = (
+        f", {significant(measured)}{THIN}ms measured" if measured is not None
+        else f", ~{significant(predicted)}{THIN}ms predicted" if predicted is not None
+        else ""
+    )  # fmt: skip
+    accuracy = percent(1 - row.test_error_mean, 2)
+    return f"{row.variant}, {accuracy}{deviation} over {count_of(row.num, 'network')}{latency}"
 
 
 def row_table(result: GridResult) -> Table:

@@ -28,8 +28,8 @@ def write_grid_figures(path: Path, directory: Path) -> list[Path]:
     Raises:
         UserError: as `write_grid_report`.
     """
+    from dsonas_hw.report.chart_figure import chart_figure
     from dsonas_hw.report.export import write_chart_data, write_figure_file, write_tables
-    from dsonas_hw.report.mpl_chart import chart_figure
 
     result = load_grid(path)
     paths: list[Path] = []

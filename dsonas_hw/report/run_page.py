@@ -157,7 +157,7 @@ def _search(data: RunData) -> str:
     )
     if len(lam) <= FEW_LAMBDA_SETS:
         return text + f'<div class="figures">{"".join(map(_chart, [*lam, *others]))}</div>'
-    panels = "".join(_chart(chart, width=360, height=250) for chart in lam)
+    panels = "".join(map(_chart, lam))
     return (
         text
         + f'<div class="figures">{"".join(map(_chart, others))}</div>'
@@ -236,5 +236,5 @@ def _environment(data: RunData, profile: ProfileSummary | None) -> str:
     )
 
 
-def _chart(chart: Chart, *, width: int = 480, height: int = 290) -> str:
-    return figure(chart_svg(chart, width=width, height=height), chart.caption, title=chart.title)
+def _chart(chart: Chart) -> str:
+    return figure(chart_svg(chart), chart.caption, title=chart.title)

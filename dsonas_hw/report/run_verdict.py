@@ -114,7 +114,7 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
 def _budget_table(data: RunData) -> str:
     rows = "".join(_budget_row(budget, data.source_of(budget.quantity)) for budget in data.budget_results)
     return (
-        '<div class="scroll" tabindex="0"><table><caption>Budgets. The bar is the cost, the whisker its interval, the '
+        '<div class="scroll"><table><caption>Budgets. The bar is the cost, the whisker its interval, the '
         "hollow mark its prediction, the line the limit. A latency is predicted as if nothing disturbed "
         "the device; held against its limit is what a user will see.</caption>"
         '<thead><tr><th scope="col">Budget</th>'

@@ -64,7 +64,7 @@ class Table:
         )
         body = "".join(f"<tr>{self._row_html(row, with_values=sortable)}</tr>" for row in self.rows)
         return (
-            f'<div class="scroll" tabindex="0"><table{" data-sortable" if sortable else ""}'
+            f'<div class="scroll"><table{" data-sortable" if sortable else ""}'
             f"{' class=heat' if self.heat else ''}><caption>{escape(self.caption)}</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )

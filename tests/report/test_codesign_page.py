@@ -21,8 +21,8 @@ from dsonas_hw.report.codesign_report import (
     write_codesign_figures,
     write_codesign_report,
 )
-from dsonas_hw.report.codesign_tables import cells_table, choice_table, cross_table
-from dsonas_hw.study.codesign_analysis import pareto_front
+from dsonas_hw.report.codesign_tables import answer_sentences, answer_table, cells_table, cross_table
+from dsonas_hw.study.codesign_analysis import answers, pareto_front
 from dsonas_hw.study.codesign_result import load_result
 
 
@@ -134,7 +134,7 @@ def test_an_unfinished_study_has_a_page_too(tmp_path: Path, until: str) -> None:
     assert "This study is not complete" in text
     missing = {"plan": "pretrain-s0: not started", "derive": "train-", "train": "measure-local-"}[until]
     assert missing in text
-    assert ("missing</span>" in text) == (until == "plan")
+    assert ("no network that is trained holds" in text) == (until != "train")
 
 
 def test_carrying_is_judged_once_all_that_are_compared_are_trained(study: Path, tmp_path: Path) -> None:
@@ -168,13 +168,29 @@ def test_a_network_s_name_leads_to_no_other_directory(network: object, study: Pa
         load_result(path)
 
 
-def test_the_choice_is_a_row_per_device_and_budget(study: Path) -> None:
+def test_the_answers_are_a_row_per_device_and_budget_and_none_is_dominated(study: Path) -> None:
     result = load_result(study)
-    rows = choice_table(result).to_records()
-    assert [(r["budget"], r["device"]) for r in rows] == [(b, d) for b in BUDGETS for d in DEVICES]
+    rows = answer_table(result).to_records()
+    assert [(r["device"], r["budget"]) for r in rows] == [(d, b) for d in DEVICES for b in BUDGETS]
     for row in rows:
-        (network,) = result.found_for(row["device"], row["budget"])
-        assert (row["network"], row["accuracy"]) == (network.name, network.accuracy)
+        if row["network"] is not None:
+            assert row["network"] in pareto_front(result, row["device"])
+
+
+def test_the_summary_answers_in_a_sentence_a_device(study: Path, html: str) -> None:
+    """What was not measured has `~` before every number of it, its interval, and how likely it is to hold."""
+    result = load_result(study)
+    told = re.findall("<li[^>]*>(.*?)</li>", html.partition('class="answers"')[2].partition("</ul>")[0])
+    assert [re.sub(r"<[^>]+>", "", sentence) for sentence in told] == answer_sentences(result)
+    for device, sentence in zip(DEVICES, answer_sentences(result), strict=True):
+        assert sentence.startswith(f"For {device}: ")
+        held = [a for a in answers(result) if a.device == device and a.network]
+        networks = {a.network.name for a in held if a.network}
+        assert set(re.findall("network ([A-Z]),", sentence)) == networks
+        is_here = device == "local"
+        assert sentence.count("~") == (0 if is_here else 3 * len(networks))
+        assert sentence.count("measured" if is_here else "estimated") == len(networks)
+        assert len(re.findall(r"with \d+ %", sentence)) == (0 if is_here else len(held))
 
 
 def test_tables_agree(study: Path) -> None:
@@ -189,7 +205,7 @@ def test_tables_agree(study: Path) -> None:
 
 def test_everything_is_there_as_files(study: Path, tmp_path: Path) -> None:
     files = {path.name for path in write_codesign_figures(study, tmp_path)}
-    tables = ("choice", "cross-table", "cells", "carried", "operations", "missing")
+    tables = ("answers", "cross-table", "cells", "carried", "operations", "missing")
     assert {f"{name}.{kind}" for name in tables for kind in ("csv", "json")} <= files
     assert {f"front-{name}.{kind}" for name in DEVICES for kind in ("svg", "png", "csv", "json")} <= files
     blocks = {f"-block-0{number}.{kind}" for number in (1, 2) for kind in ("svg", "png")}

@@ -85,7 +85,7 @@ def test_matplotlib_objects(full_run: RunDirectory) -> None:
     assert all(isinstance(figure, Figure) for figure in figures.values())
     assert {"path-mac", "lambda-block-01", "block-03", "retrain-accuracy"} <= set(figures)
     axes = figures["path-mac"].axes[0]
-    assert axes.get_ylabel() == "accuracy with shared weights"
+    assert axes.get_title(loc="left") == "accuracy with shared weights"
 
 
 def report(*arguments: str) -> Result:
