@@ -47,7 +47,7 @@ def chart_figure(chart: Chart) -> Figure:
         from matplotlib.lines import Line2D
 
         handles = [Line2D([], [], color=PALETTE.get(c, c), label=name) for name, c in chart.legend]
-        columns = max(1, min(len(handles), 48 // (max(len(name) for name, _ in chart.legend) + 5)))
+        columns = max(1, min(len(handles), 62 // (max(len(name) for name, _ in chart.legend) + 5)))
         figure.legend(
             handles=handles, loc="outside lower left", ncols=columns, fontsize=_SMALL, frameon=False,
             labelcolor=_INK, handlelength=1.2, columnspacing=1.2,

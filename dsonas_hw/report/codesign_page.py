@@ -17,7 +17,7 @@ from dsonas_hw.report.codesign_tables import missing_table
 from dsonas_hw.report.draw import draw_block
 from dsonas_hw.report.draw_network import drawn_blocks
 from dsonas_hw.report.explorer import Shown, explorer_html, explorer_json
-from dsonas_hw.report.numbers import budget_words, cost_text, percent
+from dsonas_hw.report.numbers import about, budget_words, cost_text, percent
 from dsonas_hw.report.page import facts, figure, notes, page, pairs, paragraph, warning
 from dsonas_hw.study.codesign_analysis import preferences
 from dsonas_hw.study.codesign_result import CodesignResult, Network
@@ -146,7 +146,7 @@ def _shown(result: CodesignResult) -> list[Shown]:
 
 def _words(result: CodesignResult, network: Network) -> str:
     latencies = "; ".join(
-        f"{device.name} {cost_text('latency_ms', cell.latency_ms)} {cell.source}"
+        f"{device.name} {about(cell.source)}{cost_text('latency_ms', cell.latency_ms)} {cell.source}"
         for device in result.devices
         if (cell := result.cell(network.name, device.name)) is not None
     )

@@ -83,7 +83,7 @@ def _path_figure(data: RunData, quantity: str) -> Chart | None:
 
 
 def _chosen_words(data: RunData) -> str:
-    if data.chosen is None or data.architecture is None:
+    if data.chosen is None or data.chosen.accuracy is None or data.architecture is None:
         return ""
     return (
         f" The chosen network stands at its cost with its final {data.architecture.width} channels, joined "

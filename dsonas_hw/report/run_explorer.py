@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dsonas_hw.report.explorer import Shown, explorer_html, explorer_json
 from dsonas_hw.report.figures_path import shown_points
-from dsonas_hw.report.numbers import COST_LABELS, cost_text, count_of, percent
+from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, count_of, percent
 from dsonas_hw.report.run_data import PathPoint, RunData
 
 
@@ -32,6 +32,17 @@ def _shown(data: RunData) -> list[Shown]:
     ]
 
 
+def _final_words(data: RunData) -> str:
+    """The chosen network as it is in the end."""
+    assert data.architecture is not None
+    final = [
+        f"{about(data.source_of(b.quantity))}{cost_text(b.quantity, cost)} {b.name}"
+        for b in data.budgets
+        if (cost := data.final_cost(b.quantity)) is not None
+    ]
+    return ", ".join([f"in the end {count_of(data.architecture.width, 'channel')} wide", *final])
+
+
 def _point_words(data: RunData, point: PathPoint) -> str:
     costs = ", ".join(
         f"{COST_LABELS[q].split(' (')[0]} {cost_text(q, point.costs[q])}"
@@ -42,5 +53,5 @@ def _point_words(data: RunData, point: PathPoint) -> str:
     edges = count_of(point.num_edges, "edge")
     if data.space is not None and data.space.share:
         edges = f"{count_of(point.blocks[0].num_edges, 'edge')} per block"
-    chosen = " The chosen one." if point is data.chosen else ""
+    chosen = f" The chosen one, {_final_words(data)}." if point is data.chosen else ""
     return f"Step {point.step}, epoch {point.epoch}: {scored}; {edges}; {costs}.{chosen}"

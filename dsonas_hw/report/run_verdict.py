@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.report.numbers import COST_LABELS, NONE, cost_text, percent
+from dsonas_hw.report.numbers import COST_LABELS, NONE, about, cost_text, percent
 from dsonas_hw.report.page import facts, notes, paragraph, warning
 from dsonas_hw.report.run_data import BudgetResult, RunData, Validation
 
@@ -106,8 +106,7 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
         if value is not None:
             statistic = f" {budget.statistic}" if budget and budget.statistic else ""
             label = f"{COST_LABELS[quantity]}{statistic}, {data.source_of(quantity)}"
-            about = "" if data.source_of(quantity) in ("measured", "counted") else "~"
-            items.append((label, about + cost_text(quantity, value)))
+            items.append((label, about(data.source_of(quantity)) + cost_text(quantity, value)))
     return items
 
 
@@ -127,11 +126,11 @@ def _budget_table(data: RunData) -> str:
 def _budget_row(budget: BudgetResult, source: str) -> str:
     quantity = budget.quantity
     miss = ' class="miss"' if budget.verdict in ("missed", "undecided") else ""
-    loud, about = ("", "") if source in ("measured", "counted") else (' class="miss"', "~")
+    loud = ' class="miss"' if about(source) else ""
     return (
         f'<tr><th scope="row">{escape(budget.name)}</th>'
         f'<td class="num">{cost_text(quantity, budget.limit)}</td>'
-        f'<td class="num">{about}{cost_text(quantity, budget.predicted)}</td>'
+        f'<td class="num">{about(source)}{cost_text(quantity, budget.predicted)}</td>'
         f'<td class="num">{cost_text(quantity, budget.measured)}{_interval(budget)}</td>'
         f"<td{loud}>{escape(source)}</td><td{miss}>{escape(budget.answer)}</td><td>{_share(budget)}</td>"
         f"<td>{_bullet(budget)}</td></tr>"

@@ -10,14 +10,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic_run import make_run
+from synthetic_run import CONFUSION, make_run
 
 from dsonas_hw.files import read_json, write_json
+from dsonas_hw.report.figures_path import path_figures
 from dsonas_hw.report.numbers import cost_text
 from dsonas_hw.report.page import embedded_json
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.run_report import write_report
-from dsonas_hw.report.run_tables import prediction_table
+from dsonas_hw.report.run_tables import class_table, confusion_table, prediction_table
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.table.table import CheckRow, ErrorSummary, TableHeader, save_table, table_path
 from dsonas_hw.target import Target
@@ -101,7 +102,7 @@ def test_measured_run_says_so(share_run: RunDirectory) -> None:
 def test_estimates_are_loud(full_run: RunDirectory) -> None:
     page = Elements(html_of(full_run))
     assert "ESTIMATED, NOT VALIDATED" in page.words
-    assert "By the estimate, every budget holds" in page.words
+    assert "By the estimate, the latency budget holds with 55 %" in page.words
     assert "measured on local ✓" not in page.words
     assert any(a.get("class") == "warning" for _, a in page.found)
 
@@ -132,6 +133,38 @@ def test_a_prediction_from_an_estimate_says_so_before_any_validation(tmp_path: P
     assert "off by ±34%." in page.words
     assert "latency, estimated" in page.words
     assert [b.source for b in [load_run_data(run).derivation] if b] == ["estimated"]
+
+
+def test_how_likely_an_estimate_is_to_hold_is_told_before_any_validation(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", stages=(1,), until="derive")
+    stored = read_json(run.architecture_path)
+    stored["derived"] |= {"source": "estimated", "probability": {"latency": 0.42}}
+    write_json(run.architecture_path, stored)
+    assert "holds with 42 %" in Elements(html_of(run)).words
+
+
+def test_the_chosen_network_stands_at_its_final_cost(small_run: RunDirectory) -> None:
+    """Whatever its cost was at the width of the search: where the budget holds, on the left of its line."""
+    data = load_run_data(small_run)
+    for chart in path_figures(data):
+        (chosen,) = (series for series in chart.series if series.name == "chosen")
+        budget = next(b for b in data.budget_results if f"path-{b.quantity.replace('_', '-')}" == chart.name)
+        assert chosen.x == (budget.measured,)
+        assert budget.verdict == "holds"
+        assert chosen.x[0] <= chart.marks[0].value == budget.limit
+
+
+def test_every_class_has_its_accuracy_and_its_row_of_the_confusion(small_run: RunDirectory) -> None:
+    words = Elements(html_of(small_run)).words
+    confusion = load_run_data(small_run).confusion
+    classes, table = class_table(confusion), confusion_table(confusion)
+    assert classes is not None
+    assert table is not None
+    assert classes.rows == (("cat", 10, 0.9, "dog (1)"), ("dog", 10, 0.7, "cat (3)"), ("<b>", 10, 1.0, ""))
+    assert [tuple(row[1:]) for row in table.rows] == list(CONFUSION)
+    assert all(part in words for part in (classes.caption, table.caption, "cat (3)", "<b>"))
+    (small_run.path / "confusion.csv").write_text("true class,a\na,x\n")
+    assert "confusion.csv is damaged" in Elements(html_of(small_run)).words
 
 
 def test_a_missed_budget_is_named(tmp_path: Path) -> None:
