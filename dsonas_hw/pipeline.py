@@ -86,9 +86,9 @@ def run_all(
             )
             save_architecture(run, derived, task)
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
-        from dsonas_hw.report.run_report import write_report
+        from dsonas_hw.report.write import write_report
 
-        say(f"report: {write_report(run, profiles_directory=profiles_directory)}")
+        say(f"report: {write_report(run.path, profiles_directory=profiles_directory)}")
     return validation
 
 

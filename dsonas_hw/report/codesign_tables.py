@@ -8,7 +8,7 @@ from typing import Any
 
 from dsonas_hw.budget import format_probability
 from dsonas_hw.report.numbers import THIN, budget_words, cost_text, finite, percent, plain, significant
-from dsonas_hw.report.table import Cell, Column, Table
+from dsonas_hw.report.table import Column, Scalar, Table
 from dsonas_hw.study.codesign import Pair
 from dsonas_hw.study.codesign_analysis import Answer, answers, carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult, Network
@@ -32,7 +32,7 @@ def codesign_tables(result: CodesignResult) -> list[Table]:
 def answer_table(result: CodesignResult) -> Table:
     """One row per device and budget: the network to run there."""
 
-    def row(answer: Answer) -> tuple[Cell, ...]:
+    def row(answer: Answer) -> tuple[Scalar, ...]:
         network, cell = answer.network, answer.cell
         if network is None or cell is None:
             return (answer.device, answer.budget, *[None] * 7)

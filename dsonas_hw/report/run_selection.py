@@ -94,6 +94,7 @@ def selection_table(rows: tuple[SelectionRow, ...]) -> Table | None:
     return Table(
         name="selection",
         caption="Candidates",
+        sortable=True,
         columns=(
             Column(key="candidate", heading="Candidate"),
             Column(key="step", heading="λ step"),

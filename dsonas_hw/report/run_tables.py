@@ -9,7 +9,7 @@ from dsonas_hw.report.figures_path import pareto_front, path_quantities
 from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, signed_percent
 from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
-from dsonas_hw.report.table import Cell, Column, Table
+from dsonas_hw.report.table import Cell, Column, Rich, Table
 from dsonas_hw.table.table import CheckRow, LatencyTable
 from dsonas_hw.train.confusion import Confusion
 
@@ -257,6 +257,7 @@ def class_table(confusion: Confusion | None) -> Table | None:
             Column(key="mistaken_for", heading="Most often mistaken for", numeric=False),
         ),
         rows=tuple(row(position, name) for position, name in enumerate(confusion.class_names)),
+        sortable=True,
     )
 
 
@@ -270,10 +271,13 @@ def confusion_table(confusion: Confusion | None) -> Table | None:
         caption="Test images by their class (rows) and by what they were taken for (columns)",
         columns=(
             Column(key="class", heading="", numeric=False),
-            *(Column(key=name, heading=name, text=lambda n: str(n) if n else "·") for name in names),
+            *(Column(key=name, heading=name) for name in names),
         ),
-        rows=tuple((name, *row) for name, row in zip(names, confusion.counts, strict=True)),
-        heat=True,
+        rows=tuple(
+            (name, *(Rich(text=str(n) if n else "·", value=n, fraction=n / max(sum(row), 1)) for n in row))
+            for name, row in zip(names, confusion.counts, strict=True)
+        ),
+        style="heat",
     )
 
 
