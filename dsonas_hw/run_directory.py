@@ -5,7 +5,7 @@ path.jsonl         architectures the search passed       lambda.jsonl    λ per 
 selection.jsonl    candidates, their trainings, verdict
 checkpoints/       <stage>-<number>.pt, the last two     architecture.json
 model.onnx         validation.json                       report.html
-retrain.json       of the trained network: test accuracy confusion.csv   what test images were taken for
+retrain.json       the test accuracy                     confusion.csv   what test images were taken for
 """
 
 from __future__ import annotations

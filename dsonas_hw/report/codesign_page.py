@@ -29,8 +29,8 @@ from dsonas_hw.study.codesign_result import CodesignResult, Network
 READING = (
     (
         f"1.25{THIN}×",
-        "it takes 1.25 times as long as the fastest of the column’s own networks that is as accurate (to half "
-        "a point); “no match”: none of them is",
+        "it takes 1.25 times as long as the fastest of the column’s own networks that is as accurate (to "
+        "half a point); “no match”: none of them is",
     ),
     (
         f"accuracy −2.0{THIN}pt",
