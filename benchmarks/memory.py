@@ -21,12 +21,13 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.train_device import add_device_option
 from dsonas_hw.config import SearchConfig, build_config, load_preset, overlay
 from dsonas_hw.search.step import lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.images import space_of_config
-from dsonas_hw.train.loop import resolve_train_device, seed_everything
+from dsonas_hw.train.loop import seed_everything
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "fp32": {},
@@ -105,14 +106,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("preset", nargs="?", default="imagenet", help="whose supernet (default: imagenet)")
     parser.add_argument("--batch-size", type=int, default=32, help="images of a device")
     parser.add_argument("--limit", default="11GB", help="memory of the device")
-    parser.add_argument("--device", default="cpu", help="where it is counted: cpu, cuda or cuda:N")
+    add_device_option(parser)
     parser.add_argument("--options", nargs="*", choices=list(OPTIONS), default=list(OPTIONS))
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the space")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     limit = float(options.limit.upper().removesuffix("GB")) * 1e9
     changes = {n: json.loads(v) for n, _, v in (item.partition("=") for item in options.set)}
-    device = resolve_train_device(options.device)
+    device: torch.device = options.device
     rows = []
     for name in options.options:
         config = build_config(

@@ -29,7 +29,7 @@ Edges = dict[tuple[int, int], tuple[float, float]]
 
 def output_edges(search: Search) -> Edges:
     """Read λ and ‖W‖ of every output edge that is alive."""
-    net, space = search.supernet, search.space
+    net, space = search.parts.supernet, search.space
     position = {edge: i for i, edge in enumerate(space.edges)}
     found: Edges = {}
     for number, block in enumerate(net.blocks()):

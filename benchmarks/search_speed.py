@@ -25,6 +25,7 @@ from typing import Any
 import torch
 
 from benchmarks.plain_networks import DartsNetwork, EdgeNetwork
+from benchmarks.train_device import add_device_option
 from dsonas_hw.architecture.architecture import Architecture, Block, close_block, complete_block
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.config import SearchConfig, build_config, load_preset, overlay
@@ -32,7 +33,7 @@ from dsonas_hw.search.step import Batch, lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.images import space_of_config
-from dsonas_hw.train.loop import keep_freed_memory, resolve_train_device, seed_everything
+from dsonas_hw.train.loop import keep_freed_memory, seed_everything
 
 COMPLETE, PLAIN, LOOP, PRUNED, DARTS = "complete", "plain sums", "per-edge loop", "pruned", "darts"
 LAMBDA = "λ step"
@@ -144,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="cpu", help="where the steps run: cpu, cuda or cuda:N")
+    add_device_option(parser)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="of the space")
     parser.add_argument(
         "--search", action="append", default=[], metavar="NAME=VALUE", help="of the search, as amp=bf16"
@@ -152,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--without-darts", action="store_true")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    device = resolve_train_device(options.device)
+    device: torch.device = options.device
     changes = {"space": values_of(options.set), "search": values_of(options.search)}
     config = build_config(overlay(load_preset(options.preset), changes))
     space = space_of_config(config)

@@ -8,13 +8,12 @@ from typing import Any
 
 from dsonas_hw.config import build_config
 from dsonas_hw.search.parts import SearchParts
-from dsonas_hw.search.step import lambda_gradient, weight_step
 from dsonas_hw.search.teacher import open_teacher
+from dsonas_hw.search.team import SearchTeam
 from dsonas_hw.train import distributed
-from dsonas_hw.train.data_batches import BatchCursor
 from dsonas_hw.train.helper import help_retrain
 from dsonas_hw.train.images import build_space, load_data
-from dsonas_hw.train.loop import EpochMeter, StopSignal, resolve_train_device
+from dsonas_hw.train.loop import StopSignal, resolve_train_device
 
 
 def help_rank_0() -> None:
@@ -39,24 +38,4 @@ def _help_search(job: Mapping[str, Any]) -> None:
     space = build_space(config, dataset.input_shape, dataset.num_classes)
     parts = SearchParts(config, space, dataset, device)
     parts.load_state_dict(job["state"])
-    net, meter = parts.supernet.train(), EpochMeter(device)
-    w_cursor, lam_cursor = BatchCursor(parts.w_batches), BatchCursor(parts.lam_batches)
-    while True:
-        match distributed.hear():
-            case (distributed.STEP, epoch, step):
-                parts.set_lr(pretraining=epoch < config.search.pretrain_epochs)
-                batch = w_cursor.at(epoch, step)
-                loss, logits = weight_step(net, parts.w_optimizer, batch, config.search, parts.scaler)
-                meter.update(step, loss, logits, batch[1])
-            case (distributed.LAMBDA, lam_step, _):
-                batch = lam_cursor.at(*divmod(lam_step, len(parts.lam_batches)))
-                lambda_gradient(net, batch, config.search, parts.scaler)
-            case (distributed.MOVED, _, _):
-                distributed.send_(net.lam.data)
-                net.silence_dead(net.blocks_of(net.lam))
-            case (distributed.PRUNE, _, _):
-                net.prune(net.blocks_of(net.lam), parts.w_optimizer)
-            case (distributed.COLLECT, _, _):
-                meter.collect()
-            case _:
-                return
+    SearchTeam(parts, device).follow()

@@ -97,3 +97,10 @@ def test_a_run_prints_every_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(shown["seconds"]) == {"complete", "plain sums", "per-edge loop", "pruned", "λ step", "darts"}
     assert shown["relative_to_plain"]["plain sums"] == 1.0
     assert all(ratio > 0 for ratio in shown["relative_to_plain"].values())
+
+
+def test_a_device_that_is_not_here_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        search_speed.main(["--device", "cuda:97"])
+    assert stop.value.code == 2
+    assert "error: argument --device: cannot train on 'cuda:97': torch sees" in capsys.readouterr().err

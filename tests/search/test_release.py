@@ -129,7 +129,7 @@ def test_level_1_edges_stay_at_one(tmp_path: Path) -> None:
     search.run_directory.create(config)
     with pytest.raises(UserError, match="collapsed"):  # γ = 5 prunes everything else
         search.run(resume=False)
-    fixed = search.supernet.fixed
+    fixed = search.parts.supernet.fixed
     assert [edge for edge, is_fixed in zip(space.edges, fixed, strict=True) if is_fixed] == [
         (0, 1), (0, 2), (0, 3), (0, 4),
     ]  # fmt: skip
@@ -142,16 +142,16 @@ def test_level_1_edges_stay_at_one(tmp_path: Path) -> None:
 
 
 def test_pretraining_has_its_own_learning_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import dsonas_hw.search.loop as loop
+    import dsonas_hw.search.team as team
 
     seen: list[float] = []
-    step = loop.weight_step
+    step = team.weight_step
 
     def spy(net: Any, optimizer: Any, *rest: Any) -> Any:
         seen.append(optimizer.param_groups[0]["lr"])
         return step(net, optimizer, *rest)
 
-    monkeypatch.setattr(loop, "weight_step", spy)
+    monkeypatch.setattr(team, "weight_step", spy)
     config = small_release()
     search = Search(
         RunDirectory(tmp_path / "run"), config, space_of_config(config), load_data(config), TargetCosts(),

@@ -18,7 +18,7 @@ from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.budget import parse_budgets
 from dsonas_hw.errors import BudgetError, DataError, UserError
 from dsonas_hw.files import read_json_lines
-from dsonas_hw.search import loop
+from dsonas_hw.search import team
 from dsonas_hw.search.choose import derive
 from dsonas_hw.search.derive import derive_architecture
 from dsonas_hw.search.supernet import Supernet
@@ -58,7 +58,9 @@ def test_it_passes_the_budget_within_ten_percent_and_goes_on(tmp_path: Path, cha
     search = run.search
     assert search is not None
     budgets = run.config.budgets
-    start = budget_ratio(complete_architecture(run.space, width=search.width), budgets, TargetCosts())
+    start = budget_ratio(
+        complete_architecture(run.space, width=search.steering.width), budgets, TargetCosts()
+    )
     assert start > 1.2
     ratios = [budget_ratio(p.architecture, budgets, TargetCosts()) for p in run.path()]
     assert any(0.9 <= ratio <= 1.1 for ratio in ratios)
@@ -73,13 +75,13 @@ def test_it_passes_the_budget_within_ten_percent_and_goes_on(tmp_path: Path, cha
 def test_the_alive_lambdas_are_the_architecture(finished: TinyRun) -> None:
     search = finished.search
     assert search is not None
-    lam = search.supernet.lam.detach()
-    blocks = search.supernet.blocks_of(lam)
+    lam = search.parts.supernet.lam.detach()
+    blocks = search.parts.supernet.blocks_of(lam)
     assert (
-        search.supernet.architecture(blocks, width=search.width).blocks
+        search.parts.supernet.architecture(blocks, width=search.steering.width).blocks
         == finished.path()[-1].architecture.blocks
     )
-    mask = search.supernet._edge_mask(blocks)
+    mask = search.parts.supernet._edge_mask(blocks)
     assert bool((lam[mask] > 0).all())
     assert bool((lam[~mask] == 0).all())  # zeros are exact
 
@@ -92,11 +94,11 @@ def test_the_path_holds_every_architecture_once_with_its_costs(finished: TinyRun
     assert search is not None
     architectures = [p.architecture for p in points]
     assert len(set(architectures)) == len(architectures) > 5
-    assert architectures[0] == complete_architecture(finished.space, width=search.width)
+    assert architectures[0] == complete_architecture(finished.space, width=search.steering.width)
     assert [p.step for p in points] == sorted(p.step for p in points)
     for p in points:
         assert p.costs == TargetCosts().costs(p.architecture)
-        assert p.architecture.width == search.width
+        assert p.architecture.width == search.steering.width
     # Costs fall in trend: nothing comes back by much.
     lowest = points[0].costs.mac
     for p in points:
@@ -163,16 +165,16 @@ def test_pretraining_learns_weights_with_lambda_at_one(tmp_path: Path) -> None:
 def test_dead_nodes_leave_the_supernet_and_its_checkpoint(finished: TinyRun) -> None:
     search = finished.search
     assert search is not None
-    assert any(len(block.nodes) < finished.space.num_nodes for block in search.blocks)
-    kept = search.supernet.blocks_of(search.supernet.alive.float())
-    for module, block in zip(search.supernet.blocks(), kept, strict=True):
+    assert any(len(block.nodes) < finished.space.num_nodes for block in search.steering.blocks)
+    kept = search.parts.supernet.blocks_of(search.parts.supernet.alive.float())
+    for module, block in zip(search.parts.supernet.blocks(), kept, strict=True):
         assert {int(name) for name in module.operations} == set(block.nodes)
     state, _ = finished.directory.load_checkpoint("search")
     assert state is not None
     complete = Supernet(finished.space).state_dict()
     assert len(state["model"]) < len(complete)
-    num_weights = len(search.supernet.weights())
-    assert len(search.w_optimizer.param_groups[0]["params"]) == num_weights
+    num_weights = len(search.parts.supernet.weights())
+    assert len(search.parts.w_optimizer.param_groups[0]["params"]) == num_weights
     assert len(state["w_optimizer"]["state"]) == num_weights
 
 
@@ -185,9 +187,9 @@ def test_pruning_does_not_disturb_the_search(tmp_path: Path) -> None:
         )
         run.run()
         assert run.search is not None
-        images = next(run.search.w_batches.epoch(0))[0]
-        logits[prune_every] = run.search.supernet.train()(images)
-        assert run.search.supernet.alive.all() == (prune_every == 100)
+        images = next(run.search.parts.w_batches.epoch(0))[0]
+        logits[prune_every] = run.search.parts.supernet.train()(images)
+        assert run.search.parts.supernet.alive.all() == (prune_every == 100)
     torch.testing.assert_close(logits[1], logits[100], rtol=0.05, atol=0.05)
 
 
@@ -196,7 +198,7 @@ def test_pruning_does_not_disturb_the_search(tmp_path: Path) -> None:
 
 def test_a_diverging_loss_stops_and_names_the_step_and_the_last_good_checkpoint(tmp_path: Path) -> None:
     run = TinyRun(tmp_path / "run", tiny_config(search={"pretrain_epochs": 2}))
-    real = loop.weight_step
+    real = team.weight_step
 
     def diverge(*args: Any) -> Any:
         loss, logits = real(*args)
@@ -205,7 +207,7 @@ def test_a_diverging_loss_stops_and_names_the_step_and_the_last_good_checkpoint(
         return (loss * torch.nan if bad else loss), logits
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "weight_step", diverge)
+        patch.setattr(team, "weight_step", diverge)
         with pytest.raises(DivergedError, match=r"epoch 2, step 5; .*search\.lr.*search-001000\.pt") as stop:
             run.run()
     assert "\n" not in str(stop.value)
@@ -220,7 +222,7 @@ def test_a_diverging_loss_stops_and_names_the_step_and_the_last_good_checkpoint(
 @pytest.mark.parametrize("gamma_control", [True, False])
 def test_a_lambda_gradient_that_is_no_number_is_no_collapse(tmp_path: Path, gamma_control: bool) -> None:
     run = TinyRun(tmp_path / "run", tiny_config(search={"gamma_control": gamma_control}))
-    real = loop.lambda_gradient
+    real = team.lambda_gradient
 
     def broken(supernet: Supernet, *args: Any) -> Tensor:
         gradient = real(supernet, *args)
@@ -230,11 +232,11 @@ def test_a_lambda_gradient_that_is_no_number_is_no_collapse(tmp_path: Path, gamm
         return gradient
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "lambda_gradient", broken)
+        patch.setattr(team, "lambda_gradient", broken)
         with pytest.raises(DivergedError, match=r"λ.*epoch 3, step 5"):
             run.run()
     assert run.search is not None
-    assert torch.isfinite(run.search.supernet.lam).all()
+    assert torch.isfinite(run.search.parts.supernet.lam).all()
 
 
 def test_a_rate_that_is_far_too_high_is_noticed(tmp_path: Path) -> None:
@@ -264,7 +266,7 @@ def test_without_a_budget_gamma_alone_decides(tmp_path: Path) -> None:
     result = run.run()
     assert result.ratio == 0.0
     assert run.search is not None
-    assert run.search.controller is None
+    assert run.search.steering.controller is None
     assert run.search.lam_step == 6 * STEPS_PER_EPOCH
     assert all(row["gamma"] == 0.02 and row["cost_ratio"] is None for row in run.metrics()[1:])
 

@@ -82,8 +82,8 @@ def resume_in_new_process(run: TinyRun) -> TinyRun:
 def test_the_example_prunes_and_is_steered(uninterrupted: Callable[[str], TinyRun]) -> None:
     search = uninterrupted("full").search
     assert search is not None
-    assert search.controller is not None
-    assert not search.supernet.alive.all()
+    assert search.steering.controller is not None
+    assert not search.parts.supernet.alive.all()
     rows = uninterrupted("full").metrics()
     assert sum(row.get("cost_ratio", 0.0) > 1.0 for row in rows) >= 3  # not at rest after the first epochs
 

@@ -59,7 +59,7 @@ class TinyRun:
 
     def path(self) -> list[PathPoint]:
         assert self.search is not None
-        space_json = self.search.supernet.architecture(self.search.blocks, width=self.search.width).to_json()
+        space_json = self.search.steering.architecture.to_json()
         return load_path(self.directory, space_json["space"])
 
     def metrics(self) -> list[dict[str, Any]]:
