@@ -125,7 +125,8 @@ def show_jobs(study: Codesign, as_json: bool) -> None:
 
 def run(study: Codesign, path: Path, run_jobs: RunJobs, *, as_json: bool) -> None:
     """Do what is not done yet, write the page and its table, print the table."""
-    from dsonas_hw.report.codesign_tables import answer_sentences, answer_table, cross_table
+    from dsonas_hw.report.codesign_cross import cross_table
+    from dsonas_hw.report.codesign_tables import answer_sentences, answer_table
     from dsonas_hw.report.write import write_report
     from dsonas_hw.study.codesign import save_codesign
     from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs

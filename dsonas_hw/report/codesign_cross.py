@@ -1,14 +1,14 @@
-"""The tables of a co-design page that show more than values: cross table, carried, operations."""
+"""The tables of a co-design study that show more than values: cross table, carried, operations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
 
-from dsonas_hw.report.codesign_tables import cost_column_text
 from dsonas_hw.report.draw import operation_colour
 from dsonas_hw.report.numbers import NONE, THIN, about, budget_words, cost_text, percent, significant
-from dsonas_hw.report.table import Column, Rich, Table
+from dsonas_hw.report.table import Cell as TableCell
+from dsonas_hw.report.table import Column, Rich, Table, costs, numbers, words
 from dsonas_hw.space.operations import get_operation
 from dsonas_hw.study.codesign_analysis import Carried, carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network
@@ -18,44 +18,42 @@ HEAT = (1.01, 1.1, 1.3)
 SAME_ACCURACY = 0.0005
 
 
-def cross_page_table(result: CodesignResult) -> Table:
-    """Rows are networks, columns devices."""
+def cross_table(result: CodesignResult) -> Table:
+    """Rows are networks, columns devices; in files also where each latency comes from."""
     has_energy = any(cell.energy_mj is not None for cell in result.cells)
     fronts = {device.name: pareto_front(result, device.name) for device in result.devices}
+    keys = {device.name: device.name.replace("-", "_").replace(".", "_") for device in result.devices}
 
-    def row(number: int, network: Network) -> tuple[Rich | int, ...]:
+    def row(number: int, network: Network) -> tuple[TableCell, ...]:
+        cells = {name: result.cell(network.name, name) for name in keys}
         latencies = [
-            _latency(
-                result.cell(network.name, d.name),
-                network.is_for(d.name),
-                network.name in fronts[d.name],
-                has_energy,
-            )
-            for d in result.devices
+            _latency(cell, network.is_for(name), network.name in fronts[name], has_energy)
+            for name, cell in cells.items()
         ]
+        found_for = "; ".join(dict.fromkeys(f"{o.device} {o.budget}" for o in network.origins))
         return (
-            Rich(text=network.name, value=number, href=f"#network-{network.name}"),
-            Rich(text="", small=_origins(network)),
+            Rich(text=network.name, value=network.name, order=number, href=f"#network-{network.name}"),
+            Rich(text="", value=found_for, small=_origins(network)),
             _accuracy(network),
             *latencies,
+            *(cell.source if cell else None for cell in cells.values()),
             network.mac,
             network.flops,
             network.params,
+            network.memory_bytes,
         )
 
     return Table(
-        name="cross",
+        name="cross-table",
         caption="Latency of every network on every device; below it, its interval and where it comes from. "
         "Bold: found for this device. ●: nothing is both faster and more accurate there.",
         columns=(
-            Column(key="network", heading="Network", numeric=False),
-            Column(key="found_for", heading="Found for", numeric=False),
-            Column(key="accuracy", heading="Accuracy"),
-            *(Column(key=d.name, heading=f"{d.name}, ms", device=d.name) for d in result.devices),
-            *(
-                Column(key=name, heading=name, text=cost_column_text(name))
-                for name in ("mac", "flops", "params")
-            ),
+            *words(network="Network", found_for="Found for"),
+            *numbers(accuracy="Accuracy"),
+            *(Column(key=f"latency_ms_{k}", heading=f"{name}, ms", device=name) for name, k in keys.items()),
+            *(Column(key=f"source_{k}", heading="Source", hidden=True) for k in keys.values()),
+            *costs("mac", "flops", "params"),
+            Column(key="memory_bytes", heading="memory", hidden=True),
         ),
         rows=tuple(row(number, network) for number, network in enumerate(result.networks)),
         style="cross",
@@ -112,7 +110,7 @@ def _carried_table(result: CodesignResult, rows: Sequence[Carried], names: Seque
         name="carried",
         caption=budget_words(rows[0].budget),
         columns=(
-            Column(key="found_for", heading="Found for", numeric=False),
+            *words(found_for="Found for"),
             *(Column(key=name, heading=f"on {name}", device=name) for name in names),
         ),
         rows=tuple((source, *(found[source, target] for target in names)) for source in names),
@@ -167,7 +165,7 @@ def operation_table(result: CodesignResult) -> Table | None:
         caption="Each operation's part of all that are left in the networks found for a device; below it, "
         "its part of the edges",
         columns=(
-            Column(key="operation", heading="Operation", numeric=False),
+            *words(operation="Operation"),
             *(Column(key=name, heading=name, numeric=False, device=name) for name in names),
         ),
         rows=tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsonas_hw.device.energy import NO_ENERGY
-from dsonas_hw.report.codesign_cross import carried_tables, cross_page_table, operation_table
+from dsonas_hw.report.codesign_cross import carried_tables, cross_table, operation_table
 from dsonas_hw.report.codesign_figures import front_figure
 from dsonas_hw.report.codesign_tables import answer_sentences, missing_table
 from dsonas_hw.report.explorer import Explorer, Shown
@@ -107,7 +107,7 @@ def _cross(result: CodesignResult) -> list[Part]:
     ]
     return [
         DeviceFilter(devices=[device.name for device in result.devices]),
-        cross_page_table(result),
+        cross_table(result),
         Notes(
             heading="Energy is not known on",
             items=[f"{', '.join(names)}: {reason}" for reason, names in silent.items()],

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from math import isfinite
-from typing import Any
 
 from dsonas_hw.budget import format_probability
-from dsonas_hw.report.numbers import THIN, budget_words, cost_text, finite, percent, plain, significant
-from dsonas_hw.report.table import Column, Scalar, Table
+from dsonas_hw.report.numbers import THIN, budget_words, finite, percent, plain, significant
+from dsonas_hw.report.table import Column, Scalar, Table, numbers, words
 from dsonas_hw.study.codesign import Pair
 from dsonas_hw.study.codesign_analysis import Answer, answers, carried, pareto_front, preferences
-from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult, Network
+from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult
 from dsonas_hw.study.missing import Missing
-
-COUNTED = ("flops", "mac", "params", "memory_bytes")
 
 
 def codesign_tables(result: CodesignResult) -> list[Table]:
     """Every table of a study."""
     return [
         answer_table(result),
-        cross_table(result),
         cells_table(result),
         carried_table(result),
         preference_table(result),
@@ -45,15 +41,11 @@ def answer_table(result: CodesignResult) -> Table:
         name="answers",
         caption="The network to run on each device under each budget",
         columns=(
-            Column(key="device", heading="Device", numeric=False),
-            Column(key="budget", heading="Budget", numeric=False),
-            Column(key="network", heading="Network", numeric=False),
-            Column(key="accuracy", heading="Accuracy", text=percent),
-            Column(key="latency_ms", heading="Latency there, ms", text=plain),
-            Column(key="latency_ms_low", heading="From", text=plain),
-            Column(key="latency_ms_high", heading="To", text=plain),
-            Column(key="source", heading="Source", numeric=False),
-            Column(key="probability", heading="Holds with", text=lambda value: percent(value, 0)),
+            *words(device="Device", budget="Budget", network="Network"),
+            *numbers(percent, accuracy="Accuracy"),
+            *numbers(plain, latency_ms="Latency there, ms", latency_ms_low="From", latency_ms_high="To"),
+            *words(source="Source"),
+            *numbers(lambda value: percent(value, 0), probability="Holds with"),
         ),
         rows=tuple(row(answer) for answer in answers(result)),
     )
@@ -98,53 +90,6 @@ def _answer_words(result: CodesignResult, answer: Answer) -> tuple[str, str]:
     return words, f"{budget}{chance}"
 
 
-def cross_table(result: CodesignResult) -> Table:
-    """One row per network; latency of every device beside each other."""
-    devices = [device.name for device in result.devices]
-
-    def latency(name: str) -> list[Column]:
-        key = name.replace("-", "_").replace(".", "_")
-        return [
-            Column(key=f"latency_ms_{key}", heading=f"{name}, ms", text=plain),
-            Column(key=f"source_{key}", heading="Source", numeric=False),
-        ]
-
-    rows = []
-    for network in result.networks:
-        cells = [result.cell(network.name, name) for name in devices]
-        rows.append(
-            (
-                network.name,
-                found_for(network),
-                network.accuracy,
-                *(getattr(network, name) for name in COUNTED),
-                *(value for c in cells for value in ((c.latency_ms, c.source) if c else (None, None))),
-            )
-        )
-    return Table(
-        name="cross-table",
-        caption="Every network on every device",
-        columns=(
-            Column(key="network", heading="Network", numeric=False),
-            Column(key="found_for", heading="Found for", numeric=False),
-            Column(key="accuracy", heading="Accuracy", text=percent),
-            *(Column(key=name, heading=name, text=cost_column_text(name)) for name in COUNTED),
-            *(column for name in devices for column in latency(name)),
-        ),
-        rows=tuple(rows),
-    )
-
-
-def cost_column_text(quantity: str) -> Callable[[Any], str]:
-    """How a cost is written in a column of its own."""
-    return lambda value: cost_text(quantity, value)
-
-
-def found_for(network: Network) -> str:
-    """Devices and budgets, e.g. `1080ti latency=3ms; v100 latency=5ms`."""
-    return "; ".join(dict.fromkeys(f"{o.device} {o.budget}" for o in network.origins))
-
-
 def cells_table(result: CodesignResult) -> Table:
     """One row per network and device, with everything that is known."""
     fronts = {device.name: pareto_front(result, device.name) for device in result.devices}
@@ -152,17 +97,16 @@ def cells_table(result: CodesignResult) -> Table:
         name="cells",
         caption="Every network on every device, one row each",
         columns=(
-            Column(key="network", heading="Network", numeric=False),
-            Column(key="device", heading="Device", numeric=False),
+            *words(network="Network", device="Device"),
             *(
                 Column(key=key, heading=key, text=plain)
                 for key in ("latency_ms", "latency_ms_low", "latency_ms_high")
             ),
-            Column(key="source", heading="Source", numeric=False),
-            Column(key="predicted_ms", heading="predicted_ms", text=plain),
+            *words(source="Source"),
+            *numbers(plain, predicted_ms="predicted_ms"),
             *(Column(key=key, heading=key, text=plain) for key in MEASURED_MS),
-            Column(key="energy_mj", heading="energy_mj", text=plain),
-            Column(key="on_front", heading="On the device's front", numeric=False),
+            *numbers(plain, energy_mj="energy_mj"),
+            *words(on_front="On the device's front"),
         ),
         rows=tuple(
             (
@@ -181,11 +125,9 @@ def carried_table(result: CodesignResult) -> Table:
         name="carried",
         caption="Networks of one device (from) on another (to)",
         columns=(
-            Column(key="budget", heading="Budget", numeric=False),
-            Column(key="source", heading="From", numeric=False),
-            Column(key="target", heading="To", numeric=False),
-            Column(key="relative_latency", heading="Latency / own at equal accuracy", text=plain),
-            Column(key="accuracy_loss", heading="Accuracy lost at equal budget", text=percent),
+            *words(budget="Budget", source="From", target="To"),
+            *numbers(plain, relative_latency="Latency / own at equal accuracy"),
+            *numbers(percent, accuracy_loss="Accuracy lost at equal budget"),
         ),
         rows=tuple(
             (c.budget, c.source, c.target, c.relative_latency, c.accuracy_loss) for c in carried(result)
@@ -199,10 +141,8 @@ def preference_table(result: CodesignResult) -> Table:
         name="operations",
         caption="Share of each operation in the networks found for each device",
         columns=(
-            Column(key="device", heading="Device", numeric=False),
-            Column(key="operation", heading="Operation", numeric=False),
-            Column(key="share_of_nodes", heading="Of operations", text=percent),
-            Column(key="share_of_edges", heading="Of edges", text=percent),
+            *words(device="Device", operation="Operation"),
+            *numbers(percent, share_of_nodes="Of operations", share_of_edges="Of edges"),
         ),
         rows=tuple((p.device, p.operation, p.share_of_nodes, p.share_of_edges) for p in preferences(result)),
     )
@@ -213,9 +153,6 @@ def missing_table(missing: tuple[Missing, ...]) -> Table:
     return Table(
         name="missing",
         caption="Not done yet",
-        columns=(
-            Column(key="job", heading="Job", numeric=False),
-            Column(key="reason", heading="Why", numeric=False),
-        ),
+        columns=(*words(job="Job", reason="Why"),),
         rows=tuple((m.job, m.reason) for m in missing),
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from dsonas_hw.budget import parse_budgets
 from dsonas_hw.measure.statistics import STATISTICS
 from dsonas_hw.report.chart import Axis, Chart, Series, spans
-from dsonas_hw.report.codesign_tables import cost_column_text, missing_table
+from dsonas_hw.report.codesign_tables import missing_table
 from dsonas_hw.report.numbers import (
     COST_LABELS,
     COST_UNITS,
@@ -34,7 +35,7 @@ from dsonas_hw.report.parts import (
     Section,
     missing_notes,
 )
-from dsonas_hw.report.table import Column, Table
+from dsonas_hw.report.table import Table, costs, numbers, words
 from dsonas_hw.study.grid import GridResult
 from dsonas_hw.study.spec import RANDOM, SAME_WIDTH
 from dsonas_hw.study.table import StudyRow, measured_ms
@@ -130,31 +131,21 @@ def _row_words(row: StudyRow) -> str:
 
 def row_table(result: GridResult) -> Table:
     """Means and deviations, a row per budget and variant."""
-    deviation = Column(key="test_error_std", heading="± std", text=lambda value: percent(value, 2))
     return Table(
         name="table",
         caption="Means over seeds; the deviation is the sample’s standard deviation",
         sortable=True,
         columns=(
-            Column(key="budget", heading="Budget", numeric=False),
-            Column(key="variant", heading="Variant", numeric=False),
-            Column(key="num", heading="Networks"),
-            Column(key="test_error_mean", heading="Test error", text=lambda value: percent(value, 2)),
-            deviation,
-            *(
-                Column(key=key, heading=key, text=cost_column_text(key))
-                for key in ("mac", "flops", "params")
-            ),
-            Column(key="latency_ms", heading="Predicted, ms", text=plain),
-            *(
-                Column(key=f"latency_{name}_ms", heading=f"Measured {name}, ms", text=plain)
-                for name in STATISTICS
-            ),
-            Column(key="num_holding", heading="Hold the budget"),
-            Column(key="beats_random_by_std", heading="Better than random, σ", text=lambda v: plain(v, 2)),
-            Column(
-                key="beats_same_width_by_std", heading="Than random of its width, σ",
-                text=lambda v: plain(v, 2),
+            *words(budget="Budget", variant="Variant"),
+            *numbers(num="Networks"),
+            *numbers(partial(percent, digits=2), test_error_mean="Test error", test_error_std="± std"),
+            *costs("mac", "flops", "params"),
+            *numbers(plain, latency_ms="Predicted, ms"),
+            *numbers(plain, **{f"latency_{name}_ms": f"Measured {name}, ms" for name in STATISTICS}),
+            *numbers(num_holding="Hold the budget"),
+            *numbers(
+                partial(plain, digits=2), beats_random_by_std="Better than random, σ",
+                beats_same_width_by_std="Than random of its width, σ",
             ),
         ),
         rows=tuple(
@@ -170,29 +161,24 @@ def row_table(result: GridResult) -> Table:
 
 def network_table(result: GridResult) -> Table:
     """Every network that is trained."""
-    costs = ("mac", "flops", "params", "latency_ms")
+    quantities = ("mac", "flops", "params", "latency_ms")
     return Table(
         name="networks",
         caption="Every network that is trained",
         sortable=True,
         columns=(
-            Column(key="job", heading="Job", numeric=False),
-            Column(key="variant", heading="Variant", numeric=False),
-            Column(key="budget", heading="Budget", numeric=False),
-            Column(key="seed", heading="Seed"),
-            Column(key="test_error", heading="Test error", text=lambda value: percent(value, 2)),
-            *(
-                Column(key=key, heading=key, text=cost_column_text(key))
-                for key in costs
-            ),
-            *(Column(key=key, heading=heading, text=plain) for key, heading in _MEASURED.items()),
-            Column(key="verdict", heading="Budget", numeric=False),
-            Column(key="width", heading="Channels"),
+            *words(job="Job", variant="Variant", budget="Budget"),
+            *numbers(seed="Seed"),
+            *numbers(partial(percent, digits=2), test_error="Test error"),
+            *costs(*quantities),
+            *numbers(plain, **_MEASURED),
+            *words(verdict="Verdict"),
+            *numbers(width="Channels"),
         ),
         rows=tuple(
             (
                 r["job"], r["variant"], r["budget"], r["seed"], finite(r.get("test_error")),
-                *(finite(r["costs"].get(key)) for key in costs),
+                *(finite(r["costs"].get(q)) for q in quantities),
                 *(measured_ms(r, key) for key in _MEASURED),
                 r.get("verdict"), r.get("width"),
             )

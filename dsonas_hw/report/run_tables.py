@@ -9,7 +9,7 @@ from dsonas_hw.report.figures_path import pareto_front, path_quantities
 from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, signed_percent
 from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
-from dsonas_hw.report.table import Cell, Column, Rich, Table
+from dsonas_hw.report.table import Cell, Column, Rich, Table, numbers, words
 from dsonas_hw.table.table import CheckRow, LatencyTable
 from dsonas_hw.train.confusion import Confusion
 
@@ -42,17 +42,12 @@ def budget_table(data: RunData) -> Table | None:
         name="budgets",
         caption="Budgets",
         columns=(
-            Column(key="budget", heading="Budget", numeric=False),
-            Column(key="quantity", heading="Quantity", numeric=False),
-            Column(key="limit", heading="Limit"),
-            Column(key="predicted", heading="Predicted"),
-            Column(key="measured", heading="Measured"),
-            Column(key="statistic", heading="Statistic", numeric=False),
-            Column(key="low", heading="From"),
-            Column(key="high", heading="To"),
-            Column(key="relative_error", heading="Predicted / measured (quiet) − 1", text=signed_percent),
-            Column(key="verdict", heading="Verdict", numeric=False),
-            Column(key="source", heading="Source", numeric=False),
+            *words(budget="Budget", quantity="Quantity"),
+            *numbers(limit="Limit", predicted="Predicted", measured="Measured"),
+            *words(statistic="Statistic"),
+            *numbers(low="From", high="To"),
+            *numbers(signed_percent, relative_error="Predicted / measured (quiet) − 1"),
+            *words(verdict="Verdict", source="Source"),
         ),
         rows=tuple(
             (b.name, b.quantity, b.limit, b.predicted, b.measured, b.statistic or None, b.low, b.high,
@@ -93,11 +88,10 @@ def prediction_table(data: RunData) -> Table | None:
         name="predicted-measured",
         caption="Costs of the exported network",
         columns=(
-            Column(key="cost", heading="Cost", numeric=False),
-            Column(key="predicted", heading="Predicted"),
-            Column(key="measured", heading="Exported network"),
-            Column(key="relative_error", heading="Predicted is off by", text=signed_percent),
-            Column(key="source", heading="How it is known", numeric=False),
+            *words(cost="Cost"),
+            *numbers(predicted="Predicted", measured="Exported network"),
+            *numbers(signed_percent, relative_error="Predicted is off by"),
+            *words(source="How it is known"),
         ),
         rows=tuple(row(quantity) for quantity in COST_LABELS if quantity in predicted or quantity in known),
     )
@@ -134,9 +128,8 @@ def latency_table(data: RunData) -> Table | None:
         name="latency",
         caption=f"Latency measured on {latency.device_title}" if latency.device_title else "Latency measured",
         columns=(
-            Column(key="statistic", heading="Statistic", numeric=False),
-            Column(key="value", heading="Value"),
-            Column(key="interval", heading="99 % interval"),
+            *words(statistic="Statistic"),
+            *numbers(value="Value", interval="99 % interval"),
         ),
         rows=tuple(rows),
     )
@@ -170,12 +163,10 @@ def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, costs: 
         name=name,
         caption=caption,
         columns=(
-            Column(key="step", heading="Step"),
-            Column(key="epoch", heading="Epoch"),
-            Column(key="gamma", heading="γ", text=lambda value: plain(value, 3)),
-            Column(key="width", heading="Channels"),
-            Column(key="num_edges", heading="Edges"),
-            Column(key="accuracy", heading="Accuracy, shared weights", text=percent),
+            *numbers(step="Step", epoch="Epoch"),
+            *numbers(lambda value: plain(value, 3), gamma="γ"),
+            *numbers(width="Channels", num_edges="Edges"),
+            *numbers(percent, accuracy="Accuracy, shared weights"),
             *(cost_column(quantity) for quantity in costs),
         ),
         rows=tuple(
@@ -197,8 +188,8 @@ def epoch_table(data: RunData) -> Table | None:
         name="epochs",
         caption="Epochs of pretraining, search and retraining",
         columns=(
-            Column(key="stage", heading="Stage", numeric=False),
-            Column(key="epoch", heading="Epoch"),
+            *words(stage="Stage"),
+            *numbers(epoch="Epoch"),
             *(Column(key=name, heading=name, text=plain) for name in _EPOCH_FIELDS),
         ),
         rows=tuple(row(epoch) for epoch in data.epochs),
@@ -220,11 +211,9 @@ def lambda_table(data: RunData) -> Table | None:
         name="lambda-edges",
         caption="λ of every edge",
         columns=(
-            Column(key="step", heading="Step"),
-            Column(key="lambda_set", heading="λ set"),
-            Column(key="source", heading="From", numeric=False),
-            Column(key="target", heading="To", numeric=False),
-            Column(key="lam", heading="λ", text=plain),
+            *numbers(step="Step", lambda_set="λ set"),
+            *words(source="From", target="To"),
+            *numbers(plain, lam="λ"),
         ),
         rows=tuple(
             (row.step, number, source, target, value)
@@ -252,9 +241,9 @@ def class_table(confusion: Confusion | None) -> Table | None:
         caption="Accuracy of every class on the test images",
         columns=(
             Column(key="class", heading="Class", numeric=False),
-            Column(key="num_images", heading="Images"),
-            Column(key="accuracy", heading="Accuracy", text=percent),
-            Column(key="mistaken_for", heading="Most often mistaken for", numeric=False),
+            *numbers(num_images="Images"),
+            *numbers(percent, accuracy="Accuracy"),
+            *words(mistaken_for="Most often mistaken for"),
         ),
         rows=tuple(row(position, name) for position, name in enumerate(confusion.class_names)),
         sortable=True,
@@ -328,13 +317,11 @@ def check_table(profile: ProfileSummary | None) -> Table | None:
         name="profile-check",
         caption="Latency of whole networks, predicted against measured; none of them was used for fitting",
         columns=(
-            Column(key="space", heading="Networks of", numeric=False),
-            Column(key="method", heading="Predicted by", numeric=False),
-            Column(key="num_networks", heading="Networks"),
-            Column(key="mape", heading="Mean error", text=percent),
-            Column(key="share_within_10", heading="Within ±10 %", text=percent),
-            Column(key="kendall_tau", heading="Kendall τ", text=lambda value: plain(value, 3)),
-            Column(key="interval_coverage", heading="Inside the predicted interval", text=percent),
+            *words(space="Networks of", method="Predicted by"),
+            *numbers(num_networks="Networks"),
+            *numbers(percent, mape="Mean error", share_within_10="Within ±10 %"),
+            *numbers(lambda value: plain(value, 3), kendall_tau="Kendall τ"),
+            *numbers(percent, interval_coverage="Inside the predicted interval"),
         ),
         rows=tuple(rows),
     )

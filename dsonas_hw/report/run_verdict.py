@@ -8,7 +8,7 @@ from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.report.numbers import COST_LABELS, NONE, about, cost_text, percent
 from dsonas_hw.report.parts import Facts, Headline, Notes, Part, Warning
 from dsonas_hw.report.run_data import BudgetResult, RunData
-from dsonas_hw.report.table import Column, Rich, Table
+from dsonas_hw.report.table import Rich, Table, numbers, words
 
 _SHOWN_COSTS = ("latency_ms", "energy_mj", "mac", "flops", "params")
 
@@ -96,14 +96,11 @@ def _budget_table(data: RunData) -> Table:
         "line the limit. A latency is predicted as if nothing disturbed the device; held against its limit "
         "is what a user will see.",
         columns=(
-            Column(key="budget", heading="Budget", numeric=False),
-            Column(key="limit", heading="Limit"),
-            Column(key="predicted", heading="Predicted"),
-            Column(key="measured", heading="Measured"),
-            Column(key="source", heading="Source", numeric=False),
-            Column(key="verdict", heading="Verdict", numeric=False),
-            Column(key="fraction", heading="Of the limit"),
-            Column(key="bar", heading="", numeric=False),
+            *words(budget="Budget"),
+            *numbers(limit="Limit", predicted="Predicted", measured="Measured"),
+            *words(source="Source", verdict="Verdict"),
+            *numbers(fraction="Of the limit"),
+            *words(bar=""),
         ),
         rows=tuple(_budget_row(budget, data.source_of(budget.quantity)) for budget in data.budget_results),
     )

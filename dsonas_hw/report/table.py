@@ -6,9 +6,10 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from dsonas_hw.report.numbers import NONE
+from dsonas_hw.report.numbers import NONE, cost_text
 
 Scalar = str | float | int | bool | None
 
@@ -20,6 +21,8 @@ class Rich:
     text: str
     value: Scalar = None
     """What it is sorted by, and what files hold."""
+    order: int | None = None
+    """What it is sorted by instead."""
     small: tuple[str, ...] = ()
     """Lines below the text."""
     style: str = ""
@@ -47,6 +50,8 @@ class Column:
     """Value → text on the page; None: as it is."""
     device: str = ""
     """The page's filter hides the column with this device."""
+    hidden: bool = False
+    """It is in files only."""
 
     def show(self, cell: Cell) -> Rich:
         """The cell as a page shows it."""
@@ -54,6 +59,21 @@ class Column:
             return cell
         text = self.text(cell) if self.text else NONE if cell is None else str(cell)
         return Rich(text=text, value=cell)
+
+
+def words(**headings: str) -> list[Column]:
+    """Columns of text: key → heading."""
+    return [Column(key=key, heading=heading, numeric=False) for key, heading in headings.items()]
+
+
+def numbers(text: Callable[[Any], str] | None = None, /, **headings: str) -> list[Column]:
+    """Columns of numbers, all written by `text`: key → heading."""
+    return [Column(key=key, heading=heading, text=text) for key, heading in headings.items()]
+
+
+def costs(*quantities: str) -> list[Column]:
+    """Columns of costs, each with its unit: `flops`, `latency_ms` …"""
+    return [Column(key=q, heading=q.split("_")[0], text=partial(cost_text, q)) for q in quantities]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +94,15 @@ class Table:
     devices: tuple[str, ...] = ()
     """One per row, names apart by spaces: the page's filter hides the row when all of them are hidden."""
 
+    @property
+    def shown_columns(self) -> list[Column]:
+        """Those of a page."""
+        return [column for column in self.columns if not column.hidden]
+
     def shown(self) -> list[list[tuple[Column, Rich]]]:
         """Every row as a page shows it."""
-        return [[(c, c.show(cell)) for c, cell in zip(self.columns, row, strict=True)] for row in self.rows]
+        rows = (zip(self.columns, row, strict=True) for row in self.rows)
+        return [[(c, c.show(cell)) for c, cell in row if not c.hidden] for row in rows]
 
     def to_records(self) -> list[dict[str, Scalar]]:
         """One dictionary per row, keys with units."""

@@ -15,6 +15,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.errors import RunError
 from dsonas_hw.files import write_text
 from dsonas_hw.report.chart import Chart
+from dsonas_hw.report.codesign_cross import cross_table
 from dsonas_hw.report.codesign_figures import codesign_figures
 from dsonas_hw.report.codesign_page import codesign_page
 from dsonas_hw.report.codesign_tables import codesign_tables, missing_table
@@ -67,7 +68,7 @@ def read_report(path: Path, *, profiles_directory: Path | None = None) -> Report
         return Report(
             page=codesign_page(result, name=name),
             charts=codesign_figures(result),
-            tables=codesign_tables(result),
+            tables=[cross_table(result), *codesign_tables(result)],
             networks={f"network-{network.name}": network.architecture for network in result.networks},
         )
     if (path / GRID).exists():

@@ -15,8 +15,9 @@ from synthetic_study import BUDGETS, DEVICES, make_study
 from dsonas_hw.device.energy import NO_ENERGY
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, write_json
+from dsonas_hw.report.codesign_cross import cross_table
 from dsonas_hw.report.codesign_figures import codesign_figures
-from dsonas_hw.report.codesign_tables import answer_sentences, answer_table, cells_table, cross_table
+from dsonas_hw.report.codesign_tables import answer_sentences, answer_table, cells_table
 from dsonas_hw.report.write import matplotlib_figures, write_figures, write_report
 from dsonas_hw.study.codesign_analysis import answers, pareto_front
 from dsonas_hw.study.codesign_result import load_result
