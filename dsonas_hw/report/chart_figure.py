@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.report.chart import PALETTE, Axis, Chart, Mark, Series
@@ -137,17 +138,18 @@ def _upright(chart: Chart) -> list[Mark]:
 
 def _label(figure: Figure, axes: Axes, chart: Chart) -> None:
     """Names of marks, lines and points; placed, in points, once everything else has its place."""
-    ends = [series for series in chart.series if series.label and drawn_points(chart, series)]
-    named = [series for series in chart.series if series.names]
-    if not (ends or named or chart.marks):
+    labelled = [series for series in chart.series if series.label or series.names]
+    if not (labelled or chart.marks):
         return
     figure.draw_without_rendering()
     canvas = _Canvas(figure, axes)
     canvas.label_upright(_upright(chart))
     canvas.label_level([mark for mark in chart.marks if mark.axis == "y"])
-    canvas.label_lines(chart, [series for series in ends if series.kind != "points"])
-    canvas.label_points(chart, [series for series in ends if series.kind == "points"])
-    canvas.name_points(chart, named)
+    canvas.label_lines(
+        chart, [s for s in chart.series if s.label and s.kind != "points" and drawn_points(chart, s)]
+    )
+    if any(series.names or series.kind == "points" for series in labelled):
+        canvas.name_points(chart)
 
 
 class _Canvas:
@@ -201,29 +203,32 @@ class _Canvas:
             colour = PALETTE.get(series.colour, series.colour)
             self.write(series.name, x + 5, y, ha="left", color=colour, fontweight="bold")
 
-    def label_points(self, chart: Chart, ends: Sequence[Series]) -> None:
-        """Beside the last dot, on the side where there is room."""
-        for series in ends:
-            last = drawn_points(chart, series)[-1]
-            x, y = self.place(series.x[last], series.y[last] or 0.0)
-            shift = 0.75 * series.size + 5
-            fits = x + shift + 7 * len(series.name) < self.right
-            colour = PALETTE.get(series.colour, series.colour)
-            self.write(
-                series.name, x + (shift if fits else -shift), y, ha="left" if fits else "right", color=colour,
-                fontweight="bold",
-            )  # fmt: skip
-
-    def name_points(self, chart: Chart, named: Sequence[Series]) -> None:
-        """The names of points, beside them, where they cover neither each other nor other points."""
-        dots = []
-        for series in named:
-            for i in drawn_points(chart, series):
-                x, y = self.place(series.x[i], series.y[i] or 0.0)
-                dots.append(Dot(x=x, y=y, radius=0.75 * series.size, name=series.names[i]))
+    def name_points(self, chart: Chart) -> None:
+        """The names of points, beside them: they cover neither each other nor points nor dashed lines."""
+        named: list[tuple[Dot, str]] = []
+        others: list[tuple[Dot, str]] = []
+        for series in chart.series:
+            ids = drawn_points(chart, series)
+            at = [self.place(series.x[i], series.y[i] or 0.0) for i in ids]
+            texts = [series.names[i] if series.names else "" for i in ids]
+            if series.label and series.kind == "points" and texts:
+                texts[-1] = series.name
+            if series.dashed:
+                at = [_between(a, b, part / 8) for a, b in pairwise(at) for part in range(9)]
+                texts = [""] * len(at)
+            colour = PALETTE.get(series.colour, series.colour) if series.label else _INK
+            for (x, y), text in zip(at, texts, strict=True):
+                dot = Dot(x=x, y=y, radius=0.75 * series.size, name=text)
+                (named if text else others).append((dot, colour))
+        dots = [dot for dot, _ in (*named, *others)]
         places = place_names(dots, height=8.0, character=7.5, right=self.end, bottom=self.bottom - 2)
         align = {"start": "left", "middle": "center", "end": "right"}
-        for dot, place in zip(dots, places, strict=True):
+        for (dot, colour), place in zip(named, places, strict=True):
             self.write(
-                dot.name, dot.x + place.dx, dot.y + place.dy, ha=align[place.anchor], va="baseline", bbox=None
+                dot.name, dot.x + place.dx, dot.y + place.dy, ha=align[place.anchor], va="baseline",
+                color=colour, bbox=None, fontweight="normal" if colour == _INK else "bold",
             )  # fmt: skip
+
+
+def _between(a: tuple[float, float], b: tuple[float, float], part: float) -> tuple[float, float]:
+    return a[0] + part * (b[0] - a[0]), a[1] + part * (b[1] - a[1])

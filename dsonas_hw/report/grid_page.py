@@ -102,7 +102,7 @@ def _summary(result: GridResult) -> list[Part]:
 def answer_sentences(result: GridResult) -> list[str]:
     """For each budget the variant whose networks hold it with the lowest mean test error.
 
-    `For mac ≤ 170 k: searched, 98.60 % ± 0.21 % over 3 networks, 0.142 ms measured.`
+    `For mac ≤ 170 k: variant searched, 98.60 % ± 0.21 % over 3 networks, 0.142 ms measured.`
     """
     found = []
     for budget in result.study.file.budgets:
@@ -126,7 +126,7 @@ def _row_words(row: StudyRow) -> str:
         else ""
     )  # fmt: skip
     accuracy = percent(1 - row.test_error_mean, 2)
-    return f"{row.variant}, {accuracy}{deviation} over {count_of(row.num, 'network')}{latency}"
+    return f"variant {row.variant}, {accuracy}{deviation} over {count_of(row.num, 'network')}{latency}"
 
 
 def row_table(result: GridResult) -> Table:
