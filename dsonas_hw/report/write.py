@@ -19,6 +19,7 @@ from dsonas_hw.report.codesign_cross import cross_table
 from dsonas_hw.report.codesign_figures import codesign_figures
 from dsonas_hw.report.codesign_page import codesign_page
 from dsonas_hw.report.codesign_tables import codesign_tables, missing_table
+from dsonas_hw.report.draw import draw_block
 from dsonas_hw.report.draw_network import drawn_blocks
 from dsonas_hw.report.grid_page import grid_figures, grid_page, network_table, row_table
 from dsonas_hw.report.page import write_page
@@ -134,12 +135,13 @@ def matplotlib_figures(path: Path) -> dict[str, Figure]:
         UserError: as `read_report`.
     """
     from dsonas_hw.report.chart_figure import chart_figure
-    from dsonas_hw.report.mpl_block import block_figure
+    from dsonas_hw.report.draw_figure import drawing_figure
 
     report = read_report(path)
     figures = {chart.name: chart_figure(chart) for chart in report.charts}
     for name, architecture in report.networks.items():
         for number, (_, block, conv) in enumerate(drawn_blocks(architecture), start=1):
             stem = f"{name}-block-{number:02d}".strip("-")
-            figures[stem] = block_figure(architecture.space, block, shortcut_conv=conv)
+            drawing = draw_block(architecture.space, block, shortcut_conv=conv)
+            figures[stem] = drawing_figure(drawing)
     return figures
