@@ -195,18 +195,19 @@ def test_tables_agree(study: Path) -> None:
             assert row[f"latency_ms_{device}"] == cell["latency_ms"]
 
 
-def test_everything_is_there_as_files(study: Path, tmp_path: Path) -> None:
-    files = {path.name for path in write_figures(study, tmp_path)}
+def test_everything_is_there_as_files(tmp_path: Path) -> None:
+    study, figures = make_study(tmp_path / "study", share=True, budgets=BUDGETS[:1]), tmp_path / "figures"
+    files = {path.name for path in write_figures(study, figures)}
     tables = ("answers", "cross-table", "cells", "carried", "operations", "missing")
     assert {f"{name}.{kind}" for name in tables for kind in ("csv", "json")} <= files
     assert {f"front-{name}.{kind}" for name in DEVICES for kind in ("svg", "png", "csv", "json")} <= files
-    blocks = {f"-block-0{number}.{kind}" for number in (1, 2) for kind in ("svg", "png")}
-    assert {f"network-{n}{rest}" for n in "ABCDEF" for rest in {".svg", ".json", *blocks}} <= files
-    assert files == {path.name for path in tmp_path.iterdir()}
-    with (tmp_path / "cells.csv").open() as file:
+    assert {f"network-{n}{rest}" for n in "ABC" for rest in (".json", ".svg", ".png")} <= files
+    assert {f"network-{n}-block-01.{kind}" for n in "ABC" for kind in ("svg", "png")} <= files
+    assert files == {path.name for path in figures.iterdir()}
+    with (figures / "cells.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["latency_ms"]) for row in rows] == [
-        cell["latency_ms"] for cell in json.loads((tmp_path / "cells.json").read_text())
+        cell["latency_ms"] for cell in json.loads((figures / "cells.json").read_text())
     ]
 
 
