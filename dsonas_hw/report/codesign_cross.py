@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite
 
+from dsonas_hw.report.bars import bar
 from dsonas_hw.report.draw import operation_colour
 from dsonas_hw.report.numbers import NONE, THIN, about, budget_words, cost_text, percent, significant
 from dsonas_hw.report.table import Cell as TableCell
-from dsonas_hw.report.table import Column, Rich, Table, costs, numbers, words
+from dsonas_hw.report.table import Column, Rich, Table, costs, hidden, numbers, words
 from dsonas_hw.space.operations import get_operation
 from dsonas_hw.study.codesign_analysis import Carried, carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network
@@ -51,9 +52,9 @@ def cross_table(result: CodesignResult) -> Table:
             *words(network="Network", found_for="Found for"),
             *numbers(accuracy="Accuracy"),
             *(Column(key=f"latency_ms_{k}", heading=f"{name}, ms", device=name) for name, k in keys.items()),
-            *(Column(key=f"source_{k}", heading="Source", hidden=True) for k in keys.values()),
+            *hidden(*(f"source_{k}" for k in keys.values())),
             *costs("mac", "flops", "params"),
-            Column(key="memory_bytes", heading="memory", hidden=True),
+            *hidden("memory_bytes"),
         ),
         rows=tuple(row(number, network) for number, network in enumerate(result.networks)),
         style="cross",
@@ -157,7 +158,7 @@ def operation_table(result: CodesignResult) -> Table | None:
             text=percent(row.share_of_nodes, 0),
             value=row.share_of_nodes,
             small=(f"{percent(row.share_of_edges, 0)} of edges",),
-            svg=_bar(row.share_of_nodes, operation_colour(get_operation(operation))),
+            svg=bar(row.share_of_nodes, operation_colour(get_operation(operation))),
         )
 
     return Table(
@@ -173,12 +174,4 @@ def operation_table(result: CodesignResult) -> Table | None:
             for operation in dict.fromkeys(row.operation for row in rows)
         ),
         style="operations",
-    )
-
-
-def _bar(fraction: float, colour: str) -> str:
-    return (
-        '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect width="100" height="8" rx="1" fill="currentColor" opacity=".08"/>'
-        f'<rect width="{100 * fraction:.1f}" height="8" rx="1" fill="{colour}"/></svg>'
     )

@@ -25,7 +25,6 @@ from dsonas_hw.report.parts import (
 from dsonas_hw.report.run_data import PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.run_tables import (
-    ProfileSummary,
     check_table,
     class_table,
     confusion_table,
@@ -34,13 +33,14 @@ from dsonas_hw.report.run_tables import (
     prediction_table,
 )
 from dsonas_hw.report.run_verdict import budgets_in_words, verdict_parts
+from dsonas_hw.table.table import LatencyTable
 
 FEW_LAMBDA_SETS = 2
 FEW_CLASSES = 30
 """Up to so many the confusion is shown; the files have it whole."""
 
 
-def run_page(data: RunData, profile: ProfileSummary | None = None) -> Page:
+def run_page(data: RunData, profile: LatencyTable | None = None) -> Page:
     """The page of a run.
 
     profile: the latency table that the predictions came from, for its check.
@@ -178,7 +178,7 @@ def _selection(data: RunData) -> list[Part]:
     ]
 
 
-def _prediction(data: RunData, profile: ProfileSummary | None) -> list[Part]:
+def _prediction(data: RunData, profile: LatencyTable | None) -> list[Part]:
     parts: list[Part] = [prediction_table(data) or "Nothing has been measured yet."]
     error = data.validation.max_abs_output_error if data.validation else None
     if error is not None:
@@ -209,7 +209,7 @@ def _classes(data: RunData) -> list[Part]:
     return [heading, table, matrix]
 
 
-def _environment(data: RunData, profile: ProfileSummary | None) -> list[Part]:
+def _environment(data: RunData, profile: LatencyTable | None) -> list[Part]:
     config, validation = data.config, data.validation
     items = [
         ("target device", config.target.device),
@@ -220,7 +220,7 @@ def _environment(data: RunData, profile: ProfileSummary | None) -> list[Part]:
         ("γ goes by", data.gamma_cost),
         ("measured on", validation.latency.device_title if validation and validation.latency else ""),
         ("validated", validation.date if validation else ""),
-        *(profile.facts if profile else []),
+        *(_profile_facts(profile) if profile else []),
     ]  # fmt: skip
     versions = {**data.versions, **(validation.versions if validation else {})}
     items += [(f"{name} version", version) for name, version in versions.items()]
@@ -228,4 +228,14 @@ def _environment(data: RunData, profile: ProfileSummary | None) -> list[Part]:
         Pairs(items=[(name, value) for name, value in items if value]),
         Details(summary="config.yaml", parts=[Code(text=data.config_text)]),
         Notes(heading="What this run does not have:", items=data.notes),
+    ]
+
+
+def _profile_facts(profile: LatencyTable) -> list[tuple[str, str]]:
+    header, target = profile.header, profile.header.target
+    return [
+        ("device fingerprint", header.fingerprint),
+        ("profile", f"{target.runtime} {target.precision}, batch {target.batch_size}, {header.source}"),
+        ("profiled", header.created),
+        *((f"profiled with {name}", version) for name, version in header.versions.items()),
     ]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from dsonas_hw.report.bars import bullet
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
-from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, signed_percent
-from dsonas_hw.report.run_data import EpochRow, PathPoint, RunData
+from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, percent, plain, signed_percent
+from dsonas_hw.report.run_data import BudgetResult, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
-from dsonas_hw.report.table import Cell, Column, Rich, Table, numbers, words
-from dsonas_hw.table.table import CheckRow, LatencyTable
+from dsonas_hw.report.table import Cell, Column, Rich, Table, hidden, numbers, words
+from dsonas_hw.table.table import LatencyTable
 from dsonas_hw.train.confusion import Confusion
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
@@ -35,26 +35,46 @@ def run_tables(data: RunData) -> list[Table]:
 
 
 def budget_table(data: RunData) -> Table | None:
-    """Limit, predicted and measured cost of every budget, in the unit of the quantity."""
+    """Every budget with its cost, predicted and measured, and the verdict; in the quantity's unit."""
     if not data.budget_results:
         return None
     return Table(
         name="budgets",
-        caption="Budgets",
+        caption="Budgets. The bar is the cost, the whisker its interval, the hollow mark its prediction, the "
+        "line the limit. A latency is predicted as if nothing disturbed the device; held against its limit "
+        "is what a user will see.",
         columns=(
-            *words(budget="Budget", quantity="Quantity"),
+            *words(budget="Budget"),
             *numbers(limit="Limit", predicted="Predicted", measured="Measured"),
-            *words(statistic="Statistic"),
-            *numbers(low="From", high="To"),
-            *numbers(signed_percent, relative_error="Predicted / measured (quiet) − 1"),
-            *words(verdict="Verdict", source="Source"),
+            *words(source="Source", verdict="Verdict", used="Of the limit"),
+            *hidden("quantity", "statistic", "low", "high", "probability", "relative_error"),
         ),
-        rows=tuple(
-            (b.name, b.quantity, b.limit, b.predicted, b.measured, b.statistic or None, b.low, b.high,
-             b.relative_error, b.verdict, data.source_of(b.quantity))
-            for b in data.budget_results
-        ),
-    )  # fmt: skip
+        rows=tuple(_budget_row(b, data.source_of(b.quantity)) for b in data.budget_results),
+    )
+
+
+def _budget_row(budget: BudgetResult, source: str) -> tuple[Cell, ...]:
+    def cost(value: float | None, *, before: str = "", small: tuple[str, ...] = ()) -> Rich:
+        return Rich(text=before + cost_text(budget.quantity, value), value=value, small=small)
+
+    interval = " to ".join(cost_text(budget.quantity, bound) for bound in (budget.low, budget.high))
+    used = None if budget.value is None else budget.value / budget.limit
+    is_bad = budget.verdict in ("missed", "undecided")
+    return (
+        budget.name,
+        cost(budget.limit),
+        cost(budget.predicted, before=about(source)),
+        cost(budget.measured, small=(f"{budget.statistic}, {interval}",) if budget.statistic else ()),
+        Rich(text=source, value=source, style="miss" if about(source) else ""),
+        Rich(text=budget.answer, value=budget.verdict, style="miss" if is_bad else ""),
+        Rich(text=percent(used), value=used, svg=bullet(budget)),
+        budget.quantity,
+        budget.statistic or None,
+        budget.low,
+        budget.high,
+        budget.probability,
+        budget.relative_error,
+    )
 
 
 def prediction_table(data: RunData) -> Table | None:
@@ -270,47 +290,16 @@ def confusion_table(confusion: Confusion | None) -> Table | None:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProfileSummary:
-    """What a report says about the latency table that predictions came from."""
-
-    facts: list[tuple[str, str]]
-    """Name and value: fingerprint, date, …"""
-    checks: tuple[CheckRow, ...]
-
-
-def summarise_profile(table: LatencyTable) -> ProfileSummary:
-    """The parts of a latency table that a report shows."""
-    header, of = table.header, table.header.target
-    return ProfileSummary(
-        facts=[
-            ("device fingerprint", header.fingerprint),
-            ("profile", f"{of.runtime} {of.precision}, batch {of.batch_size}, {header.source}"),
-            ("profiled", header.created),
-            *((f"profiled with {name}", version) for name, version in header.versions.items()),
-        ],
-        checks=tuple(table.checks.values()),
-    )
-
-
-def check_table(profile: ProfileSummary | None) -> Table | None:
-    """The profile's error on whole networks that it was not fitted on."""
+def check_table(profile: LatencyTable | None) -> Table | None:
+    """The error of the profile on whole networks that it was not fitted on."""
     if profile is None or not profile.checks:
         return None
     rows = [
-        (
-            check.space,
-            name,
-            check.num_networks,
-            error.mape,
-            error.share_within_10,
-            error.kendall_tau,
-            coverage,
-        )
-        for check in profile.checks
+        (c.space, name, c.num_networks, error.mape, error.share_within_10, error.kendall_tau, coverage)
+        for c in profile.checks.values()
         for name, error, coverage in (
-            ("this profile", check.error, check.interval_coverage),
-            *((name, error, None) for name, error in check.baselines.items()),
+            ("this profile", c.error, c.interval_coverage),
+            *((name, error, None) for name, error in c.baselines.items()),
         )
     ]
     return Table(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.report.numbers import COST_LABELS, NONE, about, cost_text, percent
+from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, percent
 from dsonas_hw.report.parts import Facts, Headline, Notes, Part, Warning
-from dsonas_hw.report.run_data import BudgetResult, RunData
-from dsonas_hw.report.table import Rich, Table, numbers, words
+from dsonas_hw.report.run_data import RunData
+from dsonas_hw.report.run_tables import budget_table
 
 _SHOWN_COSTS = ("latency_ms", "energy_mj", "mac", "flops", "params")
 
@@ -24,8 +24,8 @@ def verdict_parts(data: RunData) -> list[Part]:
     """What stands in the section."""
     validation = data.validation
     parts: list[Part] = [*_warnings(data), *_headline(data), Facts(items=_facts(data))]
-    if data.budget_results:
-        parts.append(_budget_table(data))
+    if (budgets := budget_table(data)) is not None:
+        parts.append(budgets)
     if validation is not None:
         parts.append(Notes(heading="The measurement warns:", items=validation.warnings))
     return [*parts, Notes(heading="This run is not complete:", items=data.notes)]
@@ -87,67 +87,3 @@ def _facts(data: RunData) -> list[tuple[str, str]]:
             label = f"{COST_LABELS[quantity]}{statistic}, {source}"
             items.append((label, about(source) + cost_text(quantity, value)))
     return items
-
-
-def _budget_table(data: RunData) -> Table:
-    return Table(
-        name="answers",
-        caption="Budgets. The bar is the cost, the whisker its interval, the hollow mark its prediction, the "
-        "line the limit. A latency is predicted as if nothing disturbed the device; held against its limit "
-        "is what a user will see.",
-        columns=(
-            *words(budget="Budget"),
-            *numbers(limit="Limit", predicted="Predicted", measured="Measured"),
-            *words(source="Source", verdict="Verdict"),
-            *numbers(fraction="Of the limit"),
-            *words(bar=""),
-        ),
-        rows=tuple(_budget_row(budget, data.source_of(budget.quantity)) for budget in data.budget_results),
-    )
-
-
-def _budget_row(budget: BudgetResult, source: str) -> tuple[Rich | str, ...]:
-    def text(value: float | None) -> str:
-        return cost_text(budget.quantity, value)
-
-    interval = f"{budget.statistic}, {text(budget.low)} to {text(budget.high)}" if budget.statistic else ""
-    return (
-        budget.name,
-        text(budget.limit),
-        about(source) + text(budget.predicted),
-        Rich(text=text(budget.measured), small=(interval,) if interval else ()),
-        Rich(text=source, style="miss" if about(source) else ""),
-        Rich(text=budget.answer, style="miss" if budget.verdict in ("missed", "undecided") else ""),
-        NONE if budget.value is None else percent(budget.value / budget.limit),
-        Rich(text="", svg=_bullet(budget)),
-    )
-
-
-def _bullet(budget: BudgetResult) -> str:
-    """Cost, prediction and limit on one line of 0 to 1.25 limits (or more, if missed by more)."""
-    if budget.value is None:
-        return ""
-    known = (budget.value, budget.predicted, budget.low, budget.high)
-    value, predicted, low, high = (None if v is None else v / budget.limit for v in known)
-    assert value is not None
-    scale = 200 / max(1.25, 1.08 * max(value, predicted or 0, high or 0))
-    colour = "var(--accent)" if budget.verdict in ("holds", None) else "var(--bad-ink)"
-    ink = 'stroke="var(--ink)"'
-    parts = [
-        '<line x1="0" x2="200" y1="10" y2="10" stroke="var(--line)"/>',
-        f'<rect x="0" y="6" width="{value * scale:.1f}" height="8" rx="2" style="fill:{colour}"/>',
-        f'<line x1="{scale:.1f}" x2="{scale:.1f}" y1="1" y2="19" {ink} stroke-width="2"/>',
-    ]
-    if low is not None and high is not None:
-        parts.append(
-            f'<line x1="{low * scale:.1f}" x2="{high * scale:.1f}" y1="10" y2="10" {ink} stroke-width="1.5"/>'
-        )
-    if predicted is not None:
-        parts.append(
-            f'<circle cx="{predicted * scale:.1f}" cy="10" r="3.5" fill="var(--paper)" {ink} '
-            'stroke-width="1.5"/>'
-        )
-    return (
-        f'<svg class="bullet" viewBox="0 0 212 20" role="img" aria-label="{percent(value)} of the limit" '
-        f'preserveAspectRatio="xMinYMid meet">{"".join(parts)}</svg>'
-    )

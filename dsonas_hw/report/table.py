@@ -71,6 +71,11 @@ def numbers(text: Callable[[Any], str] | None = None, /, **headings: str) -> lis
     return [Column(key=key, heading=heading, text=text) for key, heading in headings.items()]
 
 
+def hidden(*keys: str) -> list[Column]:
+    """Columns that are in files only."""
+    return [Column(key=key, heading=key, hidden=True) for key in keys]
+
+
 def costs(*quantities: str) -> list[Column]:
     """Columns of costs, each with its unit: `flops`, `latency_ms` …"""
     return [Column(key=q, heading=q.split("_")[0], text=partial(cost_text, q)) for q in quantities]

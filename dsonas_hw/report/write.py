@@ -27,7 +27,7 @@ from dsonas_hw.report.parts import Page
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.run_page import run_figures, run_page
 from dsonas_hw.report.run_profile import find_profile
-from dsonas_hw.report.run_tables import check_table, run_tables, summarise_profile
+from dsonas_hw.report.run_tables import check_table, run_tables
 from dsonas_hw.report.table import Table
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.study.codesign import SPECIFICATION as CODESIGN
@@ -84,8 +84,7 @@ def read_report(path: Path, *, profiles_directory: Path | None = None) -> Report
 
 def _read_run(run: RunDirectory, profiles_directory: Path | None) -> Report:
     data = load_run_data(run)
-    table = find_profile(data, profiles_directory=profiles_directory)
-    profile = summarise_profile(table) if table else None
+    profile = find_profile(data, profiles_directory=profiles_directory)
     check = check_table(profile)
     return Report(
         page=run_page(data, profile),
