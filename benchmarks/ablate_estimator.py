@@ -99,7 +99,7 @@ def mean_errors(measured: Measurements, devices: Sequence[str], rounds: int) -> 
     errors: dict[str, list[float]] = {}
     for table in tables(o for o in measured.networks if o.device in devices):
         model = model_of(table[0], constants)
-        predicted = np.array([model.predict(expand(o)).latency_ms for o in table])
+        predicted = np.array([model.predict(expand(o)).value for o in table])
         kind = (
             "networks" if table[0].is_network else "products" if table[0].source == GEMM else "convolutions"
         )

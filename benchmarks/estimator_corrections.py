@@ -14,6 +14,7 @@ from benchmarks.measurements import Observation
 from dsonas_hw.estimate.kernel_correction import FEATURES, correction_features
 from dsonas_hw.estimate.kernel_features import COLUMN, SORTS
 from dsonas_hw.estimate.machine import machine_of
+from dsonas_hw.target import Target
 
 _N_ALIGNMENT = FEATURES.index("n_alignment")
 _CHANNEL_ALIGNMENT = FEATURES.index("channel_alignment")
@@ -44,7 +45,7 @@ def fit_trees(
     for (name, _, _), members, rows, counts, _ in data.groups:
         device = device_of(name)
         constants = constants_of(device.architecture, runtime, precision)
-        machine = machine_of(device, runtime=runtime, precision=precision, constants=constants)
+        machine = machine_of(device, Target(runtime=runtime, precision=precision), constants)
         rows = rows[np.asarray(counts.argmax(axis=1)).ravel()]
         keep = rows[:, COLUMN["sort"]] == SORTS.index(sort)
         inputs.append(correction_features(rows, machine)[keep])

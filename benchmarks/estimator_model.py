@@ -52,6 +52,7 @@ from dsonas_hw.estimate.kernel_features import kernel_rows
 from dsonas_hw.estimate.kernel_time import Machine, kernel_times_ms
 from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.target import Target
 
 Corrections = Mapping[str, Trees]
 
@@ -113,7 +114,7 @@ class Data:
             if only is not None and only not in (device.architecture, f"{runtime}/{precision}"):
                 continue
             constants = constants_of(device.architecture, runtime, precision)
-            machine = machine_of(device, runtime=runtime, precision=precision, constants=constants)
+            machine = machine_of(device, Target(runtime=runtime, precision=precision), constants)
             factors = self._factors(rows, machine, corrections.get(f"{runtime}/{precision}", {}))
             ms = kernel_times_ms(rows, machine, constants) * factors
             ms = adapted.apply(ms, constants)

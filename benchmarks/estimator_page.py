@@ -25,7 +25,7 @@ from benchmarks.ship_profiles import PROFILES
 from dsonas_hw.estimate.calibrated import load_calibration
 from dsonas_hw.estimate.constants import constants_hash, load_constants
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.profile.open import open_latency_model
+from dsonas_hw.profile.open import open_cost_model
 from dsonas_hw.target import Target
 
 TEMPLATE = Path(__file__).parent / "estimator_page.template.md"
@@ -216,14 +216,14 @@ def card_1080ti() -> str:
     lines = []
     for name, batch_size, kernels, measured_ms in PUBLISHED_1080TI:
         with tempfile.TemporaryDirectory() as empty:
-            model = open_latency_model(
+            model = open_cost_model(
                 Target(device="1080ti", runtime="eager", batch_size=batch_size),
                 profiles_directory=Path(empty),
             )
         p = model.predict(kernels)
-        interval = f"{p.latency_ms_low:.1f} to {p.latency_ms_high:.1f}"
-        error = f"{100 * (p.latency_ms / measured_ms - 1):+.1f} %"
-        lines.append((name, str(batch_size), f"{measured_ms:.2f}", f"{p.latency_ms:.2f}", interval, error))
+        interval = f"{p.low:.1f} to {p.high:.1f}"
+        error = f"{100 * (p.value / measured_ms - 1):+.1f} %"
+        lines.append((name, str(batch_size), f"{measured_ms:.2f}", f"{p.value:.2f}", interval, error))
     header = ("network", "batch", "published, ms", "predicted, ms", "90 % interval", "error")
     return (
         f"Its estimate in eager mode, fp32, rests on {found.num_networks} measured networks "

@@ -34,7 +34,8 @@ from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.calibrate import Calibration, calibrate
 from dsonas_hw.estimate.calibrated import CalibratedLatency
 from dsonas_hw.estimate.constants import EstimateConstants, constants_hash, load_constants
-from dsonas_hw.estimate.estimate import EstimatedLatency
+from dsonas_hw.estimate.estimate import EstimatedLatency, load_estimate
+from dsonas_hw.target import Target
 
 RESULTS = Path(__file__).parent.parent / "docs" / "estimator.json"
 
@@ -66,13 +67,8 @@ Array = NDArray[np.float64]
 
 
 def model_of(o: Observation, constants: EstimateConstants) -> EstimatedLatency:
-    return EstimatedLatency(
-        load_device(o.device),
-        runtime=o.runtime,
-        precision=o.precision,
-        batch_size=o.batch_size,
-        constants=constants,
-    )
+    target = Target(device=o.device, runtime=o.runtime, precision=o.precision, batch_size=o.batch_size)
+    return load_estimate(target, constants=constants)
 
 
 def mape(measured: Array, predicted: Array) -> float:
@@ -122,7 +118,7 @@ def score_table(
     kernels = [expand(o) for o in observations]
     measured = np.array([o.latency_ms for o in observations])
     predictions = [model.predict(k) for k in kernels]
-    predicted = np.array([p.latency_ms for p in predictions])
+    predicted = np.array([p.value for p in predictions])
     found: dict[str, Any] = {
         "kind": kind,
         "left out": left_out,
@@ -136,14 +132,7 @@ def score_table(
         "zero-shot": mape(measured, predicted),
         "rank": rank(measured, predicted),
         "inside": 100
-        * float(
-            np.mean(
-                [
-                    p.latency_ms_low <= y <= p.latency_ms_high
-                    for p, y in zip(predictions, measured, strict=True)
-                ]
-            )
-        ),
+        * float(np.mean([p.low <= y <= p.high for p, y in zip(predictions, measured, strict=True)])),
     }
     if first.is_network and kind != "architectures":
         totals = np.array([model.totals(k)[:2] for k in kernels])
@@ -164,7 +153,7 @@ def calibrated_errors(
     """MAPE in % on the networks that were not drawn, mean over draws: calibrated, and by one factor."""
     networks = as_networks(observations)
     measured = np.array([n.latency_ms for n in networks])
-    estimated = np.array([model.predict(n.kernels).latency_ms for n in networks])
+    estimated = np.array([model.predict(n.kernels).value for n in networks])
     found: dict[str, list[float]] = {}
     for count in NUM_CALIBRATION:
         for seed in range(draws):
@@ -199,7 +188,7 @@ def predict_calibrated(
                 constants=constants,
             )
         p = models[batch_size].predict(kernels)
-        rows.append((p.latency_ms, p.latency_ms_low, p.latency_ms_high))
+        rows.append((p.value, p.low, p.high))
     return np.array(rows)
 
 

@@ -251,12 +251,12 @@ def onnx_seeds(folder: Path) -> list[bytes]:
 
 
 def read_table(data: bytes, scratch: Path) -> None:
-    from dsonas_hw.cost.measured import MeasuredLatency
+    from dsonas_hw.cost.measured import MeasuredCosts
     from dsonas_hw.table.table import load_table
 
     table = load_table(_file(scratch, "table.jsonl", data))
-    if table.correction is not None:
-        MeasuredLatency(table).predict([row.kernel for row in table.kernels.values()][:20])
+    if table.corrections:
+        MeasuredCosts(table).predict([row.kernel for row in table.kernels.values()][:20])
 
 
 def table_seeds(folder: Path) -> list[bytes]:
@@ -276,11 +276,12 @@ def table_seeds(folder: Path) -> list[bytes]:
 
 def read_device_file(data: bytes, scratch: Path) -> None:
     from dsonas_hw.device.datasheet_file import read_device
-    from dsonas_hw.estimate.estimate import load_estimate
+    from dsonas_hw.estimate.estimate import EstimatedLatency
+    from dsonas_hw.target import Target
 
     device = read_device(_file(scratch, "card.toml", data))
     for runtime in device.runtimes:
-        load_estimate(device, runtime=runtime, precision="fp32", batch_size=1).predict(_small_network())
+        EstimatedLatency(device, Target(runtime=runtime)).predict(_small_network())
 
 
 def read_config(data: bytes, scratch: Path) -> None:

@@ -253,7 +253,7 @@ def profile_outcome(folder: Path) -> dict[str, Any]:
 
     (path,) = folder.rglob("*.jsonl")
     table = load_table(path)
-    assert table.correction is not None, "the table has no correction"
+    assert table.corrections, "the table has no correction"
     names = [row["name"] for row in read_json_lines(path)[1:] if "kernels" in row and "name" in row]
     networks = {network.name: network.kernels for network in table.networks}
     return {

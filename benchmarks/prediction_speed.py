@@ -15,10 +15,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.architecture.latency import ArchitectureLatency
+from dsonas_hw.architecture.metric import ArchitectureMetric
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.config import DeviceConfig, build_config, load_preset
-from dsonas_hw.profile.open import open_latency_model, resolve_target
+from dsonas_hw.profile.open import open_cost_model, resolve_target
 from dsonas_hw.profile.probes import deployment_widths
 from dsonas_hw.train.images import space_of_config
 
@@ -35,11 +35,11 @@ def main() -> None:
     options = parser.parse_args()
     space = space_of_config(build_config(load_preset(options.preset)))
     widths = deployment_widths(space)
-    model = open_latency_model(resolve_target(DeviceConfig(device=options.device)))
+    model = open_cost_model(resolve_target(DeviceConfig(device=options.device)))
     for share in (True, False):
         drawn = replace(space, share=share)
         rng = random.Random(0)
-        latency = ArchitectureLatency(model)
+        latency = ArchitectureMetric(model, "latency")
         fresh, again = [], []
         for _ in range(NUM_ROUNDS):
             architectures = [

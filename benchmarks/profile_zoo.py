@@ -19,10 +19,11 @@ from pathlib import Path
 import torch
 import torchvision
 
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.check import check_networks, summarise_check
 from dsonas_hw.profile.model_probes import model_probe
+from dsonas_hw.profile.open_bench import open_bench
 from dsonas_hw.profile.profile_space import path_of
 from dsonas_hw.table.table import load_table
 from dsonas_hw.target import Target
@@ -68,16 +69,19 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         probes = list(export(NAMES, Path(folder), options.image_size))
-        networks = check_networks(MeasuredLatency(table), probes, with_isolated=False, progress=progress)
+        with open_bench(table.header.target) as bench:
+            networks = check_networks(
+                MeasuredCosts(table), bench, probes, with_isolated=False, progress=progress
+            )
     row = summarise_check("torchvision", networks)
     if options.json:
         print(json.dumps({"check": row.to_json(), "networks": [
             {
                 "model": name,
                 "measured_ms": network.measured_ms,
-                "predicted_ms": network.prediction.latency_ms,
-                "predicted_ms_low": network.prediction.latency_ms_low,
-                "predicted_ms_high": network.prediction.latency_ms_high,
+                "predicted_ms": network.prediction.value,
+                "predicted_ms_low": network.prediction.low,
+                "predicted_ms_high": network.prediction.high,
                 "baselines_ms": network.baselines_ms,
             }
             for name, network in zip(NAMES, networks, strict=True)
@@ -86,8 +90,8 @@ def main() -> None:
     for name, network in zip(NAMES, networks, strict=True):
         told = network.prediction
         print(
-            f"{name:20} measured {network.measured_ms:8.3f} ms, predicted {told.latency_ms:8.3f} ms "
-            f"({told.latency_ms_low:.3f} to {told.latency_ms_high:.3f}), {network.relative_error:+6.1%}"
+            f"{name:20} measured {network.measured_ms:8.3f} ms, predicted {told.value:8.3f} ms "
+            f"({told.low:.3f} to {told.high:.3f}), {network.relative_error:+6.1%}"
         )
     largest = max(abs(network.relative_error) for network in networks)
     print(f"MAPE {row.error.mape:.1%}, largest {largest:.1%}; " + ", ".join(

@@ -26,6 +26,7 @@ from dsonas_hw.estimate.calibrated import calibration_path, save_calibration
 from dsonas_hw.estimate.constants import EstimateConstants, load_constants
 from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.target import Target
 
 PROFILES = Path(__file__).parent.parent / "profiles"
 
@@ -114,7 +115,8 @@ def calibrations(
         if len({o.network for o in rows}) < MIN_ROWS:
             continue
         progress(f"{device}, {runtime}, {precision}: {len(rows)} rows")
-        model = load_estimate(device, runtime=runtime, precision=precision, batch_size=1, constants=constants)
+        target = Target(device=device, runtime=runtime, precision=precision)
+        model = load_estimate(target, constants=constants)
         try:
             calibration = calibrate(model, as_networks(rows), measured_by=measured_by(rows))
         except ProfileError as error:
@@ -147,7 +149,7 @@ def main() -> None:
                 {name: getattr(found, name) for name in ("factors", "anchors", "mape", "mape_before")}
             ),
         )
-        path = calibration_path(PROFILES, found.device, runtime=found.runtime, precision=found.precision)
+        path = calibration_path(PROFILES, found.target)
         save_calibration(rounded, path)
         other = (
             "" if found.mape_other_family is None else f", {found.mape_other_family:.1%} without its family"

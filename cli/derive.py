@@ -88,20 +88,22 @@ def command(
 
 def describe_derived(derived: Derived, task: Task) -> None:
     """A few lines about a derived architecture, for people; a predicted latency is the quiet value."""
-    from dsonas_hw.budget import QUANTITIES, format_probability, format_quantity
+    from dsonas_hw.budget import METRICS, QUANTITIES, format_probability, format_quantity
 
     architecture = derived.architecture
     edges = sum(block.num_edges for block in architecture.blocks)
     click.echo(f"architecture: {edges} edges, {architecture.width} channels wide")
-    for name in ("mac", "flops", "params", "memory", "latency"):
+    for name in ("mac", "flops", "params", "memory", *METRICS):
         quantity = QUANTITIES[name]
         value = derived.costs.to_dict()[quantity]
         if value is None:
             continue
-        limits = [b.limit for b in task.budgets if b.name == name]
-        of_limit = f"  of {format_quantity(name, limits[0])} ({value / limits[0]:.1%})" if limits else ""
-        source = f"  predicted, undisturbed, from {task.target.source} kernels" if name == "latency" else ""
-        if name == "latency" and limits:
-            probability = task.target.probability_within(architecture, limits[0])
-            source += "" if probability is None else f"; holds with {format_probability(probability)}"
+        budget = next((b for b in task.budgets if b.name == name), None)
+        of_limit = (
+            f"  of {format_quantity(name, budget.limit)} ({value / budget.limit:.1%})" if budget else ""
+        )
+        undisturbed = ", undisturbed" if name == "latency" else ""
+        source = f"  predicted{undisturbed}, from {task.target.source} kernels" if name in METRICS else ""
+        probability = task.target.probability_within(architecture, budget) if budget else None
+        source += "" if probability is None else f"; holds with {format_probability(probability)}"
         click.echo(f"  {name:8} {format_quantity(name, value):>10}{of_limit}{source}")

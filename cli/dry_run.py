@@ -19,6 +19,7 @@ COLUMNS = {
     "params": "params",
     "memory": "memory_bytes",
     "latency": "latency_ms",
+    "energy": "energy_mj",
 }
 
 
@@ -26,7 +27,8 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
     """Resolve everything that training would use, without images, profile or training.
 
     Raises:
-        BudgetError: a budget that no network of the space meets; latency only where a profile tells it.
+        BudgetError: a budget that no network of the space meets; latency and energy only where there is a
+            profile.
         DeviceError: no such device.
     """
     from dsonas_hw.architecture.architecture import complete_architecture, identity_architecture
@@ -37,8 +39,8 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
     images = describe_images(config)
     space = space_of_config(config)
     target = target_costs(config.target, profiles_directory=profiles_directory)
-    known = target.latency_model is not None
-    check_feasible(space, [b for b in config.budgets if known or b.name != "latency"], target)
+    known = target.cost_model is not None
+    check_feasible(space, [b for b in config.budgets if known or not b.metric], target)
     networks = {
         "complete supernet": complete_architecture(space),
         "smallest network": identity_architecture(space, width=space.widths()[0]),
@@ -117,7 +119,7 @@ def _print(
             f"\nselection: networks × epochs (in all) {words}; "
             f"{selection['relative_to_retraining']:.0%} of a retraining's images"
         )
-    if target.latency_model is None:
+    if target.cost_model is None:
         click.echo(f"\nlatency: unknown; {_why_unknown(config, profiles_directory)}")
     else:
         where = f"{config.target.device}, {config.target.precision}, batch {config.target.batch_size}"
@@ -151,7 +153,7 @@ def _why_unknown(config: Any, profiles_directory: Path | None) -> str:
         target_costs(
             config.target,
             profiles_directory=profiles_directory,
-            needs_latency=True,
+            needs=["latency"],
             profile_options=space_options(config),
         )
     except ProfileError as error:

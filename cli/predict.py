@@ -51,7 +51,7 @@ def command(
     profiles_directory: Path | None,
     as_json: bool,
 ) -> None:
-    """Latency, flops, mac and params of ONNX networks on a device.
+    """Latency, energy (where it was measured), flops, mac and params of ONNX networks on a device.
 
     They are not run, except where this machine's table does not know a kernel: then the network is timed
     first, and its kernels are known from then on. A kernel that stays unknown is listed. Where what is
@@ -107,7 +107,7 @@ def command(
 
 
 def _show(values: dict[str, Any]) -> None:
-    from dsonas_hw.budget import format_quantity
+    from dsonas_hw.budget import METRICS, QUANTITIES, format_interval, format_quantity
 
     at_least = "at least " if values["at_least"] else ""
     counts = ", ".join(
@@ -120,12 +120,14 @@ def _show(values: dict[str, Any]) -> None:
     if values["latency_ms"] is None:
         click.echo(f"{values['model']}: no latency, {counts}; for {where}")
     else:
-        middle, low, high = (
-            format_quantity("latency", values[key])
-            for key in ("latency_ms", "latency_ms_low", "latency_ms_high")
+        metrics = ", ".join(
+            f"{format_quantity(metric, values[quantity])} "
+            f"({format_interval(metric, values[f'{quantity}_low'], values[f'{quantity}_high'])})"
+            for metric in METRICS
+            if values[quantity := QUANTITIES[metric]] is not None
         )
         source = f"predicted from {values['source']} kernels of {where}"
-        click.echo(f"{values['model']}: {middle} ({low} to {high}), {counts}; {source}")
+        click.echo(f"{values['model']}: {metrics}, {counts}; {source}")
     for note in values["notes"]:
         say(f"  {note}")
     for name in values["unknown_kernels"]:

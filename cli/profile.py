@@ -14,6 +14,7 @@ from dsonas_hw.cli.progress import progress_bar
 if TYPE_CHECKING:
     from dsonas_hw.config import RunConfig
     from dsonas_hw.measure.probe import Probe
+    from dsonas_hw.profile.profile_space import SpaceProfile
     from dsonas_hw.space.space import SearchSpace
     from dsonas_hw.table.rows import CheckRow, ErrorSummary
     from dsonas_hw.target import Target
@@ -56,7 +57,7 @@ PRESETS = ("digits", "fashion-mnist", "cifar10")
     type=click.Path(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="Add the kernels of this ONNX network to the table of local; may be repeated.",
+    help="Add the kernels of this ONNX network to the table; may be repeated.",
 )
 @click.option(
     "--width",
@@ -156,16 +157,22 @@ def command(
     target = configs[0].target
     name, wanted = resolve(target.device, target.runtime)
     get_runtime(wanted, target.precision)
-    if options["sm_clock_mhz"] and (name == "local" or mode == "estimate"):
+    measured_here = _is_measured(name, mode)
+    if options["sm_clock_mhz"] and (name == "local" or not measured_here):
         raise click.UsageError("--lock-clocks is for a GPU that is measured")
-    if models and (name != "local" or mode == "estimate" or num_checked is not None):
-        raise click.UsageError("--model is measured, on local; it goes with neither --check nor an estimate")
-    if name != "local" and (num_checked is not None or options["widths"] or options["resolutions"]):
-        raise click.UsageError(f"--check, --width and --resolution are for tables of local, not of {name}")
+    if models and num_checked is not None:
+        raise click.UsageError("--model is measured; it does not go with --check")
+    for option, given in (
+        ("--model", models),
+        ("--check", num_checked is not None),
+        ("--width", options["widths"]),
+        ("--resolution", options["resolutions"]),
+    ):
+        if given and not measured_here:
+            raise click.UsageError(f"{option} is for what is measured, and {name} would be estimated")
     if input_shapes and not models:
         raise click.UsageError("--input-shape is for the files of --model")
-    measured_here = name == "local" and mode != "estimate"
-    if measured_here:
+    if measured_here and name == "local":
         _check_local(wanted)
     has_space = bool(presets or config_file or settings)
     own_batch = batch_size or (target.batch_size if has_space else None)
@@ -177,31 +184,60 @@ def command(
         batch_size=own_batch or (probes[0].batch_size if probes else target.batch_size),
         threads=target.threads,
     )
-    if measured_here:
-        spaces = {} if models and not has_space else _named_spaces(configs, config_file, settings)
-        try:
-            with_generic = not (models or has_space)
-            results = _profile_local(
-                spaces, where, num_checked, profiles_directory, options, with_generic=with_generic
-            )
-            if models:
-                results.append((None, _profile_models(probes, where, profiles_directory)))
-        except KeyboardInterrupt:
-            say("interrupted; the same command goes on where it stopped")
-            leave(EXIT_INTERRUPTED)
-        if as_json:
-            checks = [row.to_json() for row, _ in results if row is not None]
-            print_json({"device": name, "table": str(results[0][1]), "source": "measured", "checks": checks})
-        else:
-            for row, _ in results:
-                if row is not None:
-                    show_check(row)
-            click.echo(f"table: {results[0][1]}")
-        return
-    from dsonas_hw.cli.profile_gpu import profile_gpu
+    if not measured_here:
+        from dsonas_hw.cli.profile_estimate import list_estimates
 
-    spaces = _named_spaces(configs, config_file, settings)
-    profile_gpu(where, mode, profiles_directory, list(spaces.values()), options, as_json=as_json)
+        spaces = list(_named_spaces(configs, config_file, settings).values())
+        why = "not asked for" if mode == "estimate" else "not here"
+        list_estimates(where, profiles_directory, spaces, why=why, as_json=as_json)
+        return
+    named = {} if models and not has_space else _named_spaces(configs, config_file, settings)
+    try:
+        # What a runtime on a GPU takes is its own: only those that the CPU runs are of every kind.
+        with_generic = name == "local" and not (models or has_space)
+        results = _measure(named, where, num_checked, profiles_directory, options, with_generic=with_generic)
+        if models:
+            results.append(_profile_models(probes, where, profiles_directory, options["sm_clock_mhz"]))
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on where it stopped")
+        leave(EXIT_INTERRUPTED)
+    _show(results, name, as_json=as_json)
+
+
+def _is_measured(device: str, mode: str) -> bool:
+    """Whether a device is measured; a GPU that is to be, and is not here, is refused when it is opened.
+
+    Raises:
+        DeviceError: the CPU is to be estimated.
+    """
+    from dsonas_hw.errors import DeviceError
+    from dsonas_hw.profile.gpu_bench import is_here
+
+    if device == "local" and mode == "estimate":
+        raise DeviceError("local is this machine's CPU: it is measured, never estimated")
+    return device == "local" or mode == "measure" or (mode == "auto" and is_here(device))
+
+
+def _show(results: list[SpaceProfile], device: str, *, as_json: bool) -> None:
+    path = results[0].path
+    remarks = list(dict.fromkeys(remark for result in results for remark in result.remarks))
+    for remark in remarks:
+        say(f"warning: {remark}")
+    checks = [result.check for result in results if result.check is not None]
+    if as_json:
+        print_json(
+            {
+                "device": device,
+                "table": str(path),
+                "source": results[0].source,
+                "checks": [check.to_json() for check in checks],
+                "remarks": remarks,
+            }
+        )
+        return
+    for check in checks:
+        show_check(check)
+    click.echo(f"table: {path}")
 
 
 def _named_spaces(
@@ -216,7 +252,7 @@ def _named_spaces(
     }
 
 
-def _profile_local(
+def _measure(
     spaces: dict[str, SearchSpace],
     where: Target,
     num_checked: int | None,
@@ -224,11 +260,12 @@ def _profile_local(
     options: dict[str, Any],
     *,
     with_generic: bool,
-) -> list[tuple[CheckRow | None, Path]]:
-    """(check, table) of each space, and of networks of other kinds."""
+) -> list[SpaceProfile]:
+    """What became of each space, and of networks of other kinds."""
     from dsonas_hw.profile.generic_profile import NAME, check_generic, profile_generic
     from dsonas_hw.profile.profile_space import (
         NUM_CHECKED,
+        SpaceProfile,
         check_space,
         path_of,
         profile_space,
@@ -237,25 +274,27 @@ def _profile_local(
 
     grid = {"widths": options["widths"] or None, "resolutions": options["resolutions"] or None}
     path = path_of(where, profiles_directory)
+    results: list[SpaceProfile] = []
     if num_checked is None:
         if with_generic:
             with progress_bar(f"profile {NAME}") as report:
                 profile_generic(path, where, progress=report)
         for name, space in spaces.items():
             with progress_bar(f"profile {name}") as report:
-                profile_space(
+                done = profile_space(
                     space,
                     where,
                     name=name,
                     profiles_directory=profiles_directory,
                     num_networks=options["num_networks"],
                     num_checked=0,
+                    sm_clock_mhz=options["sm_clock_mhz"],
                     progress=report,
                     **grid,
                 )
+            results.append(done)
         if options["no_check"]:
-            return [(None, path)]
-    results: list[tuple[CheckRow | None, Path]] = []
+            return results or [SpaceProfile(path=path, check=None)]
     for name, space in spaces.items():
         with progress_bar(f"check {name}") as report:
             done = check_space(
@@ -267,10 +306,11 @@ def _profile_local(
                 progress=report,
                 **grid,
             )
-        results.append((done.check, path))
+        results.append(done)
     if with_generic:
         with progress_bar(f"check {NAME}") as report:
-            results.append((check_generic(load_table(path), seed=options["seed"], progress=report), path))
+            check = check_generic(load_table(path), seed=options["seed"], progress=report)
+        results.append(SpaceProfile(path=path, check=check))
     return results
 
 
@@ -282,13 +322,16 @@ def _check_local(runtime: str) -> None:
     """
     from dsonas_hw.errors import DeviceError
     from dsonas_hw.runtime.registry import all_runtimes, get_runtime
+    from dsonas_hw.target import Target
 
-    found = get_runtime(runtime)
+    found, where = get_runtime(runtime), Target(runtime=runtime)
     if not found.on_cpu:
         reason = found.why_not_here() or "the device local is the CPU; name the GPU with --device"
         raise DeviceError(f"runtime {runtime} cannot run here: {reason}")
-    if not found.times_kernels:
-        able = " or ".join(each.name for each in all_runtimes() if each.on_cpu and each.times_kernels)
+    if found.why_untimed(where):
+        able = " or ".join(
+            each.name for each in all_runtimes() if each.on_cpu and not each.why_untimed(where)
+        )
         raise DeviceError(f"local is profiled with {able}, not {runtime}; name a GPU")
 
 
@@ -324,15 +367,21 @@ def _read_models(
     return probes
 
 
-def _profile_models(probes: list[Probe], where: Target, profiles_directory: Path | None) -> Path:
+def _profile_models(
+    probes: list[Probe], where: Target, profiles_directory: Path | None, sm_clock_mhz: int | None
+) -> SpaceProfile:
     """Measure networks of files."""
-    from dsonas_hw.profile.profile_space import path_of
-    from dsonas_hw.profile.profiler import local_header, profile_networks
+    from dsonas_hw.profile.open_bench import open_bench
+    from dsonas_hw.profile.profile_space import SpaceProfile, path_of
+    from dsonas_hw.profile.profiler import profile_networks
 
     path = path_of(where, profiles_directory)
-    with progress_bar("profile models") as report:
-        profile_networks(path, local_header(where), probes, progress=report)
-    return path
+    with (
+        progress_bar("profile models") as report,
+        open_bench(where, sm_clock_mhz=sm_clock_mhz) as bench,
+    ):
+        source = profile_networks(path, bench, probes, progress=report).header.source
+        return SpaceProfile(path=path, check=None, source=source, remarks=bench.remarks)
 
 
 def show_check(row: CheckRow) -> None:
@@ -345,6 +394,8 @@ def show_check(row: CheckRow) -> None:
         click.echo(f"  {drift:32} {_figures(row.raw_error)}")
     for name, error in row.baselines.items():
         click.echo(f"  {name:32} {_figures(error)}")
+    if row.energy_error is not None:
+        click.echo(f"  {'this table, of energies':32} {_figures(row.energy_error)}")
     if row.interval_coverage is not None:
         click.echo(f"  predicted intervals held {row.interval_coverage:.0%} of the measurements (aim: 90 %)")
 

@@ -50,7 +50,7 @@ def command(
 
     Flops, mac, params and memory are counted on model.onnx; latency (and energy, where the driver counts it)
     is measured on the device, once, for half a minute. A latency budget is held against the median of all
-    timings and its interval. Writes validation.json.
+    timings, an energy budget against the mean, and the interval of either. Writes validation.json.
     """
     from dsonas_hw.deploy.export_and_validate import validate_network
     from dsonas_hw.run_directory import RunDirectory
@@ -74,7 +74,7 @@ def command(
         print_json(validation.to_json())
     else:
         describe_validation(validation)
-        if not validation.is_measured:
+        if validation.source != "measured":
             click.echo(f"next: {kit_command(run.path, validation, profiles_directory)}")
     leave(exit_code(validation))
 
@@ -98,14 +98,17 @@ def describe_validation(validation: Validation) -> None:
     """The verdict as a small table, for people."""
     for budget in validation.budgets:
         click.echo(_budget_line(budget, validation))
-    for line in latency_lines(validation):
+    for line in [*latency_lines(validation), *energy_lines(validation)]:
         click.echo(line)
     where = f"{validation.device} ({validation.runtime or 'no runtime'}, {validation.precision}, "
     where += f"batch {validation.batch_size})"
-    if not validation.is_measured:
+    if validation.source != "measured":
         click.echo(f"{validation.source}, not validated: {validation.device} is not here")
         if validation.caution:
             click.echo(validation.caution)
+    elif not validation.is_measured:
+        missing = ", ".join(budget.name for budget in validation.budgets if budget.measured is None)
+        click.echo(f"not validated: {missing} was not measured on {where}")
     elif validation.holds:
         click.echo(
             f"every budget holds, measured on {where}" if validation.budgets else f"measured on {where}"
@@ -120,19 +123,18 @@ def describe_validation(validation: Validation) -> None:
 
 
 def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
-    from dsonas_hw.budget import format_interval, format_probability, format_quantity
+    from dsonas_hw.budget import METRICS, format_interval, format_probability, format_quantity
 
     answer = {"holds": "holds", "missed": "MISSED", "undecided": "UNDECIDED", None: "unknown"}[budget.verdict]
     if budget.probability is not None:
         answer = f"holds with {format_probability(budget.probability)}"
     value = budget.measured if budget.measured is not None else budget.predicted
-    if budget.name in ("flops", "mac", "params", "memory"):
+    if budget.name not in METRICS:
         how = "counted"
     elif budget.measured is None:
         how = validation.source
-    elif budget.statistic is None:
-        how = "measured"
     else:
+        assert budget.statistic is not None
         interval = format_interval(budget.name, budget.low, budget.high)
         how = f"measured, {_TITLES[budget.statistic]} ({interval})"
     text = "?" if value is None else format_quantity(budget.name, value)
@@ -141,23 +143,38 @@ def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
     return f"  {budget.name:8} {text:>10} of {limit}{share}  {how}  {answer}"
 
 
-_TITLES = {"p50": "median", "p95": "p95", "p99": "p99"}
+_TITLES = {"p50": "median", "p95": "p95", "p99": "p99", "mean": "mean"}
 
 
 def latency_lines(validation: Validation) -> list[str]:
     """All that is known of the latency beside its budget."""
     from dsonas_hw.budget import format_interval, format_quantity
+    from dsonas_hw.measure.statistics import STATISTICS
 
     latency, latency_ms = validation.latency, validation.costs["latency_ms"]
     if latency is None:
         if latency_ms is None or any(budget.name == "latency" for budget in validation.budgets):
             return []
         return [f"  latency  {format_quantity('latency', latency_ms):>10}  {validation.source}"]
-    names = ", ".join(f"{name} {format_quantity('latency', latency[f'{name}_ms'])}" for name in _TITLES)
+    names = ", ".join(f"{name} {format_quantity('latency', latency[f'{name}_ms'])}" for name in STATISTICS)
     interval = format_interval("latency", latency["p50_ms_low"], latency["p50_ms_high"])
     return [
         f"  latency measured: {names}; the median lies within {interval}; undisturbed "
         f"{format_quantity('latency', latency['quiet_ms'])}"
+    ]
+
+
+def energy_lines(validation: Validation) -> list[str]:
+    """The measured energy and how it was measured; nothing where it was not."""
+    from dsonas_hw.budget import format_interval, format_quantity
+
+    if (energy := validation.energy) is None:
+        return []
+    how = {"counter": "the driver's counter", "power": "the driver's power readings, integrated"}
+    interval = format_interval("energy", energy["energy_mj_low"], energy["energy_mj_high"])
+    return [
+        f"  energy measured: {format_quantity('energy', energy['energy_mj'])} ({interval}) at "
+        f"{energy['power_w']:.4g} W, by {how[energy['method']]} over {energy['num_inferences']} inferences"
     ]
 
 

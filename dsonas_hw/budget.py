@@ -23,6 +23,9 @@ QUANTITIES: dict[str, str] = {
     "energy": "energy_mj",
     "memory": "memory_bytes",
 }
+Metric = Literal["latency", "energy"]
+"""A cost that only a device tells: it is measured, or predicted from what was. All others are counted."""
+METRICS: tuple[Metric, ...] = get_args(Metric)
 Verdict = Literal["holds", "missed", "undecided"]
 """Of a budget: the cost lies below the limit, above it, or the limit lies within the cost's interval."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -53,6 +56,11 @@ class Budget:
     def quantity(self) -> str:
         """The cost that is limited, e.g. `latency_ms`."""
         return QUANTITIES[self.name]
+
+    @property
+    def metric(self) -> Metric | None:
+        """The same if only a device tells it; None: it is counted."""
+        return next((metric for metric in METRICS if metric == self.name), None)
 
     def __str__(self) -> str:
         return f"{self.name}={format_quantity(self.name, self.limit)}"

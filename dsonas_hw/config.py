@@ -127,7 +127,7 @@ class SearchConfig(_Section):
     adaptive: Adaptive = "operation"
     """γ by block cost (Eq. 9), by operation cost (Eq. 10), by what the network saves without the edge
     (marginal), plain, or by the release's own constants."""
-    adaptive_cost: Literal["flops", "mac", "params", "latency"] | None = None
+    adaptive_cost: Literal["flops", "mac", "params", "latency", "energy"] | None = None
     """Which cost γ goes by; None = that of the tightest budget (`search.adaptive.gamma_cost`)."""
     w_steps: int = Field(default=1, ge=1)
     """Steps on W for each step on λ."""

@@ -18,14 +18,17 @@ from dsonas_hw.deploy.derive_measured import Bar, Say, derive_measured
 from dsonas_hw.deploy.select_measured import refuse, select_measured, selects
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import BudgetError
+from dsonas_hw.measure.energy import energy_unknown
+from dsonas_hw.profile.open import resolve_target
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.search.choose import (
     load_architecture,
     save_architecture,
     search_path,
     steering_note,
 )
-from dsonas_hw.task import Task, prepare_task
+from dsonas_hw.task import Task, needed_metrics, prepare_task
 from dsonas_hw.train.images import load_data, space_of_config
 
 if TYPE_CHECKING:
@@ -96,36 +99,45 @@ def check_counted_budgets(config: RunConfig, space: SearchSpace) -> None:
     """Refuse what needs no profile to be refused, before minutes are spent on measuring one.
 
     Raises:
-        BudgetError: flops, mac, params or memory that no network of the space meets, or energy.
+        BudgetError: flops, mac, params or memory that no network of the space meets, or energy of a CPU that
+            has no meter.
     """
     target = TargetCosts(batch_size=config.target.batch_size, precision=config.target.precision)
-    check_feasible(space, [budget for budget in config.budgets if budget.name != "latency"], target)
+    check_feasible(space, [budget for budget in config.budgets if not budget.metric], target)
+    where = resolve_target(config.target)
+    no_meter = where.device == LOCAL and get_runtime(where.runtime).meter is None
+    if no_meter and "energy" in needed_metrics(config):
+        raise BudgetError(energy_unknown(where))
 
 
 def ensure_profile(
     config: RunConfig, space: SearchSpace, *, profiles_directory: Path | None, say: Say, bar: Bar
 ) -> None:
-    """Measure this machine if it is the target and its table does not cover this space.
+    """Measure the target if it is here and its table does not cover this space.
 
     A target that is not here is estimated when it is asked for; see `profile.open`.
+
+    Raises:
+        DeviceError: it is here, and the runtime cannot serve it.
     """
-    from dsonas_hw.profile.open import resolve_target
+    from dsonas_hw.profile.gpu_bench import is_here
     from dsonas_hw.profile.profile_space import is_profiled, profile_space
-    from dsonas_hw.runtime.registry import get_runtime
 
     target = resolve_target(config.target)
-    if target.device != LOCAL or not get_runtime(target.runtime).times_kernels:
+    if target.device == LOCAL and get_runtime(target.runtime).why_untimed(target):
+        return
+    if target.device != LOCAL and not is_here(target.device):
         return
     if is_profiled(space, target, profiles_directory=profiles_directory):
         return
-    with bar("profile local") as report:
+    with bar(f"profile {target.device}") as report:
         profile = profile_space(
             space, target, name=config.preset, profiles_directory=profiles_directory, progress=report
         )
     if profile.check is not None:
         error = profile.check.error
         say(
-            f"profiled this machine: {profile.path}; on {profile.check.num_networks} networks it had not "
+            f"profiled {target.device}: {profile.path}; on {profile.check.num_networks} networks it had not "
             f"seen the error is {error.mape:.1%}"
         )
 

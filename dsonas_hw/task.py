@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
-from dsonas_hw.budget import Budget
+from dsonas_hw.budget import METRICS, Budget, Metric
 from dsonas_hw.config import DeviceConfig, RunConfig, space_options
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.profile.profile_space import complete_table
 from dsonas_hw.space.space import SearchSpace
-
-if TYPE_CHECKING:
-    pass
 
 _log = logging.getLogger(__name__)
 
@@ -33,41 +29,42 @@ class Task:
     budgets: tuple[Budget, ...]
 
 
-def needs_latency(config: RunConfig) -> bool:
-    """Whether the search is steered by latency: a latency budget, or γ by latency."""
-    steered = (
-        config.search.adaptive in ("block", "operation", "marginal")
-        and config.search.adaptive_cost == "latency"
-    )
-    return steered or any(budget.name == "latency" for budget in config.budgets)
+def needed_metrics(config: RunConfig) -> tuple[Metric, ...]:
+    """The metrics that steer a search: those of its budgets, and what γ goes by."""
+    names = {budget.name for budget in config.budgets}
+    if config.search.adaptive in ("block", "operation", "marginal"):
+        names.add(config.search.adaptive_cost or "")
+    return tuple(metric for metric in METRICS if metric in names)
 
 
 def target_costs(
     target: DeviceConfig,
     *,
     profiles_directory: Path | None = None,
-    needs_latency: bool = False,
+    needs: Collection[Metric] = (),
     profile_options: str = "",
 ) -> TargetCosts:
-    """Costs on a target; without a profile of it, latency is unknown.
+    """Costs on a target; without a profile of it, latency and energy are unknown.
 
-    needs_latency: then a missing profile is an error.
+    needs: metrics whose lack is an error.
     profile_options: of `dsonas-hw profile`, for the space in question; for messages.
 
     Raises:
-        ProfileError: latency is needed and the device has no profile; names the command that makes one.
+        ProfileError: the device has no profile that tells what is needed; says what to do about it.
         DeviceError: no such device.
     """
-    from dsonas_hw.profile.open import open_latency_model, resolve_target
+    from dsonas_hw.profile.open import open_cost_model, resolve_target
 
-    model: LatencyModel | None = None
+    model: CostModel | None = None
     try:
-        model = open_latency_model(
+        model = open_cost_model(
             resolve_target(target), profiles_directory=profiles_directory, profile_options=profile_options
         )
     except ProfileError:
-        if needs_latency:
+        if needs:
             raise
+    if model is not None and (reasons := [reason for metric in needs if (reason := model.why_not(metric))]):
+        raise ProfileError(reasons[0])
     return TargetCosts(model, batch_size=target.batch_size, precision=target.precision)
 
 
@@ -80,22 +77,22 @@ def prepare_task(
 ) -> Task:
     """Costs and budgets of a run, checked before any training.
 
-    If the run needs latencies and this machine's table lacks kernels of the space, they are measured first.
+    If a metric steers the run and this machine's table lacks kernels of the space, they are measured first.
 
     Raises:
         BudgetError: budgets that no network of the space can meet.
-        ProfileError: latency is needed and the device has no profile.
+        ProfileError: the device has no profile that tells the metrics that are budgeted.
         DeviceError: no such device.
     """
-    steered = needs_latency(config)
+    needs = needed_metrics(config)
     target = target_costs(
         config.target,
         profiles_directory=profiles_directory,
-        needs_latency=steered,
+        needs=needs,
         profile_options=space_options(config),
     )
-    if steered and target.latency_model is not None:
-        model = complete_table(space, target.latency_model, say=say)
+    if needs and target.cost_model is not None:
+        model = complete_table(space, target.cost_model, say=say)
         target = TargetCosts(model, batch_size=target.batch_size, precision=target.precision)
     budgets = config.budgets
     check_feasible(space, budgets, target)

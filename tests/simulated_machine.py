@@ -86,7 +86,7 @@ class SimulatedMachine:
         return measure_rounds(
             self.network(milliseconds),  # type: ignore[arg-type]
             plan=plan,
-            yardstick=lambda: self.run(0.5),
+            reference=lambda: self.run(0.5),
             rest=self.rest,
             clock_s=self.clock_s,
         )

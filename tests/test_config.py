@@ -109,7 +109,7 @@ def _hides(a: Any, b: Any, c: Any) -> bool:
         ({"search": {"lr": float("inf")}}, r"search\.lr: .*\(got inf\)"),
         ({"search": {"lam_momentum": 1.0}}, r"search\.lam_momentum: .*less than 1"),
         ({"search": {"adaptive": "blocks"}}, r"search\.adaptive: .*'none', 'block', 'operation', "),
-        ({"search": {"adaptive_cost": "energy"}}, r"search\.adaptive_cost"),
+        ({"search": {"adaptive_cost": "memory"}}, r"search\.adaptive_cost"),
         ({"space": {"stem": "mnist"}}, r"space\.stem"),
         (
             {"data": {"split_ratio": [1, 0]}},

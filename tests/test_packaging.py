@@ -76,7 +76,7 @@ import json
 import dsonas_hw, dsonas_hw.cli.main
 from dsonas_hw.config import load_preset, preset_names
 from dsonas_hw.device.spec import list_devices
-from dsonas_hw.profile.open import open_latency_model, shipped_profiles
+from dsonas_hw.profile.open import open_cost_model, shipped_profiles
 from dsonas_hw.report.page import write_page
 from dsonas_hw.report.parts import Page
 from dsonas_hw.target import Target
@@ -86,10 +86,10 @@ print(json.dumps({
     "presets": [load_preset(name)["preset"] for name in preset_names()],
     "devices": len(list_devices()),
     "studies": len(shipped_studies()),
-    "estimate": open_latency_model(Target(device="1080ti", runtime="tensorrt")).device,
+    "estimate": open_cost_model(Target(device="1080ti", runtime="tensorrt")).device,
     "page": len(write_page(Page(title="A run", kicker="", heading="", subtitle="", sections=[]))) > 1000,
     "profiles": len(list(shipped_profiles().glob("*/*.calibration.json"))),
-    "calibrated": open_latency_model(Target(device="1080ti", runtime="eager")).source,
+    "calibrated": open_cost_model(Target(device="1080ti", runtime="eager")).source,
 }))
 """
     environment = {"PYTHONPATH": str(tmp_path / "site"), "DSONAS_HW_HOME": str(tmp_path / "home")}

@@ -1,4 +1,4 @@
-"""What an architecture costs on a target: counted costs exactly, latency from the device's profile."""
+"""What an architecture costs on a target: counted costs exactly, latency and energy from its profile."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from dsonas_hw.architecture.graph import (
     list_segments,
     output_branch,
 )
-from dsonas_hw.architecture.latency import ArchitectureLatency
 from dsonas_hw.architecture.lower import lower_node, lower_segment
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.architecture.metric import ArchitectureMetric
+from dsonas_hw.budget import METRICS, QUANTITIES, Budget, Metric
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel, peak_activation_elements
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.operations import get_operation
 from dsonas_hw.table.rows import Source
 
-CostName = Literal["flops", "mac", "params", "latency"]
+CostName = Literal["flops", "mac", "params", "latency", "energy"]
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
@@ -46,36 +47,40 @@ class Costs:
 
 
 class TargetCosts:
-    """Costs on one target; `latency_model` None leaves latency unknown (and so unbudgetable)."""
+    """Costs on one target; without a model its metrics are unknown (and cannot be budgeted)."""
 
     def __init__(
-        self, latency_model: LatencyModel | None = None, *, batch_size: int = 1, precision: str = "fp32"
+        self, cost_model: CostModel | None = None, *, batch_size: int = 1, precision: str = "fp32"
     ) -> None:
-        self.latency_model = latency_model
-        self._latency = ArchitectureLatency(latency_model) if latency_model is not None else None
+        self.cost_model = cost_model
+        self._metrics = {
+            metric: ArchitectureMetric(cost_model, metric)
+            for metric in METRICS
+            if cost_model is not None and not cost_model.why_not(metric)
+        }
         self.batch_size = batch_size
         self.precision = precision
         self._block_costs: dict[tuple[BlockSegment, CostName], float] = {}
 
     @property
     def source(self) -> Source:
-        """Where its latencies come from; counted costs are exact whatever it says."""
-        return self.latency_model.source if self.latency_model else "estimated"
+        """Where its metrics come from; counted costs are exact whatever it says."""
+        return self.cost_model.source if self.cost_model else "estimated"
 
     @property
     def caution(self) -> str:
-        """What to say about its latencies before anything else; empty if they were measured."""
-        return self.latency_model.caution if self.latency_model else ""
+        """What to say about its metrics before anything else; empty if they were measured."""
+        return self.cost_model.caution if self.cost_model else ""
 
     def costs(self, architecture: Architecture) -> Costs:
-        """Every known cost of a network at its width; latency None where the profile lacks a kernel of it.
+        """Every known cost of a network at its width; metrics None where the profile lacks a kernel of it.
 
-        Only a network whose latency is budgeted needs it: `cost` refuses to tell what was not measured.
+        Only a network whose metric is budgeted needs it: `cost` refuses to tell what was not measured.
         """
         try:
-            latency_ms = self._latency_ms(architecture)
+            metrics = {QUANTITIES[name]: self._metric(architecture, name) for name in METRICS}
         except ProfileError:
-            latency_ms = None
+            metrics = {}
         return Costs(
             flops=self._count(architecture, "flops"),
             mac=self._count(architecture, "mac"),
@@ -83,35 +88,42 @@ class TargetCosts:
             memory_bytes=peak_memory_bytes(
                 architecture, batch_size=self.batch_size, precision=self.precision
             ),
-            latency_ms=latency_ms,
+            **metrics,
         )
 
-    def probability_within(self, architecture: Architecture, limit_ms: float) -> float | None:
-        """How likely an estimated latency is to be at most `limit_ms`; None where kernels were measured."""
-        if self._latency is None or self.source == "measured":
+    def why_not(self, metric: Metric) -> str:
+        """Why a metric is not known here, in one line; empty: it is."""
+        model = self.cost_model
+        return model.why_not(metric) if model else f"nothing here predicts {QUANTITIES[metric]}"
+
+    def probability_within(self, architecture: Architecture, budget: Budget) -> float | None:
+        """How likely an estimated metric is to hold a budget; None: it is measured kernels', or counted."""
+        predicts = self._metrics.get(budget.metric) if budget.metric else None
+        if predicts is None or self.source == "measured":
             return None
         try:
-            return self._latency.predict(architecture).probability_within(limit_ms)
+            return predicts.predict(architecture).probability_within(budget.limit)
         except ProfileError:
             return None
 
     def cost(self, architecture: Architecture, quantity: str) -> float | None:
-        """One cost without the others: `flops`, `mac`, `params`, `memory_bytes`, `latency_ms`.
+        """One cost without the others, e.g. `flops`, `memory_bytes`, `latency_ms`; None: not known here.
 
         Raises:
-            ProfileError: latency, and the profile lacks a kernel of the network.
+            ProfileError: latency or energy, and the profile lacks a kernel of the network.
         """
         if quantity in ("flops", "mac", "params"):
             return self._count(architecture, quantity)
         if quantity == "memory_bytes":
             return peak_memory_bytes(architecture, batch_size=self.batch_size, precision=self.precision)
-        return self._latency_ms(architecture) if quantity == "latency_ms" else None
+        return next((self._metric(architecture, m) for m in self._metrics if QUANTITIES[m] == quantity), None)
 
     def _count(self, architecture: Architecture, name: str) -> int:
         return sum(_segment_count(segment, name) for _, segment in list_segments(architecture))
 
-    def _latency_ms(self, architecture: Architecture) -> float | None:
-        return self._latency.predict(architecture).latency_ms if self._latency is not None else None
+    def _metric(self, architecture: Architecture, metric: Metric) -> float | None:
+        known = self._metrics.get(metric)
+        return known.predict(architecture).value if known else None
 
     def block_cost(self, segment: BlockSegment, name: CostName) -> float:
         """Cost of one block: its operations, sums, concat and merge (Eq. 9)."""
@@ -132,11 +144,11 @@ class TargetCosts:
         return self._sum(name, lambda b, f: lower_node(branch, b, fuse=f))
 
     def _sum(self, name: CostName, lower_at: Callable[[int, bool], Iterable[Kernel]]) -> float:
-        if name != "latency":
+        if name not in METRICS:
             return float(sum(getattr(kernel, name) for kernel in lower_at(1, True)))
-        if (model := self.latency_model) is None:
-            raise ValueError("latency costs need a latency model")
-        return sum(model.kernel_latency_ms(k) for k in lower_at(model.batch_size, model.fuse))
+        if (model := self.cost_model) is None:
+            raise ValueError(self.why_not(name))
+        return sum(model.kernel_cost(k, name) for k in lower_at(model.batch_size, model.fuse))
 
 
 @lru_cache(maxsize=4096)

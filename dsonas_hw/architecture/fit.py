@@ -42,15 +42,13 @@ def budget_ratio(architecture: Architecture, budgets: Sequence[Budget], target: 
     """The largest cost / limit over the budgets; 0 if there is none.
 
     Raises:
-        BudgetError: a budgeted cost that this target cannot tell.
+        BudgetError: the target has no model for one of the budgeted costs.
     """
     ratio = 0.0
     for budget in budgets:
         cost = target.cost(architecture, budget.quantity)
         if cost is None:
-            raise BudgetError(
-                f"the {budget.name} budget cannot be steered: nothing here predicts {budget.quantity}"
-            )
+            raise _cannot_steer(budget, target)
         ratio = max(ratio, cost / budget.limit)
     return ratio
 
@@ -140,10 +138,7 @@ def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: Target
     for budget in budgets:
         low, high = target.cost(smallest, budget.quantity), target.cost(largest, budget.quantity)
         if low is None or high is None:
-            raise BudgetError(
-                f"budget {budget} cannot be steered by: nothing here predicts {budget.quantity}. "
-                "Budgets that can: mac, flops, params, memory, and latency once the device has a profile"
-            )
+            raise _cannot_steer(budget, target)
         smallest_limit = format_quantity(budget.name, _four_digits(low, math.ceil))
         largest_limit = format_quantity(budget.name, _four_digits(high, math.floor))
         feasible = f"feasible: {smallest_limit} to {largest_limit}"
@@ -151,6 +146,11 @@ def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: Target
             raise BudgetError(f"budget {budget} is below the smallest network of this space; {feasible}")
         if budget.limit > high:
             raise BudgetError(f"budget {budget} is above the largest network of this space; {feasible}")
+
+
+def _cannot_steer(budget: Budget, target: TargetCosts) -> BudgetError:
+    assert budget.metric, "what is counted is known of every network"
+    return BudgetError(f"budget {budget} cannot be steered by: {target.why_not(budget.metric)}")
 
 
 def _four_digits(value: float, rounded: Callable[[float], int]) -> float:

@@ -214,10 +214,14 @@ class _Builder:
         self.nodes.append(helper.make_node(op_type, list(inputs), [output], name=output, **attributes))
 
 
-def model_bytes(architecture: Architecture, *, batch_size: int = 1, seed: int = 0) -> bytes:
+def model_bytes(
+    architecture: Architecture, *, batch_size: int = 1, seed: int = 0, fold_bn: bool = True
+) -> bytes:
     """The architecture as ONNX with random weights.
 
     No two tensors are equal, as after training: a runtime's optimiser merges what is.
+
+    fold_bn: False keeps batch norms apart, as an eager framework runs the network.
     """
     nodes = build_graph(architecture)
     weights = random_weights(nodes, seed=seed)
@@ -225,5 +229,7 @@ def model_bytes(architecture: Architecture, *, batch_size: int = 1, seed: int = 
     for name, value in weights.items():
         if value.ndim == 1:
             weights[name] = value + value.dtype.type(0.02 * rng.random())
-    model = build_onnx_graph(nodes, architecture.space.input_shape, weights, batch_size=batch_size)
+    model = build_onnx_graph(
+        nodes, architecture.space.input_shape, weights, batch_size=batch_size, fold_bn=fold_bn
+    )
     return bytes(model.SerializeToString())

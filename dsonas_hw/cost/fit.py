@@ -1,12 +1,15 @@
 """From the rows of a table to the numbers that predictions need, written back as its correction row.
 
-    latency = (constant + Σ_groups (scale · cost + per_kernel · kernels)) · exp(residual)
+    value = (constant + Σ_groups (scale · cost + per_kernel · kernels)) · exp(residual)
 
 Kernel costs come from timings in whole networks (`kernel_costs`). A scale and a cost per kernel for every
 group of kernels, and one constant, are fitted on the same networks as they ran without the profiler; groups
 are drawn towards common values, as far as the networks do not tell them apart. What is left over is alike
 in networks that are alike: a Gaussian process over their cost, number of kernels and largest tensor carries
 it to the networks between (`network_costs.Residual`).
+
+An energy is measured of whole networks only, since meters move ten times a second. It is fitted like a
+latency, in units of the networks' median power: a group's scale times that power is what its kernels draw.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dsonas_hw.budget import Metric
 from dsonas_hw.cost.kernel_costs import Array, Category, CategoryFit, KernelCosts, similarity
 from dsonas_hw.cost.kernel_fit import fit_categories
 from dsonas_hw.cost.network_costs import GROUPS, Part, correction_values, group_of, written_mb
@@ -48,12 +52,14 @@ class TimedNetwork:
 
     kernels: Sequence[Kernel]
     latency_ms: float
+    energy_mj: float | None = None
+    """None: not measured."""
 
 
-def fit_correction(
+def fit_corrections(
     rows: Sequence[KernelRow], networks: Sequence[TimedNetwork], *, speed: float = 1.0
-) -> CorrectionRow:
-    """Coefficients of every sort of kernel, and the numbers of the formula above.
+) -> list[CorrectionRow]:
+    """Coefficients of every category of kernel, and the numbers of the formula above, for every metric.
 
     speed: all latencies are multiplied by it: the table's unit of speed against the machine's usual one.
 
@@ -65,16 +71,36 @@ def fit_correction(
             f"{len(networks)} networks were timed; a fit needs {MIN_NETWORKS}: profile a preset too"
         )
     fits = fit_categories(rows)
+    latencies_ms = np.array([network.latency_ms for network in networks]) * speed
+    found = [_fit_metric("latency", fits, rows, networks, latencies_ms)]
+    metered = [network for network in networks if network.energy_mj is not None]
+    if len(metered) >= MIN_NETWORKS:
+        energies_mj = np.array([network.energy_mj for network in metered], dtype=float)
+        found.append(_fit_metric("energy", fits, rows, metered, energies_mj))
+    return found
+
+
+def _fit_metric(
+    metric: Metric,
+    fits: dict[Category, CategoryFit],
+    rows: Sequence[KernelRow],
+    networks: Sequence[TimedNetwork],
+    measured: Array,
+) -> CorrectionRow:
+    """measured: of each network, in the metric's unit."""
     counts = _count_kernels(networks)
     design = _design(KernelCosts(fits, rows), counts)
-    measured = np.array([network.latency_ms for network in networks]) * speed
+    unit = 1.0 if metric == "latency" else float(np.median(measured / design.costs_ms))
+    measured = measured / unit
     solution, weights = _solve(design, measured)
     half_width, slope = _interval(fits, rows, counts, measured)
+    solution = solution * unit
     values = correction_values(
-        fits,
+        fits if metric == "latency" else {},
+        metric=metric,
         scales=dict(zip(GROUPS, map(float, solution), strict=False)),
-        per_kernel_ms=dict(zip(GROUPS, map(float, solution[len(GROUPS) :]), strict=False)),
-        constant_ms=float(solution[-1]),
+        per_kernel=dict(zip(GROUPS, map(float, solution[len(GROUPS) :]), strict=False)),
+        constant=float(solution[-1]),
         interval=half_width,
         interval_slope=slope,
     )
@@ -82,7 +108,8 @@ def fit_correction(
         (float(vector[0]), float(vector[1]), float(vector[2]), float(weight))
         for vector, weight in zip(design.vectors, weights, strict=True)
     ]
-    return CorrectionRow(values={**values, "num_networks": float(len(networks))}, anchors=tuple(anchors))
+    values |= {"num_networks": float(len(networks))}
+    return CorrectionRow(metric=metric, values=values, anchors=tuple(anchors))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +122,11 @@ class _Design:
     """Feature vectors, shape (networks, 3)."""
     deviations: Array
     """Mean standard deviation of the kernels' logarithms."""
+
+    @property
+    def costs_ms(self) -> Array:
+        """Sum of the kernels' latencies of every network."""
+        return np.asarray(self.matrix[:, : len(GROUPS)].sum(axis=1))
 
     def of(self, chosen: Array) -> _Design:
         """The same of some of the networks."""

@@ -1,8 +1,8 @@
-"""The latency of networks from a measured table: a `cost.model.LatencyModel`.
+"""Latency and energy of networks from a measured table: a `cost.model.CostModel`.
 
 The kernels that run are what the runtime makes of the network (`kernel.deployment`), not what the file says;
 what they cost together is `network_costs`. The interval is what 90 % of the networks of the fit lay in when
-they were left out.
+they were held out.
 """
 
 from __future__ import annotations
@@ -10,27 +10,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dsonas_hw.cost.model import LatencyPrediction
-from dsonas_hw.cost.network_costs import NetworkCosts, Part
+from dsonas_hw.budget import Metric
+from dsonas_hw.cost.model import Prediction
+from dsonas_hw.cost.network_costs import NetworkCosts, Part, kernel_costs
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.deployment import Deployment
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.energy import energy_unknown
 from dsonas_hw.measure.statistics import relative_repeatability
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.rows import Source
-from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.table.table import LookupTable
 
 
-class MeasuredLatency:
+class MeasuredCosts:
     """Predictions from one table.
 
     Raises:
         ProfileError: the table holds no finished profile.
     """
 
-    def __init__(self, table: LatencyTable, *, profile_options: str = "") -> None:
+    def __init__(self, table: LookupTable, *, profile_options: str = "") -> None:
         """profile_options: of `dsonas-hw profile`, for the space in question; for messages."""
         header = table.header
         self.profile_options = profile_options
@@ -49,59 +51,74 @@ class MeasuredLatency:
         """Which kernels the runtime runs for a network."""
         self.fuse = self.deployment.fuses
         command = profile_command(header.target, directory=directory_of(table.path), options=profile_options)
-        if table.correction is None:
+        if "latency" not in table.corrections:
             raise ProfileError(
                 f"the table {table.path} is not finished (its profile was interrupted); go on with: {command}"
             )
         try:
-            self._costs = NetworkCosts(table.correction, table.kernels.values())
+            self._kernels = kernel_costs(table.corrections["latency"], table.kernels.values())
+            self._costs = {m: NetworkCosts(found, self._kernels) for m, found in table.corrections.items()}
         except KeyError as error:
             raise ProfileError(
                 f"the correction in {table.path} lacks {error}; it was made by another version of dsonas-hw: "
                 f"delete it and run: {command}"
             ) from error
-        self._alone: dict[Kernel, float] = {}
+        self._alone: dict[tuple[Kernel, Metric], float] = {}
 
     @property
     def caution(self) -> str:
-        """Empty, unless the table is somebody else's."""
+        """Empty, unless the table is somebody else's, or its kernels were not timed."""
         if self.source == "measured":
             return ""
+        if self.source == "calibrated":
+            return (
+                f"CALIBRATED: {self.runtime} does not time kernels, so networks measured on {self.device} "
+                "correct the estimate of their kernels"
+            )
         what = f"latencies of {self.device} come from {self.table.path.name}"
         return f"{self.source.upper()}, NOT MEASURED: {what}, a table that somebody else measured"
 
-    def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
-        """Latency of the network that these kernels make up, in the order they run.
+    def why_not(self, metric: Metric) -> str:
+        """Why the table does not tell a metric, in one line; empty: it does."""
+        if metric in self._costs:
+            return ""
+        remarks = (remark for network in self.table.networks for remark in network.remarks)
+        return energy_unknown(self.table.header.target, remarks)
+
+    def predict(self, kernels: Sequence[Kernel], metric: Metric = "latency") -> Prediction:
+        """The metric of the network that these kernels make up, in the order they run.
 
         Which kernel reads which is inferred from order and shapes; `predict_schedule` need not guess.
 
         Raises:
-            ProfileError: a kernel of a sort that was never measured, or no kernel at all.
+            ProfileError: a category of kernel or a metric that was never measured, or no kernel at all.
         """
         if not kernels:
-            raise ProfileError("a network without kernels has no latency to predict")
-        return self.predict_schedule(infer_schedule(kernels))
+            raise ProfileError(f"a network without kernels has no {metric} to predict")
+        return self.predict_schedule(infer_schedule(kernels), metric)
 
-    def predict_schedule(self, schedule: Schedule) -> LatencyPrediction:
-        """Latency of a network whose buffers are known.
+    def predict_schedule(self, schedule: Schedule, metric: Metric = "latency") -> Prediction:
+        """The metric of a network whose buffers are known.
 
         Raises:
-            ProfileError: a kernel of a sort that was never measured.
+            ProfileError: a category of kernel or a metric that was never measured.
         """
-        return self.predict_part(self.part(self.deployment.kernels(schedule)))
+        return self.predict_part(self.part(self.deployment.kernels(schedule), metric), metric)
 
-    def predict_part(self, part: Part) -> LatencyPrediction:
-        """Latency of the network that consists of this part."""
-        latency_ms = self._costs.latency_ms(part)
-        low, high = self._costs.interval(part)
-        return LatencyPrediction(
-            latency_ms=latency_ms,
-            latency_ms_low=latency_ms * low,
-            latency_ms_high=latency_ms * high,
-            source=self.source,
-        )
+    def predict_part(self, part: Part, metric: Metric = "latency") -> Prediction:
+        """The metric of the network that consists of this part, which was summed up for it."""
+        costs = self._costs_of(metric)
+        value = costs.value(part)
+        low, high = costs.interval(part)
+        return Prediction(value=value, low=value * low, high=value * high, source=self.source)
 
-    def part_of(self, schedule: Schedule, *, is_first: bool = False) -> Part:
+    def _costs_of(self, metric: Metric) -> NetworkCosts:
+        costs = self._costs.get(metric)
+        if costs is None:
+            raise ProfileError(self.why_not(metric))
+        return costs
+
+    def part_of(self, schedule: Schedule, metric: Metric = "latency", *, is_first: bool = False) -> Part:
         """What a part of a network contributes, read and left in the runtime's own layout.
 
         is_first: it reads the network's input, which is not in that layout.
@@ -109,16 +126,17 @@ class MeasuredLatency:
         Raises:
             ProfileError: a kernel of a sort that was never measured.
         """
-        return self.part(self.deployment.kernels(schedule, blocked_inputs=not is_first, is_part=True))
+        deployed = self.deployment.kernels(schedule, blocked_inputs=not is_first, is_part=True)
+        return self.part(deployed, metric)
 
-    def part(self, kernels: Sequence[Kernel]) -> Part:
+    def part(self, kernels: Sequence[Kernel], metric: Metric = "latency") -> Part:
         """The sums over kernels as the runtime runs them (see `deployment`).
 
         Raises:
             ProfileError: a kernel of a sort that was never measured.
         """
         try:
-            return self._costs.part(kernels)
+            return self._costs_of(metric).part(kernels)
         except KeyError:
             missing = list(dict.fromkeys(kernel.key for kernel in kernels if not self.knows(kernel)))
             raise ProfileError(
@@ -127,15 +145,14 @@ class MeasuredLatency:
             ) from None
 
     @property
-    def yardstick_ms(self) -> float:
-        """What the yardstick took while this machine was profiled; 0 if it was not run."""
-        correction = self.table.correction
-        return correction.values.get("yardstick_ms", 0.0) if correction else 0.0
+    def reference_ms(self) -> float:
+        """What the reference workload took while this machine was profiled; 0 if it was not run."""
+        return self.table.corrections["latency"].values.get("reference_ms", 0.0)
 
     @property
     def repeatability(self) -> float:
         """How far two measurements of one network on this machine differ at most, as a fraction."""
-        return relative_repeatability([n.yardstick_ms for n in self.table.networks if n.yardstick_ms])
+        return relative_repeatability([n.reference_ms for n in self.table.networks if n.reference_ms])
 
     def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
         """The kernels of a network, as the runtime runs them, that the table does not know; each once."""
@@ -144,22 +161,22 @@ class MeasuredLatency:
 
     def knows(self, kernel: Kernel) -> bool:
         """Whether a kernel, as the runtime runs it, is of a category that was measured, and near what was."""
-        return self._costs.kernels.knows(kernel)
+        return self._kernels.knows(kernel)
 
     def has_relatives(self, kernel: Kernel) -> bool:
         """Whether kernels of the same operation were measured, which its cost can be told from, roughly.
 
         Not so for a table of somebody else's.
         """
-        return self.source == "measured" and self._costs.kernels.has_relatives(kernel)
+        return self.source != "imported" and self._kernels.has_relatives(kernel)
 
-    def kernel_latency_ms(self, kernel: Kernel) -> float:
-        """The share of a network's latency that this kernel adds, its inputs in the runtime's own layout.
+    def kernel_cost(self, kernel: Kernel, metric: Metric = "latency") -> float:
+        """The share of a network's metric that this kernel adds, its inputs in the runtime's own layout.
 
         Raises:
-            ProfileError: a kernel of a sort that was never measured.
+            ProfileError: a category of kernel or a metric that was never measured.
         """
-        found = self._alone.get(kernel)
+        found = self._alone.get((kernel, metric))
         if found is None:
             names = tuple(f"input{i}" for i in range(len(kernel.inputs)))
             alone = Schedule(
@@ -168,7 +185,8 @@ class MeasuredLatency:
                 outputs=frozenset(),
             )
             image = len(kernel.inputs[0]) == 4 and kernel.inputs[0][1] < 4
-            found = self._alone[kernel] = self._costs.share_ms(self.part_of(alone, is_first=image))
+            part = self.part_of(alone, metric, is_first=image)
+            found = self._alone[kernel, metric] = self._costs_of(metric).share(part)
         return found
 
 

@@ -1,8 +1,10 @@
-"""From the costs of single kernels to a network's latency: the formula of `fit.py`, applied.
+"""From the costs of single kernels to a network's latency or energy: the formula of `fit.py`, applied.
 
-    latency  = (constant + Σ_groups (scale · cost + per_kernel · kernels)) · exp(residual)
+    value    = (constant + Σ_groups (scale · cost + per_kernel · kernels)) · exp(residual)
     residual = Σ_points weight · exp(−½ |vector − point|²)
-    interval = latency · exp(± √(h² + (slope · Σ cost · deviation / Σ cost)²))
+    interval = value · exp(± √(h² + (slope · Σ cost · deviation / Σ cost)²))
+
+A kernel's cost is its latency, which is known kernel by kernel; so the scale of an energy is a power (W).
 
 A network's feature vector holds the logarithms of its cost, number of kernels and largest tensor: networks
 that are alike in these share what the sum of their kernels misses (caches, address translation, memory).
@@ -20,6 +22,7 @@ from math import prod
 
 import numpy as np
 
+from dsonas_hw.budget import QUANTITIES, Metric
 from dsonas_hw.cost.kernel_costs import (
     DIMENSIONS,
     FEATURES,
@@ -32,6 +35,13 @@ from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.rows import Anchor, CorrectionRow, KernelRow
 
 KERNEL_PREFIX = "kernel:"
+
+
+def unit_of(metric: Metric) -> str:
+    """The unit that ends the names of a metric's numbers: `ms`, `mj`."""
+    return QUANTITIES[metric].rpartition("_")[2]
+
+
 GROUPS = ("pointwise", "conv", "depthwise", "scale", "pool", "sum", "concat", "copy", "elementwise", "other")
 
 
@@ -66,11 +76,11 @@ class Part:
     """What some kernels contribute to a network; parts add up."""
 
     cost_ms: float = 0.0
-    """Costs as in the table."""
-    scaled_ms: float = 0.0
-    """The same as corrected by each kernel's group."""
-    fixed_ms: float = 0.0
-    """Costs per kernel."""
+    """Latencies as in the table."""
+    scaled: float = 0.0
+    """Each times the scale of its kernel's group, in the metric's unit."""
+    fixed: float = 0.0
+    """What each kernel adds whatever its latency, in that unit."""
     num_kernels: int = 0
     largest_mb: float = 0.0
     """The largest tensor written, at four bytes an element."""
@@ -80,8 +90,8 @@ class Part:
     def __add__(self, other: Part) -> Part:
         return Part(
             self.cost_ms + other.cost_ms,
-            self.scaled_ms + other.scaled_ms,
-            self.fixed_ms + other.fixed_ms,
+            self.scaled + other.scaled,
+            self.fixed + other.fixed,
             self.num_kernels + other.num_kernels,
             max(self.largest_mb, other.largest_mb),
             self.uncertain_ms + other.uncertain_ms,
@@ -102,19 +112,24 @@ class Part:
         return self.uncertain_ms / self.cost_ms if self.cost_ms > 0 else 0.0
 
 
+def kernel_costs(latency: CorrectionRow, rows: Iterable[KernelRow]) -> KernelCosts:
+    """Return the kernels' latencies; their coefficients stand in the latency's correction."""
+    return KernelCosts(_category_fits(latency.values), rows)
+
+
 class NetworkCosts:
-    """The correction of a table.
+    """A table's correction for one metric.
 
     Raises:
         KeyError: a number is missing.
     """
 
-    def __init__(self, correction: CorrectionRow, rows: Iterable[KernelRow]) -> None:
-        values = correction.values
-        self.kernels = KernelCosts(_category_fits(values), rows)
-        self._constant_ms = values["constant_ms"]
+    def __init__(self, correction: CorrectionRow, kernels: KernelCosts) -> None:
+        values, unit = correction.values, unit_of(correction.metric)
+        self._kernels = kernels
+        self._constant = values[f"constant_{unit}"]
         self._scales = {group: values[f"scale:{group}"] for group in GROUPS}
-        self._per_kernel_ms = {group: values[f"per_kernel_ms:{group}"] for group in GROUPS}
+        self._per_kernel = {group: values[f"per_kernel_{unit}:{group}"] for group in GROUPS}
         self._residual = Residual(correction.anchors)
         self._half_width = values["interval"]
         self._interval_slope = values["interval_slope"]
@@ -133,8 +148,8 @@ class NetworkCosts:
             if part is None:
                 part = known[kernel] = self._one(kernel)
             cost += part.cost_ms
-            scaled += part.scaled_ms
-            fixed += part.fixed_ms
+            scaled += part.scaled
+            fixed += part.fixed
             uncertain += part.uncertain_ms
             if part.largest_mb > largest:
                 largest = part.largest_mb
@@ -142,29 +157,29 @@ class NetworkCosts:
 
     def _one(self, kernel: Kernel) -> Part:
         group = group_of(kernel)
-        cost = self.kernels.cost(kernel)
+        cost = self._kernels.cost(kernel)
         return Part(
             cost.latency_ms,
             cost.latency_ms * self._scales[group],
-            self._per_kernel_ms[group],
+            self._per_kernel[group],
             1,
             written_mb(kernel),
             cost.latency_ms * cost.deviation,
         )
 
-    def latency_ms(self, part: Part) -> float:
-        """Return the latency of the network that consists of this part."""
-        total_ms = max(part.scaled_ms + part.fixed_ms + self._constant_ms, 0.1 * part.scaled_ms, 1e-6)
-        return total_ms * math.exp(self._residual.at(part.vector))
+    def value(self, part: Part) -> float:
+        """Return the metric of the network that consists of this part."""
+        total = max(part.scaled + part.fixed + self._constant, 0.1 * part.scaled, 1e-6)
+        return total * math.exp(self._residual.at(part.vector))
 
     def interval(self, part: Part) -> tuple[float, float]:
-        """Return the factors on that latency between which 90 % of the measurements are expected."""
+        """Return the factors on that value between which 90 % of the measurements are expected."""
         half_width = math.hypot(self._half_width, self._interval_slope * part.deviation)
         return math.exp(-half_width), math.exp(half_width)
 
-    def share_ms(self, part: Part) -> float:
+    def share(self, part: Part) -> float:
         """What a part adds to a small network; always positive."""
-        return max(part.scaled_ms + part.fixed_ms, 0.1 * part.scaled_ms)
+        return max(part.scaled + part.fixed, 0.1 * part.scaled)
 
 
 class Residual:
@@ -181,21 +196,24 @@ class Residual:
 def correction_values(
     fits: Mapping[Category, CategoryFit],
     *,
+    metric: Metric = "latency",
     scales: Mapping[str, float] | None = None,
-    per_kernel_ms: Mapping[str, float] | None = None,
-    constant_ms: float = 0.0,
+    per_kernel: Mapping[str, float] | None = None,
+    constant: float = 0.0,
     interval: float,
     interval_slope: float = 0.0,
 ) -> dict[str, float]:
-    """Return the numbers of a table's correction row; by default costs add up as they are.
+    """Return the numbers of a table's correction row; by default latencies add up as they are.
 
+    scales, per_kernel: by group; per_kernel and constant in the metric's unit.
     interval: half the width, in logarithms, of the interval that 90 % of the measurements are expected in.
     interval_slope: what the kernels' mean standard deviation adds to it.
     """
-    values = {"constant_ms": constant_ms, "interval": interval, "interval_slope": interval_slope}
+    unit = unit_of(metric)
+    values = {f"constant_{unit}": constant, "interval": interval, "interval_slope": interval_slope}
     for group in GROUPS:
         values[f"scale:{group}"] = (scales or {}).get(group, 1.0)
-        values[f"per_kernel_ms:{group}"] = (per_kernel_ms or {}).get(group, 0.0)
+        values[f"per_kernel_{unit}:{group}"] = (per_kernel or {}).get(group, 0.0)
     for category, fit in sorted(fits.items()):
         values |= {f"{KERNEL_PREFIX}{'/'.join(category)}:{name}": value for name, value in _numbers(fit)}
     return values

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.budget import format_interval, format_quantity
+from dsonas_hw.budget import METRICS, QUANTITIES, format_interval, format_quantity
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.fit_measured import Trial, fit_until_measured, measure_architecture, scale_timed
 from dsonas_hw.deploy.measure import repeatability_of
@@ -33,7 +33,7 @@ def derive_measured(
     shrink: float = 1.0,
     refused: Collection[Architecture] = (),
 ) -> Derived:
-    """Derive from the path; where latency is budgeted and the target is here, measure and fit until it holds.
+    """Derive from the path; measure and fit until it holds where a metric is budgeted and the target here.
 
     shrink: limits of the measured budgets are multiplied by it from the start.
     refused: architectures that did not hold when they were measured; they are not taken.
@@ -48,7 +48,7 @@ def derive_measured(
         found[derived.architecture] = derived
         return derived.architecture
 
-    target, repeatability = task.config.target, repeatability_of(task.target.latency_model)
+    target, repeatability = task.config.target, repeatability_of(task.target.cost_model)
 
     def measure(architecture: Architecture) -> Mapping[str, Estimate | None]:
         with bar("measure") as report:
@@ -64,14 +64,11 @@ def derive_measured(
 
 def trial_text(trial: Trial[Architecture], target: DeviceConfig) -> str:
     """What a trial says to people."""
-    latency = trial.measured.get("latency_ms")
-    measured = (
-        ""
-        if latency is None
-        else (
-            f", {target.statistic} {format_quantity('latency', latency.value)} "
-            f"({format_interval('latency', latency.low, latency.high)})"
-        )
+    measured = "".join(
+        f", {target.statistic if metric == 'latency' else metric} {format_quantity(metric, found.value)} "
+        f"({format_interval(metric, found.low, found.high)})"
+        for metric in METRICS
+        if (found := trial.measured.get(QUANTITIES[metric])) is not None
     )
     return (
         f"tried {trial.architecture.width} channels{measured}: {trial.ratio:.1%} of the budget, up to "

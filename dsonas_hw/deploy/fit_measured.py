@@ -1,12 +1,13 @@
-"""Fitting by measurement, before anything is trained: a network's latency does not depend on its weights.
+"""Fitting by measurement, before anything is trained: what a network takes does not depend on its weights.
 
     fit to limit × scale ─▶ export with random weights ─▶ measure ─▶ misses? scale down ─┐
             ▲                                               └─ leaves room? scale up ────┤
             └────────────────────────────────────────────────────────────────────────────┘
 
 Predicted costs choose; measurement decides, with the verdict that `validate` will give after training: on a
-percentile of the latency (the median) and the interval it lies in. A prediction is of the quiet value, which
-lies below. With q the quiet value, m the median and h the interval's upper end of what was measured,
+percentile of the latency (the median), or the mean energy, and the interval it lies in. A predicted latency
+is the quiet value, which lies below. With q the prediction, m the value and h the interval's upper end of
+what was measured,
 
     need = (m + 1.5·(h − m)) / limit      at most 1: h is below the limit, with half as much again to spare
                                           for the next measurement, whose median is another
@@ -47,9 +48,6 @@ SMALLEST_STEP = 0.95
 """Of a scale that led to the same network again: widths come in steps."""
 CLOSE_SCALES = 1.01
 """Two scales nearer than that need nothing between them."""
-TIMED = ("latency", "energy")
-"""Budgets that only a measurement answers; all others are counted and need no trial."""
-
 Network = TypeVar("Network")
 """An architecture, or any other value that equals only itself."""
 Fit = Callable[[float], Network]
@@ -70,8 +68,13 @@ class Trial(Generic[Network]):
     """The largest measured cost / limit."""
     bound: float
     """The largest upper end of a cost's interval / limit: at most 1 if every budget holds."""
-    need: float
-    """The same with something to spare: at most 1 if the next measurement can be expected to hold too."""
+    needs: Mapping[str, float]
+    """The same by metric, with something to spare."""
+
+    @property
+    def need(self) -> float:
+        """The largest of these: at most 1 if the next measurement can be expected to hold, too."""
+        return max(self.needs.values())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +112,7 @@ def fit_until_measured(
     Raises:
         BudgetError: not even the narrowest network holds when measured.
     """
-    timed = [budget for budget in budgets if budget.name in TIMED]
+    timed = [budget for budget in budgets if budget.metric]
     if not timed:
         return MeasuredFit(architecture=fit(1.0), trial=None, trials=())
     trials: list[Trial[Network]] = []
@@ -153,7 +156,7 @@ def fit_until_measured(
 
 def scale_timed(budgets: Sequence[Budget], scale: float) -> tuple[Budget, ...]:
     """The budgets to fit to at a scale: the limits of those that are measured, times scale."""
-    return tuple(replace(b, limit=b.limit * scale) if b.name in TIMED else b for b in budgets)
+    return tuple(replace(b, limit=b.limit * scale) if b.metric else b for b in budgets)
 
 
 def measure_architecture(
@@ -191,7 +194,7 @@ def try_out(
         BudgetError: so few runs were timed that no interval bounds the percentile.
     """
     measured = measure(architecture)
-    known = [(b.limit, estimate) for b in timed if (estimate := measured.get(b.quantity)) is not None]
+    known = [(b, estimate) for b in timed if (estimate := measured.get(b.quantity)) is not None]
     if not known:
         return None
     if any(e.high == inf for _, e in known):
@@ -203,9 +206,9 @@ def try_out(
         scale=scale,
         architecture=architecture,
         measured=measured,
-        ratio=max(e.value / limit for limit, e in known),
-        bound=max(e.high / limit for limit, e in known),
-        need=max((e.high + SPARE * (e.high - e.value)) / limit for limit, e in known),
+        ratio=max(e.value / b.limit for b, e in known),
+        bound=max(e.high / b.limit for b, e in known),
+        needs={b.name: (e.high + SPARE * (e.high - e.value)) / b.limit for b, e in known},
     )
 
 

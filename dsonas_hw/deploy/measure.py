@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dsonas_hw.budget import Metric
 from dsonas_hw.config import DeviceConfig
-from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.measured import MeasuredCosts
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError
+from dsonas_hw.measure.energy import (
+    PROFILE_WINDOWS,
+    VERDICT_WINDOWS,
+    EnergyMeasurement,
+    EnergyMeter,
+    energy_or_reason,
+)
 from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.rounds import QUICK, VERDICT, Plan, measure_rounds
 from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
-from dsonas_hw.profile.profiler import open_yardstick
+from dsonas_hw.profile.cpu_bench import open_reference
 from dsonas_hw.runtime.base import Session
 from dsonas_hw.runtime.model import read_model
 from dsonas_hw.runtime.registry import all_runtimes, get_runtime, open_session, runtimes_of
 from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
-    from dsonas_hw.device.energy import EnergyMeasurement
     from dsonas_hw.runtime.detect import DetectedDevice
 
 Progress = Callable[[int, int], None]
@@ -48,21 +56,21 @@ class TargetMeasurement:
     def costs(self, statistic: Statistic, repeatability: float) -> dict[str, Estimate | None]:
         """What a budget limits, by quantity: that percentile of the latency in ms, and the energy in mJ.
 
-        repeatability: how far two measurements on this machine differ, as a fraction; the latency's interval
-            reaches at least so far, since the rounds of one measurement do not show what the next will find.
+        repeatability: how far two measurements on this machine differ, as a fraction; an interval reaches at
+            least so far, since the rounds of one measurement do not show what the next will find.
         """
         return {
             "latency_ms": self.latency.estimate(statistic).widened(repeatability),
-            "energy_mj": Estimate.exact(self.energy.energy_mj) if self.energy else None,
+            "energy_mj": self.energy.estimate.widened(repeatability) if self.energy else None,
         }
 
 
-def repeatability_of(model: LatencyModel | None) -> float:
+def repeatability_of(model: CostModel | None) -> float:
     """How far two measurements of one network on a model's device differ, as a fraction, but for rare cases.
 
     From the reference workload in the device's table, where there is one.
     """
-    return model.repeatability if isinstance(model, MeasuredLatency) else DEFAULT_REPEATABILITY
+    return model.repeatability if isinstance(model, MeasuredCosts) else DEFAULT_REPEATABILITY
 
 
 def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
@@ -120,8 +128,7 @@ def measure_on_target(
 
     with exclusive_device(device.lock_name):
         if device.name == LOCAL:
-            latency, versions = _measure_here(open_network, where, plan or VERDICT, progress)
-            energy = None
+            latency, energy, versions = _measure_here(open_network, where, plan or VERDICT, progress)
         else:
             with open_network() as session:
                 latency, energy = _measure_on_gpu(session, where, device, plan or VERDICT, progress)
@@ -131,11 +138,14 @@ def measure_on_target(
     )
 
 
-def measure_relative_latency(model: bytes, target: DeviceConfig) -> float | None:
-    """Latency of an ONNX model for comparison with other models on this target, in a second; None: not here.
+def measure_relative(
+    model: bytes, target: DeviceConfig, metrics: Collection[Metric]
+) -> dict[Metric, float] | None:
+    """Metrics of an ONNX model for comparison with other models on this target; None: it is not here.
 
-    The unit is a run of the reference workload, which takes the machine's changes of speed out, on this
-    machine, and a millisecond elsewhere.
+    Takes a second for the latency, and some more for an energy. The unit of a latency is a run of the
+    reference workload, which takes the machine's changes of speed out, on this machine, and a millisecond
+    elsewhere.
 
     Raises:
         as `measure_on_target`.
@@ -143,17 +153,40 @@ def measure_relative_latency(model: bytes, target: DeviceConfig) -> float | None
     found = find_target(target)
     if found is None:
         return None
+    relative: dict[Metric, float] = {}
     device, where = found[0], _target_of(target, *found)
 
     def open_network() -> Session:
         return open_deployed(model, where, None)
 
-    with exclusive_device(device.name):
-        if device.name != LOCAL:
+    with exclusive_device(device.lock_name):
+        if "latency" in metrics and device.name == LOCAL:
+            with open_reference(replace(where, precision="fp32")) as reference:
+                latency = measure_rounds(open_network, plan=QUICK, reference=reference.run)
+                relative["latency"] = latency.latency_at(1.0)
+        elif "latency" in metrics:
             with open_network() as session:
-                return get_runtime(where.runtime).measure(session, plan=QUICK).quiet_ms
-        with open_yardstick(replace(where, precision="fp32")) as yardstick:
-            return measure_rounds(open_network, plan=QUICK, yardstick=yardstick.run).latency_at(1.0)
+                relative["latency"] = get_runtime(where.runtime).measure(session, plan=QUICK).quiet_ms
+        if "energy" in metrics:
+            with _open_meter(device, where) as meter, open_network() as session:
+                energy, _ = energy_or_reason(
+                    session.run, session.synchronize, meter=meter, num_windows=PROFILE_WINDOWS
+                )
+                if energy is not None:
+                    relative["energy"] = energy.energy_mj
+    return relative
+
+
+@contextmanager
+def _open_meter(device: DetectedDevice, target: Target) -> Iterator[EnergyMeter | None]:
+    """What tells the energy of a device; None: nothing does."""
+    from dsonas_hw.device.nvml import open_nvml
+
+    if device.index is None:
+        yield get_runtime(target.runtime).meter
+    else:
+        with open_nvml() as nvml:
+            yield nvml.gpu(device.index)
 
 
 def _target_of(target: DeviceConfig, device: DetectedDevice, runtime: str) -> Target:
@@ -180,8 +213,8 @@ def open_deployed(model: bytes | Path, target: Target, engine_path: Path | None)
 
 def _measure_here(
     open_network: Callable[[], Session], target: Target, plan: Plan, progress: Progress
-) -> tuple[LatencyMeasurement, dict[str, str]]:
-    """Latency on this machine, the reference workload beside it; and the versions of what ran."""
+) -> tuple[LatencyMeasurement, EnergyMeasurement | None, dict[str, str]]:
+    """Latency on this machine, the reference workload beside it; its energy; and the versions of what ran."""
     versions: dict[str, str] = {}
 
     def open_noted() -> Session:
@@ -189,9 +222,16 @@ def _measure_here(
         versions.update(session.versions)
         return session
 
-    with open_yardstick(replace(target, precision="fp32")) as yardstick:
-        latency = measure_rounds(open_noted, plan=plan, yardstick=yardstick.run, progress=progress)
-    return latency, versions
+    with open_reference(replace(target, precision="fp32")) as reference:
+        latency = measure_rounds(open_noted, plan=plan, reference=reference.run, progress=progress)
+    meter = get_runtime(target.runtime).meter
+    if meter is None:
+        return latency, None, versions
+    with open_network() as session:
+        energy, remarks = energy_or_reason(
+            session.run, session.synchronize, meter=meter, num_windows=VERDICT_WINDOWS
+        )
+    return replace(latency, remarks=(*latency.remarks, *remarks)), energy, versions
 
 
 def profiled_clock_mhz(target: Target) -> int | None:
@@ -199,20 +239,18 @@ def profiled_clock_mhz(target: Target) -> int | None:
 
     Predictions are of that clock, and so is what they are compared with.
     """
-    from dsonas_hw.estimate.calibrated import calibration_path, load_calibration
-    from dsonas_hw.profile.open import user_profiles
+    from dsonas_hw.profile.bench import clock_of
+    from dsonas_hw.profile.open import find_table
+    from dsonas_hw.table.table import load_table
 
-    path = calibration_path(
-        user_profiles(), target.device, runtime=target.runtime, precision=target.precision
-    )
-    return load_calibration(path).locked_sm_mhz if path.exists() else None
+    path = find_table(target)
+    return clock_of(load_table(path)) if path is not None else None
 
 
 def _measure_on_gpu(
     session: Session, target: Target, device: DetectedDevice, plan: Plan, progress: Progress
 ) -> tuple[LatencyMeasurement, EnergyMeasurement | None]:
     """Latency with the driver's remarks about clocks and throttling, and energy if the driver counts it."""
-    from dsonas_hw.device.energy import NO_ENERGY, measure_energy
     from dsonas_hw.device.watch import watch_gpu
 
     assert device.index is not None
@@ -221,8 +259,7 @@ def _measure_on_gpu(
             session, plan=plan, with_cuda_graph=True, look=watch.look, progress=progress
         )
         remarks = (*latency.remarks, *watch.remarks)
-        try:
-            energy = measure_energy(session.run, session.synchronize, meter=watch.gpu)
-        except DeviceError as error:
-            energy, remarks = None, (*remarks, f"{NO_ENERGY}{error}")
-    return replace(latency, remarks=remarks), energy
+        energy, why_not = energy_or_reason(
+            session.run, session.synchronize, meter=watch.gpu, num_windows=VERDICT_WINDOWS
+        )
+    return replace(latency, remarks=(*remarks, *why_not)), energy

@@ -8,7 +8,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.deploy.derive_measured import Bar, Say, trial_text
 from dsonas_hw.deploy.fit_measured import measure_architecture
 from dsonas_hw.deploy.measure import Progress, repeatability_of, silent
-from dsonas_hw.deploy.measured_use import MeasuredUse, relative_latency
+from dsonas_hw.deploy.measured_use import MeasuredUse, relative_costs
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.choose import points_of
 from dsonas_hw.task import Task
@@ -32,7 +32,7 @@ def refuse(run: RunDirectory, architecture: Architecture, *, need: float) -> Non
     from dsonas_hw.train.identity import architecture_hash
 
     network = architecture_hash(architecture)
-    run.log(LOG_NAME, {"kind": "verdict", "network": network, "need": need, "measured_ratio": need})
+    run.log(LOG_NAME, {"kind": "verdict", "network": network, "need": need})
 
 
 def measured_use(task: Task, *, progress: Progress = silent, **options: Any) -> MeasuredUse:
@@ -40,11 +40,11 @@ def measured_use(task: Task, *, progress: Progress = silent, **options: Any) -> 
 
     progress: of every measurement for a verdict; options: as of `MeasuredUse`.
     """
-    target, repeatability = task.config.target, repeatability_of(task.target.latency_model)
+    target, repeatability = task.config.target, repeatability_of(task.target.cost_model)
     return MeasuredUse(
         task.budgets,
         measure=measure_architecture(target, repeatability=repeatability, progress=progress),
-        measure_relative=relative_latency(target),
+        measure_relative=relative_costs(target, task.budgets),
         **options,
     )
 

@@ -3,9 +3,10 @@
     model.onnx ─┬─ counted ──▶ flops, mac, params, memory ─┐
                 └─ measured on the device ▶ latency, energy ─┴─▶ a verdict each ──▶ validation.json
 
-A measured latency is a percentile and the interval that it lies in, so that there are three verdicts: holds,
-missed, and undecided where the limit lies within the interval. It is measured once: nothing is measured again
-until it fits. If the device is not here, latency is what the device's profile predicts, and `source` says so.
+A measured latency is a percentile, a measured energy the mean, and the interval that it lies in, so that
+there are three verdicts: holds, missed, and undecided where the limit lies within the interval. Both are
+measured once: nothing is measured again until it fits. If the device is not here, they are what the device's
+profile predicts, and `source` says so.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import BYTES_PER_ELEMENT, TargetCosts
 from dsonas_hw.budget import Budget, Verdict, judge_interval
 from dsonas_hw.config import DeviceConfig
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.deploy.export import read_metadata
 from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target, repeatability_of
 from dsonas_hw.errors import ModelFileError, RunError, UserError, command_line
@@ -52,13 +53,13 @@ class BudgetVerdict:
     """By the interval of `measured`, else by `predicted`; None: neither is known."""
     holds: bool | None
     """The verdict in short; None: undecided, or nothing is known."""
-    statistic: Statistic | None = None
-    """Of a measured latency: which percentile `measured` is."""
+    statistic: Statistic | Literal["mean"] | None = None
+    """Of what was measured: which percentile of the latency, or the mean energy."""
     low: float | None = None
     high: float | None = None
-    """The interval of a measured latency; None: there is no bound, or the cost is exact."""
+    """The interval of what was measured; None: there is no bound, or the cost is exact."""
     probability: float | None = None
-    """Of a latency that is only estimated: how likely it is to lie within the limit."""
+    """Of a metric that is only estimated: how likely it is to lie within the limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +75,7 @@ class Validation:
     batch_size: int
     threads: int
     source: str
-    """Of the latency: measured, or what stands in for it (calibrated, imported, estimated)."""
+    """Of latency and energy: measured, or what stands in for it (calibrated, imported, estimated)."""
     caution: str
     """What to say of a latency that was not measured; empty if it was."""
     costs: Mapping[str, float | None]
@@ -111,7 +112,8 @@ class Validation:
 
     @property
     def is_measured(self) -> bool:
-        return self.source == "measured"
+        """Whether the device answered every budget that only a device can answer."""
+        return self.source == "measured" and all(b.measured is not None for b in self.budgets)
 
     def answers(self, model_path: Path, budgets: Sequence[Budget], target: DeviceConfig) -> bool:
         """Whether this is the measured verdict on that file, those budgets and that target."""
@@ -164,22 +166,20 @@ def validate(
     counted = count_model(model_path, target)
     predicted = costs.costs(architecture).to_dict()
     measured = measure(model_path, target)
-    repeatability = repeatability_of(costs.latency_model)
+    repeatability = repeatability_of(costs.cost_model)
     known: dict[str, Estimate | None] = {"latency_ms": None, "energy_mj": None, **_exact(counted)}
     if measured is not None:
         known |= measured.costs(target.statistic, repeatability)
     values = {quantity: estimate.value if estimate else None for quantity, estimate in known.items()}
     verdicts = tuple(
         judge(
-            budget, predicted[budget.quantity], known[budget.quantity],
-            statistic=target.statistic if measured and budget.name == "latency" else None,
-            probability=costs.probability_within(architecture, budget.limit)
-            if not measured and budget.name == "latency" else None,
+            budget, predicted[budget.quantity], known[budget.quantity], statistic=target.statistic,
+            probability=None if measured else costs.probability_within(architecture, budget),
         )
         for budget in budgets
     )  # fmt: skip
-    model = costs.latency_model
-    usual_ms = model.yardstick_ms if isinstance(model, MeasuredLatency) else 0.0
+    model = costs.cost_model
+    usual_ms = model.reference_ms if isinstance(model, MeasuredCosts) else 0.0
     source = (
         "measured" if measured else (model.source if model and model.source != "measured" else "estimated")
     )
@@ -195,9 +195,9 @@ def validate(
         statistic=target.statistic,
         source=source,
         caution="" if measured else costs.caution,
-        costs={**values, "latency_ms": values["latency_ms"] or predicted["latency_ms"]},
+        costs={**values, **{q: values[q] or predicted[q] for q in ("latency_ms", "energy_mj")}},
         latency=_latency_statistics(measured, repeatability) if measured else None,
-        energy=_energy_statistics(measured) if measured else None,
+        energy=_energy_statistics(measured, repeatability) if measured else None,
         warnings=measured.latency.warnings_at(usual_ms) if measured else (),
         max_abs_output_error=_number(metadata.get("max_abs_output_error")),
         test_accuracy=accuracy,
@@ -230,17 +230,16 @@ def judge(
     predicted: float | None,
     known: Estimate | None,
     *,
-    statistic: Statistic | None = None,
+    statistic: Statistic = "p50",
     probability: float | None = None,
 ) -> BudgetVerdict:
     """Hold a cost against its limit: what is known of it, else what is predicted.
 
-    statistic: of a measured latency, which percentile is known; its interval goes into the verdict.
-    probability: of an estimated one, how likely it is to hold.
+    statistic: of a latency, which percentile is known. probability: of an estimate, how likely it is to hold.
     """
     value = known or (Estimate.exact(predicted) if predicted is not None else None)
     verdict = judge_interval(value.low, value.high, budget.limit) if value else None
-    timed = known if statistic else None
+    metered = known if budget.metric else None
     return BudgetVerdict(
         name=budget.name,
         limit=budget.limit,
@@ -248,9 +247,9 @@ def judge(
         measured=known.value if known else None,
         verdict=verdict,
         holds=None if verdict in (None, "undecided") else verdict == "holds",
-        statistic=statistic,
-        low=timed.low if timed else None,
-        high=_bound(timed.high) if timed else None,
+        statistic=(statistic if budget.metric == "latency" else "mean") if metered else None,
+        low=metered.low if metered else None,
+        high=_bound(metered.high) if metered else None,
         probability=probability,
     )
 
@@ -320,11 +319,17 @@ def _short(value_ms: float) -> float:
     return float(f"{value_ms:.5g}")
 
 
-def _energy_statistics(measured: TargetMeasurement) -> dict[str, Any] | None:
+def _energy_statistics(measured: TargetMeasurement, repeatability: float) -> dict[str, Any] | None:
+    """The object `energy` of validation.json: the mean in mJ and its interval."""
     if (energy := measured.energy) is None:
         return None
+    estimate = energy.estimate.widened(repeatability)
     return {
-        "energy_mj": energy.energy_mj,
+        "energy_mj": estimate.value,
+        "energy_mj_low": estimate.low,
+        "energy_mj_high": _bound(estimate.high),
+        "power_w": energy.power_w,
+        "num_windows": len(energy.windows),
         "num_inferences": energy.num_inferences,
         "seconds": energy.seconds,
         "method": energy.method,

@@ -33,6 +33,7 @@ from dsonas_hw.estimate.calibrate_select import Fitted, choose_fit, cross_valida
 from dsonas_hw.estimate.estimate import EstimatedLatency
 from dsonas_hw.estimate.kernel_features import sort_of
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.target import Target
 
 __all__ = ["MAX_ROWS", "MIN_ROWS", "Calibration", "MeasuredNetwork", "calibrate", "group_of", "streams_of"]
 
@@ -74,6 +75,11 @@ class Calibration:
     """Who published the measurements, under which licence; empty: the user's own."""
     locked_sm_mhz: int | None = None
     """The SM clock that was held meanwhile; None: the clocks moved as they liked, or nobody knows."""
+
+    @property
+    def target(self) -> Target:
+        """What it is of, at any batch size."""
+        return Target(device=self.device, runtime=self.runtime, precision=self.precision)
 
 
 def group_of(kernel: Kernel) -> str:

@@ -6,23 +6,26 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.budget import Metric
+from dsonas_hw.cost.model import Prediction
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError, RunError
 from dsonas_hw.estimate.calibrate import Calibration, group_of
 from dsonas_hw.estimate.calibrate_fit import FACTORS, Array, adjusted
 from dsonas_hw.estimate.calibrate_residual import Residual, feature_vectors
-from dsonas_hw.estimate.constants import EstimateConstants, load_constants
+from dsonas_hw.estimate.constants import EstimateConstants
 from dsonas_hw.estimate.estimate import EstimatedLatency
 from dsonas_hw.files import read_regular, write_text
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.rows import Source
+from dsonas_hw.target import Target
 
 SCHEMA_VERSION = 2
 _MAX_BYTES = 64 * 1024
@@ -43,13 +46,7 @@ class CalibratedLatency(EstimatedLatency):
         calibration: Calibration,
         constants: EstimateConstants | None = None,
     ) -> None:
-        super().__init__(
-            device,
-            runtime=calibration.runtime,
-            precision=calibration.precision,
-            batch_size=batch_size,
-            constants=constants or load_constants(),
-        )
+        super().__init__(device, replace(calibration.target, batch_size=batch_size), constants=constants)
         if calibration.base != self.fingerprint or calibration.device != device.name:
             raise ProfileError(
                 f"this calibration of {calibration.device} belongs to another estimate (another version of "
@@ -79,28 +76,23 @@ class CalibratedLatency(EstimatedLatency):
             f"{found.num_networks} networks measured by others ({found.measured_by}); {error}"
         )
 
-    def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
+    def predict(self, kernels: Sequence[Kernel], metric: Metric = "latency") -> Prediction:
         """As the estimate's; corrected by what the factors missed on measured networks nearby.
 
         Raises:
-            ProfileError: there is no kernel.
+            ProfileError: there is no kernel, or another metric is asked for.
         """
-        prediction = super().predict(kernels)
+        prediction = super().predict(kernels, metric)
         if len(kernels) == 1 or not len(self._residual.weights):
             return prediction
         z = self._feature_vector(kernels)
         factor = math.exp(float(self._residual.at(z)[0]))
         # Near what was measured the interval is that of networks left out, far from it that of families.
         narrow = self._relative_sd(float(self._residual.nearness(z)[0])) / self._relative_sd(0.0)
-        widths = (
-            (end / prediction.latency_ms) ** narrow
-            for end in (prediction.latency_ms_low, prediction.latency_ms_high)
-        )
-        latency_ms = prediction.latency_ms * factor
+        widths = ((end / prediction.value) ** narrow for end in (prediction.low, prediction.high))
+        latency_ms = prediction.value * factor
         low, high = (latency_ms * width for width in widths)
-        return LatencyPrediction(
-            latency_ms=latency_ms, latency_ms_low=low, latency_ms_high=high, source=self.source
-        )
+        return Prediction(value=latency_ms, low=low, high=high, source=self.source)
 
     def _feature_vector(self, kernels: Sequence[Kernel]) -> Array:
         gpu, host = np.zeros((1, len(FACTORS))), 0.0
@@ -139,9 +131,9 @@ class CalibratedLatency(EstimatedLatency):
         return known + (0.5 * self._sd["kernel"] * gpu_share) ** 2 * concentration**2
 
 
-def calibration_path(directory: Path, device: str, *, runtime: str, precision: str) -> Path:
-    """Where the calibration of a device lies below a directory of profiles."""
-    return directory / device / f"{runtime}-{precision}.calibration.json"
+def calibration_path(directory: Path, target: Target) -> Path:
+    """Where the calibration of a target lies below a directory of profiles; it is of any batch size."""
+    return directory / target.device / f"{target.runtime}-{target.precision}.calibration.json"
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
@@ -173,30 +165,26 @@ def load_calibration(path: Path) -> Calibration:
         raise ProfileError(f"the calibration {path} is damaged ({error}); calibrate again") from error
 
 
-def open_calibrated(
-    device: str,
-    *,
-    runtime: str,
-    precision: str,
-    batch_size: int,
-    directory: Path,
-) -> CalibratedLatency | None:
-    """The calibrated model of a device from a directory of profiles, None if it was never calibrated.
+def open_calibrated(target: Target, directory: Path) -> CalibratedLatency | None:
+    """The calibrated model of a target from a directory of profiles, None if it was never calibrated.
+
+    target: its device by its own name.
 
     Raises:
         ProfileError: the file is damaged, or belongs to another estimate.
     """
-    found = load_device(device)
-    path = calibration_path(directory, found.name, runtime=runtime, precision=precision)
+    path = calibration_path(directory, target)
     if not path.exists():
         return None
     calibration = load_calibration(path)
-    if (calibration.device, calibration.runtime, calibration.precision) != (found.name, runtime, precision):
+    if calibration.target != replace(target, batch_size=1):
         raise ProfileError(
             f"{path} holds a calibration of {calibration.device}, {calibration.runtime}, "
             f"{calibration.precision}; it does not belong there"
         )
-    return CalibratedLatency(found, batch_size=batch_size, calibration=calibration)
+    return CalibratedLatency(
+        load_device(target.device), batch_size=target.batch_size, calibration=calibration
+    )
 
 
 def _parse(data: Any) -> Calibration:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
-from dsonas_hw.cost.model import Z90, LatencyPrediction
+from dsonas_hw.budget import Metric
+from dsonas_hw.cost.model import Z90, Prediction
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.device.spec import load_device
@@ -22,33 +24,42 @@ from dsonas_hw.estimate.kernel_features import kernel_rows, sort_of
 from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.runtime.registry import all_runtimes, get_runtime
+from dsonas_hw.table.commands import profile_command
 from dsonas_hw.table.rows import Source
+from dsonas_hw.target import Target
 
 #: Copies that some runtimes do not make (`Runtime.views_are_free`).
 _VIEWS = ("slice", "split", "expand")
 
 
 class EstimatedLatency:
-    """The analytic estimate of one device, runtime and precision; a `cost.model.LatencyModel`."""
+    """The analytic estimate of one device, runtime and precision; a `cost.model.CostModel`."""
 
     source: Source = "estimated"
 
-    def __init__(
-        self, device: Device, *, runtime: str, precision: str, batch_size: int, constants: EstimateConstants
-    ) -> None:
+    def __init__(self, device: Device, target: Target, *, constants: EstimateConstants | None = None) -> None:
+        """target: how networks run there; the device counts, whatever its name there.
+
+        Raises:
+            ProfileError: no estimate exists for this runtime.
+            DeviceError: the datasheet lacks the peak of this precision.
+        """
+        constants = constants or load_constants()
+        runtime, precision = target.runtime, target.precision
         if runtime not in estimated_runtimes():
             raise ProfileError(
                 f"cannot estimate runtime {runtime!r} for {device.name}; "
                 f"estimates exist for {', '.join(estimated_runtimes())}"
             )
         self._how = get_runtime(runtime)
+        self.target = replace(target, device=device.name)
         self.device = device.name
         self.runtime = runtime
         self.precision = precision
-        self.batch_size = batch_size
+        self.batch_size = target.batch_size
         self.fuse = self._how.fuses
         self._constants = constants.resolve(device.architecture, runtime, precision)
-        self._machine = machine_of(device, runtime=runtime, precision=precision, constants=self._constants)
+        self._machine = machine_of(device, target, self._constants)
         tf32 = self._machine.on_tensor_cores and self._machine.element_bytes == 4
         # The corrections of fp32 were measured without tensor cores.
         self._corrections = {} if tf32 else constants.corrections_of(runtime, precision)
@@ -82,14 +93,25 @@ class EstimatedLatency:
             f"be off by about ±{self.expected_error:.0%} (90 % interval)"
         )
 
-    def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
+    def why_not(self, metric: Metric) -> str:
+        """Energy is measured, never estimated."""
+        if metric == "latency":
+            return ""
+        command = profile_command(self.target)
+        return (
+            f"{metric} of {self.device} is not known: it is measured, never estimated; "
+            f"where the card is, measure it with: {command}"
+        )
+
+    def predict(self, kernels: Sequence[Kernel], metric: Metric = "latency") -> Prediction:
         """Latency of the network that these kernels make up.
 
         A single kernel is predicted as benchmarks of kernels time it: on the GPU, without the host.
 
         Raises:
-            ProfileError: there is no kernel.
+            ProfileError: there is no kernel, or another metric is asked for.
         """
+        self._check(metric)
         gpu, host, squares = self.totals(kernels)
         if len(kernels) == 1:
             host = 0.0
@@ -97,12 +119,11 @@ class EstimatedLatency:
         gpu_share = (gpu / latency) ** self.sharpness
         launches = min(1.0, len(kernels) * self._launch_ms / gpu)
         factor = math.exp(Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2, launches)))
-        return LatencyPrediction(
-            latency_ms=latency,
-            latency_ms_low=latency / factor,
-            latency_ms_high=latency * factor,
-            source=self.source,
-        )
+        return Prediction(value=latency, low=latency / factor, high=latency * factor, source=self.source)
+
+    def _check(self, metric: Metric) -> None:
+        if reason := self.why_not(metric):
+            raise ProfileError(reason)
 
     def _variance(self, gpu_share: float, concentration: float, launches: float) -> float:
         """Of the logarithm of measured over estimated.
@@ -114,8 +135,13 @@ class EstimatedLatency:
         on_host = self._sd["host"] ** 2
         return gpu_share**2 * on_gpu + (1 - gpu_share) ** 2 * on_host + self._far_variance
 
-    def kernel_latency_ms(self, kernel: Kernel) -> float:
-        """What the kernel adds to a network: its time on the GPU or on the host, whichever is longer."""
+    def kernel_cost(self, kernel: Kernel, metric: Metric = "latency") -> float:
+        """What the kernel adds to a network: its time on the GPU or on the host, whichever is longer.
+
+        Raises:
+            ProfileError: another metric than latency is asked for.
+        """
+        self._check(metric)
         gpu, host = self.times([kernel])[0]
         return self.combine(gpu, host)
 
@@ -180,24 +206,11 @@ def host_sort(kernel: Kernel) -> str:
     return "gemm" if sort == "matrix" else sort
 
 
-def load_estimate(
-    device: Device | str,
-    *,
-    runtime: str,
-    precision: str,
-    batch_size: int,
-    constants: EstimateConstants | None = None,
-) -> EstimatedLatency:
-    """The estimate of a device from its datasheet.
+def load_estimate(target: Target, *, constants: EstimateConstants | None = None) -> EstimatedLatency:
+    """The estimate of a target from its device's datasheet.
 
     Raises:
         ProfileError: no estimate exists for this runtime.
-        DeviceError: the datasheet lacks the peak of this precision.
+        DeviceError: no such device, or its datasheet lacks the peak of this precision.
     """
-    return EstimatedLatency(
-        load_device(device) if isinstance(device, str) else device,
-        runtime=runtime,
-        precision=precision,
-        batch_size=batch_size,
-        constants=constants or load_constants(),
-    )
+    return EstimatedLatency(load_device(target.device), target, constants=constants)

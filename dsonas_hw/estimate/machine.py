@@ -8,6 +8,7 @@ from dsonas_hw.device.datasheet import Device
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.estimate.kernel_time import Machine
 from dsonas_hw.runtime.registry import get_runtime
+from dsonas_hw.target import Target
 
 ELEMENT_BYTES = {"fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "int8": 1.0}
 
@@ -29,15 +30,15 @@ _TYPICAL_LOAD = {
 }
 
 
-def machine_of(device: Device, *, runtime: str, precision: str, constants: Mapping[str, float]) -> Machine:
-    """The machine that runs kernels of this runtime in this precision.
+def machine_of(device: Device, target: Target, constants: Mapping[str, float]) -> Machine:
+    """The machine that runs kernels of the target's runtime in its precision.
 
     Raises:
         DeviceError: the precision is unknown, or the datasheet states no peak for it.
     """
+    how, precision = get_runtime(target.runtime), target.precision
     if precision not in ELEMENT_BYTES:
         raise DeviceError(f"cannot estimate precision {precision!r}; known: {', '.join(ELEMENT_BYTES)}")
-    how = get_runtime(runtime)
     clock = sustained_clock(device, constants)
     fp32 = _peak(device, "fp32")
     tensor: float | None = None

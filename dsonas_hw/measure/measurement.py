@@ -11,13 +11,13 @@ A *measurement* keeps its samples. Four numbers say what they are worth:
 
 `measure_together`: several networks in turns, for tables
 
-    round 1: [yardstick] network 1 [yardstick] network 2 [yardstick] …   round 2: … again
+    round 1: [reference] network 1 [reference] network 2 [reference] …   round 2: … again
 
 On a shared machine the mean and the median move by half while the low end stays within 1 %. Where the work is
 done by the calling thread, its CPU time is sampled too: a sample in which another program had the core does
 not count for the quiet value. And because the machine itself is faster in one minute than in the next, a
-yardstick, a small network that never changes, can be timed around every turn: `latency_at` states the quiet
-value at a given speed of the machine.
+reference workload, a small network that never changes, can be timed around every turn: `latency_at` tells the
+quiet value at a given speed of the machine.
 
 `measure_latency`: one small thing, for the quiet value alone, until the last windows of samples agree.
 """
@@ -43,8 +43,8 @@ NOISY_VARIATION = 0.025
 MIN_QUIET_SAMPLES = 4
 QUIET_SHARE = 0.985
 """Share of a sample's time that the thread must have had its core for."""
-YARDSTICK_RUNS = 3
-"""Runs of the yardstick before and after every turn; the first only warms up."""
+REFERENCE_RUNS = 3
+"""Runs of the reference workload before and after every turn; the first only warms up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,8 +55,8 @@ class Turn:
     num_samples: int
     low_ms: float
     """The shortest sample (by CPU time, where that is known)."""
-    yardstick_ms: float | None = None
-    """The shortest run of the yardstick around this turn."""
+    reference_ms: float | None = None
+    """The shortest run of the reference workload around this turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,17 +106,17 @@ class LatencyMeasurement:
         """p50, p95 and p99 of the wall time of all samples."""
         return {name: quantile(self.samples_ms, SHARES[name]) for name in STATISTICS}
 
-    def latency_at(self, yardstick_ms: float) -> float:
-        """The quiet value at the speed at which the yardstick takes this long.
+    def latency_at(self, reference_ms: float) -> float:
+        """The quiet value at the speed at which the reference workload takes this long.
 
-        The median of the turns' ratios; without a yardstick it is `quiet_ms`.
+        The median of the turns' ratios; without a reference workload it is `quiet_ms`.
         """
-        ratios = [turn.low_ms / turn.yardstick_ms for turn in self.turns if turn.yardstick_ms]
-        return median(ratios) * yardstick_ms if ratios else self.quiet_ms
+        ratios = [turn.low_ms / turn.reference_ms for turn in self.turns if turn.reference_ms]
+        return median(ratios) * reference_ms if ratios else self.quiet_ms
 
     def relative_speed(self, usual_ms: float) -> float | None:
-        """How fast the machine was, 1 where the yardstick took `usual_ms`; None without a yardstick."""
-        seen = [turn.yardstick_ms for turn in self.turns if turn.yardstick_ms]
+        """How fast the machine was, 1 where the reference workload took `usual_ms`; None: it was not run."""
+        seen = [turn.reference_ms for turn in self.turns if turn.reference_ms]
         return usual_ms / median(seen) if seen and usual_ms else None
 
     @property
@@ -167,7 +167,7 @@ class LatencyMeasurement:
         return tuple(found)
 
     def warnings_at(self, usual_ms: float) -> tuple[str, ...]:
-        """The warnings, and another if the machine was slower than when the yardstick took `usual_ms`."""
+        """The warnings, and another if the machine was slower than where the reference took `usual_ms`."""
         speed = self.relative_speed(usual_ms)
         if speed is None or speed >= USUAL_SPEED:
             return self.warnings
@@ -231,7 +231,7 @@ def measure_together(
     min_samples: int = 5,
     max_samples: int = 40,
     round_seconds: float = 0.03,
-    yardstick: Callable[[], object] | None = None,
+    reference: Callable[[], object] | None = None,
     clock_s: Callable[[], float] = time.perf_counter,
     cpu_clock_s: Callable[[], float] | None = None,
 ) -> list[LatencyMeasurement]:
@@ -242,7 +242,7 @@ def measure_together(
     0.1 to 5 ms), where one block of samples of the same number repeats to 5 %. How many rounds there are does
     not depend on what they say. A result is settled when its two best rounds agree within 3 %.
 
-    yardstick: run around every turn (see the module's text).
+    reference: run around every turn (see the module's text).
     cpu_clock_s: `time.thread_time` where `run` does its work in this thread (see `LatencyMeasurement`).
     """
     clocks = Clocks(clock_s, cpu_clock_s, synchronize)
@@ -250,7 +250,7 @@ def measure_together(
     with GarbageCollectionOff():
         for _ in range(num_rounds):
             for run, take in zip(runs, takes, strict=True):
-                before_ms = clocks.shortest_ms(yardstick)
+                before_ms = clocks.shortest_ms(reference)
                 for _ in range(num_warmup):
                     run()
                 synchronize()
@@ -263,8 +263,8 @@ def measure_together(
                     take.samples_ms.append(wall_ms)
                     if cpu_clock_s is not None:
                         take.cpu_samples_ms.append(cpu_ms)
-                after_ms = clocks.shortest_ms(yardstick)
-                take.end_turn(first, num_warmup, min(before_ms, after_ms) if yardstick else None)
+                after_ms = clocks.shortest_ms(reference)
+                take.end_turn(first, num_warmup, min(before_ms, after_ms) if reference else None)
     return [take.measurement() for take in takes]
 
 
@@ -291,12 +291,12 @@ class Clocks:
         wall_ms = 1e3 * (end_s - begin_s)
         return wall_ms, 1e3 * (self._cpu_clock_s() - cpu_s) if self._cpu_clock_s else wall_ms, end_s
 
-    def shortest_ms(self, yardstick: Callable[[], object] | None) -> float:
-        """The yardstick, by the CPU's clock if there is one; infinite without a yardstick."""
-        if yardstick is None:
+    def shortest_ms(self, reference: Callable[[], object] | None) -> float:
+        """The reference workload, by the CPU's clock if there is one; infinite where there is none."""
+        if reference is None:
             return math.inf
-        yardstick()
-        return min(self.time_ms(yardstick)[1] for _ in range(YARDSTICK_RUNS - 1))
+        reference()
+        return min(self.time_ms(reference)[1] for _ in range(REFERENCE_RUNS - 1))
 
 
 class Take:
@@ -307,7 +307,7 @@ class Take:
         self.cpu_samples_ms: list[float] = []
         self.turns: list[Turn] = []
 
-    def end_turn(self, first: int, num_warmup: int, yardstick_ms: float | None) -> None:
+    def end_turn(self, first: int, num_warmup: int, reference_ms: float | None) -> None:
         """Note the turn that began with sample `first`."""
         samples = self.samples_ms[first:]
         self.turns.append(
@@ -315,7 +315,7 @@ class Take:
                 num_warmup=num_warmup,
                 num_samples=len(samples),
                 low_ms=min(self.cpu_samples_ms[first:] or samples),
-                yardstick_ms=yardstick_ms,
+                reference_ms=reference_ms,
             )
         )
 

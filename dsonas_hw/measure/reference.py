@@ -1,9 +1,9 @@
 """A small network that never changes: what the speed of this machine is read from.
 
 A CPU that others share, or whose clock moves, runs everything 5 to 15 % slower in one minute than in another.
-Timings are compared with the yardstick's next to them, so that tables and checks made in different minutes
-agree. It holds what the networks of the search spaces hold: separable and plain convolutions, pools, sums, a
-concat.
+Timings are compared with the reference workload's next to them, so that tables and checks made in different
+minutes agree. It holds what the networks of the search spaces hold: separable and plain convolutions, pools,
+sums, a concat.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import numpy as np
 CHANNELS, SIDE, NUM_BRANCHES = 48, 32, 8
 
 
-def build_yardstick(batch_size: int = 1) -> bytes:
-    """The yardstick as ONNX: under a millisecond on one core of a server CPU, on 5 MB of tensors."""
+def build_reference(batch_size: int = 1) -> bytes:
+    """The reference workload as ONNX: under a millisecond on one core of a server CPU, on 5 MB of tensors."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
@@ -48,7 +48,7 @@ def build_yardstick(batch_size: int = 1) -> bytes:
     shape = [batch_size, CHANNELS, SIDE, SIDE]
     graph = helper.make_graph(
         nodes,
-        "yardstick",
+        "reference",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, shape)],
         initializers,

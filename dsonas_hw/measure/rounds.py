@@ -88,7 +88,7 @@ def measure_rounds(
     open_network: Callable[[], AbstractContextManager[Timed]],
     *,
     plan: Plan = VERDICT,
-    yardstick: Callable[[], object] | None = None,
+    reference: Callable[[], object] | None = None,
     rest: Callable[[float], object] = time.sleep,
     progress: Callable[[int, int], None] = lambda done, total: None,
     clock_s: Callable[[], float] = time.perf_counter,
@@ -96,7 +96,7 @@ def measure_rounds(
     """Time inferences by the wall, waiting for the device before and after every sample.
 
     open_network: called once a turn; gives the network ready to run, and may give the same one each time.
-    yardstick: run before and after every turn, and tells how fast the machine was (`Turn.yardstick_ms`).
+    reference: run before and after every turn, and tells how fast the machine was (`Turn.reference_ms`).
     rest: called with the seconds that are left until the next turn, and again if it came back early.
     progress: called after every turn with the turns done and those there are.
     """
@@ -109,7 +109,7 @@ def measure_rounds(
             with open_network() as network:
                 warm_up = _warm_up(network, TURN_WARMUP_SECONDS if turns else WARMUP_SECONDS, clock_s)
                 turns = turns or plan.turns(warm_up.shortest_s)
-                _time_turn(network, warm_up.count, turns.num_samples, take, yardstick, clock_s)
+                _time_turn(network, warm_up.count, turns.num_samples, take, reference, clock_s)
             done, num_turns = done + 1, plan.num_rounds * turns.per_round
             progress(done, num_turns)
             while done < num_turns and (left_s := due_s - clock_s()) > 0:
@@ -123,19 +123,19 @@ def _time_turn(
     num_warmup: int,
     num_samples: int,
     take: Take,
-    yardstick: Callable[[], object] | None,
+    reference: Callable[[], object] | None,
     clock_s: Callable[[], float],
 ) -> None:
-    """Take the samples of one turn, between two runs of the yardstick."""
+    """Take the samples of one turn, between two runs of the reference workload."""
     clocks = Clocks(clock_s, None, network.synchronize)
-    before_ms = clocks.shortest_ms(yardstick)
+    before_ms = clocks.shortest_ms(reference)
     for _ in range(WARMUP_RUNS):
         network.run()
     network.synchronize()
     first = len(take.samples_ms)
     take.samples_ms += [clocks.time_ms(network.run)[0] for _ in range(num_samples)]
-    after_ms = clocks.shortest_ms(yardstick)
-    take.end_turn(first, num_warmup + WARMUP_RUNS, min(before_ms, after_ms) if yardstick else None)
+    after_ms = clocks.shortest_ms(reference)
+    take.end_turn(first, num_warmup + WARMUP_RUNS, min(before_ms, after_ms) if reference else None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,7 @@ from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.profile.model_precision import precision_of_model
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.table import now_utc
+from dsonas_hw.target import Target
 
 
 def calibrate_device(
@@ -63,11 +64,11 @@ def calibrate_device(
 
     networks = load_networks(rows, read, progress)
     check_input_names(input_shapes or {}, inputs)
-    model = load_estimate(device, runtime=runtime, precision=_only(precisions), batch_size=rows[0].batch_size)
-    calibration = dataclasses.replace(calibrate(model, networks), created=now_utc())
-    path = calibration_path(
-        directory or user_profiles(), calibration.device, runtime=runtime, precision=model.precision
+    target = Target(
+        device=device, runtime=runtime, precision=_only(precisions), batch_size=rows[0].batch_size
     )
+    calibration = dataclasses.replace(calibrate(load_estimate(target), networks), created=now_utc())
+    path = calibration_path(directory or user_profiles(), target)
     save_calibration(calibration, path)
     return calibration, path
 

@@ -6,30 +6,27 @@ straight line in flops, fitted on the networks of the table.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
 
-from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyPrediction
-from dsonas_hw.device.lock import exclusive_device
+from dsonas_hw.cost.measured import MeasuredCosts
+from dsonas_hw.cost.model import Prediction
+from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.measure.measurement import LatencyMeasurement, measure_latency, measure_together
+from dsonas_hw.measure.measurement import measure_latency
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.measure.single_kernel import build_kernel_model
+from dsonas_hw.profile.bench import Bench
 from dsonas_hw.profile.open import check_is_this_machine
-from dsonas_hw.profile.profiler import cpu_clock, open_yardstick
 from dsonas_hw.runtime.registry import open_session
 from dsonas_hw.table.rows import CheckRow, ErrorSummary, NetworkRow
-from dsonas_hw.table.table import LatencyTable, TableWriter, now_utc
+from dsonas_hw.table.table import LookupTable, TableWriter, now_utc
 from dsonas_hw.target import Target
 
-NETWORKS_AT_ONCE = 10
-NUM_ROUNDS = 8
 BASELINE_ISOLATED = "isolated timings, summed"
 BASELINE_FLOPS = "a line in flops"
 
@@ -46,55 +43,48 @@ class CheckedNetwork:
     """At the speed that the machine had while it was profiled."""
     raw_ms: float
     """As it was measured."""
-    relative_speed: float
-    """Of the machine at that moment; 1 = as in the profile."""
+    relative_speed: float | None
+    """Of the machine at that moment; 1 = as in the profile, None: no reference workload ran beside it."""
     settled: bool
-    prediction: LatencyPrediction
+    prediction: Prediction
+    """Of the latency."""
     baselines_ms: dict[str, float]
+    measured_mj: float | None = None
+    """Energy; None: not measured."""
+    energy: Prediction | None = None
+    """None: the table tells no energy."""
 
     @property
     def relative_error(self) -> float:
-        return self.prediction.latency_ms / self.measured_ms - 1
+        return self.prediction.value / self.measured_ms - 1
 
 
 def check_networks(
-    model: MeasuredLatency,
+    model: MeasuredCosts,
+    bench: Bench,
     probes: Sequence[Probe],
     *,
     with_isolated: bool = True,
     progress: Progress = lambda done, total, text: None,
 ) -> list[CheckedNetwork]:
-    """Time held-out networks on this machine and predict them.
+    """Time held-out networks on the bench and predict them.
 
     with_isolated: also time every kernel alone, for the baseline.
     """
-    header = model.table.header
-    usual_ms = model.yardstick_ms
-    timings: list[LatencyMeasurement] = []
-    for start in range(0, len(probes), NETWORKS_AT_ONCE):
-        progress(start, len(probes), "checking")
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(exclusive_device(header.target.device))
-            sessions = [
-                stack.enter_context(open_session(probe.build(), header.target))
-                for probe in probes[start : start + NETWORKS_AT_ONCE]
-            ]
-            yardstick = stack.enter_context(open_yardstick(header.target))
-            timings += measure_together(
-                [session.run for session in sessions],
-                yardstick.synchronize,
-                num_rounds=NUM_ROUNDS,
-                yardstick=yardstick.run,
-                cpu_clock_s=cpu_clock(header.target),
-            )
+    target = model.table.header.target
+    usual_ms = model.reference_ms
+    progress(0, len(probes), "checking")
+    found = bench.measure([probe.build() for probe in probes])
+    tells_energy = not model.why_not("energy")
     line = fit_flops_line(model.table.networks)
     alone: dict[Kernel, float | None] = {}
     checked = []
-    for index, (probe, timing) in enumerate(zip(probes, timings, strict=True)):
+    for index, (probe, measured) in enumerate(zip(probes, found, strict=True)):
+        timing = measured.latency
         baselines = {BASELINE_FLOPS: line(probe.flops)} if line else {}
         if with_isolated:
             progress(index, len(probes), "timing the baseline")
-            total = _sum_isolated_ms((step.kernel for step in probe.schedule.kernels), alone, header.target)
+            total = _sum_isolated_ms((step.kernel for step in probe.schedule.kernels), alone, target)
             if total is not None:
                 baselines[BASELINE_ISOLATED] = total
         checked.append(
@@ -103,10 +93,12 @@ def check_networks(
                 flops=probe.flops,
                 measured_ms=timing.latency_at(usual_ms) if usual_ms else timing.latency_ms,
                 raw_ms=timing.latency_ms,
-                relative_speed=timing.relative_speed(usual_ms) or 1.0,
+                relative_speed=timing.relative_speed(usual_ms),
                 settled=timing.settled,
                 prediction=model.predict_schedule(probe.schedule),
                 baselines_ms=baselines,
+                measured_mj=measured.energy.energy_mj if measured.energy else None,
+                energy=model.predict_schedule(probe.schedule, "energy") if tells_energy else None,
             )
         )
     progress(len(probes), len(probes), "checked")
@@ -114,22 +106,25 @@ def check_networks(
 
 
 def check_table(
-    table: LatencyTable,
+    table: LookupTable,
+    bench: Bench,
     probes: Sequence[Probe],
     *,
     name: str,
     with_isolated: bool = True,
     progress: Progress = lambda done, total, text: None,
 ) -> tuple[CheckRow, list[CheckedNetwork]]:
-    """Compare a table of this machine with measurements of networks it has not seen; append the result to it.
+    """Compare a table of this bench with measurements of networks it has not seen; append the result to it.
 
     name: of the networks' kind, in the table: its last check counts.
 
     Raises:
         ProfileError: the table is not finished, another machine's, or being written.
     """
-    check_is_this_machine(table.header, table.path)
-    networks = check_networks(MeasuredLatency(table), probes, with_isolated=with_isolated, progress=progress)
+    if table.header.target.device == LOCAL:
+        check_is_this_machine(table.header, table.path)
+    model = MeasuredCosts(table)
+    networks = check_networks(model, bench, probes, with_isolated=with_isolated, progress=progress)
     row = summarise_check(name, networks)
     with TableWriter(table.path, table.header) as writer:
         writer.append(row)
@@ -145,24 +140,25 @@ def summarise_check(space: str, networks: Sequence[CheckedNetwork]) -> CheckRow:
     if not networks:
         raise ProfileError("a check needs at least one network")
     measured = [network.measured_ms for network in networks]
+    predicted = [network.prediction.value for network in networks]
     inside = [
-        network.prediction.latency_ms_low <= network.measured_ms <= network.prediction.latency_ms_high
-        for network in networks
+        network.prediction.low <= network.measured_ms <= network.prediction.high for network in networks
     ]
+    speeds = [network.relative_speed for network in networks if network.relative_speed is not None]
     names = [name for name in networks[0].baselines_ms if all(name in n.baselines_ms for n in networks)]
+    energies = [(n.energy.value, n.measured_mj) for n in networks if n.energy and n.measured_mj]
     return CheckRow(
         space=space,
         num_networks=len(networks),
-        error=summarise_errors([network.prediction.latency_ms for network in networks], measured),
+        error=summarise_errors(predicted, measured),
         interval_coverage=sum(inside) / len(inside),
         baselines={
             name: summarise_errors([network.baselines_ms[name] for network in networks], measured)
             for name in names
         },
-        relative_speed=median(network.relative_speed for network in networks),
-        raw_error=summarise_errors(
-            [network.prediction.latency_ms for network in networks], [network.raw_ms for network in networks]
-        ),
+        relative_speed=median(speeds) if speeds else None,
+        raw_error=summarise_errors(predicted, [network.raw_ms for network in networks]) if speeds else None,
+        energy_error=summarise_errors(*zip(*energies, strict=True)) if energies else None,
         created=now_utc(),
     )
 

@@ -1,4 +1,4 @@
-"""Profiling this machine for networks of any kind, whatever search space they come from."""
+"""Profiling a device for networks of any kind, whatever search space they come from."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from dsonas_hw.profile.check import check_table
 from dsonas_hw.profile.generic_networks import NUM_NETWORKS, generic_networks
-from dsonas_hw.profile.profiler import local_header, profile_networks
+from dsonas_hw.profile.open_bench import open_bench
+from dsonas_hw.profile.profiler import profile_networks
 from dsonas_hw.table.rows import CheckRow
-from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.table.table import LookupTable
 from dsonas_hw.target import Target
 
 NAME = "networks of other kinds"
@@ -27,18 +28,20 @@ def profile_generic(
     *,
     num_networks: int = NUM_NETWORKS,
     progress: Progress = lambda done, total, text: None,
-) -> LatencyTable:
-    """Measure this machine's CPU on networks of every kind in use; continues a profile that was interrupted.
+) -> LookupTable:
+    """Measure a device that is here on networks of every kind in use; continues an interrupted profile.
 
     Raises:
+        DeviceError: the device is not here, cannot run the networks, or was taken away.
         ProfileError: the table belongs to another machine, is damaged, or is being written.
     """
     probes = list(generic_networks(num_networks=num_networks, batch_size=target.batch_size))
-    return profile_networks(path, local_header(target), probes, progress=progress)
+    with open_bench(target) as bench:
+        return profile_networks(path, bench, probes, progress=progress)
 
 
 def check_generic(
-    table: LatencyTable,
+    table: LookupTable,
     *,
     num_checked: int = NUM_CHECKED,
     seed: int = 0,
@@ -53,5 +56,5 @@ def check_generic(
     probes = list(
         generic_networks(num_networks=num_checked, seed=HELD_OUT_SEED + seed, batch_size=batch_size)
     )
-    row, _ = check_table(table, probes, name=NAME, progress=progress)
-    return row
+    with open_bench(table.header.target) as bench:
+        return check_table(table, bench, probes, name=NAME, progress=progress)[0]

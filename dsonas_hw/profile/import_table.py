@@ -23,7 +23,6 @@ import numpy as np
 from dsonas_hw.cost.kernel_costs import KernelCosts
 from dsonas_hw.cost.kernel_fit import fit_categories
 from dsonas_hw.cost.network_costs import correction_values
-from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.calibrate_check import MeasuredNetwork, check_unit_of_all
@@ -82,7 +81,7 @@ def import_table(
             f"{source} has {len(rows)} rows of {target.precision} at batch {target.batch_size} "
             f"({num_passed_over} others); an import takes {MIN_ROWS} to {MAX_ROWS}"
         )
-    _check_unit(rows, found, target)
+    _check_unit(rows, target)
     header = TableHeader(
         target=target,
         fingerprint=found.fingerprint,
@@ -100,18 +99,20 @@ def import_table(
     )
 
 
-def _check_unit(rows: Sequence[KernelRow], device: Device, target: Target) -> None:
+def _check_unit(rows: Sequence[KernelRow], target: Target) -> None:
     """Refuse a table in another unit than milliseconds per batch: an estimate is never that far off.
 
     Raises:
         ProfileError: names the unit that the numbers look like.
     """
-    batch_size = target.batch_size
-    model = load_estimate(device, runtime=target.runtime, precision=target.precision, batch_size=batch_size)
+    model = load_estimate(target)
     some = rows[:: max(1, len(rows) // 200)]
     measured = [
         MeasuredNetwork(
-            name=row.kernel.key, kernels=[row.kernel], batch_size=batch_size, latency_ms=row.latency_ms
+            name=row.kernel.key,
+            kernels=[row.kernel],
+            batch_size=target.batch_size,
+            latency_ms=row.latency_ms,
         )
         for row in some
     ]

@@ -10,6 +10,7 @@ from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.model_precision import check_table_precision
+from dsonas_hw.runtime.registry import get_runtime
 
 
 def model_probe(
@@ -30,7 +31,8 @@ def model_probe(
 
     from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 
-    network = network_from_onnx(path, batch_size=batch_size, input_shapes=input_shapes)
+    fuse = get_runtime(runtime).fuses
+    network = network_from_onnx(path, batch_size=batch_size, input_shapes=input_shapes, fuse=fuse)
     check_table_precision(str(path), network.precision, table=precision, runtime=runtime)
     reason = why_not_timed(network)
     if reason:

@@ -10,12 +10,15 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import UserError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.profile.bench import clock_of
+from dsonas_hw.profile.open_bench import open_bench
 from dsonas_hw.runtime.registry import get_runtime
+from dsonas_hw.table.rows import TableHeader
 
 MAX_WAIT_SECONDS = 900.0
 """For another command that is measuring into the same table."""
@@ -23,26 +26,23 @@ MAX_WAIT_SECONDS = 900.0
 Say = Callable[[str], None]
 
 
-def can_be_extended(model: MeasuredLatency) -> bool:
+def can_be_extended(model: MeasuredCosts) -> bool:
     """Whether the table of a model is this machine's own, and can be written."""
-    from dsonas_hw.device.cpu import local_cpu
     from dsonas_hw.profile.open import shipped_profiles
 
     header, path = model.table.header, model.table.path.absolute()
-    if (header.target.device, header.source) != (LOCAL, "measured"):
-        return False
-    if not get_runtime(header.target.runtime).times_kernels:
-        return False
     return (
-        header.fingerprint == local_cpu().fingerprint
+        header.source == "measured"
         and not path.is_relative_to(shipped_profiles().absolute())
         and _is_writable(path)
+        and _is_here(header)
+        and not get_runtime(header.target.runtime).why_untimed(header.target)
     )
 
 
 def measure_unknown(
-    model: MeasuredLatency, unknown: Sequence[Kernel], probes: Sequence[Probe], *, say: Say
-) -> MeasuredLatency:
+    model: MeasuredCosts, unknown: Sequence[Kernel], probes: Sequence[Probe], *, say: Say
+) -> MeasuredCosts:
     """Time the networks that hold unknown kernels, append them to the table, and return its new model.
 
     If they cannot be measured, one line says why and the model is returned as it was.
@@ -52,7 +52,6 @@ def measure_unknown(
     from dsonas_hw.profile.profiler import (
         estimate_seconds,
         is_finished,
-        local_header,
         profile_networks,
     )
 
@@ -63,13 +62,23 @@ def measure_unknown(
         return model  # they were timed, and the runtime ran other kernels than expected
     number = f"{len(unknown)} kernels are" if len(unknown) != 1 else "1 kernel is"
     say(f"{number} new to the table of {model.device}: measuring them, about {estimate_seconds(todo):.0f} s")
-    header = table.header
     try:
-        extended = profile_networks(table.path, local_header(header.target), probes, wait_s=MAX_WAIT_SECONDS)
-        return MeasuredLatency(extended, profile_options=model.profile_options)
+        with open_bench(table.header.target, sm_clock_mhz=clock_of(table)) as bench:
+            extended = profile_networks(table.path, bench, probes, wait_s=MAX_WAIT_SECONDS)
+        return MeasuredCosts(extended, profile_options=model.profile_options)
     except UserError as error:
         say(f"they cannot be measured: {error}")
         return model
+
+
+def _is_here(header: TableHeader) -> bool:
+    """Whether what the table is of is in this machine."""
+    from dsonas_hw.device.cpu import local_cpu
+    from dsonas_hw.profile.gpu_bench import is_here
+
+    if header.target.device == LOCAL:
+        return header.fingerprint == local_cpu().fingerprint
+    return is_here(header.target.device)
 
 
 def _is_writable(path: Path) -> bool:

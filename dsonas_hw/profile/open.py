@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.config import DeviceConfig
-from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.measured import MeasuredCosts
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.kernel.spec import Shape
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from dsonas_hw.estimate.estimate import EstimatedLatency
 
 
-def open_latency_model(
+def open_cost_model(
     target: Target, *, profiles_directory: Path | None = None, profile_options: str = ""
-) -> LatencyModel:
+) -> CostModel:
     """What predicts latencies on a target.
 
     A table in `profiles_directory` (or the user's data directory), else, for a GPU of the catalogue, an
@@ -75,17 +75,17 @@ class Models:
     """None: the file's own."""
     threads: int = 1
     profiles_directory: Path | None = None
-    _opened: dict[tuple[str, int], LatencyModel] = field(default_factory=dict, repr=False, compare=False)
+    _opened: dict[tuple[str, int], CostModel] = field(default_factory=dict, repr=False, compare=False)
 
-    def open(self, *, precision: str, batch_size: int) -> LatencyModel:
-        """What predicts latencies there, opened once; errors as of `open_latency_model`."""
+    def open(self, *, precision: str, batch_size: int) -> CostModel:
+        """What predicts latencies there, opened once; errors as of `open_cost_model`."""
         key = (precision, batch_size)
         if key not in self._opened:
             target = self._target(precision, batch_size)
-            self._opened[key] = open_latency_model(target, profiles_directory=self.profiles_directory)
+            self._opened[key] = open_cost_model(target, profiles_directory=self.profiles_directory)
         return self._opened[key]
 
-    def keep(self, model: LatencyModel, *, precision: str, batch_size: int) -> LatencyModel:
+    def keep(self, model: CostModel, *, precision: str, batch_size: int) -> CostModel:
         """Answer with this model from now on: its table has been extended."""
         self._opened[precision, batch_size] = model
         return model
@@ -124,26 +124,13 @@ class Models:
         )
 
 
-def open_estimate(target: Target, directory: Path) -> LatencyModel:
+def open_estimate(target: Target, directory: Path) -> CostModel:
     """The estimate of a catalogued GPU, calibrated by the user, or else on measurements of others."""
-    from dsonas_hw.device.spec import load_device
     from dsonas_hw.estimate.calibrated import open_calibrated
     from dsonas_hw.estimate.estimate import load_estimate
 
-    estimate = load_estimate(
-        load_device(target.device),
-        runtime=target.runtime,
-        precision=target.precision,
-        batch_size=target.batch_size,
-    )
-    calibrated = open_calibrated(
-        target.device,
-        runtime=target.runtime,
-        precision=target.precision,
-        batch_size=target.batch_size,
-        directory=directory,
-    )
-    return calibrated or open_shipped(estimate) or estimate
+    estimate = load_estimate(target)
+    return open_calibrated(estimate.target, directory) or open_shipped(estimate) or estimate
 
 
 def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
@@ -154,9 +141,7 @@ def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
     from dsonas_hw.device.spec import load_device
     from dsonas_hw.estimate.calibrated import CalibratedLatency, calibration_path, load_calibration
 
-    path = calibration_path(
-        shipped_profiles(), estimate.device, runtime=estimate.runtime, precision=estimate.precision
-    )
+    path = calibration_path(shipped_profiles(), estimate.target)
     if not path.exists():
         return None
     calibration = load_calibration(path)
@@ -167,7 +152,7 @@ def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
     )
 
 
-def is_measured_here(model: LatencyModel) -> bool:
+def is_measured_here(model: CostModel) -> bool:
     """Whether the user (or a table of hers) measured something on this device: not so for estimates, nor for
     what is calibrated on the measurements of others."""
     from dsonas_hw.estimate.calibrated import CalibratedLatency
@@ -177,7 +162,7 @@ def is_measured_here(model: LatencyModel) -> bool:
     return model.source != "estimated"
 
 
-def open_table(path: Path, *, profile_options: str = "") -> MeasuredLatency | None:
+def open_table(path: Path, *, profile_options: str = "") -> MeasuredCosts | None:
     """The model of one table; None for a listing of estimates, which the estimate itself answers better.
 
     Raises:
@@ -186,9 +171,9 @@ def open_table(path: Path, *, profile_options: str = "") -> MeasuredLatency | No
     table = load_table(path)
     if table.header.target.device == LOCAL:
         check_is_this_machine(table.header, path, profile_options=profile_options)
-    if table.header.source in ("estimated", "calibrated"):
+    if table.header.source == "estimated":
         return None
-    return MeasuredLatency(table, profile_options=profile_options)
+    return MeasuredCosts(table, profile_options=profile_options)
 
 
 def check_is_this_machine(header: TableHeader, path: Path, *, profile_options: str = "") -> None:

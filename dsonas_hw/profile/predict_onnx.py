@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyModel, LatencyPrediction
+from dsonas_hw.budget import METRICS, Metric
+from dsonas_hw.cost.measured import MeasuredCosts
+from dsonas_hw.cost.model import CostModel, Prediction
 from dsonas_hw.errors import ProfileError, one_line
 from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
 from dsonas_hw.kernel.onnx.unknown import NEGLIGIBLE, work_of
@@ -47,6 +48,10 @@ class NetworkPrediction:
     """None: nothing that is known would be the network's; `why_no_latency` says why."""
     latency_ms_low: float | None
     latency_ms_high: float | None
+    energy_mj: float | None
+    """None: there is no latency either, or no energy was measured on this target."""
+    energy_mj_low: float | None
+    energy_mj_high: float | None
     source: Source | None
     unknown_kernels: tuple[str, ...]
     """Operations that no kernel stands for, and kernels the table does not know: not in the latency."""
@@ -83,7 +88,7 @@ def predict_onnx(
         str(path), network.precision, asked=target.precision, runtime=target.runtime
     )
     missing: tuple[str, ...] = ()
-    prediction = None
+    predictions: dict[Metric, Prediction] = {}
     reason = _empty_reason(network) if network.is_known else _unknown_reason(network, str(path))
     if reason is None:
         model = target.open(precision=precision, batch_size=network.batch_size)
@@ -95,9 +100,10 @@ def predict_onnx(
         if learned is not model:
             model = target.keep(learned, precision=precision, batch_size=network.batch_size)
         try:
-            prediction, missing = _predict(model, running, path, target, input_shapes or {})
+            predictions, missing = _predict(model, running, path, target, input_shapes or {})
         except ProfileError as error:
             reason = one_line(error)
+    latency, energy = predictions.get("latency"), predictions.get("energy")
     notes = [*network.notes, *filter(None, [warning, _mixture(network)])]
     return NetworkPrediction(
         model=str(path),
@@ -109,10 +115,13 @@ def predict_onnx(
         input_shapes={name: list(shape) for name, shape in network.input_shapes.items()},
         **asdict(network.costs),
         at_least=bool(network.unknown),
-        latency_ms=prediction.latency_ms if prediction else None,
-        latency_ms_low=prediction.latency_ms_low if prediction else None,
-        latency_ms_high=prediction.latency_ms_high if prediction else None,
-        source=prediction.source if prediction else None,
+        latency_ms=latency.value if latency else None,
+        latency_ms_low=latency.low if latency else None,
+        latency_ms_high=latency.high if latency else None,
+        energy_mj=energy.value if energy else None,
+        energy_mj_low=energy.low if energy else None,
+        energy_mj_high=energy.high if energy else None,
+        source=latency.source if latency else None,
         unknown_kernels=(*network.unknown, *missing),
         notes=tuple(notes),
         why_no_latency=reason,
@@ -120,10 +129,10 @@ def predict_onnx(
 
 
 def _learn(
-    model: LatencyModel, network: OnnxNetwork, path: Path, input_shapes: Mapping[str, Shape], say: Say
-) -> LatencyModel:
+    model: CostModel, network: OnnxNetwork, path: Path, input_shapes: Mapping[str, Shape], say: Say
+) -> CostModel:
     """The model that knows the network's kernels, where they can be timed; else as it was."""
-    if not isinstance(model, MeasuredLatency) or not can_be_extended(model) or why_not_timed(network):
+    if not isinstance(model, MeasuredCosts) or not can_be_extended(model) or why_not_timed(network):
         return model
     unknown = model.unknown(network.schedule)
     if not unknown:
@@ -175,14 +184,16 @@ def _mixture(network: OnnxNetwork) -> str:
 
 
 def _predict(
-    model: LatencyModel,
+    model: CostModel,
     network: OnnxNetwork,
     path: Path,
     target: Models,
     input_shapes: Mapping[str, Shape],
-) -> tuple[LatencyPrediction, tuple[str, ...]]:
-    if not isinstance(model, MeasuredLatency):
-        return model.predict(unrolled(network.kernels)), ()
+) -> tuple[dict[Metric, Prediction], tuple[str, ...]]:
+    """What is known of the network by metric, and the kernels that are not in it."""
+    metrics = [metric for metric in METRICS if not model.why_not(metric)]
+    if not isinstance(model, MeasuredCosts):
+        return {metric: model.predict(unrolled(network.kernels), metric) for metric in metrics}, ()
     deployed = model.deployment.kernels(network.schedule)
     known = [kernel for kernel in deployed if model.knows(kernel)]
     unknown = [kernel for kernel in deployed if not model.knows(kernel)]
@@ -201,4 +212,5 @@ def _predict(
             f"{len(unknown)} of {len(deployed)} kernels of {path} were never measured on {model.device} with "
             f"{model.runtime}, e.g. {missing[0]}; {advice}"
         )
-    return model.predict_part(model.part([k for k in deployed if k not in set(strange)])), missing
+    told = [kernel for kernel in deployed if kernel not in set(strange)]
+    return {metric: model.predict_part(model.part(told, metric), metric) for metric in metrics}, missing

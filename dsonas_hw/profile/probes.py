@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,7 @@ def probe_networks(
         content = short_hash(architecture.to_json())[:8]
         yield Probe(
             name=f"{kind}-{space_id(space)}-{seed}-{index}-{content}",
-            build=lambda a=architecture, i=index: model_bytes(a, batch_size=batch_size, seed=i),  # type: ignore[misc]
+            build=partial(model_bytes, architecture, batch_size=batch_size, seed=index, fold_bn=fuse),
             schedule=schedule_of(architecture, batch_size=batch_size, fuse=fuse),
         )
 

@@ -8,23 +8,23 @@ from pathlib import Path
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.lower import lower
-from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyModel
-from dsonas_hw.device.spec import LOCAL
-from dsonas_hw.errors import ProfileError
+from dsonas_hw.cost.measured import MeasuredCosts
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.profile.bench import Bench, clock_of
 from dsonas_hw.profile.check import CheckedNetwork, check_table
 from dsonas_hw.profile.coverage import CoveredKernels, needed_kernels
 from dsonas_hw.profile.on_demand import Say, can_be_extended, measure_unknown
 from dsonas_hw.profile.open import find_table, user_profiles
+from dsonas_hw.profile.open_bench import open_bench
 from dsonas_hw.profile.plan import plan_profile, witness_networks
 from dsonas_hw.profile.probes import probe_networks, space_id
-from dsonas_hw.profile.profiler import is_finished, local_header, profile_networks
+from dsonas_hw.profile.profiler import is_finished, profile_networks
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.table.rows import CheckRow
-from dsonas_hw.table.table import LatencyTable, load_table, table_path
+from dsonas_hw.table.rows import CheckRow, Source
+from dsonas_hw.table.table import LookupTable, load_table, table_path
 from dsonas_hw.target import Target
 
 NUM_NETWORKS = 48
@@ -43,6 +43,9 @@ class SpaceProfile:
     path: Path
     check: CheckRow | None
     networks: tuple[CheckedNetwork, ...] = ()
+    source: Source = "measured"
+    remarks: tuple[str, ...] = ()
+    """What makes the measurements doubtful."""
 
 
 def default_num_networks(space: SearchSpace) -> int:
@@ -66,21 +69,21 @@ def is_profiled(space: SearchSpace, target: Target, *, profiles_directory: Path 
     table = load_table(path)
     if not is_finished(table) or not any(_of_space(network.name, space) for network in table.networks):
         return False
-    return not _to_be_timed(space, MeasuredLatency(table))
+    return not _to_be_timed(space, MeasuredCosts(table))
 
 
-def unknown_kernels(space: SearchSpace, model: MeasuredLatency) -> list[Kernel]:
+def unknown_kernels(space: SearchSpace, model: MeasuredCosts) -> list[Kernel]:
     """Kernels that a network of the space can run, and that the table does not know."""
     needed = needed_kernels(space, model.deployment, batch_size=model.batch_size)
     return [kernel for kernel in needed if not model.knows(kernel)]
 
 
-def complete_table(space: SearchSpace, model: LatencyModel, *, say: Say) -> LatencyModel:
+def complete_table(space: SearchSpace, model: CostModel, *, say: Say) -> CostModel:
     """The model that knows every kernel of a space: what its table lacks is measured first.
 
     Where the table cannot be extended, or is not a table at all, the model stays as it is.
     """
-    if not isinstance(model, MeasuredLatency) or not can_be_extended(model):
+    if not isinstance(model, MeasuredCosts) or not can_be_extended(model):
         return model
     unknown = unknown_kernels(space, model)
     if not unknown:
@@ -88,7 +91,7 @@ def complete_table(space: SearchSpace, model: LatencyModel, *, say: Say) -> Late
     return measure_unknown(model, unknown, _to_be_timed(space, model), say=say)
 
 
-def _to_be_timed(space: SearchSpace, model: MeasuredLatency) -> list[Probe]:
+def _to_be_timed(space: SearchSpace, model: MeasuredCosts) -> list[Probe]:
     """Networks, not in the table yet, that hold what is unknown of a space."""
     probes = witness_networks(
         space,
@@ -112,22 +115,22 @@ def profile_space(
     widths: Sequence[int] | None = None,
     resolutions: Sequence[int] | None = None,
     with_isolated: bool = False,
+    sm_clock_mhz: int | None = None,
     progress: Progress = lambda done, total, text: None,
 ) -> SpaceProfile:
-    """Measure this machine's CPU on the plan of a space (`plan_profile`), then check the table on others.
+    """Measure a device that is here on the plan of a space (`plan_profile`), then check the table on others.
 
     Continues a profile that was interrupted. Several spaces share one table.
 
     name: of the space in the table, e.g. the preset's.
     num_networks: random ones; witnesses come on top.
+    sm_clock_mhz: the SM clock of a GPU to hold meanwhile, if the driver permits.
 
     Raises:
+        DeviceError: the device is not here, cannot run the networks, or was taken away.
         ProfileError: the table belongs to another machine, is damaged, or is being written.
     """
-    if target.device != LOCAL:
-        raise ProfileError(f"{target.device} is not this machine's CPU; only local is profiled in this way")
     path = path_of(target, profiles_directory)
-    header = local_header(target)
     probes = plan_profile(
         space,
         num_networks=num_networks or default_num_networks(space),
@@ -136,24 +139,27 @@ def profile_space(
         widths=widths,
         resolutions=resolutions,
     )
-    table = profile_networks(path, header, probes, progress=progress)
-    if not num_checked:
-        return SpaceProfile(path=path, check=None)
-    return check_space(
-        space,
-        table,
-        name=name,
-        num_checked=num_checked,
-        widths=widths,
-        resolutions=resolutions,
-        with_isolated=with_isolated,
-        progress=progress,
-    )
+    with open_bench(target, sm_clock_mhz=sm_clock_mhz) as bench:
+        table = profile_networks(path, bench, probes, progress=progress)
+        if not num_checked:
+            return SpaceProfile(path=path, check=None, source=table.header.source, remarks=bench.remarks)
+        return _check(
+            space,
+            table,
+            bench,
+            name=name,
+            num_checked=num_checked,
+            seed=0,
+            widths=widths,
+            resolutions=resolutions,
+            with_isolated=with_isolated,
+            progress=progress,
+        )
 
 
 def check_space(
     space: SearchSpace,
-    table: LatencyTable,
+    table: LookupTable,
     *,
     name: str = "",
     num_checked: int = NUM_CHECKED,
@@ -163,25 +169,63 @@ def check_space(
     with_isolated: bool = True,
     progress: Progress = lambda done, total, text: None,
 ) -> SpaceProfile:
-    """Compare a table with measurements of networks it has not seen; the result goes into the table."""
-    header = table.header
-    if header.target.device != LOCAL:
-        raise ProfileError(f"the table {table.path} is of {header.target.device}, which is not measured here")
+    """Compare a table with measurements of networks it has not seen; the result goes into the table.
+
+    Raises:
+        DeviceError: the device is not here, cannot run the networks, or was taken away.
+        ProfileError: the table is not finished, another machine's, or being written.
+    """
+    with open_bench(table.header.target, sm_clock_mhz=clock_of(table)) as bench:
+        return _check(
+            space,
+            table,
+            bench,
+            name=name,
+            num_checked=num_checked,
+            seed=seed,
+            widths=widths,
+            resolutions=resolutions,
+            with_isolated=with_isolated,
+            progress=progress,
+        )
+
+
+def _check(
+    space: SearchSpace,
+    table: LookupTable,
+    bench: Bench,
+    *,
+    name: str,
+    num_checked: int,
+    seed: int,
+    widths: Sequence[int] | None,
+    resolutions: Sequence[int] | None,
+    with_isolated: bool,
+    progress: Progress,
+) -> SpaceProfile:
+    target = table.header.target
     probes = list(
         probe_networks(
             space,
             num_networks=num_checked,
             widths=widths,
             resolutions=resolutions,
-            batch_size=header.target.batch_size,
+            batch_size=target.batch_size,
             seed=seed,
             held_out=True,
+            fuse=get_runtime(target.runtime).fuses,
         )
     )
     row, networks = check_table(
-        table, probes, name=name or space_id(space), with_isolated=with_isolated, progress=progress
+        table, bench, probes, name=name or space_id(space), with_isolated=with_isolated, progress=progress
     )
-    return SpaceProfile(path=table.path, check=row, networks=tuple(networks))
+    return SpaceProfile(
+        path=table.path,
+        check=row,
+        networks=tuple(networks),
+        source=table.header.source,
+        remarks=bench.remarks,
+    )
 
 
 def path_of(target: Target, profiles_directory: Path | None = None) -> Path:

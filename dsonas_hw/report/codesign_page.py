@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsonas_hw.device.energy import NO_ENERGY
+from dsonas_hw.measure.energy import NO_ENERGY
 from dsonas_hw.report.codesign_cross import carried_tables, cross_table, operation_table
 from dsonas_hw.report.codesign_figures import front_figure
 from dsonas_hw.report.codesign_tables import answer_sentences, missing_table

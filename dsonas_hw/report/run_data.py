@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.budget import QUANTITIES, Budget, format_probability
+from dsonas_hw.budget import METRICS, QUANTITIES, Budget, format_probability
 from dsonas_hw.config import RunConfig
 from dsonas_hw.report.fields import (
     Answer,
@@ -29,9 +29,8 @@ from dsonas_hw.report.run_selection import SelectionRow
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.confusion import Confusion
 
-TIMED = ("latency", "energy")
-"""Budgets that only a device can answer; the others are counted on the exported file."""
-TIMED_QUANTITIES = tuple(QUANTITIES[name] for name in TIMED)
+METRIC_QUANTITIES = tuple(QUANTITIES[name] for name in METRICS)
+"""Costs that only a device can tell; the others are counted on the exported file."""
 
 
 class _Read(BaseModel):
@@ -86,7 +85,7 @@ class BudgetResult(_Read):
     verdict: Answer = None
     """None: not answered yet, or nothing is known."""
     statistic: Text = ""
-    """Of a measured latency: which percentile `measured` is."""
+    """Which percentile of the latency `measured` is, or the mean energy; empty: it is a count."""
     low: Number = None
     high: Number = None
     """The interval of `measured`; None: no bound, or the cost is exact."""
@@ -154,12 +153,12 @@ class Validation(_Read):
     @property
     def is_measured(self) -> bool:
         """Whether the device answered, for every budget that only a device can answer."""
-        timed = [budget for budget in self.budgets if budget.name in TIMED]
+        timed = [budget for budget in self.budgets if budget.name in METRICS]
         return self.source == "measured" and all(budget.measured is not None for budget in timed)
 
     def source_of(self, quantity: str) -> str:
         """Where a cost comes from, in one word: counted, measured, or what stands in for that."""
-        if quantity not in TIMED_QUANTITIES:
+        if quantity not in METRIC_QUANTITIES:
             return "counted"
         budget = next((b for b in self.budgets if b.quantity == quantity), None)
         if self.source == "measured" and budget is not None and budget.measured is None:
@@ -252,7 +251,7 @@ class RunData:
         """Where a cost comes from, in one word; a prediction from measured kernels is `predicted`."""
         if self.validation is not None:
             return self.validation.source_of(quantity)
-        if quantity not in TIMED_QUANTITIES:
+        if quantity not in METRIC_QUANTITIES:
             return "counted"
         source = self.derivation.source if self.derivation else ""
         return "predicted" if source in ("", "measured") else source

@@ -22,7 +22,7 @@ from dsonas_hw.report.parts import (
     block_drawings,
     layer_steps,
 )
-from dsonas_hw.report.run_data import PathPoint, RunData
+from dsonas_hw.report.run_data import METRIC_QUANTITIES, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.run_tables import (
     check_table,
@@ -33,17 +33,17 @@ from dsonas_hw.report.run_tables import (
     prediction_table,
 )
 from dsonas_hw.report.run_verdict import budgets_in_words, verdict_parts
-from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.table.table import LookupTable
 
 FEW_LAMBDA_SETS = 2
 FEW_CLASSES = 30
 """Up to so many the confusion is shown; the files have it whole."""
 
 
-def run_page(data: RunData, profile: LatencyTable | None = None) -> Page:
+def run_page(data: RunData, profile: LookupTable | None = None) -> Page:
     """The page of a run.
 
-    profile: the latency table that the predictions came from, for its check.
+    profile: the lookup table that the predictions came from, for its check.
     """
     config, target = data.config, data.config.target
     details = [
@@ -129,7 +129,7 @@ def _explorer(data: RunData) -> Explorer | None:
 def _point_words(data: RunData, point: PathPoint) -> str:
     costs = ", ".join(
         f"{COST_LABELS[q].split(' (')[0]} {cost_text(q, point.costs[q])}"
-        for q in ("mac", "flops", "params", "latency_ms")
+        for q in ("mac", "flops", "params", *METRIC_QUANTITIES)
         if q in point.costs
     )
     scored = f"{percent(point.accuracy)} with shared weights" if point.accuracy is not None else "not scored"
@@ -178,7 +178,7 @@ def _selection(data: RunData) -> list[Part]:
     ]
 
 
-def _prediction(data: RunData, profile: LatencyTable | None) -> list[Part]:
+def _prediction(data: RunData, profile: LookupTable | None) -> list[Part]:
     parts: list[Part] = [prediction_table(data) or "Nothing has been measured yet."]
     error = data.validation.max_abs_output_error if data.validation else None
     if error is not None:
@@ -209,7 +209,7 @@ def _classes(data: RunData) -> list[Part]:
     return [heading, table, matrix]
 
 
-def _environment(data: RunData, profile: LatencyTable | None) -> list[Part]:
+def _environment(data: RunData, profile: LookupTable | None) -> list[Part]:
     config, validation = data.config, data.validation
     items = [
         ("target device", config.target.device),
@@ -231,7 +231,7 @@ def _environment(data: RunData, profile: LatencyTable | None) -> list[Part]:
     ]
 
 
-def _profile_facts(profile: LatencyTable) -> list[tuple[str, str]]:
+def _profile_facts(profile: LookupTable) -> list[tuple[str, str]]:
     header, target = profile.header, profile.header.target
     return [
         ("device fingerprint", header.fingerprint),

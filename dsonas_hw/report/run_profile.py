@@ -1,4 +1,4 @@
-"""The latency table that a run's predictions came from, if it is on this machine."""
+"""The lookup table that a run's predictions came from, if it is on this machine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from dsonas_hw.errors import UserError
 from dsonas_hw.profile.open import find_table, resolve_target
 from dsonas_hw.report.run_data import RunData
-from dsonas_hw.table.table import LatencyTable, load_table
+from dsonas_hw.table.table import LookupTable, load_table
 
 _log = logging.getLogger(__name__)
 
 
-def find_profile(data: RunData, *, profiles_directory: Path | None = None) -> LatencyTable | None:
+def find_profile(data: RunData, *, profiles_directory: Path | None = None) -> LookupTable | None:
     """The target's table; None if it is not here or is that of another machine than the one measured on.
 
     profiles_directory: where tables are; the default is the user's data directory, then the shipped ones.
@@ -29,7 +29,7 @@ def find_profile(data: RunData, *, profiles_directory: Path | None = None) -> La
     return table
 
 
-def _is_same_machine(data: RunData, table: LatencyTable) -> bool:
+def _is_same_machine(data: RunData, table: LookupTable) -> bool:
     """By the titles that validation and table carry; where one has none, nothing tells them apart."""
     latency = data.validation.latency if data.validation else None
     there, here = table.header.settings.get("device_title"), latency.device_title if latency else ""

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dsonas_hw.report.bars import bullet
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
 from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, percent, plain, signed_percent
-from dsonas_hw.report.run_data import BudgetResult, EpochRow, PathPoint, RunData
+from dsonas_hw.report.run_data import METRIC_QUANTITIES, BudgetResult, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.table import Cell, Column, Rich, Table, hidden, numbers, words
-from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.table.table import LookupTable
 from dsonas_hw.train.confusion import Confusion
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
@@ -42,7 +42,7 @@ def budget_table(data: RunData) -> Table | None:
         name="budgets",
         caption="Budgets. The bar is the cost, the whisker its interval, the hollow mark its prediction, the "
         "line the limit. A latency is predicted as if nothing disturbed the device; held against its limit "
-        "is what a user will see.",
+        "is what a user will see. An energy is the mean of the whole board.",
         columns=(
             *words(budget="Budget"),
             *numbers(limit="Limit", predicted="Predicted", measured="Measured"),
@@ -168,7 +168,7 @@ def front_table(data: RunData) -> Table | None:
     if not quantities:
         return None
     points = [data.path[i] for i in pareto_front(data, quantities[0])]
-    shown = [q for q in ("mac", "flops", "params", "latency_ms") if any(q in p.costs for p in points)]
+    shown = [q for q in ("mac", "flops", "params", *METRIC_QUANTITIES) if any(q in p.costs for p in points)]
     caption = "Architectures of the path that are the best for their cost"
     return _path_table(points, name="front", caption=caption, costs=shown) if points else None
 
@@ -290,7 +290,7 @@ def confusion_table(confusion: Confusion | None) -> Table | None:
     )
 
 
-def check_table(profile: LatencyTable | None) -> Table | None:
+def check_table(profile: LookupTable | None) -> Table | None:
     """The error of the profile on whole networks that it was not fitted on."""
     if profile is None or not profile.checks:
         return None
@@ -300,11 +300,13 @@ def check_table(profile: LatencyTable | None) -> Table | None:
         for name, error, coverage in (
             ("this profile", c.error, c.interval_coverage),
             *((name, error, None) for name, error in c.baselines.items()),
+            ("this profile, energy", c.energy_error, None),
         )
+        if error is not None
     ]
     return Table(
         name="profile-check",
-        caption="Latency of whole networks, predicted against measured; none of them was used for fitting",
+        caption="Latency (or energy) of whole networks, predicted against measured; none was fitted on",
         columns=(
             *words(space="Networks of", method="Predicted by"),
             *numbers(num_networks="Networks"),

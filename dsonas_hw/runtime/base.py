@@ -23,6 +23,7 @@ from dsonas_hw.target import Target
 if TYPE_CHECKING:
     from typing import Self
 
+    from dsonas_hw.measure.energy import EnergyMeter
     from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
     from dsonas_hw.measure.rounds import Plan
 
@@ -66,6 +67,8 @@ class NetworkTiming:
     """All kernels of one network in the order they ran."""
 
     nodes: tuple[NodeTiming, ...]
+    remarks: tuple[str, ...] = ()
+    """What could not be told apart."""
 
 
 class ProfiledSession(Protocol):
@@ -75,11 +78,11 @@ class ProfiledSession(Protocol):
         """Do one inference."""
         ...
 
-    def finish(self, turns: Sequence[Turn], yardstick_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
         """Close the session and tell how long each kernel took.
 
         turns: the runs there were, as `measure_together` counted them.
-        yardstick_ms: state the timings at the speed at which the reference workload takes this long.
+        reference_ms: state the timings at the speed at which the reference workload takes this long.
 
         Raises:
             ProfileError: what the runtime recorded is not understood.
@@ -106,14 +109,16 @@ class Runtime(ABC):
     on_gpu: bool = True
     fuses: bool = True
     """It runs kernels with batch norms and activations inside; False: each on its own."""
-    times_kernels: bool = False
-    """`open_profiled` works."""
+    profiler_overhead_ms: float = 0.0
+    """The most that its profiler adds to the time of a kernel."""
     runs_in_caller: bool = False
     """With one thread the calling one does all the work, and its CPU clock tells when it was disturbed."""
     returns_early: bool = False
     """A session's `run` comes back while the GPU is still at work, so that the CPU's part can be timed."""
     invents_int8: bool = False
     """It may choose int8 for a model that is not quantised, for timing."""
+    meter: EnergyMeter | None = None
+    """What tells the energy of this machine's CPU; None: nothing does. That of a GPU is its driver's."""
     makes_engines: bool = False
     """`build_engine` and `open_engine` work."""
 
@@ -219,13 +224,23 @@ class Runtime(ABC):
 
     # -- kernel timings in situ ----------------------------------------------------------------------------
 
-    def open_profiled(self, model: bytes, target: Target) -> ProfiledSession:
+    def why_untimed(self, target: Target) -> str:
+        """Why kernels cannot be timed one by one there; empty: `open_profiled` works."""
+        return f"{self.title} does not tell what a kernel takes"
+
+    def open_profiled(self, model: bytes, target: Target, plain: Session) -> ProfiledSession:
         """Load a model whose kernels are timed while it runs.
+
+        plain: the same network without a profiler, for a runtime that can watch one that is loaded.
 
         Raises:
             ModelFileError: the runtime does not take the model.
         """
         raise NotImplementedError(self.name)
+
+    def device_errors(self) -> tuple[type[Exception], ...]:
+        """What its library raises when the device fails or is taken away."""
+        return (RuntimeError,)
 
     def versions(self) -> dict[str, str]:
         """Library → version, of what a table made here depends on."""

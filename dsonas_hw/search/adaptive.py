@@ -22,6 +22,7 @@ BY_COST: tuple[Adaptive, ...] = ("block", "operation", "marginal")
 """Where γ goes by a cost of the target."""
 _COST_OF_BUDGET: dict[str, CostName] = {
     "flops": "flops", "mac": "mac", "params": "params", "memory": "mac", "latency": "latency",
+    "energy": "energy",
 }  # fmt: skip
 """Memory is activations, which `mac` counts edge by edge; a peak is nobody's in particular."""
 

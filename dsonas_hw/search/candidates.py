@@ -20,8 +20,6 @@ from dsonas_hw.search.path import PathPoint
 
 WELL_FILLED = 0.95
 """A network should use at least this fraction of its tightest budget."""
-TIMED = ("latency", "energy")
-"""Budgets whose cost is predicted; all others are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +61,7 @@ def list_candidates(
     no point meets the budgets. Collapsed points are left out.
 
     Raises:
-        BudgetError: a budgeted cost that this target cannot tell.
+        BudgetError: the target has no model for one of the budgeted costs.
     """
     limits = [replace(budget, limit=budget.limit * most) for budget in budgets]
     found: list[Candidate] = []
@@ -97,8 +95,8 @@ def _candidate(
     return Candidate(
         point=point,
         architecture=architecture,
-        counted=budget_ratio(architecture, [b for b in budgets if b.name not in TIMED], target),
-        timed=budget_ratio(architecture, [b for b in budgets if b.name in TIMED], target),
+        counted=budget_ratio(architecture, [b for b in budgets if not b.metric], target),
+        timed=budget_ratio(architecture, [b for b in budgets if b.metric], target),
         accuracy=accuracy,
         flops=int(flops),
         num_edges=sum(block.num_edges for block in architecture.blocks),

@@ -152,12 +152,8 @@ def save_architecture(run: RunDirectory, derived: Derived, task: Task) -> None:
 
 
 def _probabilities(architecture: Architecture, task: Task) -> dict[str, float]:
-    """How likely an estimated latency is to hold its budget; empty where nothing is estimated."""
-    found = {
-        budget.name: task.target.probability_within(architecture, budget.limit)
-        for budget in task.budgets
-        if budget.name == "latency"
-    }
+    """How likely estimated metrics are to hold their budgets; empty where nothing is estimated."""
+    found = {b.name: task.target.probability_within(architecture, b) for b in task.budgets}
     return {name: probability for name, probability in found.items() if probability is not None}
 
 

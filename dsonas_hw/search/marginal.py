@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dsonas_hw.architecture.architecture import Architecture, Block, close_block
 from dsonas_hw.architecture.costs import CostName, TargetCosts
+from dsonas_hw.budget import QUANTITIES
 
 SHARE_OF_ALL = 0.5
 """γ of an edge that saves nothing, for a global γ of 1."""
@@ -29,7 +30,7 @@ def marginal_gamma(architecture: Architecture, target: TargetCosts, cost: CostNa
     architecture: what is alive now, at the deployment width.
 
     Raises:
-        ProfileError: the latency is asked for, and the table lacks a kernel.
+        ProfileError: latency or energy is asked for, and the table lacks a kernel.
     """
     saved = torch.tensor(edge_savings(architecture, target, cost)).clamp(min=0.0)
     largest = float(saved.max())
@@ -44,12 +45,11 @@ def edge_savings(architecture: Architecture, target: TargetCosts, cost: CostName
     space an edge goes from every block at once.
     """
     space = architecture.space
-    quantity = "latency_ms" if cost == "latency" else cost
 
     def cost_of(blocks: tuple[Block, ...]) -> float:
-        value = target.cost(replace(architecture, blocks=blocks), quantity)
+        value = target.cost(replace(architecture, blocks=blocks), QUANTITIES[cost])
         if value is None:
-            raise ValueError("latency costs need a latency model")
+            raise ValueError(f"nothing here predicts {cost}")
         return value
 
     now = cost_of(architecture.blocks)

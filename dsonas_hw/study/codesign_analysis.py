@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Block
 from dsonas_hw.budget import Budget, parse_budgets
-from dsonas_hw.device.energy import NO_ENERGY
+from dsonas_hw.measure.energy import NO_ENERGY
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.study.codesign import StudyDevice
 from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network
@@ -173,7 +173,7 @@ def why_no_energy(result: CodesignResult, device: StudyDevice) -> str | None:
     if any(cell.energy_mj is not None for cell in cells):
         return None
     if not device.is_here:
-        return "not on this machine, and energy is measured only, never predicted"
+        return "not on this machine, and a co-design study measures energies only"
     if not any(cell.is_measured for cell in cells):
         return "not measured yet"
     said = [remark for cell in cells for remark in cell.remarks if remark.startswith(NO_ENERGY)]

@@ -81,7 +81,7 @@ def derive_name(device: str, budget: str, seed: int) -> str:
 
 
 def _is_timed(budget: str) -> bool:
-    return any(b.name in ("latency", "energy") for b in parse_budgets([budget]))
+    return any(b.metric for b in parse_budgets([budget]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,12 +78,12 @@ def _look_up(names: Sequence[str], config: dict[str, Any]) -> tuple[StudyDevice,
     from dsonas_hw.config import DeviceConfig
     from dsonas_hw.device.cpu import local_cpu
     from dsonas_hw.device.spec import LOCAL, load_device
-    from dsonas_hw.profile.open import open_latency_model, resolve_target
+    from dsonas_hw.profile.open import open_cost_model, resolve_target
 
     devices = []
     for name in device_names(names):
         target = DeviceConfig(**{**config.get("target", {}), "device": name})
-        model = open_latency_model(resolve_target(target))
+        model = open_cost_model(resolve_target(target))
         table = getattr(model, "table", None)
         errors = [check.error.mape for check in table.checks.values()] if table is not None else []
         devices.append(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
-from dsonas_hw.cost.model import probability_within
+from dsonas_hw.cost.model import Prediction
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json
 from dsonas_hw.study.codesign import Codesign, StudyDevice, load_codesign
@@ -99,7 +99,10 @@ class Cell:
 
     def probability_within(self, limit_ms: float) -> float:
         """Return how likely a latency that was not measured is to be at most `limit_ms`."""
-        return probability_within(limit_ms, self.latency_ms, self.latency_ms_low, self.latency_ms_high)
+        predicted = Prediction(
+            value=self.latency_ms, low=self.latency_ms_low, high=self.latency_ms_high, source="estimated"
+        )
+        return predicted.probability_within(limit_ms)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,12 +75,12 @@ def predict(architecture: Architecture, config: RunConfig, device: str) -> dict[
     from dsonas_hw.architecture.lower import lower
 
     target = config.target.model_copy(update={"device": device})
-    model = target_costs(target, needs_latency=True).latency_model
+    model = target_costs(target, needs=["latency"]).cost_model
     assert model is not None
     found = model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse))
     return {
-        "latency_ms": found.latency_ms, "latency_ms_low": found.latency_ms_low,
-        "latency_ms_high": found.latency_ms_high, "source": found.source,
+        "latency_ms": found.value, "latency_ms_low": found.low, "latency_ms_high": found.high,
+        "source": found.source,
     }  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def measure(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     found = measure_on_target(model.SerializeToString(), config.target)
     if found is None:
         raise UserError(f"{config.target.device} is no longer here: its latency cannot be measured")
-    repeatability = repeatability_of(target_costs(config.target, needs_latency=True).latency_model)
+    repeatability = repeatability_of(target_costs(config.target, needs=["latency"]).cost_model)
     budgeted = found.costs(config.target.statistic, repeatability)["latency_ms"]
     assert budgeted is not None
     write_json(path / MEASUREMENT, {"samples_ms": list(found.latency.samples_ms)})

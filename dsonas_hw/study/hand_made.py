@@ -21,7 +21,6 @@ from dsonas_hw.study.spec import RANDOM, Job, StudyFile, slug
 RANDOM_SEARCH = "random search"
 SEARCHED = "searched"
 TEACHER = "teacher"
-TIMED = ("latency", "energy")
 
 Configure = Callable[[str, Mapping[str, Any], int], dict[str, Any]]
 """(variant, its changes, seed) → the checked configuration."""
@@ -83,7 +82,7 @@ def _fitted(
     tag = f"{slug(variant)}-{slug(budget)}" + ("" if seed is None else f"-s{seed}")
     tag += f"-{index + 1}" if network == RANDOM else ""
     fit = f"fit-{tag}"
-    timed = any(b.name in TIMED for b in parse_budgets([budget]))
+    timed = any(b.metric for b in parse_budgets([budget]))
     yield Job(
         name=fit, kind="fit", variant=variant, budgets=(budget,), seed=seeds[0], config=configs[seeds[0]],
         needs=needs, index=index, network=network, exclusive=timed,

@@ -14,7 +14,7 @@ from dsonas_hw.architecture.graph import block_segments
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.budget import Budget, judge_interval
 from dsonas_hw.config import RunConfig, build_config
-from dsonas_hw.deploy.fit_measured import TIMED, fit_until_measured, scale_timed
+from dsonas_hw.deploy.fit_measured import fit_until_measured, scale_timed
 from dsonas_hw.deploy.measure import TargetMeasurement, find_target, measure_on_target, repeatability_of
 from dsonas_hw.deploy.select_measured import select_measured, selects
 from dsonas_hw.errors import BudgetError
@@ -33,7 +33,7 @@ from dsonas_hw.task import Task, prepare_task, target_costs
 from dsonas_hw.train.images import load_data, space_of_config
 
 if TYPE_CHECKING:
-    from dsonas_hw.cost.model import LatencyModel
+    from dsonas_hw.cost.model import CostModel
     from dsonas_hw.measure.statistics import Estimate
     from dsonas_hw.train.hand_made import HandMade
     from dsonas_hw.train.trainable import Trainable
@@ -65,20 +65,20 @@ def fit_network(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     try:
         if name in (SEARCHED, RANDOM, RANDOM_SEARCH):
             task = prepare_task(config, space_of_config(config))
-            latency_model = task.target.latency_model
+            cost_model = task.target.cost_model
             fitted = _fit_architecture(path, job, task)
         else:
-            latency_model = target_costs(config.target).latency_model
-            fitted = _fit_family(name, config, latency_model)
+            cost_model = target_costs(config.target).cost_model
+            fitted = _fit_family(name, config, cost_model)
     except BudgetError as error:
         return {"reason": str(error), **_search_seconds(path, job, time.monotonic() - started)}
     selected_s = time.monotonic() - started
-    timed = any(budget.name in TIMED for budget in config.budgets)
+    timed = any(budget.metric for budget in config.budgets)
     measured = None
     if fitted.measurement is not None:
-        measured = describe_latency(fitted.measurement, config, latency_model)
+        measured = describe_latency(fitted.measurement, config, cost_model)
     elif (timed or job["measure"]) and find_target(config.target) is not None:
-        measured = measure_network(fitted.model, config, latency_model)
+        measured = measure_network(fitted.model, config, cost_model)
     result = {
         "network": fitted.network.to_json(), "width": fitted.width, "costs": dict(fitted.costs),
         "ratio": max((fitted.costs[b.quantity] or 0.0) / b.limit for b in config.budgets),
@@ -155,7 +155,7 @@ def _fit_first(points: Iterable[PathPoint], task: Task) -> tuple[Derived, Target
 def _fit_point(point: PathPoint, task: Task) -> tuple[Derived, TargetMeasurement | None]:
     """One architecture at the width at which it holds when it is measured, and that measurement."""
     found: dict[Architecture, Derived] = {}
-    meter = _Meter(task.config, task.target.latency_model)
+    meter = _Meter(task.config, task.target.cost_model)
 
     def fit_scaled(scale: float) -> Architecture:
         derived = derive_architecture([point], scale_timed(task.budgets, scale), task.target)
@@ -172,8 +172,8 @@ def _fit_point(point: PathPoint, task: Task) -> tuple[Derived, TargetMeasurement
 class _Meter:
     """Measures networks for a fit and keeps the measurements."""
 
-    def __init__(self, config: RunConfig, latency_model: LatencyModel | None) -> None:
-        self.target, self.repeatability = config.target, repeatability_of(latency_model)
+    def __init__(self, config: RunConfig, cost_model: CostModel | None) -> None:
+        self.target, self.repeatability = config.target, repeatability_of(cost_model)
         self.measurements: dict[Trainable, TargetMeasurement] = {}
 
     def measure(self, network: Trainable, model: bytes) -> Mapping[str, Estimate | None]:
@@ -185,15 +185,15 @@ class _Meter:
         return found.costs(self.target.statistic, self.repeatability)
 
 
-def _fit_family(name: str, config: RunConfig, latency_model: LatencyModel | None) -> Fitted:
+def _fit_family(name: str, config: RunConfig, cost_model: CostModel | None) -> Fitted:
     from dsonas_hw.train.hand_made import hand_made_onnx, parse_family
 
     space = space_of_config(config)
     own = parse_family(name, input_shape=space.input_shape, num_classes=space.num_classes)
     budgets = config.budgets
-    timed = any(budget.name in TIMED for budget in budgets)
+    timed = any(budget.metric for budget in budgets)
     widths = FamilyWidths(network=own, target=config.target, timed=timed)
-    meter = _Meter(config, latency_model)
+    meter = _Meter(config, cost_model)
 
     def onnx_of(network: HandMade) -> bytes:
         return hand_made_onnx(network, batch_size=config.target.batch_size)

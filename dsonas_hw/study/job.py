@@ -109,7 +109,7 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
         measured = None
         if job["measure"]:
             model = build_onnx(derived.architecture, batch_size=config.target.batch_size)
-            measured = measure_network(model.SerializeToString(), config, task.target.latency_model)
+            measured = measure_network(model.SerializeToString(), config, task.target.cost_model)
         dataset, device = load_data(config), resolve_train_device(config.train_on)
         trained = retrain(
             run, config, derived.architecture, dataset, device=device, resume=begun,

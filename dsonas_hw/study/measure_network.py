@@ -6,12 +6,12 @@ from math import isfinite
 from typing import Any
 
 from dsonas_hw.config import RunConfig
-from dsonas_hw.cost.model import LatencyModel
+from dsonas_hw.cost.model import CostModel
 from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target, repeatability_of
 from dsonas_hw.errors import UserError
 
 
-def measure_network(model: bytes, config: RunConfig, latency_model: LatencyModel | None) -> dict[str, Any]:
+def measure_network(model: bytes, config: RunConfig, cost_model: CostModel | None) -> dict[str, Any]:
     """Latency of an ONNX model on the target in ms: percentiles, the intervals that budgets are held against
     (of the median, and of the percentile that the target names), and the quiet value.
 
@@ -21,14 +21,14 @@ def measure_network(model: bytes, config: RunConfig, latency_model: LatencyModel
     found = measure_on_target(model, config.target)
     if found is None:
         raise UserError(f"{config.target.device} is not here: its latency cannot be measured (measure: true)")
-    return describe_latency(found, config, latency_model)
+    return describe_latency(found, config, cost_model)
 
 
 def describe_latency(
-    found: TargetMeasurement, config: RunConfig, latency_model: LatencyModel | None
+    found: TargetMeasurement, config: RunConfig, cost_model: CostModel | None
 ) -> dict[str, Any]:
     """What `measure_network` tells of a measurement."""
-    repeatability = repeatability_of(latency_model)
+    repeatability = repeatability_of(cost_model)
     median = found.latency.estimate("p50").widened(repeatability)
     judged = found.latency.estimate(config.target.statistic).widened(repeatability)
     return {

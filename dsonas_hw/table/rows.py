@@ -10,27 +10,37 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
+from dsonas_hw.budget import METRICS, Metric
 from dsonas_hw.kernel.spec import FAMILIES, RECURRENT_GATES, Kernel, Shape
 from dsonas_hw.target import Target
 
 Source = Literal["measured", "calibrated", "imported", "estimated"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_TEXT = 2_000
 MAX_ITEMS = 20_000
 MAX_REMARKS = 50
 MAX_DIMENSION = 2**31
-SOURCES: tuple[str, ...] = get_args(Source)
+SOURCES: tuple[Source, ...] = get_args(Source)
 ESTIMATE = "share of a network"
 """The statistic of every estimated row: what the model says a kernel adds to a network."""
 
+Word = TypeVar("Word", bound=str)
 Scalar = str | int | float | bool | None
 
 
 class RowError(ValueError):
     """A line that is not what a table holds; the loader adds the file and the line number."""
+
+
+class SchemaError(RowError):
+    """A table of another version's schema."""
+
+    def __init__(self, schema: object, target: Target) -> None:
+        super().__init__(f"schema version {str(schema)[:40]!r}; this dsonas-hw reads {SCHEMA_VERSION}")
+        self.target = target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +89,7 @@ class KernelRow:
     latency_ms_std: float | None = None
     """Spread between the places (networks) the kernel was timed in."""
     energy_mj: float | None = None
+    """What it adds to a network's energy, as fitted on whole networks; None: no energy was measured."""
 
     def to_json(self) -> dict[str, Any]:
         kernel: dict[str, Any] = {"row": "kernel", "key": self.kernel.key, **kernel_to_json(self.kernel)}
@@ -105,13 +116,15 @@ class NetworkRow:
     latency_ms: float
     kernels: Mapping[str, int]
     """Key → how often it runs."""
+    energy_mj: float | None = None
+    """None: not measured."""
     flops: int = 0
     relative_noise: float | None = None
     """Coefficient of variation of the timing."""
     in_situ_ms: float | None = None
     """Sum of its kernels under the profiler."""
-    yardstick_ms: float | None = None
-    """The yardstick's shortest run beside it: how fast the machine was."""
+    reference_ms: float | None = None
+    """The reference workload's shortest run beside it: how fast the machine was."""
     remarks: tuple[str, ...] = ()
     """What makes its timing doubtful, or says what limits it."""
 
@@ -120,10 +133,11 @@ class NetworkRow:
             "row": "network",
             "name": self.name,
             "latency_ms": self.latency_ms,
+            "energy_mj": self.energy_mj,
             "flops": self.flops,
             "relative_noise": self.relative_noise,
             "in_situ_ms": self.in_situ_ms,
-            "yardstick_ms": self.yardstick_ms,
+            "reference_ms": self.reference_ms,
             "remarks": list(self.remarks),
             "kernels": dict(self.kernels),
         }
@@ -135,14 +149,23 @@ Anchor = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class CorrectionRow:
-    """Numbers fitted on whole networks that turn kernel latencies into a network's. The last row counts."""
+    """Numbers fitted on whole networks that turn kernel latencies into a metric of a network.
 
+    The last row of each metric counts.
+    """
+
+    metric: Metric = "latency"
     values: Mapping[str, float]
     anchors: tuple[Anchor, ...] = ()
     """Networks timed, and what each adds to the residual of those near it."""
 
     def to_json(self) -> dict[str, Any]:
-        return {"row": "correction", "values": dict(self.values), "anchors": [list(a) for a in self.anchors]}
+        return {
+            "row": "correction",
+            "metric": self.metric,
+            "values": dict(self.values),
+            "anchors": [list(a) for a in self.anchors],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +197,8 @@ class CheckRow:
     """Speed of the machine during the check, 1 = as in the profile; measurements are stated at 1."""
     raw_error: ErrorSummary | None = None
     """The error against the measurements as they were, the machine's change of speed included."""
+    energy_error: ErrorSummary | None = None
+    """Of the predicted energies; None: none was measured. All the rest is of latencies."""
     created: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -186,6 +211,7 @@ class CheckRow:
             "baselines": {name: error.to_json() for name, error in self.baselines.items()},
             "relative_speed": self.relative_speed,
             "raw_error": self.raw_error.to_json() if self.raw_error is not None else None,
+            "energy_error": self.energy_error.to_json() if self.energy_error is not None else None,
             "created": self.created,
         }
 
@@ -216,20 +242,20 @@ def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
 def header_from_json(values: Any) -> TableHeader:
     """Check and build the first line of a table."""
     if not isinstance(values, dict) or values.get("row") != "header":
-        raise RowError("the first line is not the header of a latency table")
-    schema = values.get("schema")
-    if schema != SCHEMA_VERSION:
-        raise RowError(f"schema version {str(schema)[:40]!r}; this dsonas-hw reads {SCHEMA_VERSION}")
+        raise RowError("the first line is not the header of a lookup table")
+    target = Target(
+        device=_text(values, "device"),
+        runtime=_text(values, "runtime"),
+        precision=_text(values, "precision"),
+        batch_size=_count(values, "batch_size", minimum=1),
+        threads=_count(values, "threads", minimum=1),
+    )
+    if (schema := values.get("schema")) != SCHEMA_VERSION:
+        raise SchemaError(schema, target)
     return TableHeader(
-        target=Target(
-            device=_text(values, "device"),
-            runtime=_text(values, "runtime"),
-            precision=_text(values, "precision"),
-            batch_size=_count(values, "batch_size", minimum=1),
-            threads=_count(values, "threads", minimum=1),
-        ),
+        target=target,
         fingerprint=_text(values, "fingerprint"),
-        source=_source(values),
+        source=_one_of(values, "source", SOURCES),
         created=_text(values, "created"),
         versions={name: str(value) for name, value in _scalars(values, "versions").items()},
         clocks=_scalars(values, "clocks"),
@@ -249,22 +275,23 @@ def row_from_json(values: Any) -> Row:
             return NetworkRow(
                 name=_text(values, "name"),
                 latency_ms=_positive(values, "latency_ms"),
+                energy_mj=_optional(values, "energy_mj", minimum=0.0),
                 flops=_count(values, "flops", default=0),
                 relative_noise=_optional(values, "relative_noise", minimum=0.0),
                 in_situ_ms=_optional(values, "in_situ_ms", minimum=0.0),
-                yardstick_ms=_optional(values, "yardstick_ms", minimum=0.0),
+                reference_ms=_optional(values, "reference_ms", minimum=0.0),
                 remarks=_texts(values, "remarks"),
                 kernels={_short(key, "kernels"): _count(counts, key, minimum=1) for key in counts},
             )
         case "correction":
             numbers = _mapping(values, "values")
             return CorrectionRow(
+                metric=_one_of(values, "metric", METRICS),
                 values={_short(name, "values"): _number(numbers, name) for name in numbers},
                 anchors=_anchors(values),
             )
         case "check":
             baselines = _mapping(values, "baselines")
-            raw = values.get("raw_error") is not None
             return CheckRow(
                 space=_text(values, "space"),
                 num_networks=_count(values, "num_networks", minimum=1),
@@ -274,7 +301,8 @@ def row_from_json(values: Any) -> Row:
                     _short(name, "baselines"): _error_summary(_mapping(baselines, name)) for name in baselines
                 },
                 relative_speed=_optional(values, "relative_speed", minimum=0.0),
-                raw_error=_error_summary(_mapping(values, "raw_error")) if raw else None,
+                raw_error=_optional_summary(values, "raw_error"),
+                energy_error=_optional_summary(values, "energy_error"),
                 created=_text(values, "created"),
             )
         case other:
@@ -285,7 +313,7 @@ def _kernel_row(values: Mapping[str, Any]) -> KernelRow:
     kernel = _kernel(values)
     if values.get("key") != kernel.key:
         raise RowError(f"key {str(values.get('key'))[:120]!r} does not belong to the shapes beside it")
-    source = _source(values)
+    source = _one_of(values, "source", SOURCES)
     if source == "estimated":
         return KernelRow(
             kernel=kernel, latency_ms=_positive(values, "latency_ms"), source=source, statistic=ESTIMATE
@@ -338,6 +366,10 @@ def _error_summary(values: Mapping[str, Any]) -> ErrorSummary:
         share_within_10=_number(values, "share_within_10", minimum=0.0),
         kendall_tau=_optional(values, "kendall_tau", minimum=-1.0),
     )
+
+
+def _optional_summary(values: Mapping[str, Any], name: str) -> ErrorSummary | None:
+    return None if values.get(name) is None else _error_summary(_mapping(values, name))
 
 
 def _shape(value: Any, name: str) -> Shape:
@@ -404,12 +436,12 @@ def _texts(values: Mapping[str, Any], name: str) -> tuple[str, ...]:
     return tuple(_short(text, name) for text in found)
 
 
-def _source(values: Mapping[str, Any]) -> Source:
-    value = values.get("source")
-    for source in get_args(Source):
-        if value == source:
-            return source  # type: ignore[no-any-return]
-    raise RowError(f"source is {str(value)[:40]!r}, not one of {', '.join(SOURCES)}")
+def _one_of(values: Mapping[str, Any], name: str, known: tuple[Word, ...]) -> Word:
+    value = values.get(name)
+    for word in known:
+        if value == word:
+            return word
+    raise RowError(f"{name} is {str(value)[:40]!r}, not one of {', '.join(known)}")
 
 
 def _mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:

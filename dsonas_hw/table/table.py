@@ -21,8 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dsonas_hw.budget import Metric
 from dsonas_hw.errors import ProfileError, RunError
 from dsonas_hw.files import atomic_write, read_regular, remove_leftovers
+from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.rows import (
     CheckRow,
     CorrectionRow,
@@ -31,6 +33,7 @@ from dsonas_hw.table.rows import (
     NetworkRow,
     Row,
     RowError,
+    SchemaError,
     TableHeader,
     header_from_json,
     row_from_json,
@@ -42,7 +45,7 @@ __all__ = [
     "CorrectionRow",
     "ErrorSummary",
     "KernelRow",
-    "LatencyTable",
+    "LookupTable",
     "NetworkRow",
     "TableHeader",
     "TableWriter",
@@ -59,7 +62,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LatencyTable:
+class LookupTable:
     """A table as loaded: rows of one kernel are already merged."""
 
     path: Path
@@ -67,7 +70,8 @@ class LatencyTable:
     kernels: dict[str, KernelRow] = field(default_factory=dict)
     """Key → row."""
     networks: tuple[NetworkRow, ...] = ()
-    correction: CorrectionRow | None = None
+    corrections: dict[Metric, CorrectionRow] = field(default_factory=dict)
+    """Metric → its last correction; empty: the profile is not finished."""
     checks: dict[str, CheckRow] = field(default_factory=dict)
     """Space → its last check."""
     warnings: tuple[str, ...] = ()
@@ -91,7 +95,7 @@ def table_path(directory: Path, target: Target) -> Path:
     return directory / device / f"{target.runtime}-{target.precision}-b{target.batch_size}{suffix}.jsonl"
 
 
-def load_table(path: Path) -> LatencyTable:
+def load_table(path: Path) -> LookupTable:
     """Read and check a table.
 
     Raises:
@@ -129,7 +133,7 @@ class TableWriter:
         self.path = path
         self.header = header
         self._wait_s = wait_s
-        self.existing: LatencyTable = LatencyTable(path=path, header=header)
+        self.existing: LookupTable = LookupTable(path=path, header=header)
         """What the table held when it was opened."""
         self._file: FileIO | None = None
         self._lock: Any = None
@@ -299,6 +303,11 @@ def _read(path: Path) -> tuple[TableHeader, list[Row], tuple[str, ...], int]:
                 header = header_from_json(values)
             else:
                 rows.append(row_from_json(values))
+        except SchemaError as error:
+            command = profile_command(error.target, directory=directory_of(path))
+            raise ProfileError(
+                f"{path} has {error}: move it away, then measure again with: {command}"
+            ) from error
         except (RowError, RecursionError, ValueError) as error:
             torn = index == last and index > 0 and not isinstance(error, RowError)
             if torn:
@@ -318,10 +327,10 @@ def _refuse_constant(name: str) -> float:
     raise RowError(f"{name} is not a number")
 
 
-def _merge(path: Path, header: TableHeader, rows: list[Row], warnings: tuple[str, ...]) -> LatencyTable:
+def _merge(path: Path, header: TableHeader, rows: list[Row], warnings: tuple[str, ...]) -> LookupTable:
     kernels: dict[str, list[KernelRow]] = {}
     networks: dict[str, NetworkRow] = {}
-    correction: CorrectionRow | None = None
+    corrections: dict[Metric, CorrectionRow] = {}
     checks: dict[str, CheckRow] = {}
     for row in rows:
         if isinstance(row, KernelRow):
@@ -329,15 +338,15 @@ def _merge(path: Path, header: TableHeader, rows: list[Row], warnings: tuple[str
         elif isinstance(row, NetworkRow):
             networks[row.name] = row
         elif isinstance(row, CorrectionRow):
-            correction = row
+            corrections[row.metric] = row
         else:
             checks[row.space] = row
-    return LatencyTable(
+    return LookupTable(
         path=path,
         header=header,
         kernels={key: merge_kernel_rows(same) for key, same in kernels.items()},
         networks=tuple(networks.values()),
-        correction=correction,
+        corrections=corrections,
         checks=checks,
         warnings=warnings,
     )
@@ -352,11 +361,4 @@ def merge_kernel_rows(rows: list[KernelRow]) -> KernelRow:
     square = sum(
         ((row.latency_ms - mean) ** 2 + (row.latency_ms_std or 0.0) ** 2) * row.num_samples for row in rows
     )
-    energy = [row.energy_mj for row in rows if row.energy_mj is not None]
-    return replace(
-        rows[-1],
-        latency_ms=mean,
-        num_samples=total,
-        latency_ms_std=math.sqrt(square / total),
-        energy_mj=sum(energy) / len(energy) if energy else None,
-    )
+    return replace(rows[-1], latency_ms=mean, num_samples=total, latency_ms_std=math.sqrt(square / total))

@@ -19,7 +19,8 @@ from dsonas_hw.architecture.costs import TargetCosts, peak_memory_bytes
 from dsonas_hw.architecture.graph import BlockSegment, list_segments
 from dsonas_hw.architecture.lower import lower, lower_segment
 from dsonas_hw.architecture.sample import random_architecture
-from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.budget import Metric
+from dsonas_hw.cost.model import Prediction
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.spec import Kernel
@@ -42,15 +43,16 @@ class KernelTimes:
         self.batch_size = batch_size
         self.fuse = fuse
 
-    def kernel_latency_ms(self, kernel: Kernel) -> float:
+    def why_not(self, metric: Metric) -> str:
+        return "" if metric == "latency" else "nothing tells it"
+
+    def kernel_cost(self, kernel: Kernel, metric: Metric = "latency") -> float:
         assert kernel.batch_size == self.batch_size
         return 1e-3 + 1e-6 * kernel.mac
 
-    def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
-        total = sum(map(self.kernel_latency_ms, kernels))
-        return LatencyPrediction(
-            latency_ms=total, latency_ms_low=total, latency_ms_high=total, source=self.source
-        )
+    def predict(self, kernels: Sequence[Kernel], metric: Metric = "latency") -> Prediction:
+        total = sum(map(self.kernel_cost, kernels))
+        return Prediction(value=total, low=total, high=total, source=self.source)
 
 
 def cifar_block(stage: int, *, channels: int = 48) -> BlockSegment:
@@ -129,7 +131,7 @@ def test_a_block_costs_its_operations_sums_and_merge(seed: int) -> None:
         operations = sum(target.operation_cost(segment, node, name) for node in segment.block.nodes)
         assert target.block_cost(segment, name) == operations + sum(getattr(k, name) for k in rest)
     times = sum(target.operation_cost(segment, node, "latency") for node in segment.block.nodes)
-    expected = times + sum(map(KernelTimes().kernel_latency_ms, rest))
+    expected = times + sum(map(KernelTimes().kernel_cost, rest))
     assert target.block_cost(segment, "latency") == pytest.approx(expected)
 
 
@@ -166,7 +168,7 @@ def test_latency_is_asked_for_the_batch_and_the_kernels_the_model_knows() -> Non
             model = KernelTimes(batch_size=batch_size, fuse=fuse)
             kernels = lower(architecture, batch_size=batch_size, fuse=fuse)
             costs = TargetCosts(model, batch_size=batch_size).costs(architecture)
-            assert costs.latency_ms == pytest.approx(sum(map(model.kernel_latency_ms, kernels)))
+            assert costs.latency_ms == pytest.approx(sum(map(model.kernel_cost, kernels)))
 
 
 def test_counts_are_per_image_and_memory_is_per_batch() -> None:
@@ -183,17 +185,20 @@ def test_latency_without_a_model_is_unknown_never_zero() -> None:
     assert target.cost(architecture, "latency_ms") is None
     assert target.cost(architecture, "energy_mj") is None
     segment = cifar_block(0)
-    with pytest.raises(ValueError, match="latency model"):
+    with pytest.raises(ValueError, match="nothing here predicts latency"):
         target.operation_cost(segment, SEP3, "latency")
 
 
 class LacksThinKernels(KernelTimes):
     """A profile in which kernels of fewer than 16 channels were never measured."""
 
-    def kernel_latency_ms(self, kernel: Kernel) -> float:
+    def why_not(self, metric: Metric) -> str:
+        return "" if metric == "latency" else "nothing tells it"
+
+    def kernel_cost(self, kernel: Kernel, metric: Metric = "latency") -> float:
         if kernel.inputs[0][1] < 16 and kernel.op == "conv":
             raise ProfileError("1 kernel was never measured")
-        return super().kernel_latency_ms(kernel)
+        return super().kernel_cost(kernel)
 
 
 def test_a_kernel_that_the_profile_lacks_leaves_only_latency_unknown() -> None:

@@ -14,6 +14,7 @@ from dsonas_hw.estimate.kernel_features import kernel_rows
 from dsonas_hw.estimate.kernel_time import kernel_times_ms
 from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.target import Target
 
 SHAPE = (4, 40, 14, 14)
 KERNELS = [
@@ -34,7 +35,7 @@ def _times() -> list[float]:
         for key, factor in priors.FIXED_BY_GENERATION.get(generation, {}).items():
             constants[key] *= factor
         for precision in ("fp32", "fp16"):
-            machine = machine_of(load_device(name), runtime="eager", precision=precision, constants=constants)
+            machine = machine_of(load_device(name), Target(runtime="eager", precision=precision), constants)
             times += kernel_times_ms(kernel_rows(KERNELS), machine, constants).tolist()
     return times
 

@@ -22,6 +22,7 @@ from benchmarks.known_networks import (
 from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
 from dsonas_hw.kernel.spec import Kernel, Shape
+from dsonas_hw.target import Target
 
 ARCH = "|nor_conv_3x3~0|+|none~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_1x1~1|skip_connect~2|"
 BATCH = 8
@@ -164,7 +165,7 @@ def test_kernels_come_back_from_onnx(space: str) -> None:
     found = kernels_from_onnx(graph.model(), batch_size=BATCH, fuse=False)
     assert found.unknown == ()
     assert Counter(map(_alike, found.kernels)) == Counter(map(_alike, listed))
-    model = load_estimate("1080ti", runtime="eager", precision="fp32", batch_size=BATCH)
+    model = load_estimate(Target(device="1080ti", runtime="eager", batch_size=BATCH))
     read, written = model.predict(found.kernels), model.predict(listed)
     assert read.latency_ms == pytest.approx(written.latency_ms, rel=1e-3)
 

@@ -16,7 +16,7 @@ from dsonas_hw.estimate.calibrated import (
     save_calibration,
 )
 from dsonas_hw.estimate.estimate import load_estimate
-from dsonas_hw.profile.open import is_measured_here, open_latency_model
+from dsonas_hw.profile.open import is_measured_here, open_cost_model
 from dsonas_hw.target import Target
 
 STALE = "the shipped calibrations are stale: python -m benchmarks.ship_profiles --measurements DIR"
@@ -26,10 +26,9 @@ FILES = sorted(PROFILES.glob("*/*"))
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_every_file_is_read_by_the_commands(path: Path, tmp_path: Path) -> None:
     found = load_calibration(path)
-    where = calibration_path(PROFILES, found.device, runtime=found.runtime, precision=found.precision)
-    assert path == where
-    model = open_latency_model(
-        Target(device=found.device, runtime=found.runtime, precision=found.precision),
+    assert path == calibration_path(PROFILES, found.target)
+    model = open_cost_model(
+        found.target,
         profiles_directory=tmp_path,
     )
     assert isinstance(model, CalibratedLatency), STALE
@@ -50,21 +49,21 @@ def test_the_1080_ti_is_among_them() -> None:
 def test_published_times_of_a_1080_ti_are_met() -> None:
     """Rows 1 and 2 of HELP's tables: NAS-Bench-201 at batch 256, FBNet at batch 64, in ms."""
     arch = "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|skip_connect~2|"
-    model = open_latency_model(Target(device="1080ti", runtime="eager", batch_size=256))
-    assert model.predict(nasbench201_kernels(arch, 256)).latency_ms == pytest.approx(24.90, rel=0.1)
+    model = open_cost_model(Target(device="1080ti", runtime="eager", batch_size=256))
+    assert model.predict(nasbench201_kernels(arch, 256)).value == pytest.approx(24.90, rel=0.1)
     choice = [8, 2, 1, 5, 1, 8, 4, 6, 6, 2, 5, 2, 5, 1, 2, 5, 2, 8, 2, 3, 5, 0]
-    model = open_latency_model(Target(device="1080ti", runtime="eager", batch_size=64))
-    assert model.predict(fbnet_kernels(choice, 64)).latency_ms == pytest.approx(13.14, rel=0.1)
+    model = open_cost_model(Target(device="1080ti", runtime="eager", batch_size=64))
+    assert model.predict(fbnet_kernels(choice, 64)).value == pytest.approx(13.14, rel=0.1)
 
 
 def test_a_calibration_of_the_users_own_comes_first(tmp_path: Path) -> None:
     shipped = load_calibration(PROFILES / "1080ti" / "eager-fp32.calibration.json")
     own = {"measured_by": "", "num_networks": 7}
-    path = calibration_path(tmp_path, "1080ti", runtime="eager", precision="fp32")
+    path = calibration_path(tmp_path, Target(device="1080ti", runtime="eager"))
     import dataclasses
 
     save_calibration(dataclasses.replace(shipped, **own), path)  # type: ignore[arg-type]
-    model = open_latency_model(Target(device="1080ti", runtime="eager"), profiles_directory=tmp_path)
+    model = open_cost_model(Target(device="1080ti", runtime="eager"), profiles_directory=tmp_path)
     assert isinstance(model, CalibratedLatency)
     assert model.calibration.num_networks == 7
     assert is_measured_here(model)
@@ -79,11 +78,11 @@ def test_a_device_file_of_the_users_own_is_another_device(
     (tmp_path / "devices").mkdir()
     (tmp_path / "devices" / "1080ti.toml").write_text(text.replace("= 484.4", "= 300.0"))
     assert load_device("1080ti").memory_bandwidth_gb_s == 300.0
-    assert open_latency_model(Target(device="1080ti", runtime="eager")).source == "estimated"
+    assert open_cost_model(Target(device="1080ti", runtime="eager")).source == "estimated"
 
 
 def test_a_card_without_measurements_is_estimated(tmp_path: Path) -> None:
-    model = open_latency_model(Target(device="titan-xp", runtime="eager"), profiles_directory=tmp_path)
+    model = open_cost_model(Target(device="titan-xp", runtime="eager"), profiles_directory=tmp_path)
     assert model.source == "estimated"
-    estimate = load_estimate("titan-xp", runtime="eager", precision="fp32", batch_size=1)
+    estimate = load_estimate(Target(device="titan-xp", runtime="eager"))
     assert model.caution == estimate.caution

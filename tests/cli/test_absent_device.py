@@ -94,9 +94,11 @@ def test_measuring_what_is_not_here_is_refused(home: Path, dsonas: Any) -> None:
 
 
 @pytest.mark.parametrize("option", ["--check", "--width", "--resolution"])
-def test_what_is_measured_on_local_alone_is_refused_of_a_gpu(option: str, home: Path, dsonas: Any) -> None:
+def test_what_is_for_measuring_is_refused_where_nothing_is_measured(
+    option: str, home: Path, dsonas: Any
+) -> None:
     line = dsonas("profile", "--device", "h100", option, "8").refused()
-    assert "are for tables of local, not of h100" in line
+    assert f"{option} is for what is measured, and h100 would be estimated" in line
     assert not (home / "profiles" / "h100").exists()
 
 

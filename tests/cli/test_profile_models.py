@@ -49,10 +49,14 @@ def test_too_few_networks_and_wrong_company_are_one_line(
     result = dsonas("profile", "--model", files[0], *directory)
     assert result.code == 2
     assert "profile a preset" in result.err
-    for more in (["--device", "1080ti"], ["--check", "3"], ["--mode", "estimate"]):
+    for more, why in (
+        (["--device", "1080ti"], "--model is for what is measured"),
+        (["--check", "3"], "--model is measured"),
+        (["--mode", "estimate"], "local is this machine's CPU: it is measured"),
+    ):
         result = dsonas("profile", "--model", files[0], *more, *directory)
         assert result.code == 2
-        assert "--model is measured, on local" in result.err
+        assert why in result.err
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"\x08\x07 nonsense")
     result = dsonas("profile", "--model", str(damaged), *directory)

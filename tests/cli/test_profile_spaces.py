@@ -14,7 +14,7 @@ from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.onnx import model_bytes
 from dsonas_hw.cli.options import config_from_options
 from dsonas_hw.config import RunConfig, preset_names, space_options
-from dsonas_hw.profile.profile_space import is_profiled
+from dsonas_hw.profile.profile_space import SpaceProfile, is_profiled
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.target import Target
 from dsonas_hw.train.images import build_space, space_of_config
@@ -79,8 +79,9 @@ def test_settings_change_every_preset_and_the_target_is_the_files(
 
     asked: list[tuple[str, SearchSpace, Target]] = []
 
-    def note(space: SearchSpace, conditions: Target, *, name: str, **_: object) -> None:
+    def note(space: SearchSpace, conditions: Target, *, name: str, **_: object) -> SpaceProfile:
         asked.append((name, space, conditions))
+        return SpaceProfile(path=tmp_path / "table.jsonl", check=None)
 
     monkeypatch.setattr(profiling, "profile_space", note)
     file = config_file(tmp_path, {"levels": 1}, target={"batch_size": 4})

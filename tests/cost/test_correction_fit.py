@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from dsonas_hw.cost.fit import TimedNetwork, fit_correction
+from dsonas_hw.cost.fit import TimedNetwork, fit_corrections
 from dsonas_hw.cost.kernel_costs import KernelCosts
 from dsonas_hw.cost.kernel_fit import fit_categories
-from dsonas_hw.cost.network_costs import NetworkCosts, Part
+from dsonas_hw.cost.network_costs import NetworkCosts, Part, kernel_costs
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.rows import CorrectionRow, KernelRow, RowError, row_from_json
@@ -58,18 +58,25 @@ def networks(count: int, latency_ms, *, seed: int = 0) -> list[TimedNetwork]:  #
     return [TimedNetwork(kernels=each, latency_ms=latency_ms(each)) for each in drawn]
 
 
+def fit_latency(table: list[KernelRow], timed: list[TimedNetwork], *, speed: float = 1.0) -> CorrectionRow:
+    (correction,) = fit_corrections(table, timed, speed=speed)
+    return correction
+
+
+def costs_of(correction: CorrectionRow, table: list[KernelRow]) -> NetworkCosts:
+    return NetworkCosts(correction, kernel_costs(correction, table))
+
+
 def errors(correction: CorrectionRow, table: list[KernelRow], held_out: list[TimedNetwork]) -> list[float]:
-    costs = NetworkCosts(correction, table)
-    return [
-        abs(costs.latency_ms(costs.part(network.kernels)) / network.latency_ms - 1) for network in held_out
-    ]
+    costs = costs_of(correction, table)
+    return [abs(costs.value(costs.part(network.kernels)) / network.latency_ms - 1) for network in held_out]
 
 
 def test_a_session_that_costs_something_per_kernel_and_per_run_is_learned() -> None:
     def latency_ms(each: list[Kernel]) -> float:
         return 0.03 + sum(1.1 * true_ms(kernel) + 0.001 for kernel in each)
 
-    correction = fit_correction(rows(), networks(48, latency_ms))
+    correction = fit_latency(rows(), networks(48, latency_ms))
     assert max(errors(correction, rows(), networks(30, latency_ms, seed=1))) < 0.02
 
 
@@ -81,7 +88,7 @@ def test_what_networks_of_a_size_share_is_carried_to_others_of_that_size() -> No
         return total * (1 + 0.25 / (1 + math.exp(-4 * math.log(total / 0.3))))
 
     timed, held_out = networks(60, latency_ms), networks(30, latency_ms, seed=1)
-    correction = fit_correction(rows(), timed)
+    correction = fit_latency(rows(), timed)
     without = replace(correction, anchors=())
     mean = sum(errors(correction, rows(), held_out)) / 30
     assert mean < 0.02
@@ -89,11 +96,11 @@ def test_what_networks_of_a_size_share_is_carried_to_others_of_that_size() -> No
 
 
 def test_far_from_all_networks_nothing_is_added() -> None:
-    correction = fit_correction(rows(), networks(40, lambda each: 1.2 * sum(map(true_ms, each))))
-    costs = NetworkCosts(correction, rows())
-    huge = Part(cost_ms=1e9, scaled_ms=1e9, fixed_ms=0.0, num_kernels=10**9, largest_mb=1e9)
+    correction = fit_latency(rows(), networks(40, lambda each: 1.2 * sum(map(true_ms, each))))
+    costs = costs_of(correction, rows())
+    huge = Part(cost_ms=1e9, scaled=1e9, fixed=0.0, num_kernels=10**9, largest_mb=1e9)
     constant_ms = correction.values["constant_ms"]
-    assert costs.latency_ms(huge) == pytest.approx(1e9 + constant_ms)
+    assert costs.value(huge) == pytest.approx(1e9 + constant_ms)
 
 
 def test_the_interval_covers_the_noise_that_there_is() -> None:
@@ -102,15 +109,15 @@ def test_the_interval_covers_the_noise_that_there_is() -> None:
     def latency_ms(each: list[Kernel]) -> float:
         return sum(map(true_ms, each)) * math.exp(rng.gauss(0, 0.05))
 
-    correction = fit_correction(rows(), networks(80, latency_ms))
-    costs = NetworkCosts(correction, rows())
+    correction = fit_latency(rows(), networks(80, latency_ms))
+    costs = costs_of(correction, rows())
     inside = []
     for network in networks(200, latency_ms, seed=4):
         part = costs.part(network.kernels)
         low, high = costs.interval(part)
         assert math.exp(-0.16) < low < math.exp(-0.05)
         assert low * high == pytest.approx(1)
-        inside.append(low <= network.latency_ms / costs.latency_ms(part) <= high)
+        inside.append(low <= network.latency_ms / costs.value(part) <= high)
     assert 0.82 <= sum(inside) / len(inside) <= 0.98
 
 
@@ -120,8 +127,8 @@ def test_the_interval_is_wider_for_kernels_that_are_far_from_all_rows() -> None:
         replace(row, latency_ms=row.latency_ms * math.exp(rng.gauss(0, 0.15)), num_samples=1)
         for row in rows()
     ]
-    correction = fit_correction(noisy, networks(60, lambda each: sum(map(true_ms, each)), seed=6))
-    costs = NetworkCosts(correction, noisy)
+    correction = fit_latency(noisy, networks(60, lambda each: sum(map(true_ms, each)), seed=6))
+    costs = costs_of(correction, noisy)
     near, far = costs.part([pointwise(16)] * 5), costs.part([pointwise(16, side=160)] * 5)
     assert far.deviation > 2 * near.deviation
     assert costs.interval(far)[1] >= costs.interval(near)[1]
@@ -133,27 +140,25 @@ def test_one_disturbed_network_moves_nothing() -> None:
 
     timed = networks(48, latency_ms)
     timed[7] = replace(timed[7], latency_ms=3 * timed[7].latency_ms)
-    correction = fit_correction(rows(), timed)
+    correction = fit_latency(rows(), timed)
     found = sorted(errors(correction, rows(), networks(30, latency_ms, seed=1)))
     assert found[len(found) // 2] < 0.03
 
 
 def test_the_usual_speed_of_the_machine_scales_predictions() -> None:
     timed = networks(20, lambda each: sum(map(true_ms, each)))
-    slower = fit_correction(rows(), timed, speed=1.5)
-    costs, usual = NetworkCosts(slower, rows()), NetworkCosts(fit_correction(rows(), timed), rows())
+    slower = fit_latency(rows(), timed, speed=1.5)
+    costs, usual = costs_of(slower, rows()), costs_of(fit_latency(rows(), timed), rows())
     part = costs.part(timed[0].kernels)
-    assert costs.latency_ms(part) == pytest.approx(
-        1.5 * usual.latency_ms(usual.part(timed[0].kernels)), rel=0.01
-    )
+    assert costs.value(part) == pytest.approx(1.5 * usual.value(usual.part(timed[0].kernels)), rel=0.01)
 
 
 def test_parts_add_up_to_the_network() -> None:
-    correction = fit_correction(rows(), networks(20, lambda each: sum(map(true_ms, each))))
-    costs = NetworkCosts(correction, rows())
+    correction = fit_latency(rows(), networks(20, lambda each: sum(map(true_ms, each))))
+    costs = costs_of(correction, rows())
     every = kernels(random.Random(9))
     whole, parts = costs.part(every), costs.part(every[:5]) + costs.part(every[5:])
-    assert costs.latency_ms(parts) == pytest.approx(costs.latency_ms(whole))
+    assert costs.value(parts) == pytest.approx(costs.value(whole))
 
 
 def test_a_width_between_two_timed_ones_costs_something_between() -> None:
@@ -167,11 +172,11 @@ def test_a_width_between_two_timed_ones_costs_something_between() -> None:
 
 def test_too_few_networks_are_refused() -> None:
     with pytest.raises(ProfileError, match="needs 4: profile a preset"):
-        fit_correction(rows(), networks(3, lambda each: 1.0))
+        fit_latency(rows(), networks(3, lambda each: 1.0))
 
 
 def test_a_correction_comes_back_from_its_line() -> None:
-    correction = fit_correction(rows(), networks(12, lambda each: 1.3 * sum(map(true_ms, each))))
+    correction = fit_latency(rows(), networks(12, lambda each: 1.3 * sum(map(true_ms, each))))
     assert row_from_json(json.loads(json.dumps(correction.to_json()))) == correction
     assert len(correction.anchors) == 12
 

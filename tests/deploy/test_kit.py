@@ -13,7 +13,7 @@ import pytest
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.config import DeviceConfig, build_config, load_preset
-from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.cost.model import Prediction
 from dsonas_hw.deploy.kit import Kit, write_kit
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.estimate.estimate import load_estimate
@@ -22,6 +22,7 @@ from dsonas_hw.profile.calibrate_device import calibrate_device
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.path import PathPoint
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.target import Target
 
 TARGET = DeviceConfig(device="jetson-orin")
 ALONE = """
@@ -46,7 +47,7 @@ def kit(tmp_path: Path) -> Kit:
     run = RunDirectory(tmp_path / "run")
     run.create(build_config(load_preset("digits")))
     space = SearchSpace(levels=2, stages=(1, 1), channels=8, input_shape=(1, 8, 8))
-    costs = TargetCosts(load_estimate("jetson-orin", runtime="tensorrt", precision="fp32", batch_size=1))
+    costs = TargetCosts(load_estimate(Target(device="jetson-orin", runtime="tensorrt")))
     for width in space.widths()[:20]:
         architecture = complete_architecture(space).with_width(width)
         point = PathPoint(
@@ -82,9 +83,9 @@ def test_onnxruntime_times_every_network(kit: Kit) -> None:
 
 
 def test_what_trtexec_times_is_read_back_as_a_calibration(kit: Kit, tmp_path: Path) -> None:
-    model = load_estimate("jetson-orin", runtime="tensorrt", precision="fp32", batch_size=1)
+    model = load_estimate(Target(device="jetson-orin", runtime="tensorrt"))
     times = {
-        name: 1.5 * model.predict(kernels_from_onnx(kit.folder / name, batch_size=1).kernels).latency_ms
+        name: 1.5 * model.predict(kernels_from_onnx(kit.folder / name, batch_size=1).kernels).value
         for name in kit.networks
     }
     tools = tmp_path / "bin"
@@ -112,7 +113,7 @@ def test_what_no_kit_can_time_is_refused(kit: Kit, target: DeviceConfig, tmp_pat
 
 
 def test_the_probability_is_that_of_the_interval() -> None:
-    found = LatencyPrediction(latency_ms=2.0, latency_ms_low=1.0, latency_ms_high=4.0, source="estimated")
+    found = Prediction(value=2.0, low=1.0, high=4.0, source="estimated")
     assert found.probability_within(2.0) == pytest.approx(0.5)
     assert found.probability_within(4.0) == pytest.approx(0.95, abs=1e-3)
     assert found.probability_within(1.0) == pytest.approx(0.05, abs=1e-3)

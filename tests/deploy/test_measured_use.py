@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture
-from dsonas_hw.budget import parse_budgets
+from dsonas_hw.budget import Metric, parse_budgets
 from dsonas_hw.deploy.measured_use import MeasuredUse
 from dsonas_hw.measure.statistics import Estimate
 from dsonas_hw.space.space import SearchSpace
@@ -28,9 +29,9 @@ class Device:
         self.verdicts.append(architecture.width)
         return {"latency_ms": Estimate.exact(0.1 * architecture.width * 1.02).widened(0.01)}
 
-    def relative(self, architecture: Architecture) -> float | None:
+    def relative(self, architecture: Architecture) -> Mapping[Metric, float] | None:
         self.briefly.append(architecture.width)
-        return 7.0 * architecture.width  # in units of its own
+        return {"latency": 7.0 * architecture.width}  # in units of its own
 
     def use(self, known: Any = ()) -> MeasuredUse:
         return MeasuredUse(

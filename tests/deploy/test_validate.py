@@ -12,16 +12,17 @@ import pytest
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.onnx import Array
-from dsonas_hw.budget import parse_budgets
+from dsonas_hw.budget import Metric, parse_budgets
 from dsonas_hw.config import DeviceConfig
-from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.cost.model import Prediction
 from dsonas_hw.deploy.export import export_onnx
 from dsonas_hw.deploy.measure import TargetMeasurement
 from dsonas_hw.deploy.validate import Validation, load_validation, save_validation, validate
-from dsonas_hw.device.energy import EnergyMeasurement
 from dsonas_hw.errors import DeviceError, ModelFileError, RunError
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.energy import EnergyMeasurement, EnergyWindow
 from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
+from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY
 from dsonas_hw.train.data import Dataset
 
 LOCAL = DeviceConfig()
@@ -36,12 +37,13 @@ class Predicts:
     def __init__(self, latency_ms: float) -> None:
         self.latency_ms = latency_ms
 
-    def predict(self, kernels: Sequence[Kernel]) -> LatencyPrediction:
-        return LatencyPrediction(
-            latency_ms=self.latency_ms, latency_ms_low=0.0, latency_ms_high=9.0, source="estimated"
-        )
+    def predict(self, kernels: Sequence[Kernel], metric: Metric = "latency") -> Prediction:
+        return Prediction(value=self.latency_ms, low=0.0, high=9.0, source="estimated")
 
-    def kernel_latency_ms(self, kernel: Kernel) -> float:
+    def why_not(self, metric: Metric) -> str:
+        return "" if metric == "latency" else "nothing tells it"
+
+    def kernel_cost(self, kernel: Kernel, metric: Metric = "latency") -> float:
         return 0.0
 
 
@@ -62,9 +64,8 @@ class Clock:
         turn = Turn(num_warmup=1, num_samples=90, low_ms=min(self.samples_ms))
         energy = None
         if self.energy_mj is not None:
-            energy = EnergyMeasurement(
-                energy_mj=self.energy_mj, num_inferences=10, seconds=3.0, method="counter", samples=()
-            )
+            window = EnergyWindow(energy_mj=10 * self.energy_mj, num_inferences=10, seconds=0.5)
+            energy = EnergyMeasurement(windows=(window,) * 12, method="counter")
         return TargetMeasurement(
             latency=LatencyMeasurement(samples_ms=self.samples_ms, settled=True, turns=(turn,) * 6),
             energy=energy,
@@ -214,8 +215,14 @@ def test_a_stored_verdict_is_the_one_that_was_written(check: Any, model_path: Pa
 
 
 def test_energy_is_answered_if_the_device_tells(check: Any) -> None:
-    assert check("energy=5mJ", measure=Clock(1.0, energy_mj=4.0)).holds
+    answered = check("energy=5mJ", measure=Clock(1.0, energy_mj=4.0))
+    assert answered.holds
+    assert (answered.budgets[0].statistic, answered.budgets[0].measured) == ("mean", pytest.approx(4.0))
+    assert answered.budgets[0].high == pytest.approx(4.0 * (1 + DEFAULT_REPEATABILITY))
+    assert check("energy=4.02mJ", measure=Clock(1.0, energy_mj=4.0)).undecided == ("energy",)
+    assert check("energy=3.9mJ", measure=Clock(1.0, energy_mj=4.0)).missed == ("energy",)
     unknown = check("energy=5mJ", measure=Clock(1.0))
+    assert not unknown.is_measured
     assert unknown.budgets[0].holds is None
     assert not unknown.holds
     assert unknown.missed == ()

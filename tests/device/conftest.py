@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,22 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nvml_stub import build_stub
 
 Scenario = Callable[..., Any]
-
-
-def build_stub(folder: Path, *flags: str) -> Path:
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None or sys.platform != "linux":
-        pytest.skip("needs Linux and a C compiler for the stub of libnvidia-ml")
-    source = Path(__file__).with_name("nvml_stub.c")
-    library = folder / "libnvidia-ml.so.1"
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-o", str(library), *flags, str(source)],
-        check=True,
-        capture_output=True,
-    )
-    return folder
 
 
 @pytest.fixture(scope="session")

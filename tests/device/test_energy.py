@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from dsonas_hw.device.energy import PATIENCE_SECONDS, measure_energy
 from dsonas_hw.errors import DeviceError
+from dsonas_hw.measure.energy import (
+    PATIENCE_SECONDS,
+    WINDOW_SECONDS,
+    EnergyMeasurement,
+    EnergyWindow,
+    measure_energy,
+)
 
 Scenario = Callable[..., Any]
 
@@ -44,22 +51,24 @@ class Board:
         return 1e3 * self.watts * (self.now_s // self.tick_s) * self.tick_s
 
 
-def measure(board: Board, **options: float) -> Any:
-    return measure_energy(board.run, lambda: None, meter=board, clock_s=board.clock_s, **options)
+def measure(board: Board, *, num_windows: int = 3, **options: float) -> Any:
+    return measure_energy(
+        board.run, lambda: None, meter=board, clock_s=board.clock_s, num_windows=num_windows, **options
+    )
 
 
 @pytest.mark.parametrize("latency_s", [0.0001, 0.0007, 0.03, 0.25])
 def test_counter_windows_are_aligned_with_its_ticks(latency_s: float) -> None:
-    measured = measure(Board(latency_s=latency_s), min_seconds=3.0)
+    measured = measure(Board(latency_s=latency_s), num_windows=6)
     # 100 W × latency, whatever the phase of the tick; polling every 5 ms leaves 2 × 5 ms / 3 s of doubt
     assert measured.energy_mj == pytest.approx(1e5 * latency_s, rel=max(0.005, 0.1 * latency_s))
     assert measured.method == "counter"
-    assert 3.0 <= measured.seconds < 3.5
+    assert 6 * WINDOW_SECONDS <= measured.seconds < 6 * (WINDOW_SECONDS + max(0.11, latency_s))
     assert measured.power_w == pytest.approx(100.0, rel=0.03)
 
 
 def test_power_is_integrated_where_there_is_no_counter() -> None:
-    measured = measure(Board(counter=False), min_seconds=2.0)
+    measured = measure(Board(counter=False), num_windows=4)
     assert measured.method == "power"
     assert measured.energy_mj == pytest.approx(70.0, rel=1e-9)  # 100 W × 0.7 ms
     assert measured.num_inferences * 0.0007 == pytest.approx(measured.seconds)
@@ -67,17 +76,29 @@ def test_power_is_integrated_where_there_is_no_counter() -> None:
 
 def test_a_ramp_of_power_is_integrated_exactly() -> None:
     board = Board(counter=False, power_w=0.0, ramp_w=10.0)
-    measured = measure(board, min_seconds=2.0)
-    start_s, end_s = measured.samples[0][0], measured.samples[-1][0]
+    measured = measure(board, num_windows=4)
+    end_s = board.now_s
+    start_s = end_s - measured.seconds
     # ∫ 10 t dt = 5 (end² − start²) joules; trapezoids are exact on a straight line
     joules = 5 * (end_s**2 - start_s**2)
     assert measured.energy_mj * measured.num_inferences == pytest.approx(1e3 * joules, rel=1e-9)
 
 
+def test_the_interval_is_that_of_a_mean_over_windows() -> None:
+    """Of 1, 2, 3, 1, 2, 3 mJ: standard deviation √0.8 mJ; of five degrees of freedom t is 4.032."""
+    windows = tuple(EnergyWindow(energy_mj=10.0 * mj, num_inferences=10, seconds=0.5) for mj in (1, 2, 3) * 2)
+    found = EnergyMeasurement(windows=windows, method="counter").estimate
+    assert found.value == pytest.approx(2.0)
+    assert found.high - found.value == pytest.approx(4.032 * math.sqrt(0.8 / 6), rel=0.01)
+    assert found.high - found.value == pytest.approx(found.value - found.low)
+    alone = EnergyMeasurement(windows=windows[:1], method="counter").estimate
+    assert (alone.value, alone.low, alone.high) == (1.0, 0.0, math.inf)
+
+
 def test_warm_up_is_not_counted() -> None:
     board = Board(counter=False)
-    measured = measure(board, min_seconds=1.0, warmup_seconds=5.0)
-    assert measured.samples[0][0] >= 17.03 + 5.0
+    measured = measure(board, num_windows=2, warmup_seconds=5.0)
+    assert board.now_s - measured.seconds >= 17.03 + 5.0
 
 
 class Broken(Board):
@@ -124,7 +145,7 @@ def test_without_any_meter() -> None:
 
 THROUGH_NVML = """
 import ctypes, json
-from dsonas_hw.device.energy import measure_energy
+from dsonas_hw.measure.energy import measure_energy
 from dsonas_hw.device.nvml import open_nvml
 stub = ctypes.CDLL("libnvidia-ml.so.1")
 now = 0.0
@@ -134,7 +155,7 @@ def run():
     stub.stub_set_energy_mj(ctypes.c_ulonglong(int(250_000 * round(now // 0.1) * 0.1)))  # 250 W
     stub.stub_set_power_mw(80_000)
 with open_nvml() as nvml:
-    measured = measure_energy(run, lambda: None, meter=nvml.gpus()[0], min_seconds=2.0, clock_s=lambda: now)
+    measured = measure_energy(run, lambda: None, meter=nvml.gpus()[0], num_windows=4, clock_s=lambda: now)
 print(json.dumps([measured.method, measured.energy_mj]))
 """
 

@@ -25,6 +25,7 @@ from dsonas_hw.estimate.calibrated import (
 )
 from dsonas_hw.estimate.estimate import EstimatedLatency, load_estimate
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.target import Target
 
 BATCH = 128
 
@@ -53,7 +54,7 @@ def _network(rng: random.Random) -> list[Kernel]:
 
 
 def _model(device: str = "1080ti") -> EstimatedLatency:
-    return load_estimate(device, runtime="eager", precision="fp32", batch_size=BATCH)
+    return load_estimate(Target(device=device, runtime="eager", batch_size=BATCH))
 
 
 def _true_latency_ms(model: EstimatedLatency, kernels: list[Kernel], noise: float = 1.0) -> float:
@@ -74,7 +75,7 @@ def _networks(num: int, seed: int = 0, noise: float = 0.01) -> list[MeasuredNetw
 
 
 def _error(model: EstimatedLatency, networks: list[MeasuredNetwork]) -> float:
-    return float(np.mean([abs(model.predict(n.kernels).latency_ms / n.latency_ms - 1) for n in networks]))
+    return float(np.mean([abs(model.predict(n.kernels).value / n.latency_ms - 1) for n in networks]))
 
 
 def _calibrated(calibration: Calibration) -> CalibratedLatency:
@@ -96,7 +97,7 @@ def test_never_worse_than_one_scale_factor(num: int, grouped: bool) -> None:
     """By resampling: mean error on 40 unseen networks, of a device that is slower throughout or by group."""
     model, unseen = _model(), _networks(40, seed=99, noise=0.05)
     everything = [*_networks(60, seed=7, noise=0.05), *unseen]
-    estimated = np.array([model.predict(n.kernels).latency_ms for n in everything])
+    estimated = np.array([model.predict(n.kernels).value for n in everything])
     measured = np.array([n.latency_ms for n in everything])
     if not grouped:
         rng = np.random.default_rng(0)
@@ -129,11 +130,7 @@ def test_cross_validated_error_and_interval_are_honest() -> None:
     unseen = _networks(100, seed=2, noise=0.03)
     model = _calibrated(calibration)
     assert _error(model, unseen) < 2 * calibration.mape
-    inside = [
-        p.latency_ms_low <= n.latency_ms <= p.latency_ms_high
-        for n in unseen
-        for p in [model.predict(n.kernels)]
-    ]
+    inside = [p.low <= n.latency_ms <= p.high for n in unseen for p in [model.predict(n.kernels)]]
     assert np.mean(inside) > 0.8
 
 
@@ -187,7 +184,7 @@ def test_three_to_fifty_rows(num: int) -> None:
 
 
 def test_host_bound_networks_move_the_host_alone() -> None:
-    model = load_estimate("v100", runtime="eager", precision="fp32", batch_size=1)
+    model = load_estimate(Target(device="v100", runtime="eager"))
     rng = random.Random(0)
     shape = (1, 16, 7, 7)
     relu = Kernel(op="unary", inputs=(shape,), output=shape, function="relu")
@@ -215,12 +212,12 @@ def test_fit_agrees_with_finite_differences() -> None:
 
 def test_round_trip_and_refusals(tmp_path: Path) -> None:
     calibration = dataclasses.replace(calibrate(_model(), _networks(5)), created="2026-01-01T00:00:00+00:00")
-    path = calibration_path(tmp_path, "1080ti", runtime="eager", precision="fp32")
-    arguments = {"runtime": "eager", "precision": "fp32", "batch_size": BATCH, "directory": tmp_path}
-    assert open_calibrated("1080ti", **arguments) is None
+    path = calibration_path(tmp_path, Target(device="1080ti", runtime="eager"))
+    target = Target(device="1080ti", runtime="eager", batch_size=BATCH)
+    assert open_calibrated(target, tmp_path) is None
     save_calibration(calibration, path)
     assert load_calibration(path) == calibration
-    opened = open_calibrated("GTX 1080 Ti", **arguments)
+    opened = open_calibrated(target, tmp_path)
     assert opened is not None
     kernels = _networks(1)[0].kernels
     assert opened.predict(kernels) == _calibrated(calibration).predict(kernels)

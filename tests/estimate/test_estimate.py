@@ -22,6 +22,7 @@ from dsonas_hw.estimate.constants import SCHEMA_VERSION, load_constants, parse_c
 from dsonas_hw.estimate.estimate import EstimatedLatency, estimated_runtimes, load_estimate
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.target import Target
 
 FOLDER = Path(dsonas_hw.estimate.__file__).parent
 
@@ -51,7 +52,7 @@ def pool(n: int = 256, c: int = 16, size: int = 32, k: int = 3) -> Kernel:
 
 
 def eager(device: str = "2080ti", precision: str = "fp32") -> EstimatedLatency:
-    return load_estimate(device, runtime="eager", precision=precision, batch_size=32)
+    return load_estimate(Target(device=device, runtime="eager", precision=precision, batch_size=32))
 
 
 SIZES = st.sampled_from([16, 32, 48, 64, 96, 128, 192, 256])
@@ -66,7 +67,7 @@ def test_four_times_the_images_is_not_faster(channels: int, out: int, size: int,
     corrected = eager()
     assert corrected.times([many])[0][0] > 0.6 * corrected.times([few])[0][0]  # trees have steps
     plain = dataclasses.replace(load_constants(), corrections={})
-    analytic = load_estimate("2080ti", runtime="eager", precision="fp32", batch_size=1, constants=plain)
+    analytic = load_estimate(Target(device="2080ti", runtime="eager"), constants=plain)
     assert analytic.times([many])[0][0] >= analytic.times([few])[0][0]
 
 
@@ -83,7 +84,7 @@ def test_more_bandwidth_is_not_slower(runtime: str, kernel: Kernel) -> None:
     device = load_device("1080ti")
     wide = dataclasses.replace(device, memory_bandwidth_gb_s=2 * device.memory_bandwidth_gb_s)
     slow, fast = (
-        load_estimate(d, runtime=runtime, precision="fp32", batch_size=256).times([kernel])[0][0]
+        EstimatedLatency(d, Target(runtime=runtime, batch_size=256)).times([kernel])[0][0]
         for d in (device, wide)
     )
     assert fast <= slow * 1.25  # the learned correction also sees the ratio of arithmetic to memory
@@ -110,19 +111,19 @@ def test_pools_are_slow_on_pascal() -> None:
 
 
 def test_eager_is_bound_by_the_host_at_batch_one() -> None:
-    model = load_estimate("v100", runtime="eager", precision="fp32", batch_size=1)
+    model = load_estimate(Target(device="v100", runtime="eager"))
     kernels = [conv(1, size=7), relu(1, size=7)] * 50
     gpu, host, _ = model.totals(kernels)
     assert host > 1.5 * gpu
-    assert model.predict(kernels).latency_ms == pytest.approx(host, rel=0.05)
-    fused = load_estimate("v100", runtime="tensorrt", precision="fp32", batch_size=1)
-    assert fused.predict([conv(1, size=7)] * 50).latency_ms < 0.7 * host
+    assert model.predict(kernels).value == pytest.approx(host, rel=0.05)
+    fused = load_estimate(Target(device="v100", runtime="tensorrt"))
+    assert fused.predict([conv(1, size=7)] * 50).value < 0.7 * host
 
 
 def test_one_kernel_is_timed_without_the_host() -> None:
-    model = load_estimate("v100", runtime="eager", precision="fp32", batch_size=1)
+    model = load_estimate(Target(device="v100", runtime="eager"))
     gpu, host = model.times([conv(1, k=1)])[0]
-    assert model.predict([conv(1, k=1)]).latency_ms == pytest.approx(gpu + model.network_ms)
+    assert model.predict([conv(1, k=1)]).value == pytest.approx(gpu + model.network_ms)
     assert host > gpu
 
 
@@ -130,20 +131,21 @@ def test_one_kernel_is_timed_without_the_host() -> None:
 def test_every_device_and_runtime_gives_an_ordered_interval(runtime: str) -> None:
     kernels = [conv(), relu(), conv(groups=64), pool(32), relu()]
     for device in list_devices():
-        model = load_estimate(device, runtime=runtime, precision="fp32", batch_size=32)
+        model = EstimatedLatency(device, Target(runtime=runtime, batch_size=32))
         found = model.predict(kernels)
-        assert 0 < found.latency_ms_low < found.latency_ms < found.latency_ms_high < math.inf
+        assert 0 < found.low < found.value < found.high < math.inf
         assert found.source == "estimated"
+        assert "energy of " in model.why_not("energy")
         assert model.fuse is (runtime != "eager")
-        assert all(model.kernel_latency_ms(kernel) > 0 for kernel in kernels)
+        assert all(model.kernel_cost(kernel) > 0 for kernel in kernels)
 
 
 def test_latency_does_not_depend_on_the_order_or_on_what_was_asked_before() -> None:
     kernels = [conv(), relu(), pool(32)]
-    once = eager().predict(kernels).latency_ms
+    once = eager().predict(kernels).value
     other = eager()
     other.predict([relu(8)])
-    assert other.predict(kernels[::-1]).latency_ms == pytest.approx(once, rel=1e-12)
+    assert other.predict(kernels[::-1]).value == pytest.approx(once, rel=1e-12)
 
 
 def test_views_cost_nothing_in_eager_and_additions_are_fused_in_tensorrt() -> None:
@@ -151,17 +153,17 @@ def test_views_cost_nothing_in_eager_and_additions_are_fused_in_tensorrt() -> No
     view = Kernel(op="copy", inputs=(shape,), output=shape, function="slice")
     assert eager().times([view]) == [(0.0, 0.0)]
     add = Kernel(op="sum", inputs=(shape, shape), output=shape)
-    engine = load_estimate("v100", runtime="tensorrt", precision="fp32", batch_size=32)
+    engine = load_estimate(Target(device="v100", runtime="tensorrt", batch_size=32))
     assert engine.times([add])[0][0] < 0.5 * engine.times([view])[0][0]
 
 
 def test_refuses_what_it_cannot_estimate() -> None:
     with pytest.raises(ProfileError, match="ort-cpu"):
-        load_estimate("1080ti", runtime="ort-cpu", precision="fp32", batch_size=1)
+        load_estimate(Target(device="1080ti", runtime="ort-cpu"))
     with pytest.raises(DeviceError, match="int4"):
-        load_estimate("1080ti", runtime="tensorrt", precision="int4", batch_size=1)
+        load_estimate(Target(device="1080ti", runtime="tensorrt", precision="int4"))
     with pytest.raises(DeviceError, match="int8"):
-        load_estimate("m40", runtime="tensorrt", precision="int8", batch_size=1)
+        load_estimate(Target(device="m40", runtime="tensorrt", precision="int8"))
     with pytest.raises(ProfileError, match="without kernels"):
         eager().predict([])
 
@@ -214,7 +216,8 @@ def test_damaged_constants_are_refused(change: dict[str, object], message: str) 
 def test_needs_neither_torch_nor_scipy() -> None:
     code = (
         "import sys; from dsonas_hw.estimate.estimate import load_estimate;"
-        "load_estimate('1080ti', runtime='eager', precision='fp32', batch_size=1);"
+        "from dsonas_hw.target import Target;"
+        "load_estimate(Target(device='1080ti', runtime='eager'));"
         "assert not {'torch', 'scipy', 'sklearn', 'onnx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -225,10 +228,10 @@ def test_on_a_fast_gpu_eager_is_bound_by_the_host_until_the_batch_is_large() -> 
     space = SearchSpace(stages=(2, 2, 2), channels=48, input_shape=(3, 32, 32))
     found = {}
     for batch_size in (1, 8, 1024):
-        model = load_estimate(load_device("h100"), runtime="eager", precision="fp32", batch_size=batch_size)
+        model = load_estimate(Target(device="h100", runtime="eager", batch_size=batch_size))
         kernels = lower(complete_architecture(space), batch_size=batch_size, fuse=False)
         gpu_ms, host_ms, _ = model.totals(kernels)
-        found[batch_size] = (gpu_ms, host_ms, model.predict(kernels).latency_ms)
+        found[batch_size] = (gpu_ms, host_ms, model.predict(kernels).value)
     (gpu_1, host_1, all_1), (gpu_8, host_8, all_8), (gpu_many, host_many, all_many) = found.values()
     assert host_1 == host_8 == host_many
     assert gpu_1 < gpu_8 < host_8

@@ -11,6 +11,7 @@ from dsonas_hw.estimate.kernel_correction import FEATURES, correction_features, 
 from dsonas_hw.estimate.kernel_features import COLUMNS, kernel_rows, sort_of
 from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.target import Target
 
 DATA = {
     "base": 0.5,
@@ -45,7 +46,7 @@ def test_leaves_add_up() -> None:
 
 def test_thin_even_convolutions_are_left_to_the_constants() -> None:
     constants = load_constants().resolve("Turing", "eager", "fp32")
-    machine = machine_of(load_device("2080ti"), runtime="eager", precision="fp32", constants=constants)
+    machine = machine_of(load_device("2080ti"), Target(runtime="eager"), constants)
     rows = kernel_rows([_conv(16), _conv(64), _conv(15)])
     shy = parse_trees(DATA | {"trust_thin": False}).factor(rows, machine)
     assert shy[0] == 1.0

@@ -7,12 +7,13 @@ import pytest
 from dsonas_hw.device.spec import list_devices, load_device
 from dsonas_hw.estimate.constants import load_constants
 from dsonas_hw.estimate.machine import integer_lanes, machine_of, sustained_clock
+from dsonas_hw.target import Target
 
 
 def _machine(name: str, runtime: str, precision: str):  # type: ignore[no-untyped-def]
     device = load_device(name)
     constants = load_constants().resolve(device.architecture, runtime, precision)
-    return machine_of(device, runtime=runtime, precision=precision, constants=constants)
+    return machine_of(device, Target(runtime=runtime, precision=precision), constants)
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from dsonas_hw.device.energy import measure_energy
 from dsonas_hw.device.nvml import open_nvml
 from dsonas_hw.device.watch import watch_gpu
+from dsonas_hw.measure.energy import measure_energy
 from dsonas_hw.runtime.cuda_order import first_cuda_gpu
 from dsonas_hw.runtime.detect import DetectedDevice
 
@@ -63,7 +63,7 @@ def test_energy_of_full_work_lies_below_the_card_s_limit(gpu: DetectedDevice) ->
     with open_nvml() as nvml:
         card = nvml.gpu(gpu.index)
         limit_w = card.settings().power_limit_w or 1000.0
-        measured = measure_energy(lambda: a @ a, torch.cuda.synchronize, meter=card)
+        measured = measure_energy(lambda: a @ a, torch.cuda.synchronize, meter=card, num_windows=6)
     assert 0.2 * limit_w < measured.power_w < 1.15 * limit_w
     if gpu.device is not None and gpu.device.has_energy_counter:
         assert measured.method == "counter"

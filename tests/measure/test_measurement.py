@@ -8,7 +8,7 @@ import random
 import pytest
 
 from dsonas_hw.measure.measurement import (
-    YARDSTICK_RUNS,
+    REFERENCE_RUNS,
     LatencyMeasurement,
     Turn,
     measure_latency,
@@ -92,22 +92,22 @@ def test_a_long_network_stops_when_its_time_is_up() -> None:
     assert len(timing.samples_ms) == 3
 
 
-def test_a_yardstick_takes_out_the_speed_of_the_machine() -> None:
-    """The machine is 10 % slower in every other turn; the ratio to the yardstick is not."""
+def test_a_reference_takes_out_the_speed_of_the_machine() -> None:
+    """The machine is 10 % slower in every other turn; the ratio to the reference workload is not."""
     machine = Machine()
     runs = iter(range(10_000))
-    work, yardstick = machine.network(2.0), machine.network(0.5)
+    work, reference = machine.network(2.0), machine.network(0.5)
 
     def run() -> None:
         work()
 
-    def measured_yardstick() -> None:
-        if next(runs) % (2 * YARDSTICK_RUNS) == 0:  # as often in every turn, before and after
+    def measured_reference() -> None:
+        if next(runs) % (2 * REFERENCE_RUNS) == 0:  # as often in every turn, before and after
             machine.speed = 0.9 if machine.speed == 1.0 else 1.0
-        yardstick()
+        reference()
 
     (timing,) = measure_together(
-        [run], machine.synchronize, yardstick=measured_yardstick, clock_s=machine.clock_s
+        [run], machine.synchronize, reference=measured_reference, clock_s=machine.clock_s
     )
     assert timing.latency_at(0.5) == pytest.approx(2.0, rel=1e-6)
     assert timing.latency_at(1.0) == pytest.approx(4.0, rel=1e-6)
@@ -159,7 +159,7 @@ def test_cpu_time_is_counted_where_the_thread_does_the_work() -> None:
     assert timing.latency_ms == pytest.approx(1.0)
 
 
-def test_without_a_yardstick_the_latency_is_as_measured() -> None:
+def test_without_a_reference_the_latency_is_as_measured() -> None:
     timing = LatencyMeasurement(
         samples_ms=(2.0, 2.1), settled=True, turns=(Turn(num_warmup=1, num_samples=2, low_ms=2.0),)
     )
@@ -167,14 +167,14 @@ def test_without_a_yardstick_the_latency_is_as_measured() -> None:
 
 
 def test_a_machine_slower_than_when_it_was_profiled_is_named_with_what_the_network_would_take() -> None:
-    turns = tuple(Turn(num_warmup=1, num_samples=2, low_ms=2.0, yardstick_ms=0.5) for _ in range(3))
+    turns = tuple(Turn(num_warmup=1, num_samples=2, low_ms=2.0, reference_ms=0.5) for _ in range(3))
     measured = LatencyMeasurement(samples_ms=(2.0, 2.0), settled=True, turns=turns)
     assert measured.relative_speed(0.4) == pytest.approx(0.8)
     (warning,) = measured.warnings_at(0.4)
     assert "at 80% of the speed" in warning
     assert "about 1.6 ms" in warning
     assert measured.warnings_at(0.49) == measured.warnings_at(0.6) == ()
-    assert measured.warnings_at(0.0) == (), "a table without a yardstick says nothing"
+    assert measured.warnings_at(0.0) == (), "a table without a reference workload says nothing"
 
 
 def test_quantiles_are_interpolated() -> None:

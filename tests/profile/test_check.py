@@ -7,7 +7,7 @@ import random
 import pytest
 from scipy import stats
 
-from dsonas_hw.cost.model import LatencyPrediction
+from dsonas_hw.cost.model import Prediction
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.profile.check import (
     CheckedNetwork,
@@ -29,11 +29,8 @@ def checked(
         raw_ms=measured_ms / speed,
         relative_speed=speed,
         settled=True,
-        prediction=LatencyPrediction(
-            latency_ms=predicted_ms,
-            latency_ms_low=0.95 * predicted_ms,
-            latency_ms_high=1.05 * predicted_ms,
-            source="measured",
+        prediction=Prediction(
+            value=predicted_ms, low=0.95 * predicted_ms, high=1.05 * predicted_ms, source="measured"
         ),
         baselines_ms=baselines,
     )

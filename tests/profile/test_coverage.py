@@ -22,12 +22,12 @@ from dsonas_hw.architecture.architecture import (
 )
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.graph import block_segments
-from dsonas_hw.architecture.latency import ArchitectureLatency
+from dsonas_hw.architecture.metric import ArchitectureMetric
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.config import build_config, load_preset
-from dsonas_hw.cost.fit import TimedNetwork, fit_correction
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.fit import TimedNetwork, fit_corrections
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.coverage import CoveredKernels, needed_kernels, representatives
@@ -37,7 +37,7 @@ from dsonas_hw.runtime.ort_cpu.layout import Blocks, deployed_kernels
 from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import STEMS, SearchSpace
 from dsonas_hw.table.rows import KernelRow, TableHeader
-from dsonas_hw.table.table import LatencyTable
+from dsonas_hw.table.table import LookupTable
 from dsonas_hw.target import Target
 from dsonas_hw.train.images import space_of_config
 
@@ -54,7 +54,7 @@ def made_up_ms(kernel: Kernel) -> float:
     return 1e-3 + 1e-7 * kernel.mac + 2e-8 * kernel.flops
 
 
-def table_of(probes: Iterable[Probe], block_size: int) -> MeasuredLatency:
+def table_of(probes: Iterable[Probe], block_size: int) -> MeasuredCosts:
     """A table as a profile of these networks would leave it on such a processor."""
     networks = [deployed_kernels(probe.schedule, block_size=block_size) for probe in probes]
     kernels = dict.fromkeys(kernel for network in networks for kernel in network)
@@ -64,12 +64,12 @@ def table_of(probes: Iterable[Probe], block_size: int) -> MeasuredLatency:
         target=Target(runtime="ort-cpu"), fingerprint="",
         source="measured", created="", settings={"block_size": block_size},
     )  # fmt: skip
-    return MeasuredLatency(
-        LatencyTable(
+    return MeasuredCosts(
+        LookupTable(
             path=Path("made-up.jsonl"),
             header=header,
             kernels={row.kernel.key: row for row in rows},
-            correction=fit_correction(rows, timed),
+            corrections={"latency": fit_corrections(rows, timed)[0]},
         )
     )
 
@@ -79,7 +79,7 @@ def plan(space: SearchSpace, block_size: int) -> list[Probe]:
 
 
 @cache
-def planned(space: SearchSpace, block_size: int) -> MeasuredLatency:
+def planned(space: SearchSpace, block_size: int) -> MeasuredCosts:
     return table_of(
         plan_profile(space, num_networks=NUM_RANDOM, deployment=Blocks(block_size=block_size)), block_size
     )
@@ -124,7 +124,7 @@ def random_networks(space: SearchSpace, count: int, seed: int) -> list[Architect
     return found
 
 
-def unknown(model: MeasuredLatency, networks: Iterable[Architecture]) -> set[str]:
+def unknown(model: MeasuredCosts, networks: Iterable[Architecture]) -> set[str]:
     return {kernel.key for network in networks for kernel in model.unknown(schedule_of(network))}
 
 
@@ -174,7 +174,7 @@ def test_random_networks_alone_leave_kernels_out_that_the_plan_holds(space: Sear
     assert planned(space, 16).knows(kernel)
 
 
-def covered_by(model: MeasuredLatency) -> CoveredKernels:
+def covered_by(model: MeasuredCosts) -> CoveredKernels:
     return CoveredKernels(row.kernel for row in model.table.kernels.values())
 
 
@@ -186,10 +186,10 @@ def test_the_quick_way_asks_for_the_kernels_of_the_whole_network_and_no_others(
     """Searches add up blocks and atoms, from whatever layout the segment before left."""
     space = random_space(seed)
     model = planned(space, block_size)
-    quick = ArchitectureLatency(model)
+    quick = ArchitectureMetric(model, "latency")
     for network in random_networks(space, 25, seed):
         whole = model.predict_schedule(schedule_of(network))
-        assert quick.predict(network).latency_ms == pytest.approx(whole.latency_ms, rel=1e-9)
+        assert quick.predict(network).value == pytest.approx(whole.value, rel=1e-9)
 
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
@@ -204,14 +204,14 @@ def test_a_table_that_knows_one_network_only_predicts_it_the_quick_way(
         )
         part, asked = model.part, set()
 
-        def noting(kernels: Iterable[Kernel], part=part, asked=asked):  # type: ignore[no-untyped-def]
+        def noting(kernels: Iterable[Kernel], metric: str, part=part, asked=asked):  # type: ignore[no-untyped-def]
             asked.update(kernels)
-            return part(kernels)
+            return part(kernels, metric)
 
         monkeypatch.setattr(model, "part", noting)
         for network in random_networks(space, 20, seed):
             asked.clear()
-            ArchitectureLatency(model).predict(network)
+            ArchitectureMetric(model, "latency").predict(network)
             runs = set(model.deployment.kernels(schedule_of(network)))
             assert {kernel.key for kernel in asked - runs} == set()
 

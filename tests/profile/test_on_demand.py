@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.onnx import model_bytes
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.device.cpu import local_cpu
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile import on_demand
@@ -53,7 +53,7 @@ def table_path(profiles: Path) -> Path:
     return table_of_target(TARGET, profiles)
 
 
-def opened(profiles: Path) -> MeasuredLatency:
+def opened(profiles: Path) -> MeasuredCosts:
     model = open_table(table_path(profiles))
     assert model is not None
     return model
@@ -83,7 +83,7 @@ def test_a_space_that_the_table_lacks_kernels_of_is_completed_with_one_line_abou
     unknown = unknown_kernels(OTHER, before)
     assert unknown
     after = complete_table(OTHER, before, say=lines.append)
-    assert isinstance(after, MeasuredLatency)
+    assert isinstance(after, MeasuredCosts)
     assert unknown_kernels(OTHER, after) == []
     (line,) = lines
     assert line.startswith(f"{len(unknown)} kernels are new to the table of local: measuring them, about ")
@@ -101,17 +101,22 @@ def test_what_stays_unknown_though_its_networks_were_timed_is_not_measured_again
     probes: list[Probe] = []
     monkeypatch.setattr(profiling, "measure_unknown", lambda model, unknown, found, say: probes.extend(found))
     table = load_table(table_path(profiles))
-    complete_table(OTHER, MeasuredLatency(table), say=pytest.fail)
+    complete_table(OTHER, MeasuredCosts(table), say=pytest.fail)
     assert probes
     monkeypatch.undo()
     networks = [NetworkRow(name=probe.name, latency_ms=1.0, kernels={}, flops=1) for probe in probes]
-    assert table.correction is not None
-    fitted = {**table.correction.values, "num_networks": float(len(table.networks) + len(networks))}
+    assert table.corrections
+    fitted = {
+        **table.corrections["latency"].values,
+        "num_networks": float(len(table.networks) + len(networks)),
+    }
     table = replace(
-        table, networks=(*table.networks, *networks), correction=replace(table.correction, values=fitted)
+        table,
+        networks=(*table.networks, *networks),
+        corrections={"latency": replace(table.corrections["latency"], values=fitted)},
     )
     refuse_to_measure(monkeypatch)
-    model = MeasuredLatency(table)
+    model = MeasuredCosts(table)
     assert unknown_kernels(OTHER, model)
     assert complete_table(OTHER, model, say=pytest.fail) is model
 
@@ -185,15 +190,15 @@ def test_nor_into_a_table_that_is_not_this_machines(
     refuse_to_measure(monkeypatch)
     table = load_table(table_path(profiles))
     assert table.header.fingerprint == local_cpu().fingerprint
-    model = MeasuredLatency(replace(table, header=replace(table.header, **changes)))
+    model = MeasuredCosts(replace(table, header=replace(table.header, **changes)))
     assert complete_table(OTHER, model, say=pytest.fail) is model
 
 
 def test_a_table_of_another_runtime_version_is_left_as_it_is_with_the_reason(profiles: Path) -> None:
     table, lines = load_table(table_path(profiles)), list[str]()
-    assert table.correction is not None
+    assert table.corrections
     header = replace(table.header, versions={"onnxruntime": "0.1"})
-    save_table(table.path, header, [*table.kernels.values(), *table.networks, table.correction])
+    save_table(table.path, header, [*table.kernels.values(), *table.networks, *table.corrections.values()])
     content, model = table.path.read_bytes(), opened(profiles)
     assert complete_table(OTHER, model, say=lines.append) is model
     assert table.path.read_bytes() == content

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from synthetic_study import BUDGETS, DEVICES, make_study
 
-from dsonas_hw.device.energy import NO_ENERGY
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, write_json
+from dsonas_hw.measure.energy import NO_ENERGY
 from dsonas_hw.report.codesign_cross import cross_table
 from dsonas_hw.report.codesign_figures import codesign_figures
 from dsonas_hw.report.codesign_tables import answer_sentences, answer_table, cells_table

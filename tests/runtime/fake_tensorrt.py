@@ -35,6 +35,7 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
     for name in (
         "BuilderFlag",
         "DataType",
+        "LayerInformationFormat",
         "NetworkDefinitionCreationFlag",
         "PreviewFeature",
         "ProfilingVerbosity",
@@ -96,6 +97,7 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
             self._outputs: list[ITensor] = []
             self._layers: list[ILayer] = []
             self._half_weights = 0
+            self._node_names: list[str] = []
 
         @property
         def num_inputs(self) -> int:
@@ -205,7 +207,7 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
                 "version": module.__version__,
                 "inputs": [[t.name, list(t.shape._shape), t._kind] for t in network._inputs],
                 "outputs": [[t.name, list(t.shape._shape), t._kind] for t in network._outputs],
-                "layers": len(network._layers),
+                "layers": network._node_names,
                 "flags": sorted(flag.name for flag in config._flags),
                 "ranges": [list(t.dynamic_range) for t in tensors if hasattr(t, "dynamic_range")],
                 "half_weights": network._half_weights,
@@ -250,6 +252,7 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
             network._inputs = [tensor(value) for value in graph.input]
             network._outputs = [tensor(value) for value in graph.output]
             network._layers = [ILayer([ITensor(n, [1], "FLOAT") for n in node.output]) for node in graph.node]
+            network._node_names = [node.name for node in graph.node]
             network._half_weights = sum(
                 weight.data_type == onnx.TensorProto.FLOAT16 for weight in graph.initializer
             )
@@ -284,9 +287,21 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
             self._runs += 1
             if self.profiler is not None:
                 assert self.profiler._is_set_up
-                for index in range(self._plan["layers"]):
+                for index in range(len(self._plan["layers"])):
                     self.profiler.report_layer_time(f"layer {index}", 0.1 * (index + 1) + 0.001 * self._runs)
             return True
+
+    class EngineInspector(Restricted):
+        def __init__(self, plan: dict[str, Any]) -> None:
+            self._plan = plan
+
+        def get_engine_information(self, format: Any) -> str:
+            assert format is module.LayerInformationFormat.JSON
+            layers = [
+                {"Name": f"layer {index}", "Metadata": f"[ONNX Layer: {name}]"}
+                for index, name in enumerate(self._plan["layers"])
+            ]
+            return json.dumps({"Layers": layers, "Bindings": []})
 
     class ICudaEngine(Restricted):
         def __init__(self, plan: dict[str, Any]) -> None:
@@ -310,6 +325,9 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
 
         def get_tensor_dtype(self, name: str) -> Any:
             return module.DataType[self._tensors[name][1]]
+
+        def create_engine_inspector(self) -> EngineInspector:
+            return EngineInspector(self._plan)
 
         def create_execution_context(self) -> IExecutionContext | None:
             self._num_contexts += 1
@@ -335,7 +353,17 @@ def make_tensorrt(major: str, *, fail_build: bool = False, fail_start: bool = Fa
             return ICudaEngine(plan)
 
     fakes: list[Any] = [
-        *(Builder, Dims, IBuilderConfig, ICudaEngine, IExecutionContext, IHostMemory, ILayer, ILogger),
+        *(
+            Builder,
+            Dims,
+            EngineInspector,
+            IBuilderConfig,
+            ICudaEngine,
+            IExecutionContext,
+            IHostMemory,
+            ILayer,
+            ILogger,
+        ),
         *(
             INetworkDefinition,
             IOptimizationProfile,

@@ -20,10 +20,17 @@ from dsonas_hw.runtime.libraries import needed_libraries
 
 API = Path(__file__).with_name("tensorrt_api.json")
 CLASSES = (
-    *("Builder", "BuilderFlag", "DataType", "Dims", "IBuilderConfig", "ICudaEngine", "IExecutionContext"),
-    *("IHostMemory", "ILayer", "ILogger", "INetworkDefinition", "IOptimizationProfile", "IProfiler"),
-    *("ITensor", "ITimingCache", "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError"),
-    *("PreviewFeature", "ProfilingVerbosity", "Runtime", "TensorIOMode"),
+    *("Builder", "BuilderFlag", "DataType", "Dims", "EngineInspector", "IBuilderConfig", "ICudaEngine"),
+    *("IExecutionContext", "IHostMemory", "ILayer", "ILogger", "INetworkDefinition", "IOptimizationProfile"),
+    *(
+        "IProfiler",
+        "ITensor",
+        "ITimingCache",
+        "LayerInformationFormat",
+        "NetworkDefinitionCreationFlag",
+        "OnnxParser",
+    ),
+    *("ParserError", "PreviewFeature", "ProfilingVerbosity", "Runtime", "TensorIOMode"),
 )
 FUNCTIONS = (
     *("createInferBuilder_INTERNAL", "createInferRefitter_INTERNAL", "createInferRuntime_INTERNAL"),

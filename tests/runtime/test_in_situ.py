@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from dsonas_hw.architecture.latency import ArchitectureLatency
+from dsonas_hw.architecture.metric import ArchitectureMetric
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.architecture.schedule import schedule_of
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.profile.profile_space import profile_space
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.table import load_table
@@ -22,15 +22,15 @@ SPACE = SearchSpace(levels=3, stages=(1, 1), channels=8, input_shape=(1, 8, 8), 
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> MeasuredLatency:
+def model(tmp_path_factory: pytest.TempPathFactory) -> MeasuredCosts:
     profiles = tmp_path_factory.mktemp("profiles")
     done = profile_space(
         SPACE, Target(runtime="ort-cpu"), num_networks=8, num_checked=0, profiles_directory=Path(profiles)
     )
-    return MeasuredLatency(load_table(done.path))
+    return MeasuredCosts(load_table(done.path))
 
 
-def test_weights_are_counted_though_the_runtime_packs_them_away(model: MeasuredLatency) -> None:
+def test_weights_are_counted_though_the_runtime_packs_them_away(model: MeasuredCosts) -> None:
     kernels = [row.kernel for row in model.table.kernels.values()]
     linear = [kernel for kernel in kernels if kernel.op == "gemm"]
     assert linear
@@ -41,7 +41,7 @@ def test_weights_are_counted_though_the_runtime_packs_them_away(model: MeasuredL
         assert kernel.num_weights == kernel.output[1] * channels_in * prod(kernel.kernel_size)
 
 
-def test_every_kernel_of_the_profiled_space_is_known(model: MeasuredLatency) -> None:
+def test_every_kernel_of_the_profiled_space_is_known(model: MeasuredCosts) -> None:
     rng = random.Random(1)
     for width in SPACE.widths():
         schedule = schedule_of(random_architecture(SPACE, rng, width=width))
@@ -51,12 +51,12 @@ def test_every_kernel_of_the_profiled_space_is_known(model: MeasuredLatency) -> 
 @pytest.mark.parametrize("share", [True, False])
 @pytest.mark.parametrize("width", [2, 8, 10, 12, 16, 18, 32])
 def test_the_quick_way_through_parts_agrees_with_the_whole_network(
-    width: int, share: bool, model: MeasuredLatency
+    width: int, share: bool, model: MeasuredCosts
 ) -> None:
     """Searches add up blocks; `predict` reads a network kernel by kernel."""
     rng = random.Random(f"{width} {share}")
-    quick = ArchitectureLatency(model)
+    quick = ArchitectureMetric(model, "latency")
     for _ in range(12):
         architecture = random_architecture(replace(SPACE, share=share), rng, width=width)
         whole = model.predict_schedule(schedule_of(architecture))
-        assert quick.predict(architecture).latency_ms == pytest.approx(whole.latency_ms, rel=1e-9)
+        assert quick.predict(architecture).value == pytest.approx(whole.value, rel=1e-9)

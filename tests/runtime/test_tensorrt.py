@@ -17,9 +17,12 @@ from fake_tensorrt import API, make_tensorrt
 from onnx import TensorProto, helper, numpy_helper
 
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError, UserError
+from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.measure.rounds import GPU
+from dsonas_hw.runtime.base import NetworkTiming
 from dsonas_hw.runtime.detect import DetectedDevice, Detection, RuntimeStatus
-from dsonas_hw.runtime.registry import open_session
+from dsonas_hw.runtime.model import name_nodes
+from dsonas_hw.runtime.registry import get_runtime, open_session
 from dsonas_hw.runtime.tensorrt import library as tensorrt_library
 from dsonas_hw.runtime.tensorrt.build import (
     TIMING_ONLY,
@@ -28,8 +31,8 @@ from dsonas_hw.runtime.tensorrt.build import (
     load_engine_info,
 )
 from dsonas_hw.runtime.tensorrt.session import (
+    TensorRTSession,
     measure_engine,
-    measure_layers,
     open_engine,
     open_tensorrt_session,
 )
@@ -341,27 +344,34 @@ def test_an_engine_as_a_cuda_graph_has_no_gaps_between_its_launches(major: str) 
         assert any("a CUDA graph would save 1.5 ms" in remark for remark in measured.remarks)
 
 
+def profiled(session: TensorRTSession, data: bytes, batch_size: int = 1) -> NetworkTiming:
+    """Seven inferences, of which the first two warm up."""
+    target = Target(device="h100", runtime="tensorrt", batch_size=batch_size)
+    watched = get_runtime("tensorrt").open_profiled(data, target, session)
+    for _ in range(7):
+        watched.run()
+    return watched.finish([Turn(num_warmup=2, num_samples=5, low_ms=0.0)])
+
+
 def test_layers(major: str) -> None:
-    with open_tensorrt_session(model(), cuda=FakeCuda()) as session:
-        conv, relu = measure_layers(session, num_samples=5)
+    data = name_nodes(model())
+    with open_tensorrt_session(data, cuda=FakeCuda()) as session:
+        (kernel,) = profiled(session, data).nodes  # of runs 3 to 7 the median is run 5's
         assert session.context is not None
         assert session.context.profiler is None  # the session's own context is undisturbed
-    assert (conv.name, relu.name) == ("layer 0", "layer 1")
-    assert len(conv.samples_ms) == 5
-    # Runs 2 to 6 of that context count: the first is a warm-up. Median: run 4.
-    assert conv.latency_ms == pytest.approx(0.104)
-    assert relu.latency_ms == pytest.approx(0.204)
+    assert kernel.kernel.key == "conv(1x3x8x8)->1x4x8x8;k3x3,s1x1+relu"
+    assert kernel.latency_ms == pytest.approx(0.105 + 0.205)
     with pytest.raises(DeviceError, match="closed"):
-        measure_layers(session)
+        profiled(session, data)
 
 
 def test_layers_of_an_engine_whose_batch_was_symbolic(major: str) -> None:
     """Its shapes come with a profile, which in 8.6 only one context may have unless it is told otherwise."""
-    cuda = FakeCuda()
-    with open_tensorrt_session(model(batch="n"), batch_size=4, cuda=cuda) as session:
-        conv, relu = measure_layers(session, num_samples=5)
+    data = name_nodes(model(batch="n"))
+    with open_tensorrt_session(data, batch_size=4, cuda=FakeCuda()) as session:
+        (kernel,) = profiled(session, data, batch_size=4).nodes
         assert session.run() is None
-    assert conv.latency_ms < relu.latency_ms
+    assert kernel.kernel.batch_size == 4
 
 
 def detection(*gpus: tuple[str, str], reason: str = "") -> Detection:

@@ -74,7 +74,7 @@ def test_every_row_comes_back_as_it_was_written(path: Path) -> None:
     assert table.header == HEADER
     assert table.kernels == {conv(c).key: row(c) for c in (8, 16, 24)}
     assert table.networks == (network,)
-    assert table.correction == correction
+    assert table.corrections == {"latency": correction}
     assert table.checks == {"cifar": check}
     assert table.warnings == ()
 
@@ -172,8 +172,8 @@ def test_json_that_python_accepts_too_easily_is_refused(path: Path, text: str) -
 
 
 def test_another_schema_is_refused(path: Path) -> None:
-    path.write_text(path.read_text().replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(ProfileError, match="schema version '99'"):
+    path.write_text(path.read_text().replace('"schema": 2', '"schema": 99'))
+    with pytest.raises(ProfileError, match=r"schema version '99'.* measure again with: dsonas-hw profile "):
         load_table(path)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dsonas_hw.runtime.base import Runtime, Session
+from dsonas_hw.runtime.base import ProfiledSession, Runtime, Session
 from dsonas_hw.runtime.libraries import Library
 from dsonas_hw.target import Target
 
@@ -45,3 +45,15 @@ class Eager(Runtime):
             threads=target.threads,
             on_cpu=target.device == "local",
         )
+
+    def why_untimed(self, target: Target) -> str:
+        from dsonas_hw.runtime.cupti import why_no_records
+
+        return "PyTorch's kernels are timed on GPUs only" if target.device == "local" else why_no_records()
+
+    def open_profiled(self, model: bytes, target: Target, plain: Session) -> ProfiledSession:
+        from dsonas_hw.runtime.eager.in_situ import EagerProfiledSession
+        from dsonas_hw.runtime.eager.session import EagerSession
+
+        assert isinstance(plain, EagerSession)
+        return EagerProfiledSession(model, target, plain)

@@ -7,7 +7,7 @@ by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,19 @@ class EagerSession:
                 for name in dead:  # their memory is used again, as in a framework's own modules
                     del values[name]
         return [values[name] for name in self._outputs]
+
+    def watched(self, span: Callable[[str], AbstractContextManager[None]]) -> EagerSession:
+        """The same network on the same tensors, each call inside of `span(the tensor that it makes)`."""
+
+        def watch(operation: Operation, writes: str) -> Operation:
+            def call(inputs: Sequence[Any], attributes: Attributes) -> Any:
+                with span(writes):
+                    return operation(inputs, attributes)
+
+            return call
+
+        nodes = [(watch(operation, writes), reads, writes, a) for operation, reads, writes, a in self._nodes]
+        return EagerSession(nodes, self._tensors, self._outputs, self.versions, self._device)
 
     @contextmanager
     def as_graph(self) -> Iterator[CapturedNetwork]:

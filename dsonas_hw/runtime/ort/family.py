@@ -29,6 +29,11 @@ class OrtRuntime(Runtime):
 
         return versions_of(import_onnxruntime())
 
+    def device_errors(self) -> tuple[type[Exception], ...]:
+        from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
+
+        return (*super().device_errors(), Fail, EPFail, RuntimeException)
+
 
 class OrtGpuRuntime(OrtRuntime):
     """ONNX Runtime with a provider for GPUs."""

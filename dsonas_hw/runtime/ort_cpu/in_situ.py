@@ -9,27 +9,23 @@ did to it. Law: these are the kernels that `layout` derives (tested there; see i
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.measure.measurement import GarbageCollectionOff, Turn
+from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.runtime.base import NetworkTiming, NodeTiming
-from dsonas_hw.runtime.ort_cpu.nodes import OptimisedGraph, describe_node, name_nodes, read_optimised
+from dsonas_hw.runtime.model import name_nodes
+from dsonas_hw.runtime.ort.trace import EVENT_SUFFIX, Event, OrtProfiler
+from dsonas_hw.runtime.ort_cpu.nodes import OptimisedGraph, describe_node, read_optimised
 from dsonas_hw.runtime.ort_cpu.session import open_cpu_session
 from dsonas_hw.target import Target
-
-EVENT_SUFFIX = "_kernel_time"
-Event = Mapping[str, Any]
-"""An event of the profiler's trace."""
 
 
 class OrtProfiledSession:
@@ -46,13 +42,10 @@ class OrtProfiledSession:
         Raises:
             ModelFileError: the runtime does not take the model.
         """
-        self._folder = tempfile.TemporaryDirectory()
-        self._optimised = Path(self._folder.name) / "optimised.onnx"
+        self._profiler = OrtProfiler()
 
         def configure(options: Any) -> None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(self._folder.name) / "profile")
-            options.optimized_model_filepath = str(self._optimised)
+            self._profiler.configure(options)
             if not with_blocks:
                 options.add_session_config_entry(
                     "optimization.disable_specified_optimizers", "NchwcTransformer"
@@ -64,17 +57,17 @@ class OrtProfiledSession:
     def run(self) -> object:
         return self._session.run()
 
-    def finish(self, turns: Sequence[Turn], yardstick_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
         """Close the session and read the profiler's output.
 
         turns: the runs there were, as `measure_together` counted them.
-        yardstick_ms: state the timings at the speed at which the yardstick takes this long.
+        reference_ms: state the timings at the speed at which the reference workload takes this long.
 
         Raises:
             ProfileError: the profiler's output is not understood (another version of ONNX Runtime).
         """
         with self._ending() as (runs, graph):
-            return _summarise(runs, self._describe(runs[0], graph), turns, yardstick_ms)
+            return _summarise(runs, self._describe(runs[0], graph), turns, reference_ms)
 
     def finish_untimed(self) -> Counter[Kernel]:
         """Close the session and tell which kernels its first run consisted of, without their times.
@@ -93,25 +86,14 @@ class OrtProfiledSession:
         ]
 
     @contextlib.contextmanager
-    def _ending(self) -> Iterator[tuple[list[list[Event]], OptimisedGraph]]:
-        """The profiler's events, run by run, and the optimised graph; the session is closed.
+    def _ending(self) -> Iterator[tuple[list[Sequence[Event]], OptimisedGraph]]:
+        """The events of the nodes, run by run, and the optimised graph; the session is closed.
 
         Raises:
             ProfileError: they are not understood, here or by whoever reads them.
         """
-        try:
-            trace = Path(self._session.session.end_profiling())
-            self._session.close()
-            with GarbageCollectionOff():  # it would look through all events again and again
-                events = json.loads(trace.read_text())
-            yield _split_runs(events), read_optimised(self._optimised)
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise ProfileError(
-                f"ONNX Runtime's profiler wrote something that is not understood ({error!r}); "
-                "please report the version of onnxruntime"
-            ) from error
-        finally:
-            self._folder.cleanup()
+        with self._profiler.ending(self._session) as runs:
+            yield [run.nodes for run in runs], read_optimised(self._profiler.optimised_path)
 
 
 @cache
@@ -145,24 +127,11 @@ def native_block_size() -> int:
     return max(int(tensor.dims[0]) for tensor in optimised.initializer if len(tensor.dims) == 4)
 
 
-def _split_runs(events: Sequence[Event]) -> list[list[Event]]:
-    """The events of nodes, in the order they ran, for each run of the network."""
-    runs: list[list[Event]] = []
-    current: list[Event] = []
-    for event in events:
-        if event["cat"] == "Node" and event["name"].endswith(EVENT_SUFFIX):
-            current.append(event)
-        elif event["name"] == "model_run":
-            runs.append(sorted(current, key=lambda e: e["ts"]))
-            current = []
-    return runs
-
-
 def _summarise(
     runs: Sequence[Sequence[Event]],
     kernels: Sequence[tuple[Kernel, ...]],
     turns: Sequence[Turn],
-    yardstick_ms: float | None,
+    reference_ms: float | None,
 ) -> NetworkTiming:
     """Of every node: in each turn the mean of its runs, of the turns the middle.
 
@@ -177,7 +146,7 @@ def _summarise(
         position += turn.num_warmup
         taken = durations_us[position : position + turn.num_samples]
         position += turn.num_samples
-        speed = yardstick_ms / turn.yardstick_ms if yardstick_ms and turn.yardstick_ms else 1.0
+        speed = reference_ms / turn.reference_ms if reference_ms and turn.reference_ms else 1.0
         limit = 1.25 * np.median(taken, axis=0) + 1
         rounds.append(np.nanmean(np.where(taken <= limit, taken, np.nan), axis=0) * speed)
     if position != len(runs):

@@ -64,23 +64,6 @@ class OptimisedGraph:
     """Name → shape of each initialiser."""
 
 
-def name_nodes(model: bytes) -> bytes:
-    """The same network, each of its nodes under a name of its own: events are matched with nodes by name."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        proto = onnx.load_model_from_string(model)
-    except DecodeError:
-        return model  # the runtime says what is wrong with it
-    names = [node.name for node in proto.graph.node]
-    if all(names) and len(set(names)) == len(names):
-        return model
-    for index, node in enumerate(proto.graph.node):
-        node.name = f"node{index}"
-    return bytes(proto.SerializeToString())
-
-
 def read_optimised(path: Path) -> OptimisedGraph:
     """The graph that ONNX Runtime wrote after optimising a model."""
     import onnx

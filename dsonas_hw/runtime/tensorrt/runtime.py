@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsonas_hw.runtime.base import Progress, Runtime, Session
+from dsonas_hw.runtime.base import ProfiledSession, Progress, Runtime, Session
 from dsonas_hw.runtime.libraries import Library, cuda_in_names
 from dsonas_hw.target import Target
 
@@ -25,6 +25,7 @@ class TensorRT(Runtime):
     invents_int8 = True
     makes_engines = True
     returns_early = True
+    profiler_overhead_ms = 0.006  # it makes layers wait for each other
     distributions = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings")
     module = "tensorrt"
 
@@ -54,6 +55,17 @@ class TensorRT(Runtime):
         return measure_engine(
             session, plan=plan or GPU, with_cuda_graph=with_cuda_graph, look=look, progress=progress
         )
+
+    def why_untimed(self, target: Target) -> str:
+        return ""
+
+    def open_profiled(self, model: bytes, target: Target, plain: Session) -> ProfiledSession:
+        """Of the engine that is open already: another build might choose other kernels."""
+        from dsonas_hw.runtime.tensorrt.in_situ import TensorRTProfiledSession
+        from dsonas_hw.runtime.tensorrt.session import TensorRTSession
+
+        assert isinstance(plain, TensorRTSession)
+        return TensorRTProfiledSession(model, target, plain)
 
     def open_engine(self, engine_path: Path, model: bytes, target: Target) -> Session:
         from dsonas_hw.runtime.tensorrt.build import check_engine

@@ -4,11 +4,7 @@ open_tensorrt_session(model)      build for timing, in a temporary folder, and o
 build_engine(model, path)         build to keep (tensorrt_build.py)
 open_engine(path)                 open an engine that was built before
 measure_engine(session)           latency by CUDA events, in rounds
-measure_layers(session)           time of every layer, by TensorRT's own profiler
 """
-
-# mypy: allow-subclassing-any
-# (a base class of TensorRT is `Any` where its type stubs are not installed)
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from types import TracebackType
@@ -25,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.measure.loaded import judge_drift, keep_at_work, with_graph, with_host_fraction
-from dsonas_hw.measure.measurement import LatencyMeasurement, quantile
+from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.rounds import GPU, Plan, measure_rounds
 from dsonas_hw.runtime.cuda import Cuda
 from dsonas_hw.runtime.tensorrt.build import EngineInfo, build_engine, load_engine_info
@@ -46,11 +42,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EngineInfo",
-    "LayerTime",
     "TensorRTSession",
     "build_engine",
     "measure_engine",
-    "measure_layers",
     "open_engine",
     "open_tensorrt_session",
 ]
@@ -66,19 +60,6 @@ TORCH_TYPES: dict[str, str] = {
     "BOOL": "bool",
 }
 """TensorRT's DataType → the name of PyTorch's."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LayerTime:
-    """One layer of an engine, over several inferences."""
-
-    name: str
-    samples_ms: tuple[float, ...]
-
-    @property
-    def latency_ms(self) -> float:
-        """Median of the samples."""
-        return quantile(self.samples_ms, 0.5)
 
 
 class TensorRTSession:
@@ -264,33 +245,3 @@ class _EventTimed:
         self._session.synchronize()  # what the first inference does must not be captured
         self._run = self._session.cuda.capture(self._session.run)
         yield self
-
-
-def measure_layers(session: TensorRTSession, *, num_samples: int = 30) -> tuple[LayerTime, ...]:
-    """Time of every layer as TensorRT's profiler reports it, in the order they run.
-
-    The profiler makes layers wait for each other: their sum is more than the latency. It gets an execution
-    context of its own, so that the session's timings stay undisturbed.
-    """
-    import tensorrt as trt
-
-    samples_ms: dict[str, list[float]] = {}
-
-    class Profiler(trt.IProfiler):
-        def __init__(self) -> None:
-            trt.IProfiler.__init__(self)
-
-        def report_layer_time(self, layer_name: str, ms: float) -> None:
-            samples_ms.setdefault(layer_name, []).append(float(ms))
-
-    if session.engine is None:
-        raise DeviceError("the session is closed")
-    with TensorRTSession(session.engine, session.info, session.cuda) as observed:
-        observed.run()
-        observed.synchronize()  # the first inference is not typical
-        if observed.context is not None:
-            observed.context.profiler = Profiler()
-        for _ in range(num_samples):
-            observed.run()
-            observed.synchronize()
-    return tuple(LayerTime(name=name, samples_ms=tuple(times)) for name, times in samples_ms.items())

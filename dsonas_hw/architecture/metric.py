@@ -1,7 +1,7 @@
-"""The latency of architectures from a measured table, thousands a second.
+"""Latency and energy of architectures from a measured table, thousands a second.
 
 A network is the sum of its segments (stem, blocks, reductions, head), so each distinct segment is paid for
-once. A block that is new is not lowered to kernels either, but put together from atoms (`block_latency`).
+once. A block that is new is not lowered to kernels either, but put together from atoms (`block_metric`).
 
 Law (tested): equal to lowering the whole network and following the runtime kernel by kernel.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.architecture.block_latency import (
+from dsonas_hw.architecture.block_metric import (
     NOTHING,
     BlockBuilder,
     Numbers,
@@ -23,8 +23,9 @@ from dsonas_hw.architecture.block_latency import (
 from dsonas_hw.architecture.graph import BlockSegment, Segment, list_segments
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.segments import deploy_segment, output_shape
-from dsonas_hw.cost.measured import MeasuredLatency
-from dsonas_hw.cost.model import LatencyModel, LatencyPrediction
+from dsonas_hw.budget import Metric
+from dsonas_hw.cost.measured import MeasuredCosts
+from dsonas_hw.cost.model import CostModel, Prediction
 from dsonas_hw.cost.network_costs import Part
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.space.space import SearchSpace
@@ -33,24 +34,25 @@ MAX_CACHED = 200_000
 """Distinct blocks kept; beyond, the cache starts again."""
 
 
-class ArchitectureLatency:
-    """Predictions of whole architectures by one latency model, whatever its kind."""
+class ArchitectureMetric:
+    """Predictions of one metric of whole architectures by one model, whatever its kind."""
 
-    def __init__(self, model: LatencyModel) -> None:
+    def __init__(self, model: CostModel, metric: Metric) -> None:
         self.model = model
+        self.metric = metric
         self._frames: dict[tuple[SearchSpace, int], list[_Place]] = {}
         self._blocks: dict[tuple[object, ...], Step] = {}
         self._builders: dict[tuple[object, ...], BlockBuilder | None] = {}
 
-    def predict(self, architecture: Architecture) -> LatencyPrediction:
-        """Latency of a network.
+    def predict(self, architecture: Architecture) -> Prediction:
+        """The metric of a network.
 
         Raises:
-            ProfileError: the table does not know a kernel.
+            ProfileError: the table does not know a kernel, or the metric.
         """
-        model = self.model
-        if not isinstance(model, MeasuredLatency):
-            return model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse))
+        model, metric = self.model, self.metric
+        if not isinstance(model, MeasuredCosts):
+            return model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse), metric)
         space = architecture.space
         frame = self._frames.get((space, architecture.width))
         if frame is None:
@@ -64,14 +66,14 @@ class ArchitectureLatency:
             else:
                 step = place.steps.get(in_blocks)
                 if step is None:
-                    step = _lowered(model, place.segment, place.shape, in_blocks)
+                    step = self._lowered(model, place.segment, place.shape, in_blocks)
                     place.steps[in_blocks] = step
                 numbers, in_blocks = step
             found.append(numbers)
-        return model.predict_part(Part(*add_up(found)))
+        return model.predict_part(Part(*add_up(found)), metric)
 
     def _block(
-        self, model: MeasuredLatency, block: Block, place: _Place, space: SearchSpace, in_blocks: bool
+        self, model: MeasuredCosts, block: Block, place: _Place, space: SearchSpace, in_blocks: bool
     ) -> Step:
         shape, shortcut = place.shape, place.shortcut
         key = (block.inputs, block.output, shape, shortcut, space.operations, in_blocks)  # hashed fast
@@ -84,17 +86,23 @@ class ArchitectureLatency:
         return step
 
     def _new_block(
-        self, model: MeasuredLatency, segment: BlockSegment, operations: tuple[str, ...], in_blocks: bool
+        self, model: MeasuredCosts, segment: BlockSegment, operations: tuple[str, ...], in_blocks: bool
     ) -> Step:
         if segment.block.is_identity and not segment.shortcut:
             return NOTHING, in_blocks
         key = (segment.shape, segment.shortcut, operations, len(segment.block.inputs))
         if key not in self._builders:
-            self._builders[key] = block_builder(model, segment)
+            self._builders[key] = block_builder(model, self.metric, segment)
         builder = self._builders[key]
         if builder is not None and builder.reads(in_blocks):
             return builder.step(segment.block, in_blocks)
-        return _lowered(model, segment, segment.shape, in_blocks)
+        return self._lowered(model, segment, segment.shape, in_blocks)
+
+    def _lowered(self, model: MeasuredCosts, segment: Segment, shape: Shape, in_blocks: bool) -> Step:
+        deployed = deploy_segment(
+            segment, shape, model.deployment, batch_size=model.batch_size, reads_blocked=in_blocks
+        )
+        return numbers_of(model.part(deployed.kernels, self.metric)), deployed.leaves_blocked
 
 
 def _frame(architecture: Architecture) -> list[_Place]:
@@ -106,13 +114,6 @@ def _frame(architecture: Architecture) -> list[_Place]:
         places.append(_Place(None if is_block else segment, shape, shortcut, {}))
         shape = output_shape(segment)
     return places
-
-
-def _lowered(model: MeasuredLatency, segment: Segment, shape: Shape, in_blocks: bool) -> Step:
-    deployed = deploy_segment(
-        segment, shape, model.deployment, batch_size=model.batch_size, reads_blocked=in_blocks
-    )
-    return numbers_of(model.part(deployed.kernels)), deployed.leaves_blocked
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The latency of a block, put together from atoms instead of being lowered to kernels.
+"""A metric of a block, put together from atoms instead of being lowered to kernels.
 
 A block's nodes come from a small set of operations at one shape, so its cost is the sum of *atoms*: an
 operation, a sum of k, a concat of k with its merge, a change of layout; each is looked up once per shape.
@@ -15,7 +15,8 @@ from functools import cached_property
 from dsonas_hw.architecture.architecture import Block
 from dsonas_hw.architecture.graph import BlockSegment
 from dsonas_hw.architecture.schedule import segment_schedule
-from dsonas_hw.cost.measured import MeasuredLatency
+from dsonas_hw.budget import Metric
+from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.cost.network_costs import Part
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
@@ -31,8 +32,8 @@ NOTHING: Numbers = (0.0, 0.0, 0.0, 0, 0.0, 0.0)
 def numbers_of(part: Part) -> Numbers:
     return (
         part.cost_ms,
-        part.scaled_ms,
-        part.fixed_ms,
+        part.scaled,
+        part.fixed,
         part.num_kernels,
         part.largest_mb,
         part.uncertain_ms,
@@ -67,19 +68,20 @@ class _Atom:
     """Whether its output is in blocks."""
 
 
-def block_builder(model: MeasuredLatency, segment: BlockSegment) -> BlockBuilder | None:
+def block_builder(model: MeasuredCosts, metric: Metric, segment: BlockSegment) -> BlockBuilder | None:
     """None where the atoms do not say it all: identity operations, channels that cannot be in blocks."""
     has_kernels = all(operation.layers for operation in segment.operations)
     if not model.deployment.is_regular(segment.shape[0]) or not has_kernels:
         return None
-    return BlockBuilder(model, segment)
+    return BlockBuilder(model, metric, segment)
 
 
 class BlockBuilder:
     """Costs of the blocks of one shape. The table is asked for a kernel when a block first has it."""
 
-    def __init__(self, model: MeasuredLatency, segment: BlockSegment) -> None:
+    def __init__(self, model: MeasuredCosts, metric: Metric, segment: BlockSegment) -> None:
         self._model = model
+        self._metric = metric
         self._segment = segment
         self._batch = model.batch_size
         channels = segment.shape[0]
@@ -172,11 +174,11 @@ class BlockBuilder:
 
     @cached_property
     def _to_blocked(self) -> Numbers:
-        return numbers_of(self._model.part([self._model.deployment.reorder(self._shape, into_blocks=True)]))
+        return self._numbers([self._model.deployment.reorder(self._shape, into_blocks=True)])
 
     @cached_property
     def _from_blocked(self) -> Numbers:
-        return numbers_of(self._model.part([self._unblock]))
+        return self._numbers([self._unblock])
 
     @cached_property
     def _unblock(self) -> Kernel:
@@ -196,30 +198,30 @@ class BlockBuilder:
 
     @cached_property
     def _shortcut(self) -> Numbers:
-        return numbers_of(self._part_of([self._conv(self._segment.shape[0])], self._conv_wants_blocked))
+        return self._deployed([self._conv(self._segment.shape[0])], self._conv_wants_blocked)
 
     def _sum_numbers(self, count: int, in_blocks: bool) -> Numbers:
         found = self._sums.get((count, in_blocks))
         if found is None:
             kernel = Kernel(op="sum", inputs=(self._shape,) * count, output=self._shape)
-            found = self._sums[count, in_blocks] = numbers_of(self._part_of([kernel], in_blocks))
+            found = self._sums[count, in_blocks] = self._deployed([kernel], in_blocks)
         return found
 
     def _merge_numbers(self, count: int) -> Numbers:
         found = self._merges.get(count)
         if found is None:
-            found = self._merges[count] = numbers_of(self._merge(count))
+            found = self._merges[count] = self._merge(count)
         return found
 
-    def _merge(self, count: int) -> Part:
+    def _merge(self, count: int) -> Numbers:
         """Concat of `count` branches in the layout it wants, and the 1×1 convolution behind it."""
         channels, height, width = self._segment.shape
         conv = self._conv(count * channels)
         if count == 1:
-            return self._part_of([conv], self._conv_wants_blocked)
+            return self._deployed([conv], self._conv_wants_blocked)
         joined = (self._batch, count * channels, height, width)
         concat = Kernel(op="concat", inputs=(self._shape,) * count, output=joined)
-        return self._part_of([concat, conv], self._aligned)
+        return self._deployed([concat, conv], self._aligned)
 
     def _conv(self, channels_in: int) -> Kernel:
         """A 1×1 convolution to the block's channels, as merge and shortcut are."""
@@ -254,15 +256,18 @@ class BlockBuilder:
         left = self._deploy(schedule, in_blocks=wants_blocked, is_part=False)
         is_pool = operation.layers[0].kind in ("avgpool", "maxpool")
         atom = self._atoms[index] = _Atom(
-            pool=numbers_of(self._model.part(runs[:1])) if is_pool else None,
-            rest=numbers_of(self._model.part(runs[1:] if is_pool else runs)),
+            pool=self._numbers(runs[:1]) if is_pool else None,
+            rest=self._numbers(runs[1:] if is_pool else runs),
             wants_blocked=wants_blocked,
             is_blocked=len(left) > len(runs),
         )
         return atom
 
-    def _part_of(self, kernels: list[Kernel], in_blocks: bool) -> Part:
-        return self._model.part(self._deploy(schedule_in_order(kernels), in_blocks=in_blocks))
+    def _deployed(self, kernels: list[Kernel], in_blocks: bool) -> Numbers:
+        return self._numbers(self._deploy(schedule_in_order(kernels), in_blocks=in_blocks))
+
+    def _numbers(self, kernels: Sequence[Kernel]) -> Numbers:
+        return numbers_of(self._model.part(kernels, self._metric))
 
 
 def schedule_in_order(kernels: Sequence[Kernel]) -> Schedule:
