@@ -7,7 +7,7 @@ from dsonas_hw.report.codesign_cross import carried_tables, cross_table, operati
 from dsonas_hw.report.codesign_figures import front_figure
 from dsonas_hw.report.codesign_tables import answer_sentences, missing_table
 from dsonas_hw.report.explorer import Explorer, Shown
-from dsonas_hw.report.numbers import THIN, about, budget_words, cost_text, percent
+from dsonas_hw.report.numbers import COST_LABELS, THIN, about, budget_words, cost_text, percent
 from dsonas_hw.report.parts import (
     Answers,
     Details,
@@ -149,8 +149,9 @@ def _words(result: CodesignResult, network: Network) -> str:
     )
     accuracy = "not trained yet" if network.accuracy is None else f"{percent(network.accuracy)} accuracy"
     return (
-        f"Network {network.name}: {accuracy}; {latencies}; mac {cost_text('mac', network.mac)}, flops "
-        f"{cost_text('flops', network.flops)}; {network.architecture.width} channels."
+        f"Network {network.name}: {accuracy}; {latencies}; {COST_LABELS['mac']} "
+        f"{cost_text('mac', network.mac)}, {COST_LABELS['flops']} {cost_text('flops', network.flops)}; "
+        f"{network.architecture.width} channels."
     )
 
 

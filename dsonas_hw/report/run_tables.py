@@ -9,7 +9,7 @@ from dsonas_hw.report.figures_path import pareto_front, path_quantities
 from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, percent, plain, signed_percent
 from dsonas_hw.report.run_data import METRIC_QUANTITIES, BudgetResult, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
-from dsonas_hw.report.table import Cell, Column, Rich, Table, hidden, numbers, words
+from dsonas_hw.report.table import Cell, Column, Rich, Table, costs, hidden, numbers, words
 from dsonas_hw.table.table import LookupTable
 from dsonas_hw.train.confusion import Confusion
 
@@ -159,7 +159,7 @@ def path_table(data: RunData) -> Table | None:
     """Every point of the path with its costs."""
     if not data.path:
         return None
-    return _path_table(data.path, name="path", caption="Path of architectures", costs=_COSTS)
+    return _path_table(data.path, name="path", caption="Path of architectures", quantities=_COSTS)
 
 
 def front_table(data: RunData) -> Table | None:
@@ -170,15 +170,10 @@ def front_table(data: RunData) -> Table | None:
     points = [data.path[i] for i in pareto_front(data, quantities[0])]
     shown = [q for q in ("mac", "flops", "params", *METRIC_QUANTITIES) if any(q in p.costs for p in points)]
     caption = "Architectures of the path that are the best for their cost"
-    return _path_table(points, name="front", caption=caption, costs=shown) if points else None
+    return _path_table(points, name="front", caption=caption, quantities=shown) if points else None
 
 
-def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, costs: Sequence[str]) -> Table:
-    def cost_column(quantity: str) -> Column:
-        return Column(
-            key=quantity, heading=quantity.split("_")[0], text=lambda value: cost_text(quantity, value)
-        )
-
+def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, quantities: Sequence[str]) -> Table:
     return Table(
         name=name,
         caption=caption,
@@ -187,10 +182,18 @@ def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, costs: 
             *numbers(lambda value: plain(value, 3), gamma="γ"),
             *numbers(width="Channels", num_edges="Edges"),
             *numbers(percent, accuracy="Accuracy, shared weights"),
-            *(cost_column(quantity) for quantity in costs),
+            *costs(*quantities),
         ),
         rows=tuple(
-            (p.step, p.epoch, p.gamma, p.width, p.num_edges, p.accuracy, *(p.costs.get(q) for q in costs))
+            (
+                p.step,
+                p.epoch,
+                p.gamma,
+                p.width,
+                p.num_edges,
+                p.accuracy,
+                *(p.costs.get(q) for q in quantities),
+            )
             for p in points
         ),
     )

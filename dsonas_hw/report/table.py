@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dsonas_hw.report.numbers import NONE, cost_text
+from dsonas_hw.report.numbers import COST_LABELS, NONE, cost_text
 
 Scalar = str | float | int | bool | None
 
@@ -77,8 +77,8 @@ def hidden(*keys: str) -> list[Column]:
 
 
 def costs(*quantities: str) -> list[Column]:
-    """Columns of costs, each with its unit: `flops`, `latency_ms` …"""
-    return [Column(key=q, heading=q.split("_")[0], text=partial(cost_text, q)) for q in quantities]
+    """Columns of costs, each value with its unit: `flops`, `latency_ms` …"""
+    return [Column(key=q, heading=COST_LABELS[q], text=partial(cost_text, q)) for q in quantities]
 
 
 @dataclass(frozen=True, kw_only=True)
