@@ -122,8 +122,9 @@ def _scale(axes: Axes, which: str, spec: Axis) -> None:
 
 
 def _leave_room(axes: Axes, chart: Chart) -> None:
-    """Widen the axes to the right for the names at the ends of lines."""
+    """Widen the axes to the right for the names at the ends of lines and of level marks."""
     names = [series.name for series in chart.series if series.label and series.kind != "points"]
+    names += [mark.label for mark in chart.marks if mark.axis == "y"]
     if names and not chart.x.log:
         low, high = axes.get_xlim()
         axes.set_xlim(low, high + (high - low) * 0.021 * max(map(len, names)))
@@ -144,10 +145,7 @@ def _label(figure: Figure, axes: Axes, chart: Chart) -> None:
     figure.draw_without_rendering()
     canvas = _Canvas(figure, axes)
     canvas.label_upright(_upright(chart))
-    canvas.label_level([mark for mark in chart.marks if mark.axis == "y"])
-    canvas.label_lines(
-        chart, [s for s in chart.series if s.label and s.kind != "points" and drawn_points(chart, s)]
-    )
+    canvas.label_ends(chart)
     if any(series.names or series.kind == "points" for series in labelled):
         canvas.name_points(chart)
 
@@ -183,25 +181,22 @@ class _Canvas:
         for mark, x in zip(marks, moved, strict=True):
             self.write(mark.label, x, self.top - 8, ha="center", gid="mark-label")
 
-    def label_level(self, marks: Sequence[Mark]) -> None:
-        """On the left over each line, moved apart where they would overlap."""
-        marks = sorted(marks, key=lambda mark: -mark.value)
-        wanted = [self.place(self.axes.get_xlim()[0], mark.value)[1] - 6 for mark in marks]
-        moved = spread_apart(wanted, distance=12.5, limit=self.bottom - 5)
-        for mark, y in zip(marks, moved, strict=True):
-            self.write(mark.label, self.left + 3, y, ha="left", gid="mark-label")
-
-    def label_lines(self, chart: Chart, lines: Sequence[Series]) -> None:
-        """At the end of each line, moved apart where they would overlap."""
-        ends = []
-        for series in lines:
-            last = drawn_points(chart, series)[-1]
-            ends.append((self.place(series.x[last], series.y[last] or 0.0), series))
-        ends.sort(key=lambda end: end[0][1])
-        heights = spread_apart([y for (_, y), _ in ends], distance=13.0, limit=self.bottom)
-        for y, ((x, _), series) in zip(heights, ends, strict=True):
-            colour = PALETTE.get(series.colour, series.colour)
-            self.write(series.name, x + 5, y, ha="left", color=colour, fontweight="bold")
+    def label_ends(self, chart: Chart) -> None:
+        """Names of lines at their ends and of level marks on the right, none over another."""
+        ends: list[tuple[float, str, dict[str, Any]]] = []
+        for series in chart.series:
+            if series.label and series.kind != "points" and (drawn := drawn_points(chart, series)):
+                x, y = self.place(series.x[drawn[-1]], series.y[drawn[-1]] or 0.0)
+                colour = PALETTE.get(series.colour, series.colour)
+                style = {"x": x + 5, "ha": "left", "color": colour, "fontweight": "bold"}
+                ends.append((y, series.name, style))
+        for mark in (m for m in chart.marks if m.axis == "y"):
+            y = self.place(self.axes.get_xlim()[0], mark.value)[1] - 6
+            ends.append((y, mark.label, {"x": self.right, "ha": "right"}))
+        ends.sort(key=lambda end: end[0])
+        moved = spread_apart([y for y, _, _ in ends], distance=12.5, limit=self.bottom - 5)
+        for y, (_, name, style) in zip(moved, ends, strict=True):
+            self.write(name, y=y, **style)
 
     def name_points(self, chart: Chart) -> None:
         """The names of points, beside them: they cover neither each other nor points nor dashed lines."""

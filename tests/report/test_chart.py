@@ -161,7 +161,7 @@ def test_labels_of_close_marks_do_not_touch() -> None:
     root = ET.fromstring(chart_svg(chart(series, marks=marks)))
     labels = [t for t in root.iter("text") if t.text == "a label"]
     xs = sorted(float(t.attrib["x"]) for t in labels if "text-anchor: middle" in t.attrib["style"])
-    ys = sorted(float(t.attrib["y"]) for t in labels if "text-anchor: start" in t.attrib["style"])
+    ys = sorted(float(t.attrib["y"]) for t in labels if "text-anchor: end" in t.attrib["style"])
     assert len(xs) == len(ys) == 3
     assert all(b - a >= 7 * 6 for a, b in pairwise(xs))
     assert all(b - a >= 12 for a, b in pairwise(ys))
