@@ -188,7 +188,7 @@ class _Canvas:
             if series.label and series.kind != "points" and (drawn := drawn_points(chart, series)):
                 x, y = self.place(series.x[drawn[-1]], series.y[drawn[-1]] or 0.0)
                 colour = PALETTE.get(series.colour, series.colour)
-                style = {"x": x + 5, "ha": "left", "color": colour, "fontweight": "bold"}
+                style: dict[str, Any] = {"x": x + 5, "ha": "left", "color": colour, "fontweight": "bold"}
                 ends.append((y, series.name, style))
         for mark in (m for m in chart.marks if m.axis == "y"):
             y = self.place(self.axes.get_xlim()[0], mark.value)[1] - 6
