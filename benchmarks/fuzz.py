@@ -232,10 +232,10 @@ def _small_network() -> Any:
 def read_onnx(data: bytes, scratch: Path) -> None:
     from dsonas_hw.deploy.export import read_metadata
     from dsonas_hw.kernel.costs import count_costs
-    from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+    from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 
     path = _file(scratch, "model.onnx", data)
-    network = kernels_from_onnx(path)
+    network = network_from_onnx(path)
     costs = count_costs(network.kernels)
     assert min(costs.flops, costs.mac, costs.params) >= 0
     read_metadata(path)
@@ -501,8 +501,8 @@ def read_study_directory(data: bytes, scratch: Path) -> None:
 
 def study_directory_seeds(folder: Path) -> list[bytes]:
     from dsonas_hw.study.grid import SPECIFICATION, save_grid
+    from dsonas_hw.study.job_files import job_directory
     from dsonas_hw.study.load import load_study
-    from dsonas_hw.study.scheduler import job_directory
 
     study = folder / "study"
     specification = {"name": "small", "base": {"preset": "digits"}, "budgets": ["mac=60k"], "random": 2}
@@ -530,7 +530,7 @@ def read_codesign(data: bytes, scratch: Path) -> None:
     from dsonas_hw.study.codesign import load_codesign
     from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
     from dsonas_hw.study.codesign_result import load_result
-    from dsonas_hw.study.scheduler import job_directory
+    from dsonas_hw.study.job_files import job_directory
 
     study = scratch / "codesign"
     path = study / CODESIGN_FILES[data[0] % 2 if data else 0]

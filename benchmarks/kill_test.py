@@ -41,7 +41,7 @@ from dsonas_hw.files import read_json, read_json_lines, write_text
 SPACE = {"levels": 2, "stages": [1], "channels": 8, "width_step": 1}
 DATA = {"subset": 512, "test_subset": 100}
 SEARCH = {"pretrain_epochs": 1, "epochs": 5, "batch_size": 32, "gamma": 0.1, "path_images": 16}
-RETRAIN = {"epochs": 8, "batch_size": 32, "drop_path": 0.2, "ema": 0.9}
+RETRAIN = {"epochs": 8, "batch_size": 32, "drop_path": 0.2}
 BUDGET = "mac=30k"
 NUM_PROFILED = 16
 LOGS = ("path.jsonl", "lambda.jsonl")

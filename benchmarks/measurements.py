@@ -363,7 +363,7 @@ def weight_casts(kernels: Mapping[Kernel, int]) -> Counter[Kernel]:
     """A copy of the weights of every convolution and linear layer."""
     casts: Counter[Kernel] = Counter()
     for kernel, count in kernels.items():
-        if kernel.family in ("conv", "gemm") and kernel.num_weights:
+        if kernel.kind in ("conv", "gemm") and kernel.num_weights:
             shape = (kernel.num_weights,)
             casts[Kernel(op="copy", inputs=(shape,), output=shape, function="cast")] += count
     return casts

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from dsonas_hw.cli.advice import beside, check_finished, unfinished_option
 from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import profiles_option
 
 if TYPE_CHECKING:
+    from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.search.derive import Derived
     from dsonas_hw.task import Task
 
@@ -19,19 +20,40 @@ EXAMPLES = """\b
 Examples:
   dsonas-hw derive runs/cifar10-1
   dsonas-hw derive runs/cifar10-1 --budget latency=3ms --out runs/cifar10-3ms
+  dsonas-hw derive runs/cifar10-1 --budget latency=3ms,5ms,8ms --out runs/by-latency
+  dsonas-hw derive runs/cifar10-1 --step 420
 """
 
 
 @click.command(epilog=EXAMPLES)
 @click.argument("run_path", metavar="RUN", type=click.Path(path_type=Path))
-@click.option("--budget", multiple=True, metavar="LIMITS", help="Other budgets than the search's.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write a new run directory for this budget.")
+@click.option(
+    "--budget",
+    multiple=True,
+    metavar="LIMITS",
+    help="Other budgets than the search's. Budgets of several quantities must all hold; several limits of "
+    "one (latency=3ms,5ms) give a network each, in a run each.",
+)
+@click.option(
+    "--step",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Take the point of the path that was reached at this λ step, as the report shows it.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write a new run directory; for several limits a folder of them (default: beside RUN).",
+)
+@unfinished_option
 @profiles_option
 @json_option
 def command(
     run_path: Path,
     budget: tuple[str, ...],
+    step: int | None,
     out: Path | None,
+    unfinished: bool,
     profiles_directory: Path | None,
     as_json: bool,
 ) -> None:
@@ -41,54 +63,88 @@ def command(
     use the budget well. A predicted latency is what the network takes when nothing disturbs it; `validate`
     holds the median that is measured against the budget.
     """
-    from dsonas_hw.budget import parse_budgets
-    from dsonas_hw.errors import RunError, command_line
+    from dsonas_hw.budget import budget_levels
+    from dsonas_hw.errors import command_line
     from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.search.choose import derive, load_architecture, save_architecture
+    from dsonas_hw.search.choose import derive
     from dsonas_hw.task import prepare_task
     from dsonas_hw.train.images import space_of_config
 
     run = RunDirectory(run_path)
     config = run.load_config()
-    if budget:
-        parse_budgets(budget)
-        config = config.model_copy(update={"budget": budget})
-    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
+    levels = budget_levels(budget) if budget else (",".join(config.budget),)
+    check_finished(run, unfinished)
+    found = []
+    for level in levels:
+        target = _target(run, level, out, several=len(levels) > 1)
+        wanted = config.model_copy(update={"budget": tuple(level.split(","))}) if budget else config
+        task = prepare_task(wanted, space_of_config(config), profiles_directory=profiles_directory, say=say)
+        found.append((target, task, derive(run, task, task.budgets, step=step)))
+        if target is not run:
+            target.check_usable(wanted)
     if task.target.caution:
         say(task.target.caution)
-    derived = derive(run, task, task.budgets)
-    target = run
-    if out is not None:
-        target = RunDirectory(out)
-        target.create(config)
-        shutil.copyfile(run.log_path("path.jsonl"), target.log_path("path.jsonl"))
+    flag = ("--unfinished",) if unfinished else ()
+    for target, task, derived in found:
+        _save(run, target, task, derived)
+        if as_json:
+            print_json(derived_json(target, derived, task))
+            continue
+        if len(found) > 1:
+            click.echo(f"{', '.join(map(str, task.budgets))}: {target.path}")
+        describe_derived(derived, task)
+        click.echo(f"next: {command_line('retrain', target.path, *flag)}")
+
+
+def _target(run: RunDirectory, level: str, out: Path | None, *, several: bool) -> RunDirectory:
+    """Where the network of a budget goes."""
+    from dsonas_hw.run_directory import RunDirectory
+    from dsonas_hw.study.spec import slug
+
+    if several:
+        return RunDirectory(beside(run.path, level) if out is None else out / slug(level))
+    return run if out is None else RunDirectory(out)
+
+
+def _save(run: RunDirectory, target: RunDirectory, task: Task, derived: Derived) -> None:
+    """Write an architecture to its run; a new one gets the search's logs too.
+
+    Raises:
+        RunError: the run holds the trained weights of another architecture.
+    """
+    from dsonas_hw.errors import RunError
+    from dsonas_hw.search.choose import copy_search, load_architecture, save_architecture
+
+    if target is not run:
+        target.create(task.config)
     elif (run.path / "weights.npz").exists() and load_architecture(run)[0] != derived.architecture:
         raise RunError(
             f"{run.path} holds the trained weights of another architecture; keep them and write this one "
             "to a new run with --out"
         )
     with target.lock():
+        if target is not run:
+            copy_search(run, target)
         save_architecture(target, derived, task)
-    if as_json:
-        print_json(
-            {
-                "run": str(target.path),
-                "width": derived.architecture.width,
-                "ratio_before_fit": derived.ratio_before_fit,
-                "ratio": derived.ratio,
-                "step": derived.point.step,
-                "predicted": derived.costs.to_dict(),
-                "source": task.target.source,
-            }
-        )
-        return
-    describe_derived(derived, task)
-    click.echo(f"next: {command_line('retrain', target.path)}")
+
+
+def derived_json(run: RunDirectory, derived: Derived, task: Task) -> dict[str, Any]:
+    """What `--json` tells of a derived architecture."""
+    return {
+        "run": str(run.path),
+        "budget": [str(budget) for budget in task.budgets],
+        "width": derived.architecture.width,
+        "ratio_before_fit": derived.ratio_before_fit,
+        "ratio": derived.ratio,
+        "step": derived.point.step,
+        "predicted": derived.costs.to_dict(),
+        "source": task.target.source,
+    }
 
 
 def describe_derived(derived: Derived, task: Task) -> None:
     """A few lines about a derived architecture, for people; a predicted latency is the quiet value."""
-    from dsonas_hw.budget import METRICS, QUANTITIES, format_probability, format_quantity
+    from dsonas_hw.budget import COST_LABELS, METRICS, QUANTITIES, format_probability, format_quantity
 
     architecture = derived.architecture
     edges = sum(block.num_edges for block in architecture.blocks)
@@ -106,4 +162,4 @@ def describe_derived(derived: Derived, task: Task) -> None:
         source = f"  predicted{undisturbed}, from {task.target.source} kernels" if name in METRICS else ""
         probability = task.target.probability_within(architecture, budget) if budget else None
         source += "" if probability is None else f"; holds with {format_probability(probability)}"
-        click.echo(f"  {name:8} {format_quantity(name, value):>10}{of_limit}{source}")
+        click.echo(f"  {COST_LABELS[name]:26}{format_quantity(name, value):>10}{of_limit}{source}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsonas_hw.cli.common import print_json
+from dsonas_hw.cli.common import print_json, say
 
 if TYPE_CHECKING:
     from dsonas_hw.architecture.costs import TargetCosts
@@ -32,7 +33,9 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
         DeviceError: no such device.
     """
     from dsonas_hw.architecture.architecture import complete_architecture, identity_architecture
-    from dsonas_hw.architecture.fit import check_feasible
+    from dsonas_hw.architecture.fit import check_feasible, find_loose
+    from dsonas_hw.search.duration import estimate_run
+    from dsonas_hw.search.effort import count_train_images
     from dsonas_hw.task import target_costs
     from dsonas_hw.train.images import describe_images, space_of_config
 
@@ -40,12 +43,16 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
     space = space_of_config(config)
     target = target_costs(config.target, profiles_directory=profiles_directory)
     known = target.cost_model is not None
-    check_feasible(space, [b for b in config.budgets if known or not b.metric], target)
+    budgets = [budget for budget in config.budgets if known or not budget.metric]
+    check_feasible(space, budgets, target)
+    for sentence in find_loose(space, budgets, target):
+        say(sentence)
     networks = {
         "complete supernet": complete_architecture(space),
         "smallest network": identity_architecture(space, width=space.widths()[0]),
         "largest network": complete_architecture(space, width=space.widths()[-1]),
     }
+    estimate = estimate_run(config, space, count_train_images(config.data))
     costs = {name: target.costs(network).to_dict() for name, network in networks.items()}
     if as_json:
         print_json(
@@ -61,13 +68,14 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
                 },
                 "costs": costs,
                 "latency_source": target.source if known else None,
+                "estimate": asdict(estimate),
                 "images": images,
                 "selection": _selection(config),
             }
         )
     else:
         _print(config, space, costs, target, profiles_directory)
-        for line in image_lines(images):
+        for line in (*image_lines(images), str(estimate), *filter(None, [estimate.refusal])):
             click.echo(line)
 
 
@@ -113,6 +121,7 @@ def _print(
     for network, values in costs.items():
         cells = [format_quantity(name, values[COLUMNS[name]] or 0.0) for name in shown]
         click.echo(f"{network:17}" + "".join(f"{cell:>12}" for cell in cells))
+    click.echo("mac: memory access (elements read and written); flops: multiply-adds, which others call MACs")
     if (selection := _selection(config)) is not None:
         words = ", ".join(f"{r['num_networks']} × {r['epochs']}" for r in selection["rounds"])
         click.echo(

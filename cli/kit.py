@@ -7,8 +7,9 @@ from pathlib import Path
 
 import click
 
+from dsonas_hw.cli.advice import profiles_arguments
 from dsonas_hw.cli.common import json_option, print_json
-from dsonas_hw.cli.options import profiles_arguments, profiles_option
+from dsonas_hw.cli.options import profiles_option
 from dsonas_hw.runtime.kit_measure import GPU_RUNTIMES
 
 EXAMPLES = """\b

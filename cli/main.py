@@ -18,6 +18,8 @@ from dsonas_hw.errors import UserError, is_out_of_memory, one_line
 #: command → one line of help. The command lives in `dsonas_hw.cli.<command>` under the name `command`.
 COMMANDS: dict[str, str] = {
     "run": "The whole job: profile, search, select, retrain, export, validate, report.",
+    "presets": "Configurations to start from: what each is for and costs.",
+    "config": "Every field of a configuration: meaning, range, default.",
     "devices": "What is known, what is here, and which runtime can serve it.",
     "profile": "Measure (or estimate) every kernel of a search space on a device.",
     "kit": "What to carry to a board that is not here, to have its networks timed.",
@@ -30,6 +32,7 @@ COMMANDS: dict[str, str] = {
     "export": "Write the trained network as ONNX (or a TensorRT engine).",
     "validate": "Count and measure the exported network against its budgets.",
     "report": "Write one HTML page about a run or a study.",
+    "compare": "Put networks of runs and studies side by side.",
     "study": "Grids of runs: baselines, ablations, co-design across devices.",
     "transfer": "Carry a searched block into another network.",
 }

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dsonas_hw.cli.common import say
 from dsonas_hw.errors import DataError, RunError, UserError, closest
+
+if TYPE_CHECKING:
+    from dsonas_hw.config import RunConfig
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -40,12 +45,11 @@ _CHANGES = [
     click.option("--config", "config_file", type=click.Path(path_type=Path, dir_okay=False),
                  help="YAML file laid over the preset; unknown keys are refused."),
     click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-                 help="Any field of the configuration, e.g. --set search.epochs=60 --set space.share=false."),
+                 help="Any field of the configuration (see: dsonas-hw config), e.g. --set search.epochs=60."),
 ]  # fmt: skip
 _OPTIONS = [
     click.option("--preset", metavar="NAME",
-                 help="Start from this preset (default: the dataset's own): digits, fashion-mnist, cifar10, "
-                      "cifar10-small, imagenet, …"),
+                 help="Start from this preset (default: the dataset's own; see: dsonas-hw presets)."),
     *_CHANGES,
     click.option("--dataset", metavar="NAME",
                  help="digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."),
@@ -56,8 +60,8 @@ _OPTIONS = [
     click.option("--test-dir", type=click.Path(path_type=Path), metavar="DIR",
                  help="Of folder:PATH, the folder of the test classes."),
     click.option("--budget", "budget", multiple=True, metavar="LIMITS",
-                 help="mac=12M, flops=600M, params=3M, latency=5ms, memory=8MB, energy=20mJ; repeat it or "
-                      "give a comma list; all must hold."),
+                 help="mac=12M (memory access), flops=600M (multiply-adds), params=3M, latency=5ms, "
+                      "memory=8MB, energy=20mJ; repeat it or give a comma list; all must hold."),
     click.option("--device", metavar="NAME",
                  help="Target whose costs count: local, 1080ti, … (see: dsonas-hw devices)."),
     click.option("--runtime", metavar="NAME", help="What runs networks there (see: dsonas-hw devices)."),
@@ -96,11 +100,6 @@ def profiles_option(function: F) -> F:
         type=click.Path(path_type=Path, file_okay=False),
         help="Lookup tables (default: the user's data directory; see DSONAS_HW_HOME).",
     )(function)
-
-
-def profiles_arguments(directory: Path | None) -> list[str]:
-    """`--profiles DIR` as it was given, for a command that is to go on with the same tables."""
-    return [] if directory is None else ["--profiles", str(directory)]
 
 
 def input_shape_option(function: F) -> F:
@@ -150,6 +149,7 @@ def config_from_options(
         UserError: an unknown preset or key, or a bad value.
     """
     from dsonas_hw.config import build_config, load_config_file, load_preset, overlay
+    from dsonas_hw.config.presets import FOLDER_PRESET
 
     changes: dict[str, Any] = load_config_file(config_file) if config_file else {}
     changes.pop("versions", None)
@@ -165,19 +165,40 @@ def config_from_options(
         data = changes.get("data")
         dataset = data.get("dataset") if isinstance(data, dict) else None
         changes["preset"] = changes.get("preset") or _default_preset(dataset)
-        base = load_preset(str(changes["preset"]))
+    is_fitted = base is None and changes["preset"] == FOLDER_PRESET
     origin = str(config_file) if config_file and not settings else "configuration"
-    return build_config(overlay(base, changes), origin=origin)
+    config = build_config(overlay(base or load_preset(str(changes["preset"])), changes), origin=origin)
+    return _fit_to_folder(config, changes) if is_fitted else config
+
+
+def _fit_to_folder(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
+    """Fit what is left open to the images in a folder, and say what follows from what."""
+    from dsonas_hw.task import fit_to_folder
+
+    given = {
+        f"{section}.{name}"
+        for section, fields in changes.items()
+        if isinstance(fields, dict)
+        for name in fields
+    }
+    config, choices = fit_to_folder(config, given=given)
+    if choices:
+        say("from the images, the budget and this machine (--set KEY=VALUE sets another):")
+    for choice in choices:
+        value = json.dumps(choice.value).replace(" ", "").strip('"')
+        say(f"  {choice.key}={value:{30 - len(choice.key)}} {choice.reason}")
+    return config
 
 
 def _default_preset(dataset: object) -> str:
     from dsonas_hw.config import preset_names
+    from dsonas_hw.config.presets import FOLDER_PRESET
     from dsonas_hw.train.images import KNOWN_SHAPES
 
     if dataset is None:
         return "digits"
     if str(dataset).startswith("folder:"):
-        return "cifar10-steered"
+        return FOLDER_PRESET
     if dataset not in KNOWN_SHAPES:
         known = [*KNOWN_SHAPES, "folder:PATH"]
         raise DataError(f"unknown dataset {dataset!r}. {closest(str(dataset), known)}")
@@ -225,15 +246,25 @@ def open_run(
         config = config_from_options(**options)
         if out is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
             raise RunError("give --out RUN: when torchrun starts the processes again, they go on there")
-        run = RunDirectory(out or next_run(default_name or config.data.dataset))
+        run = RunDirectory(out or next_run(default_name or _name_of(config.data.dataset)))
         return run, config, was_restarted() and run.config_path.exists()
     if out is not None and out != resume:
         raise RunError("--resume names the run directory already; leave --out away")
     run = RunDirectory(resume)
     config = run.load_config()
     if any(value not in (None, ()) for value in options.values()):
-        run.create(config_from_options(base=config.model_dump(mode="json"), **options), resume=True)
+        wanted = config_from_options(base=config.model_dump(mode="json"), **options)
+        if wanted.budget != config.budget:
+            from dsonas_hw.cli.advice import refuse_other_budget
+
+            refuse_other_budget(run, wanted.budget)
+        run.create(wanted, resume=True)
     return run, config, True
+
+
+def _name_of(dataset: str) -> str:
+    """What a run on a dataset is called: folder:/data/flowers is `flowers`."""
+    return Path(dataset).name if dataset.startswith("folder:") else dataset
 
 
 def was_restarted() -> bool:

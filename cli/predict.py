@@ -107,11 +107,12 @@ def command(
 
 
 def _show(values: dict[str, Any]) -> None:
-    from dsonas_hw.budget import METRICS, QUANTITIES, format_interval, format_quantity
+    from dsonas_hw.budget import COST_LABELS, METRICS, QUANTITIES, format_interval, format_quantity
 
     at_least = "at least " if values["at_least"] else ""
     counts = ", ".join(
-        f"{name} {at_least}{format_quantity(name, values[name])}" for name in ("flops", "mac", "params")
+        f"{COST_LABELS[name]} {at_least}{format_quantity(name, values[name])}"
+        for name in ("flops", "mac", "params")
     )
     precision = values["precision"]
     if values["file_precision"] != precision:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dsonas_hw.cli.advice import check_finished, unfinished_option
 from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import profiles_option
 
@@ -35,22 +36,27 @@ Examples:
     type=click.Path(path_type=Path, file_okay=False),
     help="Also write what was logged as TensorBoard scalars (pip install 'dsonas-hw[tensorboard]').",
 )
+@unfinished_option
 @profiles_option
 @json_option
 def command(
     path: Path,
     figures_directory: Path | None,
     tensorboard_directory: Path | None,
+    unfinished: bool,
     profiles_directory: Path | None,
     as_json: bool,
 ) -> None:
     """Write report.html: of a run its verdict, architecture, path and training; of a study its tables.
 
     The page is one file that loads nothing from the network and can be read without a script. What is not
-    finished gets a page too; it says what is missing.
+    finished gets a page too; it says what is missing. Of a search that was interrupted, only --unfinished.
     """
-    from dsonas_hw.report.write import write_figures, write_report
+    from dsonas_hw.report.write import CONFIG, write_figures, write_report
+    from dsonas_hw.run_directory import RunDirectory
 
+    if (path / CONFIG).exists():
+        check_finished(RunDirectory(path), unfinished)
     page = write_report(path, profiles_directory=profiles_directory)
     files: list[Path] = []
     if figures_directory is not None:

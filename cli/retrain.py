@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from dsonas_hw.cli.common import json_option, print_json
+from dsonas_hw.cli.advice import check_finished, unfinished_option
+from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import was_restarted
 from dsonas_hw.cli.progress import progress_bar
 
@@ -31,6 +32,7 @@ Examples:
 )
 @click.option("--train-on", help="cpu, cuda, cuda:1 (default: the run's own, else CUDA if there).")
 @click.option("--download", is_flag=True, help="Fetch the dataset if it is not there.")
+@unfinished_option
 @json_option
 def command(
     run_path: Path,
@@ -39,6 +41,7 @@ def command(
     epochs: int | None,
     train_on: str | None,
     download: bool,
+    unfinished: bool,
     as_json: bool,
 ) -> None:
     """Train the derived architecture from scratch, with the preset's recipe.
@@ -58,6 +61,8 @@ def command(
     run = RunDirectory(run_path)
     config = run.load_config()
     architecture, _ = load_architecture(run)
+    goes_on = resume and bool(run.list_checkpoints("retrain"))  # of a retraining that was begun knowingly
+    check_finished(run, unfinished or goes_on)
     with run.lock():
         if run.list_checkpoints("retrain") and not (resume or restart):
             raise RunError(
@@ -89,4 +94,6 @@ def command(
     click.echo(
         f"test accuracy {result.test_accuracy:.2%} after {result.epochs} epochs and {result.seconds:.0f} s"
     )
+    if advice := result.advice(run):
+        say(f"warning: {advice}")
     click.echo(f"next: {command_line('export', run.path)}")

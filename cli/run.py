@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
-from dsonas_hw.cli.options import configuration_options, open_run, profiles_arguments, profiles_option
+from dsonas_hw.cli.advice import interruptible
+from dsonas_hw.cli.common import json_option, leave, print_json, say
+from dsonas_hw.cli.options import configuration_options, open_run, profiles_option
 from dsonas_hw.cli.progress import progress_bar
-from dsonas_hw.errors import UserError, command_line
-
-if TYPE_CHECKING:
-    from dsonas_hw.run_directory import RunDirectory
 
 EXAMPLES = """\b
 Examples:
@@ -63,21 +60,11 @@ def command(
 
     for line in image_lines(describe_images(config)):
         say(line)
-    try:
+    with interruptible("run", run, profiles_directory):
         validation = run_all(
             run, config, resume=resuming, download=download, profiles_directory=profiles_directory, say=say,
             bar=progress_bar,
         )  # fmt: skip
-    except KeyboardInterrupt:
-        begun = run.config_path.exists()
-        say(f"interrupted; go on with: {_resume(run, profiles_directory) if begun else 'the same command'}")
-        leave(EXIT_INTERRUPTED)
-    except UserError as stop:
-        if stop.exit_code != EXIT_INTERRUPTED:
-            raise
-        what = str(stop).partition(";")[0]  # the rest says how to resume this stage alone
-        say(f"{what}; go on with: {_resume(run, profiles_directory)}")
-        leave(EXIT_INTERRUPTED)
     if as_json:
         print_json({"run": str(run.path), **validation.to_json()})
     else:
@@ -85,7 +72,3 @@ def command(
         if not validation.is_measured:
             click.echo(f"next: {kit_command(run.path, validation, profiles_directory)}")
     leave(exit_code(validation))
-
-
-def _resume(run: RunDirectory, profiles_directory: Path | None) -> str:
-    return command_line("run", "--resume", run.path, *profiles_arguments(profiles_directory))

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
-from dsonas_hw.cli.options import configuration_options, open_run, profiles_arguments, profiles_option
+from dsonas_hw.cli.advice import interruptible
+from dsonas_hw.cli.common import json_option, print_json, say
+from dsonas_hw.cli.options import configuration_options, open_run, profiles_option
 from dsonas_hw.cli.progress import progress_bar
-from dsonas_hw.errors import UserError, command_line
+from dsonas_hw.errors import command_line
 
 EXAMPLES = """\b
 Examples:
@@ -50,56 +51,63 @@ def command(
         show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
         return
     run.check_usable(config, resume=resuming)
+    from dsonas_hw.architecture.fit import find_loose
+    from dsonas_hw.cli.derive import derived_json, describe_derived
     from dsonas_hw.cli.dry_run import image_lines
+    from dsonas_hw.search.duration import estimate_run
     from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.task import prepare_task
     from dsonas_hw.train.images import describe_images, load_data, space_of_config
-    from dsonas_hw.train.loop import resolve_train_device
 
     for line in image_lines(describe_images(config)):
         say(line)
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
-    resolve_train_device(config.train_on)
+    for sentence in find_loose(task.space, task.budgets, task.target):
+        say(sentence)
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
+    estimate = estimate_run(config, task.space, len(dataset.train))
+    estimate.check()
+    say(str(estimate))
     if task.target.caution:
         say(task.target.caution)
     run.create(config, resume=resuming)
     with run.lock():
         from dsonas_hw.deploy.select_measured import selects
-        from dsonas_hw.search.choose import derive, save_architecture, search_path, steering_note
+        from dsonas_hw.report.write import write_report
+        from dsonas_hw.search.choose import (
+            derive,
+            load_derived,
+            search_path,
+            steering_note,
+            take_architecture,
+        )
+        from dsonas_hw.search.progress import unfinished_search
 
+        was_finished = resuming and run.architecture_path.exists() and unfinished_search(run) is None
         say(f"run directory: {run.path}")
         if note := steering_note(config):
             say(note)
-        with progress_bar("search") as report:
-            try:
-                result = search_path(run, task, dataset, resume=resuming, progress=report)
-            except UserError as stop:
-                if stop.exit_code != EXIT_INTERRUPTED or profiles_directory is None:
-                    raise
-                what = str(stop).partition(";")[0]
-                command = ("search", "--resume", run.path, *profiles_arguments(profiles_directory))
-                say(f"{what}; go on with: {command_line(*command)}")
-                leave(EXIT_INTERRUPTED)
-        derived = derive(run, task, task.budgets)
-        save_architecture(run, derived, task)
-    summary = {
-        "run": str(run.path),
-        "width": derived.architecture.width,
-        "ratio_before_fit": derived.ratio_before_fit,
-        "ratio": derived.ratio,
-        "num_points": result.num_points,
-        "gamma_cost": result.gamma_cost,
-        "seconds": round(result.seconds, 1),
-        "predicted": derived.costs.to_dict(),
-        "source": task.target.source,
-    }
+        with interruptible("search", run, profiles_directory), progress_bar("search") as report:
+            result = search_path(run, task, dataset, resume=resuming, progress=report)
+        if was_finished:
+            derived = load_derived(run, task)
+            say("this search has ended before; its architecture stays as it is")
+        else:
+            derived = derive(run, task, task.budgets)
+            take_architecture(run, derived, task, say=say)
+            if run.report_path.exists():
+                write_report(run.path, profiles_directory=profiles_directory)
     if as_json:
-        print_json(summary)
+        print_json(
+            {
+                **derived_json(run, derived, task),
+                "num_points": result.num_points,
+                "gamma_cost": result.gamma_cost,
+                "seconds": round(result.seconds, 1),
+            }
+        )
         return
-    from dsonas_hw.cli.derive import describe_derived
-
     steered = f", γ by {result.gamma_cost}" if result.gamma_cost else ""
     click.echo(f"{result.num_points} architectures on the path, {result.seconds:.0f} s{steered}")
     describe_derived(derived, task)

@@ -29,11 +29,12 @@ def command(run_path: Path, download: bool, profiles_directory: Path | None, as_
     on a part of the training images; the better half of them goes on twice as long, until one is left. A
     selection that was interrupted goes on where it was. `derive` chooses by rule, without training.
     """
-    from dsonas_hw.cli.derive import describe_derived
+    from dsonas_hw.cli.derive import derived_json, describe_derived
     from dsonas_hw.deploy.select_measured import select_measured, selects
     from dsonas_hw.errors import RunError, UserError, command_line
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.search.choose import load_architecture, save_architecture
+    from dsonas_hw.search.progress import refuse_unfinished
     from dsonas_hw.task import prepare_task
     from dsonas_hw.train.images import load_data, space_of_config
 
@@ -46,6 +47,7 @@ def command(run_path: Path, download: bool, profiles_directory: Path | None, as_
             f"{run.path} has {what}, so nothing is selected by training; choose by rule: "
             f"{command_line('derive', run.path)}"
         )
+    refuse_unfinished(run, "derive", run_path)
     if task.target.caution:
         say(task.target.caution)
     dataset = load_data(config, download=download)
@@ -58,16 +60,7 @@ def command(run_path: Path, download: bool, profiles_directory: Path | None, as_
             )
         save_architecture(run, derived, task)
     if as_json:
-        print_json(
-            {
-                "run": str(run.path),
-                "width": derived.architecture.width,
-                "ratio": derived.ratio,
-                "step": derived.point.step,
-                "predicted": derived.costs.to_dict(),
-                "source": task.target.source,
-            }
-        )
+        print_json(derived_json(run, derived, task))
         return
     describe_derived(derived, task)
     click.echo(f"next: {command_line('retrain', run.path)}")

@@ -132,9 +132,9 @@ def command(
         if value not in (None, (), False):
             given = option.removesuffix("_file").replace("_", "-")
             raise click.UsageError(f"--{given} is only for `study codesign`, not for {name}")
+    from dsonas_hw.budget import budget_levels
     from dsonas_hw.cli.study_codesign import seed_numbers
     from dsonas_hw.config import overlay
-    from dsonas_hw.study.codesign import budget_levels
     from dsonas_hw.study.load import load_study
 
     changes = parse_settings(settings)

@@ -40,7 +40,7 @@ def plan(
     Raises:
         UserError: whatever is wrong with them.
     """
-    from dsonas_hw.study.codesign import budget_levels
+    from dsonas_hw.budget import budget_levels
     from dsonas_hw.study.codesign_plan import device_names, plan_codesign
     from dsonas_hw.train.images import load_data
 
@@ -95,7 +95,8 @@ def seed_numbers(text: str) -> tuple[int, ...]:
 
 def list_jobs(jobs: Sequence[Job], as_json: bool) -> None:
     """A line for each job with what it costs, and one for all."""
-    from dsonas_hw.study.effort import Effort, count_effort
+    from dsonas_hw.search.effort import Effort
+    from dsonas_hw.study.effort import count_effort
 
     total = Effort()
     for job in jobs:
@@ -157,9 +158,14 @@ def run(study: Codesign, path: Path, run_jobs: RunJobs, *, as_json: bool) -> Non
 
 def _table_for_terminal(result: CodesignResult) -> str:
     """The cross table as Markdown: a star marks what a network was found for, ~ what is not measured."""
+    from dsonas_hw.budget import COST_LABELS
+
     names = [device.name for device in result.devices]
+    headings = [
+        "network", "accuracy", COST_LABELS["mac"], COST_LABELS["flops"], *(f"{name} ms" for name in names)
+    ]  # fmt: skip
     lines = [
-        "| network | accuracy | mac | flops | " + " | ".join(f"{name} ms" for name in names) + " |",
+        f"| {' | '.join(headings)} |",
         "|---|---:|---:|---:|" + "---:|" * len(names),
     ]
     for network in result.networks:

@@ -45,6 +45,7 @@ def command(
     has an architecture, ready for retrain, export and validate.
     """
     from dsonas_hw.architecture.transfer import choose_block, receiving_space
+    from dsonas_hw.cli.derive import derived_json, describe_derived
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.search.choose import load_architecture, transfer
     from dsonas_hw.task import prepare_task
@@ -62,18 +63,7 @@ def command(
     run = RunDirectory(out or next_run(config.data.dataset))
     derived = transfer(run, task, chosen)
     if as_json:
-        print_json(
-            {
-                "run": str(run.path),
-                "width": derived.architecture.width,
-                "ratio_before_fit": derived.ratio_before_fit,
-                "ratio": derived.ratio,
-                "predicted": derived.costs.to_dict(),
-                "source": task.target.source,
-            }
-        )
+        print_json(derived_json(run, derived, task))
         return
-    from dsonas_hw.cli.derive import describe_derived
-
     describe_derived(derived, task)
     click.echo(f"next: {command_line('retrain', run.path)}")

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dsonas_hw.cli.advice import profiles_arguments
 from dsonas_hw.cli.common import EXIT_ESTIMATED, EXIT_NO, json_option, leave, print_json
-from dsonas_hw.cli.options import profiles_arguments, profiles_option
+from dsonas_hw.cli.options import profiles_option
 from dsonas_hw.cli.progress import progress_bar
 
 if TYPE_CHECKING:
+    from dsonas_hw.config import DeviceConfig
     from dsonas_hw.deploy.validate import BudgetVerdict, Validation
+    from dsonas_hw.run_directory import RunDirectory
 
 EXAMPLES = """\b
 Examples:
@@ -74,9 +77,35 @@ def command(
         print_json(validation.to_json())
     else:
         describe_validation(validation)
+        if validation.missed or validation.undecided:
+            click.echo(f"next: {repair_command(run, validation, target, profiles_directory)}")
         if validation.source != "measured":
             click.echo(f"next: {kit_command(run.path, validation, profiles_directory)}")
     leave(exit_code(validation))
+
+
+def repair_command(
+    run: RunDirectory, validation: Validation, target: DeviceConfig, profiles_directory: Path | None
+) -> str:
+    """The command that takes another network in the place of one that does not hold its budgets.
+
+    `run` makes smaller ones and measures them until one holds, as the run's target is. Held against another
+    runtime, precision or percentile, or only estimated, or with weights that were trained elsewhere, it is a
+    new run, under limits that are tighter by what this network was measured to miss them by.
+    """
+    from dsonas_hw.budget import Budget
+    from dsonas_hw.cli.advice import derive_command
+    from dsonas_hw.deploy.fit_measured import scale_timed
+    from dsonas_hw.deploy.validate import load_training
+    from dsonas_hw.errors import command_line
+    from dsonas_hw.pipeline import NARROWER, worst_use
+
+    saved = (load_training(run.path / "retrain.json") or {}).get("saved") is True
+    if validation.is_measured and target == run.load_config().target and not saved:
+        return command_line("run", "--resume", run.path, *profiles_arguments(profiles_directory))
+    budgets = [Budget(name=b.name, limit=b.limit) for b in validation.budgets]
+    scale = NARROWER / worst_use(validation) if validation.is_measured else 1.0
+    return derive_command(run, ",".join(map(str, scale_timed(budgets, scale))), profiles_directory)
 
 
 def kit_command(run_path: Path, validation: Validation, profiles_directory: Path | None) -> str:
@@ -123,7 +152,7 @@ def describe_validation(validation: Validation) -> None:
 
 
 def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
-    from dsonas_hw.budget import METRICS, format_interval, format_probability, format_quantity
+    from dsonas_hw.budget import COST_LABELS, METRICS, format_interval, format_probability, format_quantity
 
     answer = {"holds": "holds", "missed": "MISSED", "undecided": "UNDECIDED", None: "unknown"}[budget.verdict]
     if budget.probability is not None:
@@ -140,7 +169,7 @@ def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
     text = "?" if value is None else format_quantity(budget.name, value)
     share = "" if value is None else f" ({value / budget.limit:.1%})"
     limit = format_quantity(budget.name, budget.limit)
-    return f"  {budget.name:8} {text:>10} of {limit}{share}  {how}  {answer}"
+    return f"  {COST_LABELS[budget.name]:26}{text:>10} of {limit}{share}  {how}  {answer}"
 
 
 _TITLES = {"p50": "median", "p95": "p95", "p99": "p99", "mean": "mean"}
@@ -189,5 +218,5 @@ def _what_would_decide(budget: BudgetVerdict) -> str:
         return f"{what}; too few runs for a bound: a lower percentile would have one"
     return (
         f"{what}, and the limit too. {budget.name}={format_quantity(budget.name, budget.high * 1.001)} would "
-        "hold; a smaller network (dsonas-hw derive) or a machine with less else to do may hold this one"
+        "hold; a smaller network or a machine with less else to do may hold this one"
     )

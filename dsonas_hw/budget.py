@@ -1,18 +1,20 @@
 """Budgets: what the network may cost, as users write it.
 
 `mac=12M`, `flops=600M`, `params=3M`, `latency=5ms`, `energy=20mJ`, `memory=8MB`; several at once, and all
-must hold.
+must hold. Where several budgets are served in turn, a limit without a name belongs to the name before it:
+`latency=3ms,5ms` are two budgets (`budget_levels`).
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Literal, get_args
 
-from dsonas_hw.errors import BudgetError, closest
+from dsonas_hw.errors import BudgetError, closest, command_line
 
 #: budget name → the field of `Costs` (and of every stored file) that it limits.
 QUANTITIES: dict[str, str] = {
@@ -26,6 +28,15 @@ QUANTITIES: dict[str, str] = {
 Metric = Literal["latency", "energy"]
 """A cost that only a device tells: it is measured, or predicted from what was. All others are counted."""
 METRICS: tuple[Metric, ...] = get_args(Metric)
+COST_LABELS: dict[str, str] = {
+    "mac": "memory access (mac)",
+    "flops": "multiply-adds (flops)",
+    "params": "weights (params)",
+    "latency": "latency",
+    "energy": "energy",
+    "memory": "peak activations (memory)",
+}
+"""Budget name → what people read: others call multiply-adds MACs, which `mac` is not."""
 Verdict = Literal["holds", "missed", "undecided"]
 """Of a budget: the cost lies below the limit, above it, or the limit lies within the cost's interval."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -103,14 +114,45 @@ def parse_budgets(texts: Iterable[str]) -> tuple[Budget, ...]:
     Raises:
         BudgetError: also when one quantity is limited twice, or a text is empty.
     """
-    budgets = []
+    budgets: list[Budget] = []
     for text in texts:
-        parts = [part for part in text.split(",") if part.strip()]
-        budgets += [parse_budget(part) for part in parts or [text.strip()]]
+        for part in [part for part in text.split(",") if part.strip()] or [text.strip()]:
+            if budgets and "=" not in part:
+                levels = ",".join([str(budgets[-1]), part.strip()])
+                raise BudgetError(
+                    f"{part.strip()!r} is a second limit of {budgets[-1].name}, and a search has one; a "
+                    f"finished search serves several: {command_line('derive', 'RUN', '--budget', levels)}"
+                )
+            budgets.append(parse_budget(part))
     names = [budget.name for budget in budgets]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise BudgetError(f"budget {twice[0]!r} is given twice; keep one limit")
     return tuple(budgets)
+
+
+def budget_levels(texts: Iterable[str]) -> tuple[str, ...]:
+    """`latency=3ms,5ms,8ms` → three budgets; limits of several quantities are combined, each with each.
+
+    Raises:
+        BudgetError: a limit that cannot be read, or none at all.
+    """
+    limits: dict[str, list[str]] = {}
+    name = ""
+    for part in (part.strip() for text in texts for part in text.split(",")):
+        if not part:
+            continue
+        before, equals, after = part.partition("=")
+        name, limit = (before.strip(), after.strip()) if equals else (name, part)
+        written = f"{name}={limit}" if name else part
+        budget = parse_budget(written)
+        text = str(budget) if parse_budget(str(budget)) == budget else written  # never another limit
+        known = limits.setdefault(budget.name, [])
+        if text in known:
+            raise BudgetError(f"budget {budget} is given twice; keep one")
+        known.append(text)
+    if not limits:
+        raise BudgetError("there is no budget; write e.g. --budget latency=3ms,5ms,8ms")
+    return tuple(",".join(level) for level in itertools.product(*limits.values()))
 
 
 def format_quantity(name: str, value: float) -> str:

@@ -7,12 +7,13 @@ run that was stopped anywhere goes on from there.
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.architecture.fit import check_feasible
+from dsonas_hw.architecture.fit import check_feasible, find_loose
 from dsonas_hw.config import RunConfig
 from dsonas_hw.deploy.derive_measured import Bar, Say, derive_measured
 from dsonas_hw.deploy.select_measured import refuse, select_measured, selects
@@ -27,7 +28,9 @@ from dsonas_hw.search.choose import (
     save_architecture,
     search_path,
     steering_note,
+    take_architecture,
 )
+from dsonas_hw.search.progress import unfinished_search
 from dsonas_hw.task import Task, needed_metrics, prepare_task
 from dsonas_hw.train.images import load_data, space_of_config
 
@@ -58,6 +61,8 @@ def run_all(
         Interrupted: a checkpoint was written; `resume` goes on.
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
+    from dsonas_hw.profile.open import resolve_target
+    from dsonas_hw.search.duration import estimate_run
     from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.search.teacher import check_teacher
     from dsonas_hw.train.loop import resolve_train_device
@@ -68,8 +73,15 @@ def run_all(
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
     check_teacher(config, dataset)
+    resolve_target(config.target)
+    if not run.architecture_path.exists():
+        estimate = estimate_run(config, space, len(dataset.train))
+        estimate.check()
+        say(str(estimate))
     ensure_profile(config, space, profiles_directory=profiles_directory, say=say, bar=bar)
     task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
+    for sentence in find_loose(space, task.budgets, task.target):
+        say(sentence)
     run.create(config, resume=resume)
     say(f"run directory: {run.path}")
     if task.target.caution:
@@ -77,7 +89,7 @@ def run_all(
     if note := steering_note(config):
         say(note)
     with run.lock():
-        if not run.architecture_path.exists():
+        if unfinished_search(run) or not run.architecture_path.exists():
             with bar("search") as report:
                 result = search_path(run, task, dataset, resume=resume, progress=report)
             steered = f", γ by {result.gamma_cost}" if result.gamma_cost else ""
@@ -87,7 +99,7 @@ def run_all(
                 if selects(task)
                 else derive_measured(run, task, say=say, bar=bar)
             )
-            save_architecture(run, derived, task)
+            take_architecture(run, derived, task, say=say)
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
         from dsonas_hw.report.write import write_report
 
@@ -148,16 +160,19 @@ def _deploy_until_it_holds(
     """Retrain, export, validate; if the network does not hold, try the next candidate, or a smaller one."""
     shrink = 1.0
     refused: list[Architecture] = []
+    _, budgets = load_architecture(run)  # others than the search's, if it was derived for them
+    by_selection = selects(task) and budgets == task.budgets
+    task = replace(task, budgets=budgets)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         validation = deploy(run, task, dataset, resume=resume, say=say, bar=bar)
         if not (validation.missed or validation.undecided) or attempt == MAX_ATTEMPTS:
             break
-        worst = max((b.high or b.measured or 0.0) / b.limit for b in validation.budgets)
+        worst = worst_use(validation)
         shrink *= NARROWER / worst
         refused.append(load_architecture(run)[0])
         say(f"the trained network may take {worst:.1%} of its budget; trying another one")
         try:
-            if selects(task):
+            if by_selection:
                 refuse(run, refused[-1], need=worst)
                 another = select_measured(run, task, dataset, say=say, bar=bar)
             else:
@@ -168,6 +183,11 @@ def _deploy_until_it_holds(
         save_architecture(run, another, task)
         resume = False
     return validation
+
+
+def worst_use(validation: Validation) -> float:
+    """What a network may take of its tightest budget: of a measured cost the interval's upper end."""
+    return max((b.high or b.measured or b.predicted or 0.0) / b.limit for b in validation.budgets)
 
 
 def deploy(
@@ -193,6 +213,8 @@ def deploy(
             run, config, architecture, dataset, device=device, resume=resume, teacher=teacher, progress=report
         )
     say(f"retrained: test accuracy {trained.test_accuracy:.2%}, {trained.seconds:.0f} s")
+    if advice := trained.advice(run):
+        say(f"warning: {advice}")
     export_network(run, architecture, dataset, batch_size=config.target.batch_size)
     say(f"exported: {run.model_path}")
     stored = load_validation(run.validation_path) if resume else None

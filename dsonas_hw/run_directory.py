@@ -4,8 +4,9 @@ config.yaml        resolved, with seed and versions      metrics.jsonl   one lin
 path.jsonl         architectures the search passed       lambda.jsonl    λ per epoch
 selection.jsonl    candidates, their trainings, verdict
 checkpoints/       <stage>-<number>.pt, the last two     architecture.json
-model.onnx         validation.json                       report.html
+weights.npz        model.onnx         validation.json    report.html
 retrain.json       the test accuracy                     confusion.csv   what test images were taken for
+stale/             an architecture that the search went on from, and what had come of it
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import logging
 import os
 import platform
 import re
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -25,7 +27,7 @@ from typing import Any, BinaryIO, Literal
 from filelock import FileLock, Timeout
 
 from dsonas_hw.config import RunConfig, build_config, load_config_file
-from dsonas_hw.errors import RunError
+from dsonas_hw.errors import RunError, command_line
 from dsonas_hw.files import (
     append_json_line,
     atomic_write,
@@ -38,6 +40,11 @@ from dsonas_hw.files import (
 
 Stage = Literal["search", "select", "retrain"]
 LOGS = ("metrics.jsonl", "path.jsonl", "lambda.jsonl", "selection.jsonl")
+OUTCOME = (
+    "weights.npz", "preprocessing.json", "retrain.json", "confusion.csv", "model.onnx", "infer.py",
+    "model.engine", "model.engine.json", "validation.json",
+)  # fmt: skip
+"""What comes of a run's architecture, beside its checkpoints."""
 _VERSIONED = ("dsonas-hw", "torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
 NUM_CHECKPOINTS_KEPT = 2
 MAX_CHECKPOINT_BYTES = 2**36
@@ -70,6 +77,7 @@ class RunDirectory:
         self.validation_path = path / "validation.json"
         self.report_path = path / "report.html"
         self.checkpoints = path / "checkpoints"
+        self.stale = path / "stale"
         self._lock = FileLock(str(path / ".lock"), timeout=patience_s)
 
     def log_path(self, name: str) -> Path:
@@ -117,7 +125,8 @@ class RunDirectory:
             if not self._has_begun():
                 return
             raise RunError(
-                f"{self.path} holds a run already; continue it with --resume or choose another --out"
+                f"{self.path} holds a run already; choose another --out, or go on there: "
+                + command_line("run", "--resume", self.path)
             )
         stored = self.load_config()
         if stored != config:
@@ -150,6 +159,22 @@ class RunDirectory:
         data = load_config_file(self.config_path)
         data.pop("versions", None)
         return build_config(data, origin=str(self.config_path))
+
+    def set_aside(self) -> tuple[str, ...]:
+        """Move the architecture and what came of it to stale/, and return the names of the latter.
+
+        What was there is replaced. Nothing came of it: it stays, and nothing is returned.
+        """
+        found = [path for name in OUTCOME if (path := self.path / name).exists()]
+        found += self.list_checkpoints("retrain")
+        if found:
+            if self.stale.exists():
+                shutil.rmtree(self.stale)
+            self.stale.mkdir()
+            for path in (self.architecture_path, *found):  # killed in between, nothing is without a search
+                if path.exists():
+                    path.rename(self.stale / path.name)
+        return tuple(path.name for path in found)
 
     # -- one process at a time ---------------------------------------------------------------------------
 

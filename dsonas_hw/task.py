@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import check_feasible
@@ -15,6 +16,10 @@ from dsonas_hw.cost.model import CostModel
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.profile.profile_space import complete_table
 from dsonas_hw.space.space import SearchSpace
+
+if TYPE_CHECKING:
+    from dsonas_hw.architecture.architecture import Architecture
+    from dsonas_hw.train.fitted import Choice, OverBudget
 
 _log = logging.getLogger(__name__)
 
@@ -97,3 +102,52 @@ def prepare_task(
     budgets = config.budgets
     check_feasible(space, budgets, target)
     return Task(config=config, space=space, target=target, budgets=budgets)
+
+
+def fit_to_folder(config: RunConfig, *, given: Collection[str]) -> tuple[RunConfig, tuple[Choice, ...]]:
+    """Return a configuration fitted to its images in folders (`train.fitted`), and what was chosen why.
+
+    given: fields that the user has set.
+
+    Raises:
+        DataError: the dataset is none of folder:PATH, or its images cannot be used.
+    """
+    from dsonas_hw.train.fitted import MachineFacts, fit_to_images
+    from dsonas_hw.train.images import image_facts
+    from dsonas_hw.train.loop import resolve_train_device
+    from dsonas_hw.train.memory import free_memory_bytes
+
+    images = image_facts(config.data)
+    device = resolve_train_device(config.train_on)
+    machine = MachineFacts(
+        kind="CPU" if device.type == "cpu" else "GPU", free_bytes=free_memory_bytes(device)
+    )
+    return fit_to_images(config, images, machine, _rough_over_budget(config), given=given)
+
+
+def _rough_over_budget(config: RunConfig) -> OverBudget:
+    """Cost / limit before anything is measured; latencies of this machine's CPU are a usual server's."""
+    from dsonas_hw.architecture.lower import lower
+    from dsonas_hw.device.spec import LOCAL
+    from dsonas_hw.profile.open import resolve_target
+    from dsonas_hw.profile.profiler import rough_seconds
+
+    target = config.target
+    is_local = resolve_target(target).device == LOCAL
+    costs = TargetCosts(batch_size=target.batch_size, precision=target.precision)
+    if not is_local and (needs := needed_metrics(config)):
+        costs = target_costs(target, needs=needs)
+
+    def over_budget(architecture: Architecture) -> float:
+        ratio = 0.0
+        for budget in config.budgets:
+            if is_local and budget.name == "latency":
+                kernels = lower(architecture)
+                flops = sum(kernel.flops for kernel in kernels) * target.batch_size / target.threads
+                cost: float | None = 1000 * rough_seconds(flops, len(kernels))
+            else:
+                cost = costs.cost(architecture, budget.quantity)
+            ratio = max(ratio, (cost or 0.0) / budget.limit)
+        return ratio
+
+    return over_budget

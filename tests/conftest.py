@@ -1,6 +1,7 @@
 """Property tests draw the same examples in every run; `--hypothesis-profile=explore` looks further.
 
-Commands that errors name are parsed (`command_messages`), whichever test raises them.
+Commands that errors and other lines for people name ("next: …") are parsed (`command_messages`), whichever
+test makes them.
 
 SIGINT is delivered: a shell that starts the tests in the background has it ignored, in them and in every
 process they start, and tests of Ctrl-C would wait for ever.
@@ -12,6 +13,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import click
 import pytest
 from command_messages import check, commands_in
 from hypothesis import settings
@@ -30,15 +32,21 @@ LONGEST = ("test_distributed.py", "test_codesign_ray.py", "test_tutorial.py", "t
 
 @pytest.fixture(autouse=True)
 def _commands_in_messages_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every command that an error of ours names during any test must be one that the parser takes."""
+    """Every command that an error or a printed line names during any test must be one the parser takes."""
     commands: set[str] = set()
-    initialise = UserError.__init__
+    initialise, echo = UserError.__init__, click.echo
 
     def collect(self: UserError, *args: Any) -> None:
         initialise(self, *args)
         commands.update(command for arg in args for command in commands_in(str(arg)))
 
+    def collect_printed(message: Any = None, *args: Any, **options: Any) -> None:
+        echo(message, *args, **options)
+        if isinstance(message, str) and not message.startswith(("{", "[")):  # JSON
+            commands.update(commands_in(message))
+
     monkeypatch.setattr(UserError, "__init__", collect)
+    monkeypatch.setattr(click, "echo", collect_printed)
     yield
     for command in sorted(commands):
         check(command)

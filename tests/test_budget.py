@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from dsonas_hw.budget import (
     QUANTITIES,
     Budget,
+    budget_levels,
     format_quantity,
     parse_budget,
     parse_budgets,
@@ -161,3 +162,38 @@ def test_all_budgets_must_hold() -> None:
 def test_an_unknown_cost_never_counts_as_held() -> None:
     with pytest.raises(BudgetError, match="latency_ms is not known"):
         worst_ratio(parse_budgets(["latency=4ms"]), {"mac": 5e6, "latency_ms": None})
+
+
+@pytest.mark.parametrize(
+    ("options", "levels"),
+    [
+        (["latency=3ms,5ms,8ms"], ("latency=3ms", "latency=5ms", "latency=8ms")),
+        (["latency=3ms", "latency=5ms"], ("latency=3ms", "latency=5ms")),
+        (["latency=3ms,5ms", "mac=2M"], ("latency=3ms,mac=2M", "latency=5ms,mac=2M")),
+        (["latency=3000us,mac=2M,3M"], ("latency=3ms,mac=2M", "latency=3ms,mac=3M")),
+        (["mac=123456,7k"], ("mac=123456", "mac=7k")),  # not rounded to four digits
+    ],
+)
+def test_a_list_of_limits_is_a_list_of_budgets(options: list[str], levels: tuple[str, ...]) -> None:
+    assert budget_levels(options) == levels
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "there is no budget"),
+        ([","], "there is no budget"),
+        (["3ms"], "no limit"),
+        (["latency=3"], "no unit"),
+        (["latency=3ms,3000us"], "given twice"),
+        (["macs=3M"], "ambiguous"),
+    ],
+)
+def test_bad_limits_are_refused(options: list[str], words: str) -> None:
+    with pytest.raises(BudgetError, match=words):
+        budget_levels(options)
+
+
+def test_one_search_has_one_limit_of_a_quantity_and_a_finished_one_serves_several() -> None:
+    with pytest.raises(BudgetError, match="dsonas-hw derive RUN --budget latency=3ms,5ms"):
+        parse_budgets(["mac=2M", "latency=3ms", "5ms"])

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dsonas_hw.config import (
-    MAX_CONFIG_BYTES,
     RunConfig,
     SpaceConfig,
     build_config,
@@ -22,6 +21,7 @@ from dsonas_hw.config import (
     parse_yaml,
     preset_names,
 )
+from dsonas_hw.config.load import MAX_CONFIG_BYTES
 from dsonas_hw.errors import UserError
 from dsonas_hw.space.space import SearchSpace
 

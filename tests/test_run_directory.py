@@ -46,7 +46,9 @@ def test_the_configuration_comes_back_with_versions_beside_it(run: RunDirectory)
 
 def test_a_run_is_not_started_over(run: RunDirectory) -> None:
     run.log("metrics.jsonl", {"epoch": 1})
-    with pytest.raises(RunError, match="holds a run already; continue it with --resume"):
+    with pytest.raises(
+        RunError, match="holds a run already; choose another --out, or go on there: dsonas-hw run --resume"
+    ):
         run.create(config_with())
     run.create(config_with(), resume=True)
 

@@ -67,7 +67,7 @@ def close_block(space: SearchSpace, edges: Iterable[tuple[int, int]]) -> Block:
 
 
 def complete_block(space: SearchSpace) -> Block:
-    """Every edge alive: the supernet's block."""
+    """Return every edge alive: the supernet's block."""
     return close_block(space, space.edges)
 
 
@@ -95,7 +95,7 @@ class Architecture:
         return replace(self, width=width)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that people can read; `architecture_from_json` reads it back."""
+        """Return a JSON object that people can read; `architecture_from_json` reads it back."""
         space = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.space).items()}
         blocks = self.blocks[:1] if self.space.share else self.blocks
         return {
@@ -107,13 +107,13 @@ class Architecture:
 
 
 def complete_architecture(space: SearchSpace, *, width: int | None = None) -> Architecture:
-    """The network with every edge alive."""
+    """Return the network with every edge alive."""
     block = complete_block(space)
     return Architecture(space=space, blocks=(block,) * space.num_blocks, width=width or space.channels)
 
 
 def identity_architecture(space: SearchSpace, *, width: int | None = None) -> Architecture:
-    """The network with every block pruned to the identity: the cheapest of the space."""
+    """Return the network with every block pruned to the identity: the cheapest of the space."""
     block = close_block(space, ())
     return Architecture(space=space, blocks=(block,) * space.num_blocks, width=width or space.channels)
 

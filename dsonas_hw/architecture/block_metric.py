@@ -69,7 +69,10 @@ class _Atom:
 
 
 def block_builder(model: MeasuredCosts, metric: Metric, segment: BlockSegment) -> BlockBuilder | None:
-    """None where the atoms do not say it all: identity operations, channels that cannot be in blocks."""
+    """Return the builder of a block's shape; None where atoms do not tell its cost.
+
+    They do not where an operation is an identity, or where its channels cannot be in blocks.
+    """
     has_kernels = all(operation.layers for operation in segment.operations)
     if not model.deployment.is_regular(segment.shape[0]) or not has_kernels:
         return None
@@ -95,11 +98,11 @@ class BlockBuilder:
         self._merges: dict[int, Numbers] = {}
 
     def reads(self, in_blocks: bool) -> bool:
-        """Whether the rules here hold for blocks whose input is in blocks, or is not."""
+        """Return whether the rules here hold for blocks whose input is in blocks, or is not."""
         return in_blocks or not self._aligned
 
     def step(self, block: Block, in_blocks: bool) -> Step:
-        """The kernels of a block, its layout changes included."""
+        """Return the kernels of a block, its layout changes included."""
         if self._aligned:
             return self._aligned_numbers(block), True
         found: list[Numbers] = []
@@ -271,7 +274,7 @@ class BlockBuilder:
 
 
 def schedule_in_order(kernels: Sequence[Kernel]) -> Schedule:
-    """Kernels that each read what the one before wrote; the first reads the inputs."""
+    """Return kernels that each read what the one before wrote; the first reads the inputs."""
     reads = tuple(f"input{i}" for i in range(len(kernels[0].inputs)))
     inputs = dict(zip(reads, kernels[0].inputs, strict=True))
     steps = []

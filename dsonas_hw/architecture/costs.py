@@ -9,20 +9,19 @@ from typing import Literal
 
 from dsonas_hw.architecture.architecture import Architecture, Block
 from dsonas_hw.architecture.graph import (
-    INPUT,
     BlockSegment,
     Node,
     Segment,
-    build_graph,
     list_segments,
     output_branch,
 )
 from dsonas_hw.architecture.lower import lower_node, lower_segment
 from dsonas_hw.architecture.metric import ArchitectureMetric
+from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.budget import METRICS, QUANTITIES, Budget, Metric
 from dsonas_hw.cost.model import CostModel
 from dsonas_hw.errors import ProfileError
-from dsonas_hw.kernel.network import Schedule, ScheduledKernel, peak_activation_elements
+from dsonas_hw.kernel.network import peak_activation_elements
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.operations import get_operation
 from dsonas_hw.table.rows import Source
@@ -73,7 +72,7 @@ class TargetCosts:
         return self.cost_model.caution if self.cost_model else ""
 
     def costs(self, architecture: Architecture) -> Costs:
-        """Every known cost of a network at its width; metrics None where the profile lacks a kernel of it.
+        """Return every known cost of a network; metrics are None where the profile lacks a kernel of it.
 
         Only a network whose metric is budgeted needs it: `cost` refuses to tell what was not measured.
         """
@@ -92,12 +91,12 @@ class TargetCosts:
         )
 
     def why_not(self, metric: Metric) -> str:
-        """Why a metric is not known here, in one line; empty: it is."""
+        """Return why a metric is not known here, in one line; empty: it is."""
         model = self.cost_model
         return model.why_not(metric) if model else f"nothing here predicts {QUANTITIES[metric]}"
 
     def probability_within(self, architecture: Architecture, budget: Budget) -> float | None:
-        """How likely an estimated metric is to hold a budget; None: it is measured kernels', or counted."""
+        """Return how likely an estimated metric is to hold a budget; None: it is measured, or counted."""
         predicts = self._metrics.get(budget.metric) if budget.metric else None
         if predicts is None or self.source == "measured":
             return None
@@ -107,7 +106,7 @@ class TargetCosts:
             return None
 
     def cost(self, architecture: Architecture, quantity: str) -> float | None:
-        """One cost without the others, e.g. `flops`, `memory_bytes`, `latency_ms`; None: not known here.
+        """Return one cost without the others, e.g. `flops` or `latency_ms`; None: not known here.
 
         Raises:
             ProfileError: latency or energy, and the profile lacks a kernel of the network.
@@ -126,20 +125,20 @@ class TargetCosts:
         return known.predict(architecture).value if known else None
 
     def block_cost(self, segment: BlockSegment, name: CostName) -> float:
-        """Cost of one block: its operations, sums, concat and merge (Eq. 9)."""
+        """Return the cost of one block: its operations, sums, concat and merge (Eq. 9)."""
         key = (segment, name)
         if key not in self._block_costs:
             self._block_costs[key] = self._sum(name, lambda b, f: lower_segment(segment, b, f))
         return self._block_costs[key]
 
     def operation_cost(self, segment: BlockSegment, node: int, name: CostName) -> float:
-        """Cost of one operation of a block: its own layers, at the block's shape (Eq. 10)."""
+        """Return the cost of one operation of a block: its own layers, at the block's shape (Eq. 10)."""
         operation = segment.operations[(node - 1) % len(segment.operations)].name
         layers = operation_nodes(operation, segment.shape)
         return self._sum(name, lambda b, f: [k for node in layers for k in lower_node(node, b, fuse=f)])
 
     def branch_cost(self, segment: BlockSegment, name: CostName) -> float:
-        """Cost of one operation's branch of the 1×1 convolution that makes the block's output."""
+        """Return the cost of one operation's branch of the 1×1 convolution that makes the block's output."""
         branch = output_branch(segment.shape)
         return self._sum(name, lambda b, f: lower_node(branch, b, fuse=f))
 
@@ -153,30 +152,20 @@ class TargetCosts:
 
 @lru_cache(maxsize=4096)
 def operation_nodes(operation: str, shape: tuple[int, ...]) -> tuple[Node, ...]:
-    """The layers of one operation, alone, on (C, H, W) feature maps."""
+    """Return the layers of one operation, alone, on (C, H, W) feature maps."""
     alone = BlockSegment(Block(inputs=((0,),), output=()), (get_operation(operation),), shape, False)
     return tuple(alone.nodes("", "input"))
 
 
 def peak_memory_bytes(architecture: Architecture, *, batch_size: int = 1, precision: str = "fp32") -> int:
-    """Peak activation memory of one inference of one batch, layers run in order, nothing in place."""
+    """Return the peak activation memory of one inference, layers run in order, nothing in place."""
     return _peak_elements(architecture) * batch_size * BYTES_PER_ELEMENT[precision]
 
 
 @lru_cache(maxsize=8192)
 def _peak_elements(architecture: Architecture) -> int:
     """Elements of one image that are alive together at the worst moment."""
-    nodes = build_graph(architecture)
-    schedule = Schedule(
-        kernels=tuple(
-            ScheduledKernel(kernel=kernel, reads=node.inputs, writes=node.name)
-            for node in nodes
-            for kernel in lower_node(node, 1)
-        ),
-        inputs={INPUT: (1, *architecture.space.input_shape)},
-        outputs=frozenset({nodes[-1].name}),
-    )
-    return peak_activation_elements(schedule)
+    return peak_activation_elements(schedule_of(architecture))
 
 
 @lru_cache(maxsize=65536)

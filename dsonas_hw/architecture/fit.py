@@ -39,7 +39,7 @@ class Fit:
 
 
 def budget_ratio(architecture: Architecture, budgets: Sequence[Budget], target: TargetCosts) -> float:
-    """The largest cost / limit over the budgets; 0 if there is none.
+    """Return the largest cost / limit over the budgets; 0 if there is none.
 
     Raises:
         BudgetError: the target has no model for one of the budgeted costs.
@@ -54,19 +54,31 @@ def budget_ratio(architecture: Architecture, budgets: Sequence[Budget], target: 
 
 
 def fit_width(architecture: Architecture, budgets: Sequence[Budget], target: TargetCosts) -> Fit | None:
-    """The widest width of the space at which all budgets hold; None: not even the narrowest does.
+    """Return the widest width of the space at which all budgets hold; None: not even the narrowest does.
 
     Counted costs grow with the width, and bisection finds it. Latency has steps, where a few more channels
     that fill a vector are faster: the next wider ones are tried too, until `LOOK_AHEAD` in a row miss.
     """
     widths = architecture.space.widths()
-    low, high = 0, len(widths)  # widths[:low] hold, widths[high:] do not
     ratios: dict[int, float] = {}
 
     def holds(index: int) -> bool:
         ratios[index] = budget_ratio(architecture.with_width(widths[index]), budgets, target)
         return ratios[index] <= 1.0
 
+    widest = find_widest(len(widths), holds, look_ahead=LOOK_AHEAD)
+    if widest is None:
+        return None
+    return Fit(architecture=architecture.with_width(widths[widest]), ratio=ratios[widest])
+
+
+def find_widest(num_widths: int, holds: Callable[[int], bool], *, look_ahead: int) -> int | None:
+    """Return the largest index that holds; None: not even the first does.
+
+    Bisection finds where holding ends, if it ends once; so many more indices are tried behind the last that
+    holds.
+    """
+    low, high = 0, num_widths  # below low they hold, from high on they do not
     while low < high:
         middle = (low + high) // 2
         if holds(middle):
@@ -74,25 +86,29 @@ def fit_width(architecture: Architecture, budgets: Sequence[Budget], target: Tar
         else:
             high = middle
     ahead = low
-    while ahead < min(low + LOOK_AHEAD, len(widths)):
+    while ahead < min(low + look_ahead, num_widths):
         ahead += 1
         if holds(ahead - 1):
             low = ahead
-    if low == 0:
-        return None
-    return Fit(architecture=architecture.with_width(widths[low - 1]), ratio=ratios[low - 1])
+    return low - 1 if low else None
+
+
+def ideal_complete_over_budget(space: SearchSpace) -> float:
+    """Cost of the complete network / limit at the width to steer for; less in a space of few edges."""
+    num_lambdas = space.num_lambda_sets * len(space.edges)
+    return min(IDEAL_COMPLETE_OVER_BUDGET, max(2.0, num_lambdas / EDGES_LEFT))
 
 
 def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> int:
-    """The deployment width to steer the search for, where the user has not set one.
+    """Return the deployment width to steer the search for, where the user has not set one.
 
-    The search's own width, unless the complete network is there so cheap that too little would be pruned, or
-    so dear that hardly anything would be left: then the narrowest at which the budget is at most an eighth of
-    it, or a larger share in a space of few edges. Narrower, where stem, reductions and head, which no search
-    prunes, would use up the budget; wider, where a few more channels that fill a vector are no slower.
+    It is the search's own width, unless the complete network is so cheap there that too little would be
+    pruned, or so expensive that hardly anything would be left. Then it is the narrowest width at which the
+    budget is at most an eighth of the complete network's cost, or a larger fraction in a space of few edges.
+    It is narrower where stem, reductions and head, which no search prunes, would use up the budget; and wider
+    where a few more channels that fill a vector are no slower.
     """
-    num_lambdas = space.num_lambda_sets * len(space.edges)
-    ideal = min(IDEAL_COMPLETE_OVER_BUDGET, max(2.0, num_lambdas / EDGES_LEFT))
+    ideal = ideal_complete_over_budget(space)
     low, high = (factor * ideal for factor in NEAR_IDEAL)
     complete = complete_architecture(space)
 
@@ -125,7 +141,7 @@ def _widest_as_cheap(space: SearchSpace, width: int, budgets: Sequence[Budget], 
 
 
 def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> None:
-    """Refuse budgets that no network of the space meets, or that every one does, before any training.
+    """Refuse budgets that no network of the space meets, before any training.
 
     The smallest network is every block an identity at the narrowest width; the largest is the complete one
     at the widest.
@@ -133,19 +149,42 @@ def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: Target
     Raises:
         BudgetError: names the budget, the reason and the feasible range.
     """
-    smallest = identity_architecture(space, width=space.widths()[0])
-    largest = complete_architecture(space, width=space.widths()[-1])
     for budget in budgets:
-        low, high = target.cost(smallest, budget.quantity), target.cost(largest, budget.quantity)
-        if low is None or high is None:
-            raise _cannot_steer(budget, target)
-        smallest_limit = format_quantity(budget.name, _four_digits(low, math.ceil))
-        largest_limit = format_quantity(budget.name, _four_digits(high, math.floor))
-        feasible = f"feasible: {smallest_limit} to {largest_limit}"
+        low, high = _cost_range(space, budget, target)
         if budget.limit < low:
-            raise BudgetError(f"budget {budget} is below the smallest network of this space; {feasible}")
+            smallest = format_quantity(budget.name, _four_digits(low, math.ceil))
+            largest = format_quantity(budget.name, _four_digits(high, math.floor))
+            raise BudgetError(
+                f"budget {budget} is below the smallest network of this space; feasible: {smallest} to "
+                f"{largest}"
+            )
+
+
+def find_loose(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> list[str]:
+    """Return a sentence for every budget that even the largest network of the space holds.
+
+    Raises:
+        BudgetError: a budgeted cost that this target cannot tell.
+    """
+    found = []
+    for budget in budgets:
+        _, high = _cost_range(space, budget, target)
         if budget.limit > high:
-            raise BudgetError(f"budget {budget} is above the largest network of this space; {feasible}")
+            largest = format_quantity(budget.name, _four_digits(high, math.floor))
+            found.append(
+                f"budget {budget} is above the largest network of this space, {largest}: it limits nothing, "
+                f"and the largest is taken; --set space.max_width={2 * space.widths()[-1]} allows larger ones"
+            )
+    return found
+
+
+def _cost_range(space: SearchSpace, budget: Budget, target: TargetCosts) -> tuple[float, float]:
+    """What the smallest and the largest network of a space cost."""
+    low = target.cost(identity_architecture(space, width=space.widths()[0]), budget.quantity)
+    high = target.cost(complete_architecture(space, width=space.widths()[-1]), budget.quantity)
+    if low is None or high is None:
+        raise _cannot_steer(budget, target)
+    return low, high
 
 
 def _cannot_steer(budget: Budget, target: TargetCosts) -> BudgetError:

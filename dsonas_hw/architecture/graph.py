@@ -19,6 +19,8 @@ from dsonas_hw.space.space import INPUT_NODE, StemKind
 NodeOp = Literal["conv", "maxpool", "avgpool", "sum", "concat", "bn", "global_avgpool", "gemm"]
 
 INPUT = "input"
+BN_EPS = 2e-5
+"""What batch norms add to the variance, in training and once deployed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,7 +154,7 @@ Segment = Stem | BlockSegment | Reduction | Head
 
 
 def list_segments(architecture: Architecture) -> list[tuple[str, Segment]]:
-    """(name, segment) of an architecture, from stem to head."""
+    """Return (name, segment) of an architecture, from stem to head."""
     space = architecture.space
     channels = architecture.width
     shape: Shape = (channels, *space.resolution(0))
@@ -173,17 +175,17 @@ def list_segments(architecture: Architecture) -> list[tuple[str, Segment]]:
 
 
 def block_segments(architecture: Architecture) -> list[BlockSegment]:
-    """The blocks of an architecture in order, at their shapes."""
+    """Return the blocks of an architecture in order, at their shapes."""
     return [segment for _, segment in list_segments(architecture) if isinstance(segment, BlockSegment)]
 
 
 def output_branch(shape: Shape) -> Node:
-    """One operation's branch of the 1×1 convolution that makes a block's output, alone."""
+    """Return one operation's branch of the 1×1 convolution that makes a block's output, alone."""
     return _conv("branch", "input", shape, shape[0], 1)
 
 
 def build_graph(architecture: Architecture) -> list[Node]:
-    """Every node in the order it runs; the first reads `INPUT`, the last is the classifier."""
+    """Return every node in the order it runs; the first reads `INPUT`, the last is the classifier."""
     source, nodes = INPUT, []
     for name, segment in list_segments(architecture):
         for node in segment.nodes(name, source):

@@ -14,7 +14,7 @@ from dsonas_hw.kernel.spec import Kernel, Shape
 
 
 def lower(architecture: Architecture, *, batch_size: int = 1, fuse: bool = True) -> tuple[Kernel, ...]:
-    """The kernels of an architecture in the order they run.
+    """Return the kernels of an architecture in the order they run.
 
     fuse: as exported (batch norms folded, ReLU fused); False: what an eager framework runs.
     """
@@ -26,14 +26,14 @@ def lower(architecture: Architecture, *, batch_size: int = 1, fuse: bool = True)
 
 @lru_cache(maxsize=65536)
 def lower_segment(segment: Segment, batch_size: int, fuse: bool) -> tuple[Kernel, ...]:
-    """The kernels of a stem, block, reduction or head; cached, since blocks repeat."""
+    """Return the kernels of a stem, block, reduction or head; cached, since blocks repeat."""
     return tuple(
         kernel for node in segment.nodes("", "") for kernel in lower_node(node, batch_size, fuse=fuse)
     )
 
 
 def lower_node(node: Node, batch_size: int, *, fuse: bool = True) -> Iterator[Kernel]:
-    """One kernel if fused; the layer, its batch norm and its ReLU otherwise."""
+    """Yield one kernel if fused; the layer, its batch norm and its ReLU otherwise."""
     output: Shape = (batch_size, *node.output_shape)
     source: Shape = (batch_size, *node.input_shape)
     channels = node.output_shape[0]

@@ -45,7 +45,7 @@ class ArchitectureMetric:
         self._builders: dict[tuple[object, ...], BlockBuilder | None] = {}
 
     def predict(self, architecture: Architecture) -> Prediction:
-        """The metric of a network.
+        """Return the metric of a network.
 
         Raises:
             ProfileError: the table does not know a kernel, or the metric.

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.architecture.graph import INPUT, Node, build_graph
+from dsonas_hw.architecture.graph import BN_EPS, INPUT, Node, build_graph
 
 if TYPE_CHECKING:
     import onnx
@@ -26,7 +26,7 @@ for the classifier also `<node>.bias`. What `DerivedNetwork.named_arrays` return
 
 
 def random_weights(nodes: list[Node], *, seed: int = 0) -> dict[str, Array]:
-    """Weights of the right shapes, scaled so that activations neither vanish nor overflow."""
+    """Return weights of the right shapes, scaled so that activations neither vanish nor overflow."""
     rng = np.random.default_rng(seed)
     weights: dict[str, Array] = {}
     for node in nodes:
@@ -46,7 +46,7 @@ def random_weights(nodes: list[Node], *, seed: int = 0) -> dict[str, Array]:
 
 
 def weight_shape(node: Node) -> tuple[int, ...]:
-    """Shape of a convolution's or classifier's weight: (out, in / groups, k, k) or (out, in)."""
+    """Return the shape of a convolution's or classifier's weight: (out, in / groups, k, k) or (out, in)."""
     if node.op == "gemm":
         return (node.output_shape[0], node.input_shape[0])
     return (
@@ -63,10 +63,8 @@ def build_onnx(
     *,
     batch_size: int | None = 1,
     fold_bn: bool = True,
-    bn_eps: float = 2e-5,
-    metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """The deployed network: input `input` (N, C, H, W), output `logits` (N, classes), float32.
+    """Return the deployed network: input `input` (N, C, H, W), output `logits` (N, classes), float32.
 
     weights: None draws random ones (for timing).
     batch_size: None makes the batch symbolic.
@@ -78,8 +76,6 @@ def build_onnx(
         weights,
         batch_size=batch_size,
         fold_bn=fold_bn,
-        bn_eps=bn_eps,
-        metadata=metadata,
     )
 
 
@@ -90,13 +86,11 @@ def build_onnx_graph(
     *,
     batch_size: int | None = 1,
     fold_bn: bool = True,
-    bn_eps: float = 2e-5,
-    metadata: Mapping[str, str] | None = None,
 ) -> onnx.ModelProto:
     """`build_onnx` for any list of nodes; the last node's output is the model's."""
     from onnx import TensorProto, helper
 
-    builder = _Builder(weights if weights is not None else random_weights(nodes), fold_bn, bn_eps)
+    builder = _Builder(weights if weights is not None else random_weights(nodes), fold_bn)
     for node in nodes[:-1]:
         builder.add(node, output=node.name)
     builder.add(nodes[-1], output="logits")
@@ -108,24 +102,20 @@ def build_onnx_graph(
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, *nodes[-1].output_shape])],
         builder.initializers,
     )
-    model = helper.make_model(
+    return helper.make_model(
         graph,
         producer_name="dsonas-hw",
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
     )
-    if metadata:
-        helper.set_model_props(model, dict(metadata))
-    return model
 
 
 class _Builder:
     """Collects ONNX nodes and initialisers."""
 
-    def __init__(self, weights: Weights, fold_bn: bool, bn_eps: float) -> None:
+    def __init__(self, weights: Weights, fold_bn: bool) -> None:
         self.weights = weights
         self.fold_bn = fold_bn
-        self.bn_eps = bn_eps
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
 
@@ -180,7 +170,7 @@ class _Builder:
     def _scale(self, node: Node) -> Array:
         """Batch norm's multiplier per channel."""
         prefix = f"{node.name}.bn"
-        std = np.sqrt(self.weights[f"{prefix}.var"] + np.float32(self.bn_eps))
+        std = np.sqrt(self.weights[f"{prefix}.var"] + np.float32(BN_EPS))
         return np.asarray(self.weights[f"{prefix}.weight"] / std, np.float32)
 
     def _weight(self, node: Node, folded: bool) -> str:
@@ -200,7 +190,7 @@ class _Builder:
             self._constant(f"{prefix}.{part}", self.weights[f"{prefix}.{part}"])
             for part in ("weight", "bias", "mean", "var")
         ]
-        self._node("BatchNormalization", [source, *names], output, epsilon=self.bn_eps)
+        self._node("BatchNormalization", [source, *names], output, epsilon=BN_EPS)
 
     def _constant(self, name: str, value: Array) -> str:
         from onnx import numpy_helper
@@ -217,7 +207,7 @@ class _Builder:
 def model_bytes(
     architecture: Architecture, *, batch_size: int = 1, seed: int = 0, fold_bn: bool = True
 ) -> bytes:
-    """The architecture as ONNX with random weights.
+    """Return the architecture as ONNX with random weights.
 
     No two tensors are equal, as after training: a runtime's optimiser merges what is.
 

@@ -18,7 +18,7 @@ def random_block(space: SearchSpace, rng: random.Random) -> Block:
 
 
 def random_architecture(space: SearchSpace, rng: random.Random, *, width: int | None = None) -> Architecture:
-    """One random block for all (share) or one per block (full), at `width` first-stage channels."""
+    """Return one random block for all (share) or one per block (full), at `width` first-stage channels."""
     drawn = [random_block(space, rng) for _ in range(space.num_lambda_sets)]
     blocks = drawn * space.num_blocks if space.share else drawn
     return Architecture(space=space, blocks=tuple(blocks), width=width or space.channels)

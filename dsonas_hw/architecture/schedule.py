@@ -12,14 +12,17 @@ from dsonas_hw.kernel.spec import Shape
 
 
 def schedule_of(architecture: Architecture, *, batch_size: int = 1, fuse: bool = True) -> Schedule:
-    """The kernels of an architecture over named buffers."""
+    """Return the kernels of an architecture over named buffers."""
     nodes = build_graph(architecture)
     return _schedule(nodes, architecture.space.input_shape, batch_size, fuse)
 
 
 @lru_cache(maxsize=65536)
 def segment_schedule(segment: Segment, input_shape: Shape, batch_size: int, fuse: bool) -> Schedule:
-    """The same for one segment alone; input_shape: (C, H, W) of what it reads. An identity has no kernels."""
+    """Return the same for one segment alone; an identity has no kernels.
+
+    input_shape: (C, H, W) of what it reads.
+    """
     return _schedule(list(segment.nodes("segment", INPUT)), input_shape, batch_size, fuse)
 
 

@@ -12,7 +12,7 @@ from dsonas_hw.space.space import SearchSpace
 
 
 def choose_block(architecture: Architecture, number: int | None) -> Block:
-    """Block `number` (from 1, counted from the stem); None: the only one there is.
+    """Return block `number` (from 1, counted from the stem); None: the only one there is.
 
     Raises:
         UserError: no such block; one must be chosen; or nothing is left of it.
@@ -32,13 +32,13 @@ def choose_block(architecture: Architecture, number: int | None) -> Block:
 
 
 def receiving_space(config: SpaceConfig, source: SearchSpace) -> SpaceConfig:
-    """The space of the new network with blocks like the source's, one for all."""
+    """Return the space of the new network with blocks like the source's, one for all."""
     inner = {"levels": source.levels, "operations": source.operations, "share": True}
     return config.model_copy(update=inner)
 
 
 def transfer_block(block: Block, space: SearchSpace, *, width: int) -> Architecture:
-    """The network of `space` whose every block is `block`.
+    """Return the network of `space` whose every block is `block`.
 
     space: with the levels and operations that the block was searched with (`receiving_space`).
     """

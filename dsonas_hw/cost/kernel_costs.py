@@ -117,7 +117,7 @@ def features(kernel: Kernel) -> tuple[float, ...]:
 def coordinates(kernel: Kernel) -> tuple[float, ...]:
     """Return where a kernel lies among its category; see `DIMENSIONS`."""
     shape, output = kernel.inputs[0], kernel.output
-    if kernel.family in ("gemm", "recurrent"):
+    if kernel.kind in ("gemm", "recurrent"):
         channels_in, channels_out, pixels = shape[-1], output[-1], prod(output[:-1])
     else:
         channels_in = (shape[1] if len(shape) > 1 else 1) // kernel.groups

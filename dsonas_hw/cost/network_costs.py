@@ -51,7 +51,7 @@ def group_of(kernel: Kernel) -> str:
         if kernel.groups > 1:
             return "scale" if kernel.kernel_size == (1, 1) else "depthwise"
         return "pointwise" if kernel.kernel_size == (1, 1) else "conv"
-    if kernel.family == "pool":
+    if kernel.kind == "pool":
         return "pool"
     if kernel.op in ("sum", "concat", "copy"):
         return kernel.op

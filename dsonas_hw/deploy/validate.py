@@ -29,7 +29,7 @@ from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target, repea
 from dsonas_hw.errors import ModelFileError, RunError, UserError, command_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.measure.measurement import quantile
 from dsonas_hw.measure.statistics import STATISTICS, Estimate, Statistic
 from dsonas_hw.run_directory import versions
@@ -216,10 +216,10 @@ def count_model(model_path: Path, target: DeviceConfig) -> dict[str, float]:
     Raises:
         ModelFileError: it holds operations whose cost is not known.
     """
-    network = kernels_from_onnx(model_path, batch_size=1)
+    network = network_from_onnx(model_path, batch_size=1)
     if network.unknown:
         raise ModelFileError(f"{model_path} holds operations that cannot be counted: {network.unknown[0]}")
-    at_batch = kernels_from_onnx(model_path, batch_size=target.batch_size)
+    at_batch = network_from_onnx(model_path, batch_size=target.batch_size)
     assert at_batch.peak_activation_elements is not None
     memory_bytes = at_batch.peak_activation_elements * BYTES_PER_ELEMENT[target.precision]
     return {**asdict(count_costs(network.kernels)), "memory_bytes": memory_bytes}

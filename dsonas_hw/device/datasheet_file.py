@@ -44,8 +44,8 @@ KEYS = {
     "runtimes",
     "sources",
 }
-#: Stated and computed fp32 peaks (SMs × cores × 2 × clock) may differ by this factor: makers round.
-PEAK_TOLERANCE = 0.10
+#: Stated peaks and those that follow from SMs and clock may differ by this factor: makers round.
+PEAK_TOLERANCE = 0.02
 _BOUNDS = re.compile(r"(>=|<=|<|>|==)\d+(\.\d+)*(,(>=|<=|<|>|==)\d+(\.\d+)*)*")
 
 
@@ -207,14 +207,8 @@ class _Checker:
 
     def check_consistency(self, device: Device) -> None:
         """Numbers that are possible one by one, but not together."""
-        cores = device.num_sms * device.cuda_cores_per_sm
-        computed = cores * 2 * device.boost_clock_mhz / 1e6
-        stated = device.peak_tflops["fp32"]
-        if not math.isclose(computed, stated, rel_tol=PEAK_TOLERANCE):
-            raise self.fail(
-                f"peak_tflops.fp32 = {stated:g} contradicts {device.num_sms} SMs × {device.cuda_cores_per_sm}"
-                f" cores × 2 × {device.boost_clock_mhz:g} MHz = {computed:.3g} TFLOPS"
-            )
+        for precision in device.peak_tflops:
+            self.check_peak(device, precision)
         tensor = [precision for precision in device.peak_tflops if "tensor" in precision]
         if tensor and device.compute_capability < (7, 0):
             raise self.fail(f"peak_tflops.{tensor[0]}: tensor cores came with compute capability 7.0")
@@ -226,3 +220,20 @@ class _Checker:
                 f"architecture = {device.architecture!r} contradicts compute_capability "
                 f"{'.'.join(map(str, device.compute_capability))}, which is {name}"
             )
+
+    def check_peak(self, device: Device, precision: str) -> None:
+        """A peak is SMs × clock × operations of an SM per clock: two a core, or else a power of two."""
+        stated, is_fp32 = device.peak_tflops[precision], precision == "fp32"
+        clocks = {device.boost_clock_mhz}
+        if not precision.startswith("fp") or "tensor" in precision:
+            clocks.add(device.tensor_clock_mhz or device.boost_clock_mhz)
+        for clock in clocks:
+            an_sm = stated * 1e6 / (device.num_sms * clock)
+            nearest = 2 * device.cuda_cores_per_sm if is_fp32 else 2 ** round(math.log2(an_sm))
+            if math.isclose(an_sm, nearest, rel_tol=PEAK_TOLERANCE):
+                return
+        per_clock = f"{device.cuda_cores_per_sm} cores × 2" if is_fp32 else "any power of two"
+        raise self.fail(
+            f"peak_tflops.{precision} = {stated:g} contradicts {device.num_sms} SMs × {per_clock} × "
+            f"{' or '.join(f'{clock:g}' for clock in sorted(clocks))} MHz"
+        )

@@ -41,6 +41,8 @@ def load_device(name: str, directory: Path | None = None) -> Device:
         raise DeviceError(_conflict(name, claiming, files))
     if claiming:
         return claiming[0]
+    if wanted == "cpu":
+        raise DeviceError(f"unknown device {name!r}: this machine's CPU is {LOCAL!r} (--device {LOCAL})")
     hint = closest(name.lower(), [*files, *(alias for device in devices for alias in device.aliases)])
     if hint.startswith("Known:"):
         hint = closest("", list(files))

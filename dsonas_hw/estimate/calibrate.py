@@ -85,7 +85,7 @@ class Calibration:
 def group_of(kernel: Kernel) -> str:
     """Which factor a kernel's GPU time is multiplied with, besides "gpu"."""
     sort = sort_of(kernel)
-    if sort == "matrix" and kernel.family == "conv":
+    if sort == "matrix" and kernel.kind == "conv":
         if max(kernel.kernel_size) == 1:
             return "point_conv"
         return "thin_conv" if kernel.inputs[0][1] <= 16 else "window_conv"

@@ -37,7 +37,7 @@ class EstimateConstants:
     by_runtime: Mapping[str, Numbers]
     """Factors by "<runtime>/<precision>"."""
     host_us: Mapping[str, Numbers]
-    """Runtime → what the host spends to launch one kernel, by family of kernels."""
+    """Runtime → what the host spends to launch one kernel, by kind of kernel."""
     generation_host: Numbers
     """Generation → what host times of an eager framework are multiplied with: machines are of their time."""
     jetson_host: Numbers

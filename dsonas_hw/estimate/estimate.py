@@ -201,7 +201,7 @@ def estimated_runtimes() -> list[str]:
 def host_sort(kernel: Kernel) -> str:
     """Which launch cost a kernel has: convolutions cost the host most."""
     sort = sort_of(kernel)
-    if kernel.family == "conv":
+    if kernel.kind == "conv":
         return "depthwise" if kernel.is_depthwise else "conv"
     return "gemm" if sort == "matrix" else sort
 

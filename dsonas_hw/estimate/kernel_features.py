@@ -39,7 +39,7 @@ COLUMNS = (
 )
 COLUMN = {name: index for index, name in enumerate(COLUMNS)}
 
-_FAMILY_SORT = {
+_SORT_OF_KIND = {
     "gemm": "matrix",
     "pool": "pool",
     "elementwise": "elementwise",
@@ -52,8 +52,8 @@ _FAMILY_SORT = {
 
 def sort_of(kernel: Kernel) -> str:
     """Which of `SORTS` a kernel is."""
-    if kernel.family != "conv":
-        return _FAMILY_SORT[kernel.family]
+    if kernel.kind != "conv":
+        return _SORT_OF_KIND[kernel.kind]
     if kernel.groups == 1:
         return "matrix"
     return "depthwise" if kernel.is_depthwise else "grouped"
@@ -67,7 +67,7 @@ def kernel_row(kernel: Kernel) -> tuple[float, ...]:
     width = spatial[-1] if len(spatial) == 2 else 1
     taps = prod(kernel.kernel_size)
     outputs = prod(output)
-    if kernel.family == "conv":
+    if kernel.kind == "conv":
         groups = kernel.groups
         if kernel.op == "conv_transpose":
             m, n = prod(kernel.inputs[0]) // kernel.inputs[0][1], output[1] // groups * taps
@@ -76,7 +76,7 @@ def kernel_row(kernel: Kernel) -> tuple[float, ...]:
             m, n = outputs // max(output[1], 1), output[1] // groups
             k = kernel.inputs[0][1] // groups * taps
         channels = kernel.inputs[0][1]
-    elif kernel.family == "gemm":
+    elif kernel.kind == "gemm":
         groups, n, k = 1, output[-1], kernel.inputs[0][-1]
         m, channels = outputs // max(n, 1), k
         if kernel.op == "matmul" and len(kernel.inputs) > 1 and len(output) > 2:
@@ -99,7 +99,7 @@ def kernel_row(kernel: Kernel) -> tuple[float, ...]:
         float(k),
         float(groups),
         float(taps),
-        float(kernel.family == "conv"),
+        float(kernel.kind == "conv"),
         float(winograd),
         float(output[0]),
         float(height),
@@ -110,7 +110,7 @@ def kernel_row(kernel: Kernel) -> tuple[float, ...]:
         float(outputs),
         float(kernel.num_weights),
         float(max(inputs, default=0)),
-        float(kernel.family == "gemm"),
+        float(kernel.kind == "gemm"),
     )
 
 

@@ -25,7 +25,7 @@ class Deployment:
     def kernels(
         self, schedule: Schedule, *, blocked_inputs: bool = False, is_part: bool = False
     ) -> tuple[Kernel, ...]:
-        """The kernels that run for a network, or for a part of one.
+        """Return the kernels that run for a network, or for a part of one.
 
         blocked_inputs: the inputs are already in blocks, as between parts of a network.
         is_part: the outputs may stay in blocks, because another part goes on.
@@ -38,13 +38,13 @@ class Deployment:
         return 1
 
     def is_regular(self, channels: int) -> bool:
-        """Whether tensors of so many channels can be in blocks, and reordered at will."""
+        """Return whether tensors of so many channels can be in blocks, and reordered at will."""
         return bool(self.block_size) and channels % self.alignment == 0
 
     def padded(self, channels: int) -> int:
-        """Channels of such a tensor in blocks."""
+        """Return the channels of such a tensor in blocks."""
         return -(-channels // self.block_size) * self.block_size if self.block_size else channels
 
     def reorder(self, shape: Shape, *, into_blocks: bool) -> Kernel:
-        """The kernel that changes the layout of a tensor of this shape (N, C, H, W)."""
+        """Return the kernel that changes the layout of a tensor of this shape (N, C, H, W)."""
         raise NotImplementedError("there is one layout")

@@ -18,29 +18,11 @@ from math import prod
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 
-ACTIVATIONS = frozenset(
-    [
-        "relu",
-        "relu6",
-        "clip",
-        "leakyrelu",
-        "prelu",
-        "elu",
-        "selu",
-        "celu",
-        "thresholdedrelu",
-        "sigmoid",
-        "hardsigmoid",
-        "tanh",
-        "softplus",
-        "softsign",
-        "silu",
-        "hardswish",
-        "mish",
-        "gelu",
-        "quickgelu",
-    ]
-)
+ACTIVATIONS = frozenset([
+    "relu", "relu6", "clip", "leakyrelu", "prelu", "elu", "selu", "celu", "thresholdedrelu",
+    "sigmoid", "hardsigmoid", "tanh", "softplus", "softsign", "silu", "hardswish", "mish", "gelu",
+    "quickgelu",
+])  # fmt: skip
 
 
 def fuse_kernels(schedule: Schedule) -> Schedule:
@@ -106,7 +88,7 @@ def _append(before: Kernel, step: ScheduledKernel) -> Kernel | None:
     if len(after.inputs) != 1 or ACTIVATIONS.intersection(before.epilogue):
         return None
     if after.op == "unary" and after.function in ACTIVATIONS:
-        takes = before.family in ("conv", "gemm", "pool", "norm") or before.op == "sum"
+        takes = before.kind in ("conv", "gemm", "pool", "norm") or before.op == "sum"
         if not takes or prod(after.inputs[0]) != prod(before.output):
             return None
         return replace(
@@ -114,18 +96,18 @@ def _append(before: Kernel, step: ScheduledKernel) -> Kernel | None:
         )
     if not step.channel_axes or not _same_channels(before, step):
         return None
-    if before.family in ("conv", "gemm") and before.num_weights:
+    if before.kind in ("conv", "gemm") and before.num_weights:
         shifts = after.op in ("batchnorm", "sum", "sub")
         return replace(before, num_bias=_num_channels(before) if shifts else before.num_bias)
     if before.op in ("batchnorm", "groupnorm") and after.op != "batchnorm":
         return before
-    if before.family == "pool" and after.op == "batchnorm":
+    if before.kind == "pool" and after.op == "batchnorm":
         return replace(before, epilogue=(*before.epilogue, "bn"), num_bias=before.num_bias + after.num_bias)
     return None
 
 
 def _channel_axis(kernel: Kernel) -> int:
-    return len(kernel.output) - 1 if kernel.family == "gemm" else 1
+    return len(kernel.output) - 1 if kernel.kind == "gemm" else 1
 
 
 def _num_channels(kernel: Kernel) -> int:
@@ -137,7 +119,7 @@ def _same_channels(before: Kernel, step: ScheduledKernel) -> bool:
     axis, shape = _channel_axis(before), step.kernel.inputs[0]
     if axis not in step.channel_axes or prod(shape) != prod(before.output):
         return False
-    if before.family == "gemm":
+    if before.kind == "gemm":
         return len(shape) == len(before.output) and shape[-1] == before.output[-1]
     return shape[:2] == before.output[:2]
 

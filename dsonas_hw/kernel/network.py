@@ -59,19 +59,8 @@ class Schedule:
     """Shapes in which the caller wants the outputs, where they are views of what was written."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class NetworkKernels:
-    """What a network runs, as far as it is known."""
-
-    kernels: tuple[Kernel, ...]
-    unknown: tuple[str, ...] = field(default=())
-    """Operations that no kernel stands for, as ``OpType (node name)``: their cost is missing from any sum."""
-    peak_activation_elements: int | None = None
-    """Elements alive at the worst moment; None if an operation is unknown."""
-
-
 def peak_activation_elements(schedule: Schedule) -> int:
-    """Elements of all activations that are alive together at the worst moment of one inference.
+    """Return the elements of all activations that are alive together at the worst moment of one inference.
 
     While a kernel runs, its inputs, its output and every buffer that a later kernel (or the caller) still
     reads are alive. Nothing is computed in place, and weights and workspaces are not counted.

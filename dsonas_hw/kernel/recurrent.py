@@ -13,7 +13,7 @@ from dsonas_hw.kernel.spec import RECURRENT_GATES, Kernel
 
 
 def unrolled(kernels: Iterable[Kernel]) -> list[Kernel]:
-    """The same kernels with every recurrent layer taken apart; the flops stay the same."""
+    """Return the same kernels with every recurrent layer taken apart; the flops stay the same."""
     result: list[Kernel] = []
     for kernel in kernels:
         result.extend(_steps(kernel) if kernel.op == "rnn" else [kernel])

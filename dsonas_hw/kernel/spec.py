@@ -17,8 +17,8 @@ from math import prod
 
 Shape = tuple[int, ...]
 
-#: op → family. An operation that is not here is unknown: it is reported, never costed as zero.
-FAMILIES: dict[str, str] = {
+#: op → kind. An operation that is not here is unknown: it is reported, never costed as zero.
+KINDS: dict[str, str] = {
     "conv": "conv",
     "conv_transpose": "conv",
     "gemm": "gemm",
@@ -51,7 +51,7 @@ RECURRENT_GATES: dict[str, int] = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 def by(sizes: Sequence[int]) -> str:
-    """Sizes as they are written: (3, 3) is 3x3."""
+    """Return the sizes as they are written: (3, 3) is 3x3."""
     return "x".join(map(str, sizes))
 
 
@@ -82,15 +82,15 @@ class Kernel:
     """What is fused behind it, in order: "bn", "relu", "hardswish", …"""
 
     def __post_init__(self) -> None:
-        if self.op not in FAMILIES:
+        if self.op not in KINDS:
             raise ValueError(f"unknown kernel op {self.op!r}")
         if self.op == "rnn" and self.function not in RECURRENT_GATES:
             raise ValueError(f"unknown recurrent layer {self.function!r}")
 
     @property
-    def family(self) -> str:
+    def kind(self) -> str:
         """conv | gemm | recurrent | pool | reduce | norm | softmax | elementwise | move."""
-        return FAMILIES[self.op]
+        return KINDS[self.op]
 
     @property
     def is_depthwise(self) -> bool:
@@ -135,9 +135,9 @@ class Kernel:
         details = []
         if self.function:
             details.append(self.function)
-        if self.kernel_size != (1, 1) or self.family in ("conv", "pool"):
+        if self.kernel_size != (1, 1) or self.kind in ("conv", "pool"):
             details.append(f"k{by(self.kernel_size)}")
-        if self.stride != (1, 1) or self.family in ("conv", "pool"):
+        if self.stride != (1, 1) or self.kind in ("conv", "pool"):
             details.append(f"s{by(self.stride)}")
         if set(self.dilation) != {1}:
             details.append(f"d{by(self.dilation)}")

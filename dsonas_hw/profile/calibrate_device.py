@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dsonas_hw.device.spec import LOCAL
-from dsonas_hw.errors import DeviceError, ProfileError
+from dsonas_hw.errors import DeviceError, ModelFileError, ProfileError
 from dsonas_hw.estimate.calibrate import Calibration, calibrate
 from dsonas_hw.estimate.calibrated import calibration_path, save_calibration
 from dsonas_hw.estimate.calibration_csv import load_networks, read_calibration_rows
@@ -62,12 +62,15 @@ def calibrate_device(
         )
         return network
 
-    networks = load_networks(rows, read, progress)
-    check_input_names(input_shapes or {}, inputs)
-    target = Target(
-        device=device, runtime=runtime, precision=_only(precisions), batch_size=rows[0].batch_size
-    )
-    calibration = dataclasses.replace(calibrate(load_estimate(target), networks), created=now_utc())
+    try:
+        networks = load_networks(rows, read, progress)
+        check_input_names(input_shapes or {}, inputs)
+        target = Target(
+            device=device, runtime=runtime, precision=_only(precisions), batch_size=rows[0].batch_size
+        )
+        calibration = dataclasses.replace(calibrate(load_estimate(target), networks), created=now_utc())
+    except (ModelFileError, ProfileError) as error:
+        raise type(error)(f"{measurements}: {error}") from error
     path = calibration_path(directory or user_profiles(), target)
     save_calibration(calibration, path)
     return calibration, path

@@ -19,11 +19,15 @@ def precision_of_model(
     """
     own = precision or "fp32"
     known = get_runtime(runtime).precisions
+    if own not in known and not (own == "bf16" and asked == "fp16"):
+        ways = [f"export it in {' or '.join(known)}", "name another --runtime"]
+        if own == "bf16" and "fp16" in known:
+            ways.insert(0, "--precision fp16 takes it for fp16")
+        raise ModelFileError(
+            f"{name} computes in {own}; {runtime} is known in {', '.join(known)}: {', or '.join(ways)}"
+        )
     if asked is None:
-        if own in known:
-            return own, None
-        hint = "; --precision fp16 takes it for fp16" if own == "bf16" and "fp16" in known else ""
-        raise ModelFileError(f"{name} computes in {own}; {runtime} is known in {', '.join(known)}{hint}")
+        return own, None
     if asked == own:
         return asked, None
     if own == "fp32" and asked == "fp16":
@@ -47,5 +51,6 @@ def check_table_precision(name: str, precision: str, *, table: str, runtime: str
     own = precision or "fp32"
     if own != table and not (own == "fp32" and table in get_runtime(runtime).precisions):
         raise ModelFileError(
-            f"{name} computes in {own}: its timings do not belong in a table of {table} ({runtime})"
+            f"{name} computes in {own}: its timings do not belong in a table of {table} ({runtime}); "
+            f"export it in {table}"
         )

@@ -20,7 +20,7 @@ from dsonas_hw.profile.open import find_table, user_profiles
 from dsonas_hw.profile.open_bench import open_bench
 from dsonas_hw.profile.plan import plan_profile, witness_networks
 from dsonas_hw.profile.probes import probe_networks, space_id
-from dsonas_hw.profile.profiler import is_finished, profile_networks
+from dsonas_hw.profile.profiler import estimate_seconds, is_finished, profile_networks
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.rows import CheckRow, Source
@@ -140,6 +140,7 @@ def profile_space(
         resolutions=resolutions,
     )
     with open_bench(target, sm_clock_mhz=sm_clock_mhz) as bench:
+        progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
         table = profile_networks(path, bench, probes, progress=progress)
         if not num_checked:
             return SpaceProfile(path=path, check=None, source=table.header.source, remarks=bench.remarks)

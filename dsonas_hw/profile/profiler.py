@@ -30,6 +30,7 @@ from dsonas_hw.table.table import LookupTable, TableWriter, load_table
 SETUP_SECONDS, SECONDS_PER_NETWORK = 1.0, 0.2
 FLOPS_PER_SECOND = 3e10
 """What a core of a usual server does in a second; like the two before only to say how long it will take."""
+SECONDS_PER_KERNEL = 1e-5
 REFERENCE_SPEED = 0.25
 """Quantile of the reference's timings that predictions are stated at: the machine when it is quick."""
 
@@ -75,9 +76,14 @@ def profile_networks(
 
 def estimate_seconds(probes: Sequence[Probe]) -> float:
     """About how long `profile_networks` takes: every network is timed plain and under the profiler."""
-    runs_s = (probe.flops / FLOPS_PER_SECOND + len(probe.schedule.kernels) * 1e-5 for probe in probes)
+    runs_s = (rough_seconds(probe.flops, len(probe.schedule.kernels)) for probe in probes)
     turns_s = (max(FEWEST_RUNS * run_s, min(ROUND_SECONDS, MOST_RUNS * run_s)) for run_s in runs_s)
     return SETUP_SECONDS + sum(SECONDS_PER_NETWORK + 2 * NUM_ROUNDS * turn_s for turn_s in turns_s)
+
+
+def rough_seconds(flops: float, num_kernels: int) -> float:
+    """What a run takes on one core of a usual server: for choosing sizes before anything is measured."""
+    return flops / FLOPS_PER_SECOND + num_kernels * SECONDS_PER_KERNEL
 
 
 def is_finished(table: LookupTable) -> bool:

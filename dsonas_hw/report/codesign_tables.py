@@ -11,7 +11,7 @@ from dsonas_hw.report.table import Column, Scalar, Table, numbers, words
 from dsonas_hw.study.codesign import Pair
 from dsonas_hw.study.codesign_analysis import Answer, answers, carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult
-from dsonas_hw.study.missing import Missing
+from dsonas_hw.study.job_files import Missing
 
 
 def codesign_tables(result: CodesignResult) -> list[Table]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+from dsonas_hw.budget import COST_LABELS as BUDGET_LABELS
 from dsonas_hw.budget import QUANTITIES, format_quantity, parse_budgets
 
 NONE = "–"
@@ -12,14 +13,7 @@ THIN = "\u202f"
 """Narrow no-break space between a number and its unit."""
 
 #: cost → how it is called on a page.
-COST_LABELS: dict[str, str] = {
-    "latency_ms": "latency",
-    "energy_mj": "energy",
-    "mac": "memory access (mac)",
-    "flops": "multiply-adds (flops)",
-    "params": "weights (params)",
-    "memory_bytes": "peak activations",
-}
+COST_LABELS = {QUANTITIES[name]: label for name, label in BUDGET_LABELS.items()}
 #: cost → its unit on an axis.
 COST_UNITS: dict[str, str] = {
     "latency_ms": "ms",

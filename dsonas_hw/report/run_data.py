@@ -212,6 +212,8 @@ class RunData:
     """Test accuracy of the trained weights, if they are this architecture's."""
     notes: tuple[str, ...]
     """What is missing or could not be read, one sentence each."""
+    unfinished: str
+    """How far a search has come that has not ended, as `5 of 8 epochs`; empty: it has, or is unknown."""
 
     def stage(self, name: str) -> tuple[EpochRow, ...]:
         """Epochs of `pretrain`, `search` or `retrain`."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
-from dsonas_hw.config import MAX_CONFIG_BYTES, RunConfig, load_config_file
+from dsonas_hw.config import RunConfig, load_config_file
+from dsonas_hw.config.load import MAX_CONFIG_BYTES
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, read_regular
 from dsonas_hw.report.fields import first_error, fraction, texts
@@ -20,6 +21,7 @@ from dsonas_hw.report.run_data import Derivation, RunData, Validation
 from dsonas_hw.report.run_logs import load_epochs, load_gamma_cost, load_lambda, load_path
 from dsonas_hw.report.run_selection import load_selection
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.progress import unfinished_search
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.confusion import CONFUSION_NAME, Confusion, load_confusion
 
@@ -44,6 +46,10 @@ def load_run_data(run: RunDirectory) -> RunData:
         epochs = tuple(row for row in epochs if row.stage != "retrain")
     elif architecture is not None and not any(row.stage == "retrain" for row in epochs):
         notes.append("The network has not been retrained yet.")
+    if run.stale.is_dir() and not run.validation_path.exists():
+        notes.append(
+            "Weights, model and verdict in stale/ are stale: the search went on and changed the architecture."
+        )
     return RunData(
         name=run.path.resolve().name,
         config=config,
@@ -61,7 +67,15 @@ def load_run_data(run: RunDirectory) -> RunData:
         trained_accuracy=accuracy,
         confusion=None if accuracy is None else _confusion(run.path / CONFUSION_NAME, notes),
         notes=tuple(notes),
+        unfinished=_unfinished(run),
     )
+
+
+def _unfinished(run: RunDirectory) -> str:
+    try:
+        return unfinished_search(run) or ""
+    except UserError:  # a note has said what is damaged
+        return ""
 
 
 def _architecture(path: Path, notes: list[str]) -> Architecture | None:

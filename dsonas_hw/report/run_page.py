@@ -105,7 +105,8 @@ def _path(data: RunData) -> list[Part]:
     return [
         f"Each dot is an architecture that the search passed, {data.path[0].width} channels wide in the "
         "first stage, scored with the shared weights: they rank architectures; retraining gives the "
-        "accuracy.",
+        "accuracy. Any of them is taken, at the width that fills the budget, by: dsonas-hw derive RUN "
+        "--step STEP.",
         Figures(items=charts, explorer=_explorer(data)),
         *([Details(summary="Best architectures as a table", parts=[front])] if front else []),
     ]

@@ -33,6 +33,9 @@ def verdict_parts(data: RunData) -> list[Part]:
 
 def _warnings(data: RunData) -> Iterator[Warning]:
     validation = data.validation
+    if data.unfinished:
+        text = f"It has done {data.unfinished}: what follows is of what it has found so far."
+        yield Warning(heading="THE SEARCH IS NOT FINISHED", text=text)
     if validation is not None and not validation.is_measured:
         stand_in = "estimated" if validation.source == "measured" else validation.source
         said = validation.caution.partition(": ")[2]

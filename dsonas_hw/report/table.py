@@ -109,6 +109,10 @@ class Table:
         rows = (zip(self.columns, row, strict=True) for row in self.rows)
         return [[(c, c.show(cell)) for c, cell in row if not c.hidden] for row in rows]
 
+    def texts(self) -> list[list[str]]:
+        """The cells of every row as people read them."""
+        return [[cell.text for _, cell in row] for row in self.shown()]
+
     def to_records(self) -> list[dict[str, Scalar]]:
         """One dictionary per row, keys with units."""
         keys = [column.key for column in self.columns]

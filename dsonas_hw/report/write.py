@@ -38,7 +38,7 @@ from dsonas_hw.study.grid import load_grid
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PAGE = "report.html"
+CONFIG, PAGE = "config.yaml", "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def read_report(path: Path, *, profiles_directory: Path | None = None) -> Report
         UserError: neither a run nor a study, or a damaged configuration.
     """
     name = path.resolve().name
-    if (path / "config.yaml").exists():
+    if (path / CONFIG).exists():
         return _read_run(RunDirectory(path), profiles_directory)
     if (path / CODESIGN).exists():
         result = load_result(path)

@@ -35,7 +35,7 @@ def brief_recipe(recipe: RetrainConfig, select: SelectConfig, *, epochs: int) ->
         update={
             "epochs": epochs, "schedule": "cosine-restarts", "restart_epochs": select.epochs,
             "restart_factor": 1, "min_lr": min(recipe.min_lr, recipe.lr), "warmup_epochs": 0.0,
-            "ema": 0.0, "test_every": epochs, "compile": False,
+            "test_every": epochs, "compile": False,
         }
     )  # fmt: skip
 

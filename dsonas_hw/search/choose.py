@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.architecture.architecture import (
@@ -11,12 +12,14 @@ from dsonas_hw.architecture.architecture import (
     architecture_from_json,
     complete_architecture,
 )
+from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.architecture.transfer import transfer_block
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.config import RunConfig
-from dsonas_hw.errors import BudgetError, RunError, command_line
-from dsonas_hw.files import read_json, write_json
+from dsonas_hw.errors import BudgetError, RunError, UserError, command_line
+from dsonas_hw.files import read_json, read_json_lines, write_json
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.progress import SEARCH_STAGES, refuse_unfinished
 from dsonas_hw.task import Task
 
 if TYPE_CHECKING:
@@ -76,29 +79,56 @@ def pretrain_supernet(
     search.pretrain(resume=resume)
 
 
-def derive(run: RunDirectory, task: Task, budgets: Sequence[Budget], *, shrink: float = 1.0) -> Derived:
+def derive(
+    run: RunDirectory,
+    task: Task,
+    budgets: Sequence[Budget],
+    *,
+    shrink: float = 1.0,
+    step: int | None = None,
+) -> Derived:
     """Choose from the path and fit the width; nothing is written (see `save_architecture`).
 
+    step: the λ steps of a point that is taken whatever the rule would take.
+
     Raises:
-        RunError: no search has been run here.
+        RunError: no search has been run here, or no point has that step.
         BudgetError: the path cannot reach the budgets.
     """
     from dsonas_hw.search.derive import derive_architecture
 
-    return derive_architecture(points_of(run, task), budgets, task.target, shrink=shrink)
+    return derive_architecture(points_of(run, task, step=step), budgets, task.target, shrink=shrink)
 
 
-def points_of(run: RunDirectory, task: Task) -> Sequence[PathPoint]:
-    """The points of a run's path that may serve a budget.
+def points_of(run: RunDirectory, task: Task, *, step: int | None = None) -> Sequence[PathPoint]:
+    """The points of a run's path that may serve a budget; with `step`, the one that was reached there.
 
     Raises:
-        RunError: no search has been run here.
+        RunError: no search has been run here, or no point has that step.
     """
     from dsonas_hw.search.derive import serving_points
     from dsonas_hw.search.path import load_path
 
-    space_json = complete_architecture(task.space).to_json()["space"]
-    return serving_points(load_path(run, space_json), gamma_control=task.config.search.gamma_control)
+    points = load_path(run, complete_architecture(task.space).to_json()["space"])
+    if step is None:
+        return serving_points(points, gamma_control=task.config.search.gamma_control)
+    found = [point for point in points if point.step == step]
+    if not found:
+        nearest = sorted({point.step for point in points}, key=lambda other: abs(other - step))[:3]
+        raise RunError(
+            f"the path of {run.path} has no point at step {step}; near it are {', '.join(map(str, nearest))}"
+        )
+    return found[-1:]
+
+
+def copy_search(run: RunDirectory, other: RunDirectory) -> None:
+    """Give another run the path of a search and what was logged on the way, to derive from it again there."""
+    for name in ("path.jsonl", "lambda.jsonl"):
+        if run.log_path(name).exists():
+            shutil.copyfile(run.log_path(name), other.log_path(name))
+    for row in read_json_lines(run.log_path("metrics.jsonl")):
+        if row.get("stage") in SEARCH_STAGES:
+            other.log("metrics.jsonl", row)
 
 
 def transfer(run: RunDirectory, task: Task, block: Block) -> Derived:
@@ -157,14 +187,54 @@ def _probabilities(architecture: Architecture, task: Task) -> dict[str, float]:
     return {name: probability for name, probability in found.items() if probability is not None}
 
 
+def take_architecture(run: RunDirectory, derived: Derived, task: Task, *, say: Callable[[str], None]) -> None:
+    """Write what a search has led to; what came of another architecture before is stale and set aside."""
+    try:
+        is_same = load_architecture(run)[0] == derived.architecture
+    except UserError:  # there is none, or it is damaged
+        is_same = False
+    if not is_same and (names := run.set_aside()):
+        say(
+            f"stale: {', '.join(names)}: the search has changed the architecture, and they are of the one "
+            f"before; they are in {run.stale}"
+        )
+    save_architecture(run, derived, task)
+
+
+def load_derived(run: RunDirectory, task: Task) -> Derived:
+    """The run's architecture with the point of the path that it came from, and what it costs.
+
+    Raises:
+        RunError: nothing has been derived, or the file does not say where it came from.
+    """
+    from dsonas_hw.search.derive import Derived
+
+    architecture, budgets = load_architecture(run)
+    try:
+        (point,) = points_of(run, task, step=int(read_json(run.architecture_path)["derived"]["step"]))
+    except (KeyError, TypeError, ValueError):
+        raise RunError(
+            f"{run.architecture_path} does not say which point of the path it is; derive again: "
+            + command_line("derive", run.path)
+        ) from None
+    return Derived(
+        architecture=architecture,
+        point=point,
+        ratio_before_fit=budget_ratio(point.architecture, budgets, task.target),
+        ratio=budget_ratio(architecture, budgets, task.target),
+        costs=task.target.costs(architecture),
+    )
+
+
 def load_architecture(run: RunDirectory) -> tuple[Architecture, tuple[Budget, ...]]:
     """The run's architecture and the budgets it was derived for.
 
     Raises:
-        RunError: nothing has been derived yet.
+        RunError: nothing has been derived yet, or not even searched to the end.
         UserError: a damaged file.
     """
     if not run.architecture_path.is_file():
+        refuse_unfinished(run, "derive", run.path)
         raise RunError(f"{run.path} has no architecture yet; run: {command_line('derive', run.path)}")
     data = read_json(run.architecture_path)
     architecture = architecture_from_json(data, origin=str(run.architecture_path))

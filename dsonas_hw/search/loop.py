@@ -162,9 +162,9 @@ class Search:
                     self.elapsed_s += time.monotonic() - started
                     self._end_epoch(stop)
         except UserError:
-            distributed.say(distributed.DONE)
+            distributed.broadcast(distributed.DONE)
             raise
-        distributed.say(distributed.DONE)
+        distributed.broadcast(distributed.DONE)
 
     # -- the loop (paper, section 3.3) ---------------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class Search:
             raise UserError(
                 f"the search collapsed in epoch {self.epoch + 1}: every block became the identity; "
                 "lower search.gamma, or let a --budget steer it. The path up to here "
-                f"can be used: {command_line('derive', self.run_directory.path)}"
+                f"can be used: {command_line('derive', self.run_directory.path, '--unfinished')}"
             )
         self.path.record(epoch=self.epoch, lam_step=self.lam_step, gamma=decision.gamma)
 

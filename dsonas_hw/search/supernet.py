@@ -16,14 +16,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from dsonas_hw.architecture.architecture import Architecture, Block, close_block, complete_block
+from dsonas_hw.architecture.graph import BN_EPS
 from dsonas_hw.search.mixing import Mixing
 from dsonas_hw.search.strength import scale_by_strength
 from dsonas_hw.space.operations import Layer
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.batch_norm import BatchNorm, fixed_statistics
 from dsonas_hw.train.layers import Conv, draw_he_weights
-
-BN_EPS = 2e-5
 
 
 def batch_norm(channels: int, *, free_scale: bool = False) -> BatchNorm:

@@ -30,7 +30,7 @@ class SearchTeam:
 
     def step_weights(self, epoch: int, step: int) -> None:
         """Take one SGD step on W, with batch number `step` of an epoch."""
-        distributed.say(distributed.STEP, epoch, step)
+        distributed.broadcast(distributed.STEP, epoch, step)
         config = self.parts.config.search
         self.parts.set_lr(pretraining=epoch < config.pretrain_epochs)
         batch = self._w_batches.at(epoch, step)
@@ -39,31 +39,31 @@ class SearchTeam:
 
     def lambda_gradient(self, lam_step: int) -> Tensor:
         """Return ∇G(λ) on the images of λ; clipped it is left in `supernet.lam.grad`."""
-        distributed.say(distributed.LAMBDA, lam_step)
+        distributed.broadcast(distributed.LAMBDA, lam_step)
         batch = self._lam_batches.at(*divmod(lam_step, len(self.parts.lam_batches)))
         return lambda_gradient(self.supernet, batch, self.parts.config.search, self.parts.scaler)
 
     def share_lambda(self) -> None:
         """Take rank 0's λ, and silence what is dead by them: also where momentum raised a λ that is dead."""
-        distributed.say(distributed.MOVED)
+        distributed.broadcast(distributed.MOVED)
         distributed.send_(self.supernet.lam.data)
         self.supernet.silence_dead(self.supernet.blocks_of(self.supernet.lam))
 
     def prune(self) -> None:
         """Remove what is dead from the supernet and from the optimizer of W."""
-        distributed.say(distributed.PRUNE)
+        distributed.broadcast(distributed.PRUNE)
         self.supernet.prune(self.supernet.blocks_of(self.supernet.lam), self.parts.w_optimizer)
 
     def collect(self) -> None:
         """Bring what the helpers' meters hold to rank 0."""
-        distributed.say(distributed.COLLECT)
+        distributed.broadcast(distributed.COLLECT)
         self.meter.collect()
 
     def follow(self) -> None:
         """Do what rank 0 says, until it says that the search is done."""
         self.supernet.train()
         while True:
-            match distributed.hear():
+            match distributed.receive():
                 case (distributed.STEP, epoch, step):
                     self.step_weights(epoch, step)
                 case (distributed.LAMBDA, lam_step, _):

@@ -85,7 +85,10 @@ def get_operation(name: str) -> Operation:
     try:
         return OPERATIONS[name]
     except KeyError:
-        raise UserError(f"unknown operation {name!r}. {closest(name, list(OPERATIONS))}") from None
+        raise UserError(
+            f"unknown operation {name!r}. {closest(name, list(OPERATIONS))} One that a script of your own "
+            "registers is known to that script alone: use it in the place of dsonas-hw (python SCRIPT.py …)"
+        ) from None
 
 
 def _separable(kernel_size: int, dilation: int = 1) -> tuple[Layer, Layer]:

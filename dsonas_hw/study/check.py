@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dsonas_hw.architecture.fit import find_loose
 from dsonas_hw.config import build_config
-from dsonas_hw.errors import DeviceError, UserError
+from dsonas_hw.errors import BudgetError, DeviceError, UserError
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.study.spec import TRANSFERRED, Study
-from dsonas_hw.task import prepare_task
+from dsonas_hw.task import Task, prepare_task
 from dsonas_hw.train.images import load_data, space_of_config
 
 
@@ -26,13 +27,23 @@ def check_study(study: Study) -> None:
         config = build_config({**job.config, "budget": list(job.budgets)})
         try:
             space = space_of_config(config)
-            prepare_task(config, space)
+            check_limits(prepare_task(config, space))
             if job.network in study.file.hand_made:
                 _check_family(job.network, space)
             if job.measure:
                 _check_is_here(config.target.device)
         except UserError as error:
             raise type(error)(f"study {study.file.name}, variant {job.variant}: {error}") from None
+
+
+def check_limits(task: Task) -> None:
+    """Refuse a budget that limits nothing: under it nothing would be compared.
+
+    Raises:
+        BudgetError: even the largest network holds it.
+    """
+    if loose := find_loose(task.space, task.budgets, task.target):
+        raise BudgetError(loose[0])
 
 
 def check_data(study: Study) -> None:
@@ -59,4 +70,4 @@ def _check_is_here(device: str) -> None:
     from dsonas_hw.runtime.detect import detect_devices
 
     if detect_devices().find(device) is None:
-        raise DeviceError(f"{device} is not here, so latency cannot be measured; set measure: false")
+        raise DeviceError(f"{device} is not on this machine: latency cannot be measured; set measure: false")

@@ -12,15 +12,12 @@ is derived; so a device that is absent has a column too, marked as estimated.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dsonas_hw.budget import parse_budgets
-from dsonas_hw.errors import BudgetError, UserError
+from dsonas_hw.errors import UserError, first_problem
 from dsonas_hw.files import read_json, write_json
 
 SPECIFICATION = "codesign.json"
@@ -75,29 +72,6 @@ class Codesign(BaseModel):
         return [pair for pair in pairs if pair not in self.skipped]
 
 
-def budget_levels(options: Sequence[str]) -> tuple[str, ...]:
-    """`latency=3ms,5ms,8ms` → three budgets; limits of several quantities are combined, each with each.
-
-    Raises:
-        BudgetError: a limit that cannot be read, or none at all.
-    """
-    limits: dict[str, list[str]] = {}
-    name = ""
-    for part in (part.strip() for text in options for part in text.split(",")):
-        if not part:
-            continue
-        before, equals, after = part.partition("=")
-        name, limit = (before.strip(), after.strip()) if equals else (name, part)
-        (budget,) = parse_budgets([f"{name}={limit}" if name else part])
-        texts = limits.setdefault(budget.name, [])
-        if str(budget) in texts:
-            raise BudgetError(f"budget {budget} is given twice; keep one")
-        texts.append(str(budget))
-    if not limits:
-        raise BudgetError("a study needs budgets, e.g. --budget latency=3ms,5ms,8ms")
-    return tuple(",".join(level) for level in itertools.product(*limits.values()))
-
-
 def save_codesign(path: Path, study: Codesign) -> None:
     """Write codesign.json.
 
@@ -116,6 +90,4 @@ def load_codesign(path: Path) -> Codesign:
     try:
         return Codesign.model_validate(read_json(path / SPECIFICATION))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path / SPECIFICATION} is damaged: {where}: {first['msg']}") from None
+        raise UserError(f"{path / SPECIFICATION} is damaged: {first_problem(error)}") from None

@@ -22,7 +22,7 @@ EQUAL_ACCURACY = 0.005
 
 
 def pareto_front(result: CodesignResult, device: str) -> list[str]:
-    """Names of the networks that no other beats on this device in latency and accuracy, by rising latency."""
+    """Return the names of the networks that no other beats here in latency and accuracy, fastest first."""
     points = [
         (cell.latency_ms, -network.accuracy, network.name)
         for network in result.networks
@@ -95,7 +95,7 @@ class Carried:
 
 
 def carried(result: CodesignResult) -> list[Carried]:
-    """Every ordered pair of devices and every budget; source = target too, where the loss is zero."""
+    """Return every ordered pair of devices and every budget; source = target too, where the loss is zero."""
     names = [device.name for device in result.devices]
     return [
         Carried(
@@ -147,7 +147,7 @@ def _best_accuracy(result: CodesignResult, found_for: str, *, on: str, budget: s
 
 
 def holds(result: CodesignResult, network: Network, device: str, budgets: Iterable[Budget]) -> bool:
-    """Whether a network holds every budget on a device, as far as is known; not if a cost is not.
+    """Return whether a network holds every budget on a device, as far as is known; not if a cost is not.
 
     A latency that was measured holds with its whole interval, a predicted one by its value.
     """
@@ -168,7 +168,7 @@ def _latency_ms(result: CodesignResult, network: Network, device: str) -> float 
 
 
 def why_no_energy(result: CodesignResult, device: StudyDevice) -> str | None:
-    """Why no network's energy is known on a device; None: it is known of one at least."""
+    """Return why no network's energy is known on a device; None: it is known of one at least."""
     cells = [cell for cell in result.cells if cell.device == device.name]
     if any(cell.energy_mj is not None for cell in cells):
         return None
@@ -193,7 +193,7 @@ class Preference:
 
 
 def preferences(result: CodesignResult) -> list[Preference]:
-    """Every device and operation; nothing for a device without networks."""
+    """Return every device and operation; nothing for a device without networks."""
     rows = []
     for device in result.devices:
         nodes: Counter[str] = Counter()

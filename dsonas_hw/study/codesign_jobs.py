@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dsonas_hw.budget import parse_budgets
 from dsonas_hw.config import build_config, overlay
-from dsonas_hw.errors import UserError
-from dsonas_hw.files import read_json
 from dsonas_hw.study.codesign import Codesign, Pair
-from dsonas_hw.study.engine import RESULT
-from dsonas_hw.study.scheduler import is_done, job_directory
+from dsonas_hw.study.codesign_records import Derived, load_record
+from dsonas_hw.study.job_files import is_done
 from dsonas_hw.study.spec import Job, slug
 
 
 def search_jobs(study: Codesign) -> list[Job]:
-    """Pretraining, searches, the evaluation of all candidates (if the preset selects) and derivations."""
+    """Return pretraining, searches, evaluation of the candidates (if the preset selects), derivations."""
     jobs = []
     for seed in study.seeds:
         config = overlay(study.config, {"seed": seed})
@@ -76,7 +72,7 @@ def _derivation(study: Codesign, pair: Pair, needed: Job, seed: int) -> Job:
 
 
 def derive_name(device: str, budget: str, seed: int) -> str:
-    """Name of the job that derives the network of a device and a budget."""
+    """Return the name of the job that derives the network of a device and a budget."""
     return f"derive-{device}-{slug(budget)}-s{seed}"
 
 
@@ -89,36 +85,27 @@ class Derivation:
     """A derivation that is done."""
 
     job: Job
-    network: str
-    """Hash of the architecture."""
-    result: dict[str, Any]
+    result: Derived
 
 
 def finished_derivations(path: Path, jobs: Sequence[Job]) -> list[Derivation]:
-    """What has been derived so far, in the order of the jobs.
+    """Return what has been derived so far, in the order of the jobs.
 
     Raises:
         UserError: a damaged result.
     """
-    found = []
-    for job in jobs:
-        if job.kind == "derive" and is_done(path, job.name):
-            result = read_json(job_directory(path, job.name) / RESULT)
-            network = result.get("network") if isinstance(result, dict) else None
-            # It becomes part of a directory's name: nothing but a hash may.
-            if not isinstance(network, str) or not re.fullmatch(r"[0-9a-f]{6,64}", network):
-                raise UserError(f"the result of {job.name} is damaged (no network); remove its directory")
-            if not isinstance(result.get("predicted", {}), dict):
-                raise UserError(f"the result of {job.name} is damaged; remove its directory")
-            found.append(Derivation(job=job, network=network, result=result))
-    return found
+    return [
+        Derivation(job=job, result=load_record(path, job.name, Derived))
+        for job in jobs
+        if job.kind == "derive" and is_done(path, job.name)
+    ]
 
 
 def network_jobs(study: Codesign, derivations: Sequence[Derivation]) -> list[Job]:
-    """Training of each distinct network, and its measurement on every device that is here."""
+    """Return the training of each distinct network, and its measurement on every device that is here."""
     jobs: dict[str, Job] = {}
     for derivation in derivations:
-        job, network = derivation.job, derivation.network
+        job, network = derivation.job, derivation.result.network
         plain = overlay(study.config, {"seed": job.seed})
         train = f"train-{network}-s{job.seed}"
         jobs.setdefault(

@@ -6,9 +6,14 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-from dsonas_hw.config import build_config, overlay
+from dsonas_hw.config import DeviceConfig, build_config, overlay
+from dsonas_hw.device.cpu import local_cpu
+from dsonas_hw.device.spec import LOCAL, load_device
 from dsonas_hw.errors import BudgetError, DeviceError, UserError
+from dsonas_hw.study.check import check_limits
 from dsonas_hw.study.codesign import Codesign, Pair, StudyDevice
+from dsonas_hw.task import prepare_task
+from dsonas_hw.train.images import space_of_config
 
 MAX_PAIRS = 1000
 
@@ -32,9 +37,6 @@ def plan_codesign(
         BudgetError: a budget that does not fit a device's networks; says what would.
         ProfileError: a device that needs a profile has none.
     """
-    from dsonas_hw.task import prepare_task
-    from dsonas_hw.train.images import space_of_config
-
     if len(devices) * len(budgets) > MAX_PAIRS:
         raise UserError(f"{len(devices)} devices × {len(budgets)} budgets are more than {MAX_PAIRS} networks")
     base = overlay(config, {"budget": []})
@@ -45,7 +47,7 @@ def plan_codesign(
     for device, budget in itertools.product(found, budgets):
         run = build_config(overlay(base, {"target": {"device": device.name}, "budget": [budget]}))
         try:
-            prepare_task(run, space)
+            check_limits(prepare_task(run, space))
         except BudgetError as error:
             skipped.append(Pair(device=device.name, budget=budget))
             reasons.setdefault(device.name, str(error))
@@ -61,7 +63,7 @@ def plan_codesign(
 
 
 def device_names(names: Sequence[str]) -> tuple[str, ...]:
-    """The devices' own names, for any of their names.
+    """Return the devices' own names, for any of their names.
 
     Raises:
         DeviceError: an unknown device (names the close ones), or one named twice.
@@ -75,9 +77,6 @@ def device_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _look_up(names: Sequence[str], config: dict[str, Any]) -> tuple[StudyDevice, ...]:
-    from dsonas_hw.config import DeviceConfig
-    from dsonas_hw.device.cpu import local_cpu
-    from dsonas_hw.device.spec import LOCAL, load_device
     from dsonas_hw.profile.open import open_cost_model, resolve_target
 
     devices = []

@@ -8,15 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
 from dsonas_hw.cost.model import Prediction
-from dsonas_hw.errors import UserError
-from dsonas_hw.files import read_json
+from dsonas_hw.errors import require
 from dsonas_hw.study.codesign import Codesign, StudyDevice, load_codesign
 from dsonas_hw.study.codesign_jobs import (
     Derivation,
@@ -25,10 +24,8 @@ from dsonas_hw.study.codesign_jobs import (
     network_jobs,
     search_jobs,
 )
-from dsonas_hw.study.engine import RESULT
-from dsonas_hw.study.missing import Missing, missing_jobs
-from dsonas_hw.study.scheduler import is_done, job_directory
-from dsonas_hw.study.spec import Job
+from dsonas_hw.study.codesign_records import Measured, Trained, load_record
+from dsonas_hw.study.job_files import Missing, is_done, missing_jobs
 
 MEASURED_MS = ("p50_ms", "p95_ms", "p99_ms", "quiet_ms")
 
@@ -65,7 +62,7 @@ class Network:
         return sum(self.accuracies) / len(self.accuracies) if self.accuracies else None
 
     def is_for(self, device: str) -> bool:
-        """Whether it was found for this device."""
+        """Return whether it was found for this device."""
         return any(origin.device == device for origin in self.origins)
 
 
@@ -120,29 +117,25 @@ class CodesignResult:
         return self.study.devices
 
     def network(self, name: str) -> Network:
-        """The network of a name (A, B, …)."""
+        """Return the network of a name (A, B, …)."""
         return next(n for n in self.networks if n.name == name)
 
     def cell(self, network: str, device: str) -> Cell | None:
-        """A network's cost on a device; None: not derived yet."""
+        """Return a network's cost on a device; None: not derived yet."""
         return next((c for c in self.cells if c.network == network and c.device == device), None)
 
     def found_for(self, device: str, budget: str) -> tuple[Network, ...]:
-        """The networks found for a device and a budget, one per seed at most."""
+        """Return the networks found for a device and a budget, one per seed at most."""
         return tuple(
             n for n in self.networks if any(o.device == device and o.budget == budget for o in n.origins)
         )
 
     def to_pandas(self) -> Any:
-        """The cells as a data frame, one row per network and device.
+        """Return the cells as a data frame, one row per network and device.
 
         Raises:
             MissingDependencyError: pandas is not installed.
         """
-        from dataclasses import asdict
-
-        from dsonas_hw.errors import require
-
         rows = []
         for cell in self.cells:
             network = self.network(cell.network)
@@ -166,32 +159,27 @@ def load_result(path: Path) -> CodesignResult:
     searches = search_jobs(study)
     derivations = finished_derivations(path, searches)
     later = network_jobs(study, derivations)
-    results = {job.name: _read(path, job) for job in later if is_done(path, job.name)}
-    networks = _networks(study, derivations, later, results)
+    done = [job for job in later if is_done(path, job.name)]
+    trained: dict[str, list[Trained]] = {}
+    for job in done:
+        if job.kind == "train":
+            trained.setdefault(job.variant, []).append(load_record(path, job.name, Trained))
+    measured = {job.name: load_record(path, job.name, Measured) for job in done if job.kind == "measure"}
+    networks = _networks(study, derivations, trained)
     jobs = [*searches, *later]
     return CodesignResult(
         study=study,
         networks=networks,
-        cells=_cells(study, networks, derivations, results),
+        cells=_cells(study, networks, derivations, measured),
         missing=missing_jobs(path, jobs),
         num_jobs=len(jobs),
     )
 
 
-def _read(path: Path, job: Job) -> dict[str, Any]:
-    raw = read_json(job_directory(path, job.name) / RESULT)
-    if not isinstance(raw, dict):
-        raise UserError(f"the result of {job.name} is damaged; remove its directory")
-    return raw
-
-
 def _networks(
-    study: Codesign,
-    derivations: Sequence[Derivation],
-    later: Sequence[Job],
-    results: Mapping[str, dict[str, Any]],
+    study: Codesign, derivations: Sequence[Derivation], trained: Mapping[str, Sequence[Trained]]
 ) -> tuple[Network, ...]:
-    by_name = {d.job.name: d for d in derivations}
+    by_name = {d.job.name: d.result for d in derivations}
     origins: dict[str, list[Origin]] = {}
     for seed in study.seeds:
         for budget in study.budgets:
@@ -200,26 +188,21 @@ def _networks(
                 if found is not None:
                     origin = Origin(device=device.name, budget=budget, seed=seed)
                     origins.setdefault(found.network, []).append(origin)
-    raw = {d.network: d.result for d in reversed(derivations)}
-    networks = []
-    for number, (identity, places) in enumerate(origins.items()):
-        trained = [j.name for j in later if j.kind == "train" and j.variant == identity and j.name in results]
-        try:
-            costs = raw[identity]["costs"]
-            network = Network(
-                name=network_name(number),
-                identity=identity,
-                architecture=architecture_from_json(raw[identity]["architecture"], origin=identity),
-                origins=tuple(places),
-                **{name: int(costs[name]) for name in ("flops", "mac", "params", "memory_bytes")},
-                accuracies=tuple(float(results[name]["test_accuracy"]) for name in trained),
-            )
-        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-            raise UserError(
-                f"a result of network {identity} is damaged: {type(error).__name__} {error}"
-            ) from None
-        networks.append(network)
-    return tuple(networks)
+    first = {d.result.network: d.result for d in reversed(derivations)}
+    return tuple(
+        Network(
+            name=network_name(number),
+            identity=identity,
+            architecture=architecture_from_json(first[identity].architecture, origin=identity),
+            origins=tuple(places),
+            flops=first[identity].costs.flops,
+            mac=first[identity].costs.mac,
+            params=first[identity].costs.params,
+            memory_bytes=first[identity].costs.memory_bytes,
+            accuracies=tuple(training.test_accuracy for training in trained.get(identity, ())),
+        )
+        for number, (identity, places) in enumerate(origins.items())
+    )
 
 
 def network_name(number: int) -> str:
@@ -236,49 +219,31 @@ def _cells(
     study: Codesign,
     networks: Sequence[Network],
     derivations: Sequence[Derivation],
-    results: Mapping[str, dict[str, Any]],
+    measured: Mapping[str, Measured],
 ) -> tuple[Cell, ...]:
-    predicted = {d.network: d.result.get("predicted", {}) for d in derivations}
+    predicted = {d.result.network: d.result.predicted for d in derivations}
     cells = []
     for network in networks:
         for device in study.devices:
             guess = predicted[network.identity].get(device.name)
             if guess is None:
                 continue
-            measured = results.get(f"measure-{device.name}-{network.identity}")
-            values = measured or guess
-            try:
-                cells.append(
-                    Cell(
-                        network=network.name,
-                        device=device.name,
-                        latency_ms=float(values["latency_ms"]),
-                        latency_ms_low=float(values["latency_ms_low"]),
-                        latency_ms_high=_bound(values["latency_ms_high"]),
-                        source="measured" if measured else _source(guess),
-                        is_measured=measured is not None,
-                        predicted_ms=float(guess["latency_ms"]),
-                        **{name: _number((measured or {}).get(name)) for name in MEASURED_MS},
-                        energy_mj=_number(measured.get("energy_mj")) if measured else None,
-                        remarks=tuple(map(str, measured.get("remarks", ()))) if measured else (),
-                    )
+            found = measured.get(f"measure-{device.name}-{network.identity}")
+            values = found or guess
+            source = "predicted" if guess.source == "measured" else guess.source
+            cells.append(
+                Cell(
+                    network=network.name,
+                    device=device.name,
+                    latency_ms=values.latency_ms,
+                    latency_ms_low=values.latency_ms_low,
+                    latency_ms_high=inf if values.latency_ms_high is None else values.latency_ms_high,
+                    source="measured" if found else source,
+                    is_measured=found is not None,
+                    predicted_ms=guess.latency_ms,
+                    **{name: getattr(found, name, None) for name in MEASURED_MS},
+                    energy_mj=found.energy_mj if found else None,
+                    remarks=found.remarks if found else (),
                 )
-            except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-                raise UserError(
-                    f"the latency of {network.identity} on {device.name} is damaged: {error}"
-                ) from None
+            )
     return tuple(cells)
-
-
-def _source(guess: Mapping[str, Any]) -> str:
-    source = str(guess["source"])
-    return "predicted" if source == "measured" else source
-
-
-def _bound(value: object) -> float:
-    """The upper end of an interval; infinite where none is known."""
-    return inf if value is None else float(value)  # type: ignore[arg-type]
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None

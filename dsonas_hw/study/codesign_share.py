@@ -13,20 +13,21 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
+from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import BudgetError, UserError
 from dsonas_hw.files import read_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.choose import points_of
+from dsonas_hw.search.derive import Derived
+from dsonas_hw.search.path import PathPoint, path_point_from_json
+from dsonas_hw.search.slate import choose_slate
 from dsonas_hw.task import Task, prepare_task
+from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.images import load_data, space_of_config
-
-if TYPE_CHECKING:
-    from dsonas_hw.search.derive import Derived
-    from dsonas_hw.search.path import PathPoint
 
 ROUNDS = 2
 """A shared candidate is trained for so many times `select.epochs` epochs: no halving over devices."""
@@ -49,9 +50,6 @@ def candidates_of(
 
     config: of the study, but for device and budget. A device and a budget that no network fits have none.
     """
-    from dsonas_hw.search.slate import choose_slate
-    from dsonas_hw.train.identity import architecture_hash
-
     found: dict[str, tuple[PathPoint, Architecture]] = {}
     for device, budget in itertools.product(devices, budgets):
         target = config.target.model_copy(update={"device": device})
@@ -117,8 +115,6 @@ def load_evaluated(path: Path) -> list[Evaluated]:
     Raises:
         UserError: damaged.
     """
-    from dsonas_hw.search.path import path_point_from_json
-
     raw = read_json(path)
     try:
         found = [
@@ -140,9 +136,7 @@ def best_of(evaluated: Sequence[Evaluated], task: Task) -> Derived:
     Raises:
         BudgetError: none holds.
     """
-    from dsonas_hw.architecture.fit import budget_ratio
     from dsonas_hw.deploy.select_measured import measured_use
-    from dsonas_hw.search.derive import Derived
 
     use = measured_use(task)
     for one in evaluated:

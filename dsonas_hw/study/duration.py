@@ -7,10 +7,8 @@ fit to a latency        two minutes, of which one or two measurements take most
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dsonas_hw.config import RunConfig, build_config
 from dsonas_hw.search.derive import derive_architecture
@@ -20,11 +18,6 @@ from dsonas_hw.study.spec import Job
 from dsonas_hw.task import Task, prepare_task
 from dsonas_hw.train.images import space_of_config
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-NUM_STEPS = 5
 FIT_SECONDS = 120.0
 BY_SUPERNET = ("search", "choose")
 
@@ -39,10 +32,12 @@ class Duration:
     """With nothing else on the machine."""
 
     def __str__(self) -> str:
+        from dsonas_hw.search.duration import format_seconds
+
+        searching, training, measuring = map(format_seconds, (self.searching, self.training, self.measuring))
         return (
-            f"about {_minutes(self.searching)} of searching, {_minutes(self.training)} of training and "
-            f"{_minutes(self.measuring)} of measuring on this machine, by a few steps timed now; "
-            "searching and training are shared by the workers"
+            f"about {searching} of searching, {training} of training and {measuring} of measuring on this "
+            "machine, by a few steps timed now; searching and training are shared by the workers"
         )
 
 
@@ -69,6 +64,7 @@ def estimate_duration(jobs: Sequence[Job]) -> Duration:
 
 def _seconds_per_image(config: RunConfig, task: Task) -> tuple[float, float]:
     """Of the complete supernet, and of a network that fills the budget, each with its own batch."""
+    from dsonas_hw.search.duration import time_step
     from dsonas_hw.search.supernet import Supernet
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.trainable import build_network
@@ -78,31 +74,9 @@ def _seconds_per_image(config: RunConfig, task: Task) -> tuple[float, float]:
     network = build_network(
         derive_architecture([point], task.budgets, task.target).architecture, config.retrain
     )
-    supernet = Supernet(task.space)
+    supernet, shape = Supernet(task.space), task.space.input_shape
+    search_batch, batch = config.search.batch_size, config.retrain.batch_size
     return (
-        _time_steps(supernet, config.search.batch_size, task, device),
-        _time_steps(network, config.retrain.batch_size, task, device),
+        time_step(supernet, search_batch, shape, device) / search_batch,
+        time_step(network, batch, shape, device) / batch,
     )
-
-
-def _time_steps(module: nn.Module, batch_size: int, task: Task, device: torch.device) -> float:
-    """Seconds per image of forward and backward: the quickest step's, which others disturb least."""
-    import torch
-    from torch.nn import functional as F
-
-    module.to(device).train()
-    images = torch.zeros(batch_size, *task.space.input_shape, device=device)
-    labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
-    seconds = []
-    for _ in range(NUM_STEPS):
-        started = time.perf_counter()
-        loss = F.cross_entropy(module(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
-    return min(seconds) / batch_size
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from dsonas_hw.device.paths import data_directory
 from dsonas_hw.errors import DeviceError, MissingDependencyError
+from dsonas_hw.study.job_files import LOG
 
 if TYPE_CHECKING:
     from dsonas_hw.study.spec import Job
 
-LOG = "log.txt"
-RESULT = "result.json"
 WORKER = (sys.executable, "-m", "dsonas_hw.study.job")
 TRAINING = ("pretrain", "search", "train", "searched", "random", "transferred", "teacher", "choose", "fitted")
 """Kinds of jobs that use a GPU if there is one."""
@@ -61,8 +60,9 @@ def start_process(
     cwd: str | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A job in a process of its own, in a session of its own: the terminal's Ctrl-C does not reach it, and
-    the scheduler passes it on as one SIGTERM.
+    """Start a job in a process and a session of its own.
+
+    The terminal's Ctrl-C does not reach it; the scheduler passes it on as one SIGTERM.
 
     cwd, variables: where it runs, and what is added to its environment; see `surroundings`.
     """
@@ -76,7 +76,7 @@ def start_process(
 
 
 def surroundings() -> dict[str, str]:
-    """What of the environment decides a job's result or speed, wherever it runs."""
+    """Return what of the environment decides a job's result or speed, wherever it runs."""
     return {
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "DSONAS_HW_HOME": str(data_directory().absolute()),
@@ -106,13 +106,13 @@ class LocalEngine:
 
 
 def num_gpus(job: Job, *, available: int) -> int:
-    """How many GPUs a job takes: one if it trains, may train on any GPU, and there are some."""
+    """Return how many GPUs a job takes: one if it trains, may train on any GPU, and there are some."""
     trains_on = job.config.get("train_on")
     return int(available > 0 and job.kind in TRAINING and trains_on in (None, "cuda"))
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that may be used: CUDA_VISIBLE_DEVICES if it is set, else all; none without a driver.
+    """Return the GPUs that may be used: CUDA_VISIBLE_DEVICES if it is set, else all; none without a driver.
 
     They are named by UUID, since the driver and CUDA number them differently where they are not all alike.
     """

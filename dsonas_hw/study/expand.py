@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from dsonas_hw.budget import parse_budgets
@@ -37,7 +36,7 @@ MAX_JOBS = 10_000
 
 
 def expand(file: StudyFile) -> Study:
-    """The jobs of a study, every configuration checked.
+    """Return the jobs of a study file, every configuration checked.
 
     Raises:
         UserError: a configuration that does not hold, or too many jobs.
@@ -60,7 +59,7 @@ def expand(file: StudyFile) -> Study:
             f"study {file.name}: two variants, budgets or seeds make the same job {twice}; rename one"
         )
     # What measures runs alone: another job on the same GPU, or on its CPU, would be in the timing.
-    jobs = [replace(job, exclusive=True) if job.measure else job for job in jobs]
+    jobs = [job.model_copy(update={"exclusive": True}) if job.measure else job for job in jobs]
     jobs.sort(key=lambda job: job.kind != "search")
     return Study(file=file, jobs=tuple(jobs), baselines=baselines)
 
@@ -170,7 +169,7 @@ def variants_of(file: StudyFile) -> dict[str, dict[str, Any]]:
         raise UserError(f"study {file.name}: give variants or a grid, not both")
     for name in file.variants:
         if name.startswith(RANDOM) or name == TRANSFERRED:
-            raise UserError(f"study {file.name}: a variant cannot be called {name}, as a baseline is")
+            raise UserError(f"study {file.name}: {name} is the name of a baseline; rename the variant")
     if not file.grid:
         return file.variants or {"searched": {}}
     if empty := [key for key, values in file.grid.items() if not values]:

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.costs import BYTES_PER_ELEMENT
+from dsonas_hw.architecture.fit import find_widest
 from dsonas_hw.budget import Budget, format_quantity
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.measure import measure_on_target
 from dsonas_hw.errors import BudgetError, ProfileError
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.measure.rounds import QUICK
 from dsonas_hw.profile.open import Models, resolve
 from dsonas_hw.profile.predict_onnx import predict_onnx
@@ -59,7 +60,7 @@ class FamilyWidths:
         return tuple(found.values())
 
     def costs(self, network: HandMade) -> Costs:
-        """What a network costs; its latency is the quiet one, measured for a second or predicted.
+        """Return what a network costs; its latency is the quiet one, measured for a second or predicted.
 
         Raises:
             ProfileError: the target is not here, and nothing predicts this network's latency there.
@@ -75,8 +76,8 @@ class FamilyWidths:
 
         model = hand_made_onnx(network, batch_size=self.target.batch_size)
         proto = onnx.load_from_string(model)
-        single = kernels_from_onnx(proto, batch_size=1)
-        at_batch = kernels_from_onnx(proto, batch_size=self.target.batch_size)
+        single = network_from_onnx(proto, batch_size=1)
+        at_batch = network_from_onnx(proto, batch_size=self.target.batch_size)
         peak = at_batch.peak_activation_elements
         return {
             **asdict(count_costs(single.kernels)),
@@ -101,7 +102,7 @@ class FamilyWidths:
         return predicted.latency_ms
 
     def ratio(self, network: HandMade, budgets: Sequence[Budget]) -> float:
-        """The largest cost / limit of a network.
+        """Return the largest cost / limit of a network.
 
         Raises:
             BudgetError: a budgeted cost that is not known of hand-made networks.
@@ -112,35 +113,28 @@ class FamilyWidths:
             cost = costs[budget.quantity]
             if cost is None:
                 raise BudgetError(
-                    f"nothing here tells the {budget.name} of a hand-made network; "
-                    "leave hand_made out of the study, or give another budget"
+                    f"the {budget.name} of hand-made networks is not known here; remove hand_made from the "
+                    "study, or give another budget"
                 )
             worst = max(worst, cost / budget.limit)
         return worst
 
     def fit(self, budgets: Sequence[Budget]) -> HandMade:
-        """The widest network that holds the budgets.
+        """Return the widest network that holds the budgets.
 
         Raises:
             BudgetError: not even the narrowest does; says what it takes.
         """
         networks = self.networks
-        low, high = 0, len(networks)  # networks[:low] hold, networks[high:] do not
-        while low < high:
-            middle = (low + high) // 2
-            if self.ratio(networks[middle], budgets) <= 1:
-                low = middle + 1
-            else:
-                high = middle
-        for ahead in range(low, min(low + LOOK_AHEAD, len(networks))):
-            if self.ratio(networks[ahead], budgets) <= 1:
-                low = ahead + 1
-        if low == 0:
+        widest = find_widest(
+            len(networks), lambda index: self.ratio(networks[index], budgets) <= 1, look_ahead=LOOK_AHEAD
+        )
+        if widest is None:
             raise BudgetError(self.why_none(budgets))
-        return networks[low - 1]
+        return networks[widest]
 
     def why_none(self, budgets: Sequence[Budget]) -> str:
-        """What to say where no width fits."""
+        """Return what to say where no width fits."""
         narrowest = self.networks[0]
         costs = self.costs(narrowest)
         taken = ", ".join(

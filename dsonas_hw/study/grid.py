@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from dsonas_hw.errors import UserError
+from dsonas_hw.errors import UserError, first_problem, require
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.study.expand import expand
-from dsonas_hw.study.missing import Missing, missing_jobs
+from dsonas_hw.study.job_files import Missing, missing_jobs
 from dsonas_hw.study.spec import Study, StudyFile
 from dsonas_hw.study.table import StudyRow, collect_results, collect_skipped, tabulate
 
@@ -31,15 +31,11 @@ class GridResult:
     """Why families have no network, a line each."""
 
     def to_pandas(self) -> Any:
-        """The rows as a data frame.
+        """Return the rows as a data frame.
 
         Raises:
             MissingDependencyError: pandas is not installed.
         """
-        from dataclasses import asdict
-
-        from dsonas_hw.errors import require
-
         return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame(
             [asdict(r) for r in self.rows]
         )
@@ -63,9 +59,7 @@ def load_grid(path: Path) -> GridResult:
     try:
         study = expand(StudyFile.model_validate(read_json(path / SPECIFICATION)))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path / SPECIFICATION} is damaged: {where}: {first['msg']}") from None
+        raise UserError(f"{path / SPECIFICATION} is damaged: {first_problem(error)}") from None
     try:
         results = collect_results(path, study)
         rows = tabulate(results, study.baselines)

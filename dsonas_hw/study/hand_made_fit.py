@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
 from dsonas_hw.architecture.graph import block_segments
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.budget import Budget, judge_interval
-from dsonas_hw.config import RunConfig, build_config
+from dsonas_hw.config import RunConfig
 from dsonas_hw.deploy.fit_measured import fit_until_measured, scale_timed
 from dsonas_hw.deploy.measure import TargetMeasurement, find_target, measure_on_target, repeatability_of
 from dsonas_hw.deploy.select_measured import select_measured, selects
 from dsonas_hw.errors import BudgetError
-from dsonas_hw.files import read_json
-from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.derive import Derived, derive_architecture
 from dsonas_hw.search.path import PathPoint
-from dsonas_hw.study.codesign_work import open_run
-from dsonas_hw.study.engine import RESULT
+from dsonas_hw.study.codesign_work import no_bar
 from dsonas_hw.study.family_width import FamilyWidths
 from dsonas_hw.study.hand_made import RANDOM_SEARCH, SEARCHED
 from dsonas_hw.study.measure_network import describe_latency, measure_network
 from dsonas_hw.study.random_points import point_of, random_point
 from dsonas_hw.study.spec import RANDOM
-from dsonas_hw.task import Task, prepare_task, target_costs
-from dsonas_hw.train.images import load_data, space_of_config
+from dsonas_hw.study.work import Work
+from dsonas_hw.task import Task, target_costs
+from dsonas_hw.train.images import space_of_config
 
 if TYPE_CHECKING:
     from dsonas_hw.cost.model import CostModel
@@ -57,27 +53,25 @@ class Fitted:
     """By which it holds; None: nothing was measured, or only the search knows."""
 
 
-def fit_network(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+def fit_network(work: Work) -> dict[str, Any]:
     """Fit one network to its budget by measurement; the measurement that it held by is its verdict's."""
-    config = build_config({**job["config"], "budget": job["budgets"]})
-    name = job["network"]
+    config, name = work.config, work.job.network
     started = time.monotonic()
     try:
         if name in (SEARCHED, RANDOM, RANDOM_SEARCH):
-            task = prepare_task(config, space_of_config(config))
-            cost_model = task.target.cost_model
-            fitted = _fit_architecture(path, job, task)
+            cost_model = work.task.target.cost_model
+            fitted = _fit_architecture(work)
         else:
             cost_model = target_costs(config.target).cost_model
             fitted = _fit_family(name, config, cost_model)
     except BudgetError as error:
-        return {"reason": str(error), **_search_seconds(path, job, time.monotonic() - started)}
+        return {"reason": str(error), **_search_seconds(work, time.monotonic() - started)}
     selected_s = time.monotonic() - started
     timed = any(budget.metric for budget in config.budgets)
     measured = None
     if fitted.measurement is not None:
         measured = describe_latency(fitted.measurement, config, cost_model)
-    elif (timed or job["measure"]) and find_target(config.target) is not None:
+    elif (timed or work.job.measure) and find_target(config.target) is not None:
         measured = measure_network(fitted.model, config, cost_model)
     result = {
         "network": fitted.network.to_json(), "width": fitted.width, "costs": dict(fitted.costs),
@@ -85,38 +79,34 @@ def fit_network(path: Path, job: dict[str, Any]) -> dict[str, Any]:
         "ratio_before_fit": fitted.ratio_before_fit, "block_flops": list(fitted.block_flops),
         "latency_measured": measured, "verdict": _verdict(config.budgets, fitted.costs, measured),
     }  # fmt: skip
-    result |= _search_seconds(path, job, selected_s)
+    result |= _search_seconds(work, selected_s)
     if name == RANDOM_SEARCH:
-        chosen = read_json(path.parent / job["needs"] / RESULT)
-        result |= {key: chosen[key] for key in ("num_tried", "search_seconds")}
+        result |= {key: work.needed_result[key] for key in ("num_tried", "search_seconds")}
     return result
 
 
-def _search_seconds(path: Path, job: Mapping[str, Any], selected_s: float) -> dict[str, float]:
+def _search_seconds(work: Work, selected_s: float) -> dict[str, float]:
     """Of a searched network, the time of its search and of choosing from it; else nothing."""
-    if job["network"] != SEARCHED:
+    if work.job.network != SEARCHED:
         return {}
-    return {"search_seconds": read_json(path.parent / job["needs"] / RESULT)["seconds"] + selected_s}
+    return {"search_seconds": work.needed_result["seconds"] + selected_s}
 
 
-def _fit_architecture(path: Path, job: Mapping[str, Any], task: Task) -> Fitted:
+def _fit_architecture(work: Work) -> Fitted:
     from dsonas_hw.deploy.derive_measured import derive_measured
 
-    measurement = None
-    if job["network"] == SEARCHED:
-        search = RunDirectory(path.parent / job["needs"] / "run")
+    job, task, measurement = work.job, work.task, None
+    if job.network == SEARCHED:
         if selects(task):
-            derived = _select(path, search, task)
+            derived = _select(work)
         else:
-            derived = derive_measured(search, task, say=print, bar=lambda title: nullcontext(_silent))
-    elif job["network"] == RANDOM:
-        draws = (
-            random_point(task, seed=f"{job['seed']}/{draw}", index=job["index"]) for draw in range(MAX_DRAWS)
-        )
+            derived = derive_measured(work.needed_run, task, say=print, bar=no_bar)
+    elif job.network == RANDOM:
+        draws = (random_point(task, seed=f"{job.seed}/{draw}", index=job.index) for draw in range(MAX_DRAWS))
         derived, measurement = _fit_first(draws, task)
     else:
-        ranked = read_json(path.parent / job["needs"] / RESULT)["architectures"]
-        networks = (architecture_from_json(data, origin=job["needs"]) for data in ranked)
+        ranked = work.needed_result["architectures"]
+        networks = (architecture_from_json(data, origin=str(job.needs)) for data in ranked)
         derived, measurement = _fit_first((point_of(network, task) for network in networks), task)
     network = derived.architecture
     return Fitted(
@@ -128,13 +118,12 @@ def _fit_architecture(path: Path, job: Mapping[str, Any], task: Task) -> Fitted:
     )  # fmt: skip
 
 
-def _select(path: Path, search: RunDirectory, task: Task) -> Derived:
+def _select(work: Work) -> Derived:
     """The network that `run` would take: several of the path trained briefly, in this job's run directory."""
-    run, _ = open_run(path, task.config)
+    run, _ = work.open_run()
     with run.lock():
-        run.log_path("path.jsonl").write_bytes(search.log_path("path.jsonl").read_bytes())
-        dataset = load_data(task.config)
-        return select_measured(run, task, dataset, say=print, bar=lambda title: nullcontext(_silent))
+        run.log_path("path.jsonl").write_bytes(work.needed_run.log_path("path.jsonl").read_bytes())
+        return select_measured(run, work.task, work.load_data(), say=print, bar=no_bar)
 
 
 def _fit_first(points: Iterable[PathPoint], task: Task) -> tuple[Derived, TargetMeasurement | None]:
@@ -177,7 +166,7 @@ class _Meter:
         self.measurements: dict[Trainable, TargetMeasurement] = {}
 
     def measure(self, network: Trainable, model: bytes) -> Mapping[str, Estimate | None]:
-        """Costs by quantity; none where the target is not here."""
+        """Return costs by quantity; none where the target is not here."""
         found = measure_on_target(model, self.target)
         if found is None:
             return {}
@@ -230,7 +219,3 @@ def _verdict(
             return None
         verdicts.append(judge_interval(*low_high, budget.limit))
     return next((v for v in ("missed", "undecided") if v in verdicts), "holds")
-
-
-def _silent(done: int, total: int, text: str) -> None:
-    """Report nothing."""

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from dsonas_hw.config import DistillConfig, RunConfig, build_config
+from dsonas_hw.config import DistillConfig, RunConfig
 from dsonas_hw.files import read_json, read_json_lines, write_json
 from dsonas_hw.search.derive import derive_architecture
-from dsonas_hw.study.codesign_work import open_run
-from dsonas_hw.study.engine import RESULT
 from dsonas_hw.study.hand_made import RANDOM_SEARCH
 from dsonas_hw.study.hand_made_fit import MAX_DRAWS, fit_network
 from dsonas_hw.study.random_points import random_point
-from dsonas_hw.task import prepare_task
-from dsonas_hw.train.images import load_data, space_of_config
+from dsonas_hw.study.work import Work
 
 TRIED = "random-search.jsonl"
 BRIEF = 5
 """A brief training has this part of the retraining's epochs: one fifth."""
 
 
-def _config_of(job: Mapping[str, Any]) -> RunConfig:
-    return build_config({**job["config"], "budget": job["budgets"]})
-
-
 # -- random search -----------------------------------------------------------------------------------------
 
 
-def choose(path: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """Random search: train random networks briefly for as long as search and selection took; take the best.
+def choose(work: Work) -> dict[str, Any]:
+    """Train random networks briefly for as long as search and selection took, and take the best.
 
     They are scored on the training images that the search keeps for λ, never on test images. How many there
     are depends on the machine's speed, and is in the result; each of them does not.
@@ -39,18 +30,17 @@ def choose(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     from dsonas_hw.train.briefly import train_briefly
     from dsonas_hw.train.loop import StopSignal, resolve_train_device
 
-    config = _config_of(job)
-    task = prepare_task(config, space_of_config(config))
-    search_seconds = float(read_json(path.parent / job["needs"] / RESULT)["search_seconds"])
-    dataset, device = load_data(config), resolve_train_device(config.train_on)
-    run, _ = open_run(path, config)
+    config, task = work.config, work.task
+    search_seconds = float(work.needed_result["search_seconds"])
+    dataset, device = work.load_data(), resolve_train_device(config.train_on)
+    run, _ = work.open_run()
     epochs = max(1, config.retrain.epochs // BRIEF)
     with run.lock(), StopSignal() as stop:
         log = run.path / TRIED
         tried = read_json_lines(log) if log.exists() else []
         while not tried or sum(row["seconds"] for row in tried) < search_seconds:
             started = time.monotonic()
-            point = random_point(task, seed=f"{RANDOM_SEARCH}/{job['seed']}", index=len(tried))
+            point = random_point(task, seed=f"{RANDOM_SEARCH}/{work.job.seed}", index=len(tried))
             network = derive_architecture([point], task.budgets, task.target).architecture
             accuracy = train_briefly(network, config, dataset, epochs=epochs, device=device, stop=stop)
             row = {
@@ -70,20 +60,20 @@ def choose(path: Path, job: dict[str, Any]) -> dict[str, Any]:
 # -- training ----------------------------------------------------------------------------------------------
 
 
-def train(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+def train(work: Work) -> dict[str, Any]:
     """Train a fitted network from scratch; one that no width fits is skipped."""
     from dsonas_hw.search.teacher import NETWORK_NAME, open_teacher
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import retrain
     from dsonas_hw.train.trainable import trainable_from_json
 
-    fitted = read_json(path.parent / job["needs"] / RESULT)
+    fitted = work.needed_result
     if "reason" in fitted:
         return {"skipped": fitted["reason"]}
-    config = _with_teacher(_config_of(job), path, job["teacher"])
-    run, begun = open_run(path, config)
-    network = trainable_from_json(fitted["network"], origin=job["needs"])
-    dataset, device = load_data(config), resolve_train_device(config.train_on)
+    config = _with_teacher(work)
+    run, begun = work.open_run(config)
+    network = trainable_from_json(fitted["network"], origin=str(work.job.needs))
+    dataset, device = work.load_data(), resolve_train_device(config.train_on)
     is_hand_made = "family" in fitted["network"]
     with run.lock():
         write_json(run.path / NETWORK_NAME if is_hand_made else run.architecture_path, network.to_json())
@@ -94,28 +84,29 @@ def train(path: Path, job: dict[str, Any]) -> dict[str, Any]:
     return {"test_error": trained.test_error, "seconds": trained.seconds, **fitted}
 
 
-def teach(path: Path, job: dict[str, Any]) -> dict[str, Any]:
+def teach(work: Work) -> dict[str, Any]:
     """Train the hand-made teacher of a seed, which all trainings of that seed share."""
     from dsonas_hw.search.teacher import FOLDER, open_teacher
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import RESULT_NAME
 
-    config = build_config(job["config"])
-    run, _ = open_run(path, config)
+    config = work.config
+    run, _ = work.open_run()
     with run.lock():
-        open_teacher(run, config, load_data(config), device=resolve_train_device(config.train_on))
+        open_teacher(run, config, work.load_data(), device=resolve_train_device(config.train_on))
     trained = read_json(run.path / FOLDER / RESULT_NAME)
     return {"test_accuracy": trained["test_accuracy"], "seconds": trained["seconds"]}
 
 
-def _with_teacher(config: RunConfig, path: Path, teacher: str | None) -> RunConfig:
+def _with_teacher(work: Work) -> RunConfig:
     """The configuration that names the run in which the study's own teacher is."""
-    if teacher is None:
+    config = work.config
+    if work.job.teacher is None:
         return config
     from dsonas_hw.search.teacher import FOLDER
 
     distill = config.retrain.distill
-    run = path.parent / teacher / "run"
+    run = work.run_of(work.job.teacher).path
     if distill.teacher == "supernet":
         update: dict[str, Any] = {"run": run}
     else:

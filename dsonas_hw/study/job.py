@@ -11,30 +11,34 @@ import signal
 import stat
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.architecture.graph import block_segments
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.architecture.transfer import choose_block, transfer_block
 from dsonas_hw.budget import Budget, parse_budgets
-from dsonas_hw.config import RunConfig, build_config
-from dsonas_hw.errors import UserError, one_line
+from dsonas_hw.config import RunConfig
+from dsonas_hw.errors import UserError, first_problem, one_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.choose import save_architecture, search_path
 from dsonas_hw.search.derive import derive_architecture, serving_points
 from dsonas_hw.search.path import PathPoint, load_path
-from dsonas_hw.study.codesign_work import KINDS, open_run
-from dsonas_hw.study.engine import RESULT
+from dsonas_hw.study.codesign_work import KINDS
 from dsonas_hw.study.hand_made_work import HAND_MADE_KINDS
+from dsonas_hw.study.job_files import DESCRIPTION, RESULT
 from dsonas_hw.study.measure_network import measure_network
 from dsonas_hw.study.random_points import random_point
+from dsonas_hw.study.spec import Job
+from dsonas_hw.study.work import Work
 from dsonas_hw.task import Task, prepare_task
-from dsonas_hw.train.images import load_data, space_of_config
-
-DESCRIPTION = "job.json"
+from dsonas_hw.train.images import space_of_config
 
 
 def run_job(path: Path) -> dict[str, Any]:
@@ -46,27 +50,37 @@ def run_job(path: Path) -> dict[str, Any]:
     if (path / RESULT).exists():
         result: dict[str, Any] = read_json(path / RESULT)
         return result
-    job = read_json(path / DESCRIPTION)
-    if do := {**KINDS, **HAND_MADE_KINDS}.get(job["kind"]):
-        result = do(path, job)
-        write_json(path / RESULT, result)
-        return result
-    config = build_config({**job["config"], "budget": job["budgets"] if job["kind"] != "search" else []})
-    result = _search(path, job, config) if job["kind"] == "search" else _train(path, job, config)
+    work = Work(path, read_job(path / DESCRIPTION))
+    do: Callable[[Work], Any] = WORK.get(work.job.kind, _train)
+    done = do(work)
+    result = done.model_dump(mode="json") if isinstance(done, BaseModel) else done
     write_json(path / RESULT, result)
     return result
 
 
-def _search(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+def read_job(path: Path) -> Job:
+    """Read job.json.
+
+    Raises:
+        UserError: damaged.
+    """
+    try:
+        return Job.model_validate(read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path} is damaged: {first_problem(error)}; remove its directory") from None
+
+
+def _search(work: Work) -> dict[str, Any]:
     """One search, steered by the tightest of the job's budgets."""
-    space = space_of_config(config)
-    tightest = _tightest(config, space, [parse_budgets([text]) for text in job["budgets"]])
-    config = config.model_copy(update={"budget": tuple(f"{b.name}={_exact(b)}" for b in tightest)})
+    space = space_of_config(work.config)
+    tightest = _tightest(work.config, space, [parse_budgets([text]) for text in work.job.budgets])
+    budget = tuple(f"{b.name}={_exact(b)}" for b in tightest)
+    config = work.config.model_copy(update={"budget": budget})
     task = prepare_task(config, space)
-    run, begun = open_run(path, config)
-    pretrained = RunDirectory(path.parent / job["needs"] / "run") if job["needs"] else None
+    run, begun = work.open_run(config)
+    pretrained = work.needed_run if work.job.needs else None
     with run.lock():
-        result = search_path(run, task, load_data(config), resume=begun, pretrained=pretrained)
+        result = search_path(run, task, work.load_data(), resume=begun, pretrained=pretrained)
     return {
         "num_points": result.num_points, "ratio": result.ratio, "has_landed": result.has_landed,
         "seconds": result.seconds,
@@ -75,9 +89,6 @@ def _search(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any
 
 def _tightest(config: RunConfig, space: Any, choices: list[tuple[Budget, ...]]) -> tuple[Budget, ...]:
     """The budgets that leave least of the complete network."""
-    from dsonas_hw.architecture.architecture import complete_architecture
-    from dsonas_hw.architecture.fit import budget_ratio
-
     target = prepare_task(config.model_copy(update={"budget": ()}), space).target
     return max(choices, key=lambda budgets: budget_ratio(complete_architecture(space), budgets, target))
 
@@ -87,35 +98,34 @@ def _exact(budget: Budget) -> str:
     return f"{budget.limit!r}{unit}"
 
 
-def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]:
+def _train(work: Work) -> dict[str, Any]:
     """Derive (or draw) an architecture, fit it to the budget, train it, count and measure it."""
     from dsonas_hw.search.teacher import open_teacher
     from dsonas_hw.train.loop import resolve_train_device
     from dsonas_hw.train.retrain import retrain
 
-    task = prepare_task(config, space_of_config(config))
-    run, begun = open_run(path, config)
+    job, config, task = work.job, work.config, work.task
+    run, begun = work.open_run()
     with run.lock():
-        if job["kind"] == "searched":
-            search = RunDirectory(path.parent / job["needs"] / "run")
-            points = _points_of(search, task)
-        elif job["kind"] == "transferred":
-            points = [_transferred_point(RunDirectory(path.parent / job["needs"] / "run"), task)]
+        if job.kind == "searched":
+            points = _points_of(work.needed_run, task)
+        elif job.kind == "transferred":
+            points = [_transferred_point(work.needed_run, task)]
         else:
-            width = read_json(path.parent / job["needs"] / RESULT)["width"] if job["needs"] else None
-            points = [random_point(task, seed=str(job["seed"]), index=job["index"], width=width)]
+            width = work.needed_result["width"] if job.needs else None
+            points = [random_point(task, seed=str(job.seed), index=job.index, width=width)]
         derived = derive_architecture(points, task.budgets, task.target)
         save_architecture(run, derived, task)
         measured = None
-        if job["measure"]:
+        if job.measure:
             model = build_onnx(derived.architecture, batch_size=config.target.batch_size)
             measured = measure_network(model.SerializeToString(), config, task.target.cost_model)
-        dataset, device = load_data(config), resolve_train_device(config.train_on)
+        dataset, device = work.load_data(), resolve_train_device(config.train_on)
         trained = retrain(
             run, config, derived.architecture, dataset, device=device, resume=begun,
             teacher=open_teacher(run, config, dataset, device=device),
         )  # fmt: skip
-    result: dict[str, Any] = {
+    return {
         "test_error": trained.test_error,
         "seconds": trained.seconds,
         "width": derived.architecture.width,
@@ -128,12 +138,9 @@ def _train(path: Path, job: dict[str, Any], config: RunConfig) -> dict[str, Any]
         "architecture": derived.architecture.to_json()["blocks"],
         "latency_measured": measured,
     }
-    return result
 
 
 def _space_json(task: Task) -> dict[str, Any]:
-    from dsonas_hw.architecture.architecture import complete_architecture
-
     space: dict[str, Any] = complete_architecture(task.space).to_json()["space"]
     return space
 
@@ -154,6 +161,10 @@ def _transferred_point(search: RunDirectory, task: Task) -> PathPoint:
         step=0, epoch=0, gamma=0.0, architecture=(network := transfer_block(block, task.space, width=width)),
         costs=task.target.costs(network), accuracy=None,
     )  # fmt: skip
+
+
+WORK: dict[str, Callable[[Work], Any]] = {"search": _search, **KINDS, **HAND_MADE_KINDS}
+"""Kind of a job → what does it; the others train one network each."""
 
 
 def _stop_with_scheduler() -> None:

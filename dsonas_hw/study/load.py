@@ -10,13 +10,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from dsonas_hw.config import load_config_file, load_preset, overlay, parse_yaml
-from dsonas_hw.errors import UserError, closest
+from dsonas_hw.errors import UserError, closest, first_problem
 from dsonas_hw.study.expand import expand, variants_of
 from dsonas_hw.study.spec import DEFAULT_PRESET, Study, StudyFile
 
 
 def shipped_studies() -> list[str]:
-    """Names of the studies that come with the package."""
+    """Return the names of the studies that come with the package."""
     folder = resources.files("dsonas_hw") / "studies"
     return sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if e.name.endswith(".yaml"))
 
@@ -29,7 +29,7 @@ def load_study(
     budgets: Sequence[str] = (),
     seeds: Sequence[int] = (),
 ) -> Study:
-    """A shipped study by name, or a YAML file.
+    """Load a shipped study by name, or a YAML file.
 
     changes: laid over its base configuration, and below "transfer" over that of the search elsewhere.
     preset: in the place of the base's; then `budgets` are needed, unless the file has some for that preset.
@@ -80,7 +80,7 @@ def _checked(data: Mapping[str, Any], origin: str) -> StudyFile:
         if first["type"] == "extra_forbidden":
             hint = closest(where, list(StudyFile.model_fields))
             raise UserError(f"study {origin}: unknown field {where!r}. {hint}") from None
-        raise UserError(f"study {origin}: {where}: {first['msg']}") from None
+        raise UserError(f"study {origin}: {first_problem(error)}") from None
 
 
 def _with_preset(file: StudyFile, preset: str, budgets: Sequence[str]) -> dict[str, Any]:

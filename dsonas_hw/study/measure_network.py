@@ -12,22 +12,24 @@ from dsonas_hw.errors import UserError
 
 
 def measure_network(model: bytes, config: RunConfig, cost_model: CostModel | None) -> dict[str, Any]:
-    """Latency of an ONNX model on the target in ms: percentiles, the intervals that budgets are held against
-    (of the median, and of the percentile that the target names), and the quiet value.
+    """Measure the latency of an ONNX model on the target.
+
+    Returns ms: percentiles, the intervals that budgets are held against (of the median, and of the percentile
+    that the target names), and the quiet value.
 
     Raises:
         UserError: the target is not here.
     """
     found = measure_on_target(model, config.target)
     if found is None:
-        raise UserError(f"{config.target.device} is not here: its latency cannot be measured (measure: true)")
+        raise UserError(f"{config.target.device} is not on this machine; set measure: false")
     return describe_latency(found, config, cost_model)
 
 
 def describe_latency(
     found: TargetMeasurement, config: RunConfig, cost_model: CostModel | None
 ) -> dict[str, Any]:
-    """What `measure_network` tells of a measurement."""
+    """Return what `measure_network` tells of a measurement."""
     repeatability = repeatability_of(cost_model)
     median = found.latency.estimate("p50").widened(repeatability)
     judged = found.latency.estimate(config.target.statistic).widened(repeatability)

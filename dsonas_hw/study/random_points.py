@@ -16,7 +16,7 @@ MAX_DRAWS = 10_000
 
 
 def random_point(task: Task, *, seed: str, index: int, width: int | None = None) -> PathPoint:
-    """The random architecture number `index`: the first draw that fills the budget, at `width` if given.
+    """Return random architecture number `index`: the first draw that fills the budget, at `width` if given.
 
     Raises:
         BudgetError: none of 10,000 draws does.
@@ -30,15 +30,15 @@ def random_point(task: Task, *, seed: str, index: int, width: int | None = None)
             continue
         if derived.ratio >= WELL_FILLED and width in (None, derived.architecture.width):
             return point
-    at = "a width" if width is None else f"the width of {width} channels,"
+    at = "any width" if width is None else f"a width of {width} channels"
     raise BudgetError(
-        f"none of {MAX_DRAWS} random architectures fills the budget to {WELL_FILLED:.0%} at {at} in steps of "
-        f"{task.space.width_step}; set space.width_step lower"
+        f"none of {MAX_DRAWS} random architectures uses {WELL_FILLED:.0%} of the budget at {at}, in steps of "
+        f"{task.space.width_step} channels; lower space.width_step"
     )
 
 
 def point_of(architecture: Architecture, task: Task) -> PathPoint:
-    """An architecture as the only point of a path."""
+    """Return an architecture as the only point of a path."""
     return PathPoint(
         step=0, epoch=0, gamma=0.0, architecture=architecture, costs=task.target.costs(architecture),
         accuracy=None,

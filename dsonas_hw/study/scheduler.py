@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 
 from dsonas_hw.errors import RunError
 from dsonas_hw.files import read_json, refuse_links, remove_leftovers, write_json
-from dsonas_hw.study.engine import LOG, RESULT, WORKER, Engine, LocalEngine, Worker
-from dsonas_hw.study.job import DESCRIPTION
+from dsonas_hw.study.engine import WORKER, Engine, LocalEngine, Worker
+from dsonas_hw.study.job_files import DESCRIPTION, LOG, is_done, job_directory, last_line
 from dsonas_hw.study.spec import Job
 
 MAX_TRIES = 3
@@ -42,14 +42,6 @@ class JobFailure:
 class _Running:
     job: Job
     worker: Worker
-
-
-def job_directory(study: Path, name: str) -> Path:
-    return study / "jobs" / name
-
-
-def is_done(study: Path, name: str) -> bool:
-    return (job_directory(study, name) / RESULT).exists()
 
 
 def run_jobs(
@@ -162,17 +154,12 @@ def describe_jobs(study: Path, jobs: Sequence[Job]) -> None:
         path = job_directory(study, job.name) / DESCRIPTION
         if not path.exists():
             new.append((path, job))
-        elif read_json(path) != job.to_json():
+        elif read_json(path) != job.model_dump(mode="json"):
             raise RunError(
                 f"{study} holds a study whose job {job.name} has another configuration; choose another --out"
             )
     for path, job in new:
-        write_json(path, job.to_json())
-
-
-def last_line(path: Path) -> str:
-    lines = path.read_text("utf-8", errors="replace").strip().splitlines() if path.exists() else []
-    return lines[-1][:500] if lines else ""
+        write_json(path, job.model_dump(mode="json"))
 
 
 @contextmanager

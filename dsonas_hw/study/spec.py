@@ -70,16 +70,17 @@ class StudyFile(BaseModel):
     """Also measure the latency of every network on the target; these jobs run alone, one after the other."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """One piece of work, e.g. a search; its directory is `jobs/<name>` of the study's."""
+class Job(BaseModel):
+    """One piece of work, e.g. a search; stored as job.json in `jobs/<name>` of the study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     kind: JobKind
     variant: str
     budgets: tuple[str, ...]
     seed: int
-    config: Mapping[str, Any]
+    config: dict[str, Any]
     needs: str | None = None
     """Name of the job whose outcome it uses: the search's path, the pretraining's supernet, …"""
     needs_also: tuple[str, ...] = ()
@@ -100,15 +101,6 @@ class Job:
     def all_needs(self) -> tuple[str, ...]:
         """Names of the jobs that come first."""
         return tuple(name for name in (self.needs, self.teacher, *self.needs_also) if name is not None)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "name": self.name, "kind": self.kind, "variant": self.variant, "budgets": list(self.budgets),
-            "seed": self.seed, "config": dict(self.config), "needs": self.needs, "index": self.index,
-            "needs_also": list(self.needs_also),
-            "measure": self.measure, "devices": list(self.devices), "exclusive": self.exclusive,
-            "network": self.network, "teacher": self.teacher,
-        }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,5 +124,5 @@ class Study:
 
 
 def slug(text: str) -> str:
-    """A part of a file name; short, since several make up one."""
+    """Return a part of a file name; short, since several make up one."""
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-")[:64]

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.files import read_json, write_json, write_text
-from dsonas_hw.study.engine import RESULT
-from dsonas_hw.study.scheduler import is_done, job_directory
+from dsonas_hw.study.job_files import RESULT, is_done, job_directory
 from dsonas_hw.study.spec import RANDOM, SAME_WIDTH, Baseline, Study
 
 TRAINED = ("searched", "random", "transferred", "fitted")
@@ -50,7 +49,7 @@ class StudyRow:
 
 
 def collect_results(path: Path, study: Study) -> list[dict[str, Any]]:
-    """The results of all finished trainings, with what they belong to."""
+    """Return the results of all finished trainings, with what they belong to."""
     return [
         {"job": job.name, "variant": job.variant, "budget": job.budgets[0], "seed": job.seed, **result}
         for job in study.jobs
@@ -60,7 +59,7 @@ def collect_results(path: Path, study: Study) -> list[dict[str, Any]]:
 
 
 def collect_skipped(path: Path, study: Study) -> list[str]:
-    """Why families have no network, a line each."""
+    """Return why families have no network, a line each."""
     results = [
         read_json(job_directory(path, job.name) / RESULT)
         for job in study.jobs
@@ -72,7 +71,7 @@ def collect_skipped(path: Path, study: Study) -> list[str]:
 def tabulate(
     results: Sequence[dict[str, Any]], baselines: Mapping[str, Baseline] | None = None
 ) -> list[StudyRow]:
-    """Rows by budget, then variant, in the order of the results.
+    """Return the rows by budget, then variant, in the order of the results.
 
     baselines: variant → the random networks of its space (`Study.baselines`); None: of the only space.
     """
@@ -129,7 +128,7 @@ def save_tables(path: Path, study: Study) -> list[StudyRow]:
 
 
 def markdown(rows: Sequence[StudyRow]) -> str:
-    """The rows as a Markdown table, for people. A latency without p95 and p99 is a prediction."""
+    """Return the rows as a Markdown table, for people. A latency without p95 and p99 is a prediction."""
     lines = [
         "| budget | variant | n | error % | mac | flops | params | latency ms | p95 ms | p99 ms | holds "
         "| unfitted | vs random | vs same width |",
@@ -157,7 +156,7 @@ def _lead(errors: Sequence[float], others: Sequence[float]) -> float | None:
 
 
 def measured_ms(result: Mapping[str, Any], name: str) -> float | None:
-    """A number of a network's measured latency (`p50_ms`, …); None: it was not measured."""
+    """Return a number of a network's measured latency (`p50_ms`, …); None: it was not measured."""
     measured = result.get("latency_measured")
     value = measured.get(name) if isinstance(measured, dict) else None
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

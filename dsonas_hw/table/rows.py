@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, get_args
 
 from dsonas_hw.budget import METRICS, Metric
-from dsonas_hw.kernel.spec import FAMILIES, RECURRENT_GATES, Kernel, Shape
+from dsonas_hw.kernel.spec import KINDS, RECURRENT_GATES, Kernel, Shape
 from dsonas_hw.target import Target
 
 Source = Literal["measured", "calibrated", "imported", "estimated"]
@@ -334,7 +334,7 @@ def _kernel_row(values: Mapping[str, Any]) -> KernelRow:
 
 def _kernel(values: Mapping[str, Any]) -> Kernel:
     op = _text(values, "op")
-    if op not in FAMILIES:
+    if op not in KINDS:
         raise RowError(f"unknown kernel op {op[:40]!r}")
     function = _text(values, "function", default="")
     if op == "rnn" and function not in RECURRENT_GATES:

@@ -11,7 +11,7 @@ The cut-out square is zero *after* normalising, which is the mean colour, as in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -30,18 +30,14 @@ class Augmentation:
     """Their grey level 0 … 255, of each channel; () for zeros."""
     cutout: int = 0
     """Side of the square that is blanked, in pixels; 0 for none. The square may hang over the border."""
-    min_crop_area: float = 0.08
-    """Image files only: the smallest share of the image that a random resized crop keeps."""
     colour: float = 0.0
-    """Image files only: brightness, contrast and saturation change by up to this share."""
+    """Image files only: brightness, contrast and saturation change by up to this fraction."""
     lighting: float = 0.0
     """Image files only: standard deviation of a change along the principal components of the colours."""
 
     def __post_init__(self) -> None:
         if self.pad < 0 or self.cutout < 0:
             raise ValueError(f"pad and cutout must not be negative, got {self.pad} and {self.cutout}")
-        if not 0 < self.min_crop_area <= 1:
-            raise ValueError(f"min_crop_area must lie in (0, 1], got {self.min_crop_area}")
         if any(not 0 <= level <= 255 for level in self.fill):
             raise ValueError(f"fill must lie in 0 … 255, got {self.fill}")
         if self.lighting < 0:
@@ -64,14 +60,8 @@ class Draw:
     cut_x: Tensor
 
     def rows(self, rows: slice, device: torch.device) -> Draw:
-        """The draws of some images of the batch, where the images are."""
-        return Draw(
-            top=onto(device, self.top[rows]),
-            left=onto(device, self.left[rows]),
-            flip=onto(device, self.flip[rows]),
-            cut_y=onto(device, self.cut_y[rows]),
-            cut_x=onto(device, self.cut_x[rows]),
-        )
+        """Return the draws of some images of the batch, where the images are."""
+        return Draw(**{f.name: onto(device, getattr(self, f.name)[rows]) for f in fields(self)})
 
 
 def onto(device: torch.device, tensor: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """Batch norm over the whole batch, also where its images are spread over processes.
 
-    x      this rank's share, (B, C, H, W)          R   ranks, with equal shares
+    x      this rank's rows, (B, C, H, W)           R   ranks, with equally many rows
     n      B·H·W                                    x̂   (x − mean) · (variance + ε)^(−1/2)
 
-Ranks exchange the mean and variance of their shares, which combine without cancellation, and going back the
+Ranks exchange the mean and variance of their rows, which combine without cancellation, and going back the
 sums of the gradient and of gradient·x̂. torch's SyncBatchNorm does the same, on GPUs only.
 """
 

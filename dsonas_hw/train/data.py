@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from dsonas_hw.errors import DataError, closest
-from dsonas_hw.train import data_cifar, data_idx
+from dsonas_hw.train import data_idx
 from dsonas_hw.train.augment import Augmentation
 from dsonas_hw.train.data_folder import choose_image_size, decode_all, fits_in_memory, scan_sides
 from dsonas_hw.train.data_images import (
@@ -103,7 +104,7 @@ def load_dataset(
 
 
 def folder_of(name: str) -> Path:
-    """The directory of a dataset folder:PATH.
+    """Return the directory of a dataset folder:PATH.
 
     Raises:
         DataError: there is no path.
@@ -127,7 +128,7 @@ def _load_sides(
 
 
 def default_data_dir() -> Path:
-    """Where datasets are looked for: $DSONAS_HW_HOME/datasets, or in the user's data directory."""
+    """Return where datasets are looked for: $DSONAS_HW_HOME/datasets, or in the user's data directory."""
     if home := os.environ.get("DSONAS_HW_HOME"):
         return Path(home).expanduser() / "datasets"
     import platformdirs
@@ -212,31 +213,38 @@ def _load_fashion_mnist(data_dir: Path | None, download: bool) -> _Sides:
     return _Sides(train=train, test=test, class_names=data_idx.CLASS_NAMES)
 
 
-def _load_cifar(data_dir: Path | None, download: bool, layout: data_cifar.CifarLayout, title: str) -> _Sides:
+def _load_cifar(title: Literal["CIFAR10", "CIFAR100"], data_dir: Path | None, download: bool) -> _Sides:
+    """CIFAR through torchvision, which reads a file only if its checksum is that of the authors' file."""
+    import torch
+    import torchvision
+
+    reader = getattr(torchvision.datasets, title)
     directory = data_dir or default_data_dir()
-    place = data_cifar.find_cifar(layout, [directory])
-    if place is None and (directory / "train").is_dir():
-        return _load_folder(directory)
-    if place is None and download:
+    if directory.name == reader.base_folder:
+        directory = directory.parent
+    folder = directory / reader.base_folder
+    if not folder.is_dir():
+        if (directory / "train").is_dir():
+            return _load_folder(directory)
+        if not download:
+            raise DataError(
+                f"{title} is not in {directory}. Pass --download, or unpack {reader.url} there (giving "
+                f"{folder}), or put the images in train/<class>/ and test/<class>/ below it"
+            )
         _download(title, directory)
-        place = data_cifar.find_cifar(layout, [directory])
-    if place is None:
-        archive = layout.folder.removesuffix("-batches-py").removesuffix("-python") + "-python.tar.gz"
+    try:
+        train, test = (reader(directory, train=is_train) for is_train in (True, False))
+    except RuntimeError:
         raise DataError(
-            f"{title} is not in {directory}. Pass --download, or unpack "
-            f"https://www.cs.toronto.edu/~kriz/{archive} there (giving {directory / layout.folder}), or put "
-            "the images in train/<class>/ and test/<class>/ below it"
-        )
-    train, test, class_names = data_cifar.load_cifar(layout, place)
-    return _Sides(train=train, test=test, class_names=class_names)
-
-
-def _load_cifar10(data_dir: Path | None, download: bool) -> _Sides:
-    return _load_cifar(data_dir, download, data_cifar.CIFAR10, "CIFAR10")
-
-
-def _load_cifar100(data_dir: Path | None, download: bool) -> _Sides:
-    return _load_cifar(data_dir, download, data_cifar.CIFAR100, "CIFAR100")
+            f"{folder} lacks a file of {title}, or one is damaged; delete the folder, then pass --download "
+            f"or unpack {reader.url} again"
+        ) from None
+    sides = [
+        MemoryImages(images=torch.from_numpy(side.data).permute(0, 3, 1, 2).contiguous(),
+                     labels=torch.tensor(side.targets))
+        for side in (train, test)
+    ]  # fmt: skip
+    return _Sides(train=sides[0], test=sides[1], class_names=tuple(train.classes))
 
 
 def _load_imagenet(data_dir: Path | None, download: bool) -> _Sides:
@@ -276,7 +284,7 @@ def _download(title: str, directory: Path) -> None:
 _LOADERS: dict[str, tuple[Callable[[Path | None, bool], _Sides], Augmentation]] = {
     "digits": (_load_digits, Augmentation()),
     "fashion-mnist": (_load_fashion_mnist, Augmentation(flip=True)),
-    "cifar10": (_load_cifar10, Augmentation(flip=True)),
-    "cifar100": (_load_cifar100, Augmentation(flip=True)),
+    "cifar10": (partial(_load_cifar, "CIFAR10"), Augmentation(flip=True)),
+    "cifar100": (partial(_load_cifar, "CIFAR100"), Augmentation(flip=True)),
     "imagenet": (_load_imagenet, Augmentation(flip=True, colour=0.4, lighting=0.1)),
 }

@@ -81,7 +81,7 @@ class Batches:
         return full + (1 if rest and not self.drop_last else 0)
 
     def epoch(self, epoch: int, start_step: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, from one step on."""
+        """Yield the batches of one epoch, from one step on."""
         device, order = torch.device(self.device), self._order(epoch)
         steps = range(start_step, len(self))
         chosen = [order[step * self.batch_size : (step + 1) * self.batch_size] for step in steps]
@@ -94,7 +94,7 @@ class Batches:
             yield self._finish(onto(device, images), epoch, step, len(positions)), labels
 
     def stream(self, start_step: int = 0) -> Iterator[Batch]:
-        """Epoch after epoch without end, from a step counted over all epochs."""
+        """Yield batches of epoch after epoch without end, from a step counted over all epochs."""
         epoch, step = divmod(start_step, len(self))
         while True:
             yield from self.epoch(epoch, step)
@@ -157,7 +157,7 @@ class BatchCursor:
         self._stream: Iterator[Batch] = iter(())
 
     def at(self, epoch: int, step: int) -> Batch:
-        """Batch number `step` of an epoch."""
+        """Return batch number `step` of an epoch."""
         if (epoch, step) != self._next:
             self._stream = self.batches.stream(epoch * len(self.batches) + step)
         self._next = (epoch, step + 1) if step + 1 < len(self.batches) else (epoch + 1, 0)

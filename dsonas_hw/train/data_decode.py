@@ -25,6 +25,8 @@ from dsonas_hw.train.augment import Augmentation
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 80_000_000
 """An image that claims more is refused before it is decoded: it would need hundreds of MB."""
+MIN_CROP_AREA = 0.08
+"""The smallest fraction of the image that a random resized crop keeps."""
 BILINEAR = Image.Resampling.BILINEAR
 
 COLOUR_EIGENVALUES = (0.2175, 0.0188, 0.0045)
@@ -52,7 +54,7 @@ def load_image(path: Path) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """The image upright, as its EXIF says, with three channels of 8 bits; transparency is dropped.
+    """Return the image upright, as its EXIF says, with three channels of 8 bits; transparency is dropped.
 
     Raises:
         ValueError: more than 8 bits per channel.
@@ -66,12 +68,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_gray(image: Image.Image) -> Image.Image:
-    """The image with one channel of 8 bits, by the weights of ITU-R 601; errors as of `to_rgb`."""
+    """Return the image with one channel of 8 bits, by the weights of ITU-R 601; errors as of `to_rgb`."""
     return to_rgb(image).convert("L")
 
 
 def image_dimensions(path: Path) -> tuple[int, int]:
-    """Width and height from the header of a file, without decoding it.
+    """Return width and height from the header of a file, without decoding it.
 
     Raises:
         DataError: as `load_image`, as far as the header shows.
@@ -118,8 +120,8 @@ def resize_and_crop_centre(image: Image.Image, *, resize: int, crop: int) -> Ima
 def augment_image(
     image: Image.Image, augmentation: Augmentation, *, size: int, rng: random.Random
 ) -> Image.Image:
-    """A random resized crop of size × size, mirrored and recoloured as `augmentation` says."""
-    box = _random_box(*image.size, augmentation.min_crop_area, rng)
+    """Return a random resized crop of size × size, mirrored and recoloured as `augmentation` says."""
+    box = _random_box(*image.size, rng)
     image = image.resize((size, size), BILINEAR, box=box, reducing_gap=2.0)
     if augmentation.flip and rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -144,10 +146,10 @@ def image_to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(pixels[None].copy() if pixels.ndim == 2 else pixels.transpose(2, 0, 1).copy())
 
 
-def _random_box(width: int, height: int, min_area: float, rng: random.Random) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of a part with min_area … 1 of the area and a side ratio of 3/4 … 4/3."""
+def _random_box(width: int, height: int, rng: random.Random) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of a part with MIN_CROP_AREA … 1 of the area and a side ratio of 3/4 … 4/3."""
     for _ in range(10):
-        area = width * height * rng.uniform(min_area, 1.0)
+        area = width * height * rng.uniform(MIN_CROP_AREA, 1.0)
         ratio = exp(rng.uniform(log(3 / 4), log(4 / 3)))
         w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
         if 0 < w <= width and 0 < h <= height:

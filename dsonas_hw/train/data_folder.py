@@ -10,6 +10,7 @@ import logging
 import os
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from dsonas_hw.train.data_decode import (
     resize_and_crop_centre,
 )
 from dsonas_hw.train.data_images import ImageFiles, MemoryImages, num_usable_cpus
-from dsonas_hw.train.data_layout import Sides, class_folders, find_sides
+from dsonas_hw.train.data_layout import Sides, class_folders
 from dsonas_hw.train.data_split import split_by_class
 
 TRAIN_TO_TEST = (4.0, 1.0)
@@ -33,11 +34,6 @@ MAX_MEMORY_BYTES = 2 * 2**30
 DEFAULT_SIDE = 224
 
 log = logging.getLogger(__name__)
-
-
-def scan_folders(root: Path) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
-    """Find the sides of a directory by their names, and scan them; errors as of `find_sides`."""
-    return scan_sides(find_sides(root))
 
 
 def scan_sides(sides: Sides) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
@@ -57,14 +53,14 @@ def scan_sides(sides: Sides) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
     for label, count in enumerate(torch.bincount(files.labels).tolist()):
         if count < 2:
             raise DataError(
-                f"class {class_names[label]!r} of {files.root} has {count} image; at least 2 are needed to "
-                "split off a test side"
+                f"class {class_names[label]!r} of {files.root} has {count} image; at least 2 are needed, one "
+                "to train on and one to test on"
             )
     return files.take(train_positions), files.take(test_positions), class_names
 
 
 def scan_classes(root: Path) -> tuple[ImageFiles, tuple[str, ...]]:
-    """The image files below each class folder of a directory, sorted, and the class names."""
+    """Return the image files below each class folder of a directory, sorted, and the class names."""
     try:
         class_names = class_folders(root)
         if len(class_names) < 2:
@@ -85,17 +81,26 @@ def scan_classes(root: Path) -> tuple[ImageFiles, tuple[str, ...]]:
 
 
 def choose_image_size(files: ImageFiles) -> int:
-    """The size of the images, where they are small and alike (64 of them are looked at); else 224."""
-    positions = np.linspace(0, len(files) - 1, num=min(64, len(files)), dtype=int)
-    sizes = {image_dimensions(files.path(int(position))) for position in positions}
-    (width, height), *others = sizes
+    """Return the size of the images, where they are small and alike (64 of them are looked at); else 224."""
+    (width, height), *others = set(_some_dimensions(files))
     if not others and width == height <= MAX_MEMORY_SIDE:
         return width
     return DEFAULT_SIDE
 
 
+def middle_side(files: ImageFiles) -> int:
+    """Shorter side in pixels of the image in the middle by size, of 64 that are looked at."""
+    sides = sorted(min(size) for size in _some_dimensions(files))
+    return sides[len(sides) // 2]
+
+
+def _some_dimensions(files: ImageFiles) -> list[tuple[int, int]]:
+    positions = np.linspace(0, len(files) - 1, num=min(64, len(files)), dtype=int)
+    return [image_dimensions(files.path(int(position))) for position in positions]
+
+
 def fits_in_memory(num_images: int, image_size: int) -> bool:
-    """Whether images of this size are better decoded once and kept than read for every batch."""
+    """Return whether images of this size are better decoded once and kept than read for every batch."""
     return image_size <= MAX_MEMORY_SIDE and num_images * 3 * image_size**2 <= MAX_MEMORY_BYTES
 
 
@@ -144,8 +149,14 @@ def _images_below(root: Path, class_name: str) -> list[bytes]:
             f"{', '.join(EXTENSIONS)}); add images or remove the folder"
         )
     if others:
-        log.warning("%s: ignoring %d file(s) that are not images", root / class_name, others.total())
+        _warn_once(f"{root / class_name}: ignoring {others.total()} file(s) that are not images")
     return names
+
+
+@lru_cache(maxsize=1000)
+def _warn_once(message: str) -> None:
+    """A folder is scanned when it is described and again when it is loaded."""
+    log.warning("%s", message)
 
 
 def _check_same_classes(side: Path, train: tuple[str, ...], test: tuple[str, ...], train_side: Path) -> None:

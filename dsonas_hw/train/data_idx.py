@@ -21,24 +21,15 @@ from dsonas_hw.errors import DataError
 from dsonas_hw.train.data_images import MemoryImages
 
 CLASS_NAMES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
 DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
 MAX_BYTES = 2**30
 """More than this in one file is not a data set of this kind (the real one has 47 MB)."""
 
 
 def find_fashion_mnist(directories: list[Path]) -> Path | None:
-    """The first place below these directories that holds any of the IDX files."""
+    """Return the first place below these directories that holds any of the IDX files."""
     for directory in directories:
         for place in (directory, directory / "FashionMNIST" / "raw", directory / "fashion-mnist"):
             if _find(place, "train-images-idx3-ubyte") or _find(place, "t10k-images-idx3-ubyte"):
@@ -47,7 +38,7 @@ def find_fashion_mnist(directories: list[Path]) -> Path | None:
 
 
 def load_fashion_mnist(place: Path) -> tuple[MemoryImages, MemoryImages]:
-    """The train and test images of a directory with the four IDX files."""
+    """Return the train and test images of a directory with the four IDX files."""
     return _load_side(place, "train"), _load_side(place, "t10k")
 
 
@@ -65,7 +56,7 @@ def _load_side(place: Path, prefix: str) -> MemoryImages:
 
 
 def load_idx(path: Path, *, num_dimensions: int) -> Tensor:
-    """A uint8 tensor from an IDX file.
+    """Return a uint8 tensor from an IDX file.
 
     Raises:
         DataError: the file is truncated, damaged, or something else.

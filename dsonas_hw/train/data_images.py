@@ -34,7 +34,7 @@ class MemoryImages:
         return len(self.labels)
 
     def take(self, positions: Tensor) -> MemoryImages:
-        """The images at some positions, in that order."""
+        """Return the images at some positions, in that order."""
         return MemoryImages(images=self.images[positions], labels=self.labels[positions])
 
 
@@ -59,7 +59,7 @@ class ImageFiles:
         return round(self.image_size * 256 / 224)
 
     def take(self, positions: Tensor) -> ImageFiles:
-        """The images at some positions, in that order."""
+        """Return the images at some positions, in that order."""
         return ImageFiles(
             root=self.root,
             names=self.names[positions.numpy()],
@@ -68,7 +68,7 @@ class ImageFiles:
         )
 
     def path(self, position: int) -> Path:
-        """The file of one image."""
+        """Return the file of one image."""
         return self.root / os.fsdecode(self.names[position])
 
 
@@ -76,14 +76,14 @@ Images = MemoryImages | ImageFiles
 
 
 def num_usable_cpus() -> int:
-    """Processor cores that this process may run on."""
+    """Return how many processor cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # Linux
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, in units of the full range (0 … 1).
+    """Return the mean and standard deviation of each channel, in units of the full range (0 … 1).
 
     Counted over the 256 values a pixel can have: exact, whatever the number of images. A constant channel
     gets the deviation of one grey level, so that dividing by it stays harmless.
@@ -92,10 +92,10 @@ def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, 
     means: list[float] = []
     deviations: list[float] = []
     for channel in range(images.shape[1]):
-        share = torch.bincount(images[:, channel].flatten(), minlength=256).double()
-        share /= share.sum()
-        mean = float((share * values).sum())
-        variance = float((share * (values - mean) ** 2).sum())
+        fraction = torch.bincount(images[:, channel].flatten(), minlength=256).double()
+        fraction /= fraction.sum()
+        mean = float((fraction * values).sum())
+        variance = float((fraction * (values - mean) ** 2).sum())
         means.append(mean)
         deviations.append(max(variance**0.5, 1 / 255))
     return tuple(means), tuple(deviations)

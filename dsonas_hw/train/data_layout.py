@@ -82,9 +82,9 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
             raise _ask(root, f"holds folders of the same classes ({', '.join(others[:4])})", sides)
         return Sides(train=root, test=None, ignored=tuple(_hidden(root)))
     if len(trains) > 1:
-        raise _ask(root, f"has {len(trains)} training sides ({', '.join(trains)})", sides)
+        raise _ask(root, f"has {len(trains)} folders of training images ({', '.join(trains)})", sides)
     if not tests and others:
-        raise _ask(root, f"holds {', '.join(others[:3])} beside {trains[0]}", sides)
+        raise _ask(root, f"has {', '.join(others[:3])} next to {trains[0]}", sides)
     used = {trains[0], *tests[:1]}
     ignored = [name for name in folders if name not in used]
     return Sides(
@@ -95,7 +95,7 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
 
 
 def class_folders(root: Path) -> list[str]:
-    """Names of the folders that are classes, sorted."""
+    """Return the names of the folders that are classes, sorted."""
     return _folders(root)
 
 

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def choose_subset(labels: Tensor, num_images: int, *, seed: int) -> Tensor:
-    """Positions of `num_images` images, as many of each class as there are to take.
+    """Return the positions of `num_images` images, as many of each class as there are to take.
 
-    A class with fewer images than its share gives all of them, and the others make up for it. A smaller
+    A class with fewer images than its part gives all of them, and the others make up for it. A smaller
     subset with the same seed is contained in a larger one.
     """
     if not 1 <= num_images <= len(labels):
@@ -37,12 +37,12 @@ def choose_subset(labels: Tensor, num_images: int, *, seed: int) -> Tensor:
 def split_by_class(labels: Tensor, ratio: tuple[float, float], *, seed: int) -> tuple[Tensor, Tensor]:
     """Split positions in two disjoint parts that hold every class in the same ratio.
 
-    Each class is off its exact share by less than one image, and so is the total, except that a class of two
+    Each class is off its exact part by less than one image, and so is the total, except that a class of two
     or more images always has one on either side. A class of one image is on one side only.
     """
     if not all(part > 0 for part in ratio):
         raise DataError(f"both parts of a split ratio must be positive, got {ratio[0]}:{ratio[1]}")
-    share = ratio[0] / (ratio[0] + ratio[1])
+    fraction = ratio[0] / (ratio[0] + ratio[1])
     generator = seeded_generator("split", seed)
     first: list[Tensor] = []
     second: list[Tensor] = []
@@ -51,7 +51,7 @@ def split_by_class(labels: Tensor, ratio: tuple[float, float], *, seed: int) -> 
         members = (labels == label).nonzero().flatten()
         members = members[torch.randperm(len(members), generator=generator)]
         # Rounding the running total keeps the sum right where rounding each class would not.
-        num_first = round((seen + len(members)) * share) - round(seen * share)
+        num_first = round((seen + len(members)) * fraction) - round(seen * fraction)
         seen += len(members)
         if len(members) > 1:
             num_first = min(max(num_first, 1), len(members) - 1)
@@ -63,7 +63,7 @@ def split_by_class(labels: Tensor, ratio: tuple[float, float], *, seed: int) -> 
 def split_for_search(
     dataset: Dataset, ratio: tuple[float, float] | None = (1, 1), *, seed: int = 0
 ) -> tuple[Images, Images]:
-    """The training images that teach the weights W, and those that teach λ.
+    """Return the training images that teach the weights W, and those that teach λ.
 
     ratio: W:λ, (1, 1) or (4, 1) in the paper. None is the "no split" ablation: both are the whole set.
 

@@ -15,7 +15,7 @@ from dsonas_hw.config import DistillConfig
 
 
 def distilled_loss(loss: Tensor, logits: Tensor, teacher_logits: Tensor, config: DistillConfig) -> Tensor:
-    """The loss above.
+    """Return the loss that the module describes.
 
     loss: of the labels, (); logits, teacher_logits: (N, num_classes).
     """

@@ -1,13 +1,13 @@
 """Several processes, one training: `torchrun --nproc-per-node=N -m dsonas_hw search …`.
 
     rank 0    runs the command line: it alone decides, measures, prints and writes files
-    helpers   every other rank; they follow what rank 0 says and take their share of each batch
+    helpers   every other rank; they do what rank 0 broadcasts, on their rows of each batch
 
               rank 0                                      helpers (`search.helper`)
               begin("search", state) ───────────────────▶ build the same network, load the state
-              say(STEP, epoch, step) ───────────────────▶ their share of that batch
+              broadcast(STEP, epoch, step) ─────────────▶ their rows of that batch
               loss.backward(); average_(gradients) ◀────▶ loss.backward(); average_(gradients)
-              say(DONE) ────────────────────────────────▶ wait for the next job
+              broadcast(DONE) ──────────────────────────▶ wait for the next job
 
 The batch is what the configuration says: each rank takes every N-th of its images (`Batches`), batch norms
 use the statistics of the whole batch (`batch_norm.BatchNorm`), dropout draws for all of it, and gradients are
@@ -36,7 +36,7 @@ from torch.distributed.rendezvous import rendezvous
 from dsonas_hw.errors import UserError
 
 STEP, LAMBDA, MOVED, PRUNE, TEST, COLLECT, DONE = range(7)
-"""What rank 0 says: step on the weights, gradient of λ, λ moved, remove what is dead, test, sum up, end."""
+"""What rank 0 broadcasts: a step on W, the gradient of λ, λ moved, prune, test, add up the sums, end."""
 _MESSAGE = 3
 """Numbers in a message: what, and two more."""
 _PATIENCE = timedelta(days=7)
@@ -78,7 +78,7 @@ def leave() -> None:
     """Send the helpers home; nothing if there are none."""
     if dist.is_initialized():
         with suppress(TeamError):
-            say(DONE)
+            broadcast(DONE)
         dist.destroy_process_group()
 
 
@@ -91,7 +91,7 @@ def world_size() -> int:
 
 
 def local_rank() -> int:
-    """Which of this machine's GPUs is this process's."""
+    """Return which of this machine's GPUs is this process's."""
     return int(os.environ.get("LOCAL_RANK", 0)) if dist.is_initialized() else 0
 
 
@@ -101,7 +101,7 @@ def local_world_size() -> int:
 
 
 def shares_batches() -> bool:
-    """Whether what is computed now is a share of a batch, so that statistics must be summed over ranks."""
+    """Return whether what is computed now is a part of a batch: statistics must be summed over ranks."""
     return world_size() > 1 and not _is_alone
 
 
@@ -130,15 +130,15 @@ def _exchange() -> Iterator[None]:
         ) from None
 
 
-def say(what: int, first: int = 0, second: int = 0) -> None:
-    """Tell the helpers what to do next; nothing if there are none."""
+def broadcast(what: int, first: int = 0, second: int = 0) -> None:
+    """Tell the helpers what to do next; without helpers this does nothing."""
     if world_size() > 1 and rank() == 0:
         with _exchange():
             dist.broadcast(torch.tensor([what, first, second]), src=0)
 
 
-def hear() -> tuple[int, int, int]:
-    """What rank 0 says next."""
+def receive() -> tuple[int, int, int]:
+    """Return what rank 0 broadcasts next."""
     message = torch.zeros(_MESSAGE, dtype=torch.int64)
     with _exchange():
         dist.broadcast(message, src=0)
@@ -152,14 +152,14 @@ def begin(job: str, state: Mapping[str, Any]) -> None:
         file = io.BytesIO()
         torch.save({"job": job, **state}, file)
         data = torch.frombuffer(bytearray(file.getvalue()), dtype=torch.uint8)
-        say(STEP, len(data))
+        broadcast(STEP, len(data))
         with _exchange():
             dist.broadcast(data, src=0)
 
 
 def wait_for_job() -> dict[str, Any] | None:
-    """The next job, with its name under "job" and its tensors on the CPU; None: there is none left."""
-    what, size, _ = hear()
+    """Return the next job, with its name under "job" and its tensors on the CPU; None: there is none left."""
+    what, size, _ = receive()
     if what == DONE:
         return None
     data = torch.empty(size, dtype=torch.uint8)
@@ -195,7 +195,7 @@ def average_(tensors: Iterable[Tensor]) -> None:
 
 @torch.no_grad()
 def sum_(tensor: Tensor) -> Tensor:
-    """The sum over ranks, in place; the same tensor if there is one rank."""
+    """Sum over ranks, in place; the same tensor if there is one rank."""
     if shares_batches():
         with _exchange():
             dist.all_reduce(tensor)
@@ -204,15 +204,15 @@ def sum_(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gather(tensor: Tensor) -> Tensor:
-    """The tensors of all ranks, stacked: (ranks, …)."""
+    """Return the tensors of all ranks, stacked: (ranks, …)."""
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
     with _exchange():
         dist.all_gather(parts, tensor)
     return torch.stack(parts)
 
 
-def draw_share(draw: Callable[[int], Tensor], num_images: int) -> Tensor:
-    """This rank's rows of what `draw(images)` gives for the whole batch: what one process would use."""
+def draw_rows(draw: Callable[[int], Tensor], num_images: int) -> Tensor:
+    """Return this rank's rows of what `draw(images)` gives for the whole batch, as one process draws it."""
     if not shares_batches():
         return draw(num_images)
     return draw(num_images * world_size())[rank() :: world_size()]

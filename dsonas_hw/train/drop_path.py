@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.graph import BlockSegment, list_segments
-from dsonas_hw.train.distributed import draw_share
+from dsonas_hw.train.distributed import draw_rows
 from dsonas_hw.train.seeding import seeded_generator
 
 
@@ -58,12 +58,12 @@ def find_drop_edges(architecture: Architecture) -> DropEdges:
 def draw_drop_masks(
     edges: DropEdges, *, rate: float, progress: float, num_images: int, name: tuple[int, int, int]
 ) -> Tensor:
-    """Draw what each edge is multiplied with, for this process's share of a batch.
+    """Draw what each edge is multiplied with, for this process's rows of a batch.
 
     progress: (step + 1) / steps, in (0, 1]; name: seed, epoch, step. Returns shape (edges, num_images, 1, 1,
     1), on the CPU: 0 where an edge is dropped, else 1 / (1 − probability).
     """
     generator = seeded_generator("drop-path", *name)
     keep = 1 - rate * progress * torch.tensor(edges.depths)
-    drawn = draw_share(lambda n: torch.rand(n, len(keep), generator=generator), num_images)
+    drawn = draw_rows(lambda n: torch.rand(n, len(keep), generator=generator), num_images)
     return ((drawn < keep) / keep).T.contiguous()[:, :, None, None, None]

@@ -40,7 +40,7 @@ class Size:
     """Whether images are."""
 
     def channels(self, own: float) -> int:
-        """The scaled number of channels, a positive multiple of eight."""
+        """Return the scaled number of channels, a positive multiple of eight."""
         return max(CHANNEL_STEP, round(own * self.width / CHANNEL_STEP) * CHANNEL_STEP)
 
 

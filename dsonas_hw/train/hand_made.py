@@ -59,11 +59,11 @@ class HandMade:
         return min(self.input_shape[1:]) < SMALL_SIDE
 
     def with_width(self, width_units: int) -> HandMade:
-        """The same network at another width, in 32nds."""
+        """Return the same network at another width, in 32nds."""
         return replace(self, width_units=width_units)
 
     def to_json(self) -> dict[str, Any]:
-        """What `hand_made_from_json` reads."""
+        """Return what `hand_made_from_json` reads."""
         return asdict(self)
 
 
@@ -82,7 +82,7 @@ def hand_made_from_json(data: Mapping[str, Any], *, origin: str) -> HandMade:
 
 
 def parse_family(name: str, *, input_shape: tuple[int, int, int], num_classes: int) -> HandMade:
-    """The network that a name such as `resnet`, `resnet-s2` or `resnet-s2-d2` stands for, at its own width.
+    """Return the network that a name such as `resnet` or `resnet-s2-d2` stands for, at its own width.
 
     Raises:
         UserError: no such family, or a variant that images of this size do not have.
@@ -123,18 +123,18 @@ class HandMadeNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes)."""
+        """Return the logits (N, classes)."""
         logits: Tensor = self.body(images.contiguous(memory_format=torch.channels_last))
         return logits
 
     def forward_with_auxiliary(
         self, images: Tensor, drop_masks: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Logits (N, classes); there is no auxiliary head."""
+        """Return the logits (N, classes); there is no auxiliary head."""
         return self(images), None
 
     def named_arrays(self) -> dict[str, Array]:
-        """Every weight and statistic under the name that PyTorch gives it."""
+        """Return every weight and statistic under the name that PyTorch gives it."""
         return {
             name: tensor.detach().cpu().numpy().copy()
             for name, tensor in self.state_dict().items()
@@ -153,7 +153,7 @@ class HandMadeNetwork(nn.Module):
 
 
 def build_module(network: HandMade) -> nn.Module:
-    """The family's module with the stem of these images, weights drawn as the family does."""
+    """Return the family's module with the stem of these images, weights drawn as the family does."""
     small = network.is_small
     size = Size(width=network.width_units / WIDTH_UNITS, depth=network.depth, is_small=small)
     body = FAMILIES[network.family][1](size, network.num_classes)
@@ -174,18 +174,18 @@ def build_module(network: HandMade) -> nn.Module:
 
 
 def layer_shapes(network: HandMade) -> tuple[tuple[int, ...], ...]:
-    """Shapes of all weights: networks that have equal ones are the same network."""
+    """Return the shapes of all weights: networks that have equal ones are the same network."""
     with torch.device("meta"):
         return tuple(tuple(p.shape) for p in build_module(network).parameters())
 
 
 def count_params(network: HandMade) -> int:
-    """Learned weights, batch norms' among them."""
+    """Return the learned weights, batch norms' among them."""
     return sum(p.numel() for p in build_module(network).parameters())
 
 
 def hand_made_onnx(network: HandMade, *, batch_size: int) -> bytes:
-    """The network with random weights as an ONNX file (float32): its latency does not depend on them."""
+    """Return the network with random weights as an ONNX file (float32); latency does not depend on them."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = HandMadeNetwork(network).eval()

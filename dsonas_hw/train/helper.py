@@ -37,7 +37,7 @@ def help_retrain(job: Mapping[str, Any], open_teacher: OpenTeacher) -> None:
     trainer.load_state_dict(job["state"])
     cursor, stop = BatchCursor(trainer.batches), StopSignal()
     while True:
-        match distributed.hear():
+        match distributed.receive():
             case (distributed.STEP, epoch, step):
                 trainer.epoch, trainer.step = epoch, step
                 trainer.train_step(cursor.at(epoch, step))

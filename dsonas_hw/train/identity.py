@@ -11,10 +11,10 @@ class Written(Protocol):
     """An architecture of a space, or a hand-made network."""
 
     def to_json(self) -> dict[str, Any]:
-        """What makes it what it is."""
+        """Return what makes it what it is."""
         ...
 
 
 def architecture_hash(architecture: Written) -> str:
-    """Equal for equal networks (space, blocks and width; or family, variant and width)."""
+    """Return a hash: equal for equal networks (space, blocks and width; or family, variant and width)."""
     return short_hash(architecture.to_json())

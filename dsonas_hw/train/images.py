@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dsonas_hw.config import RunConfig
+from dsonas_hw.config import DataConfig, RunConfig
 from dsonas_hw.errors import DataError
 from dsonas_hw.space.space import SearchSpace
 
 if TYPE_CHECKING:
     from dsonas_hw.train.data import Dataset
+    from dsonas_hw.train.data_images import ImageFiles
+    from dsonas_hw.train.data_layout import Sides
 
 #: Shapes and classes of the named datasets, so that sizes are known without the images.
 KNOWN_SHAPES: dict[str, tuple[tuple[int, int, int], int]] = {
@@ -21,8 +24,19 @@ KNOWN_SHAPES: dict[str, tuple[tuple[int, int, int], int]] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What is known of images in folders without decoding them."""
+
+    num_images: int
+    """For training."""
+    num_classes: int
+    side_px: int
+    """Shorter side: of the image in the middle, of those that were looked at."""
+
+
 def build_space(config: RunConfig, input_shape: tuple[int, int, int], num_classes: int) -> SearchSpace:
-    """The search space of a configuration, for images of a shape.
+    """Return the search space of a configuration, for images of a shape.
 
     Raises:
         UserError: sizes that make no network, e.g. too many stages for the images.
@@ -31,7 +45,7 @@ def build_space(config: RunConfig, input_shape: tuple[int, int, int], num_classe
 
 
 def space_of_config(config: RunConfig) -> SearchSpace:
-    """The same without loading images, where the dataset's shape is known; `folder:` sets are scanned.
+    """Return the same without loading images where the dataset's shape is known; `folder:` is scanned.
 
     Raises:
         DataError: an unknown dataset, or a folder that is not there.
@@ -46,7 +60,7 @@ def space_of_config(config: RunConfig) -> SearchSpace:
 
 
 def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
-    """The images of a configuration.
+    """Return the images of a configuration.
 
     Raises:
         DataError: unknown, missing or damaged; says what to download and where to put it.
@@ -67,8 +81,29 @@ def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
     )
 
 
+def image_facts(data: DataConfig) -> ImageFacts:
+    """What is known of images in folders; no image is decoded.
+
+    Raises:
+        DataError: as of `load_data`.
+    """
+    from dsonas_hw.train.data_folder import middle_side
+
+    train, _, names, _ = _scan_folders(data)
+    return ImageFacts(num_images=len(train), num_classes=len(names), side_px=middle_side(train))
+
+
+def _scan_folders(data: DataConfig) -> tuple[ImageFiles, ImageFiles, tuple[str, ...], Sides]:
+    from dsonas_hw.train.data import folder_of
+    from dsonas_hw.train.data_folder import scan_sides
+    from dsonas_hw.train.data_layout import find_sides
+
+    sides = find_sides(folder_of(data.dataset), train_dir=data.train_dir, test_dir=data.test_dir)
+    return (*scan_sides(sides), sides)
+
+
 def describe_images(config: RunConfig) -> dict[str, Any] | None:
-    """Where the images of folder:PATH are: sides, classes and counts, and what is left alone; else None.
+    """Return where the images of folder:PATH are: sides, classes, counts, what is ignored; else None.
 
     Raises:
         DataError: as of `load_data`.
@@ -80,12 +115,7 @@ def describe_images(config: RunConfig) -> dict[str, Any] | None:
                 f"--train-dir and --test-dir are for --dataset folder:PATH, not for {data.dataset}"
             )
         return None
-    from dsonas_hw.train.data import folder_of
-    from dsonas_hw.train.data_folder import scan_sides
-    from dsonas_hw.train.data_layout import find_sides
-
-    sides = find_sides(folder_of(data.dataset), train_dir=data.train_dir, test_dir=data.test_dir)
-    train, test, names = scan_sides(sides)
+    train, test, names, sides = _scan_folders(data)
     described: dict[str, Any] = {"ignored": list(sides.ignored)}
     for side, files, directory in (("train", train, sides.train), ("test", test, sides.test)):
         counts = files.labels.bincount(minlength=len(names)).tolist()

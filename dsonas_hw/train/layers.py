@@ -14,11 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dsonas_hw.architecture.graph import Node
+from dsonas_hw.architecture.graph import BN_EPS, Node
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.train.batch_norm import BatchNorm
 
-BN_EPS = 2e-5
 AUXILIARY_CHANNELS = (128, 768)
 """Of the auxiliary head's two convolutions, as in the release, DARTS and NASNet."""
 
@@ -121,7 +120,7 @@ class AuxiliaryHead(nn.Module):
 
 
 def build_layer(node: Node) -> NodeLayer:
-    """The PyTorch module of one node."""
+    """Return the PyTorch module of one node."""
     channels = node.output_shape[0]
     size, stride, padding = node.kernel_size, node.stride, node.padding
     main: nn.Module

@@ -43,7 +43,7 @@ class DivergedError(UserError):
 
 
 def resolve_train_device(name: str | None) -> torch.device:
-    """Where training runs: `cpu`, `cuda`, `cuda:1`, `mps`; None = CUDA if there, else the CPU.
+    """Return where training runs: `cpu`, `cuda`, `cuda:1`, `mps`; None = CUDA if there, else the CPU.
 
     Of several processes each has the GPU of its local rank.
 
@@ -99,7 +99,7 @@ def keep_freed_memory() -> None:
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """State of torch's global generators of the CPU and of the GPU that trains, for a checkpoint."""
+    """Return the state of torch's global generators of the CPU and the GPU that trains."""
     cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
     return {"cpu": torch.get_rng_state(), "cuda": cuda}
 
@@ -260,7 +260,7 @@ def count_confusion(
     counts = torch.zeros(num_classes**2, dtype=torch.int64, device=device)
     try:
         for images, labels in batches:
-            if not len(labels):  # this rank's share of a last, small batch
+            if not len(labels):  # this rank has no row of the last, small batch
                 continue
             with autocast(device, amp):
                 logits = model(images.to(device, non_blocking=True))

@@ -46,13 +46,13 @@ class DerivedNetwork(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes)."""
+        """Return the logits (N, classes)."""
         return self.forward_with_auxiliary(images)[0]
 
     def forward_with_auxiliary(
         self, images: Tensor, drop_masks: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Logits (N, classes) and, in training and if there is one, those of the auxiliary head.
+        """Return the logits (N, classes) and, in training and if there is one, those of the auxiliary head.
 
         drop_masks: what the edges that may be dropped are multiplied with (`drop_path.draw_drop_masks`).
         """
@@ -72,7 +72,7 @@ class DerivedNetwork(nn.Module):
         return values[self.nodes[-1].name], auxiliary
 
     def named_arrays(self) -> dict[str, Array]:
-        """Every deployed weight under the name that `architecture.onnx.Weights` gives it."""
+        """Return every deployed weight under the name that `architecture.onnx.Weights` gives it."""
         return {
             name: tensor.detach().float().cpu().numpy().copy()
             for name, tensor in self._named_tensors().items()

@@ -63,7 +63,7 @@ class Preprocessing:
 
 
 def preprocessing_of(dataset: Dataset) -> Preprocessing:
-    """What the test images of a dataset go through."""
+    """Return what the test images of a dataset go through."""
     channels, size, _ = dataset.input_shape
     return Preprocessing(
         channel_order="gray" if channels == 1 else "RGB",
@@ -80,7 +80,7 @@ def save_preprocessing(path: Path, dataset: Dataset) -> None:
 
 
 def load_preprocessing(path: Path) -> tuple[Preprocessing, tuple[str, ...]]:
-    """The transform of a run's images, and the class names.
+    """Return the transform of a run's images, and the class names.
 
     Raises:
         RunError: missing or damaged.

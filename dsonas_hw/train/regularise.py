@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dsonas_hw.train.distributed import draw_share, shares_batches
+from dsonas_hw.train.distributed import draw_rows, shares_batches
 
 
 def classification_loss(
@@ -16,7 +16,7 @@ def classification_loss(
     auxiliary_weight: float = 0.4,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Mean cross-entropy, plus that of the auxiliary head times its weight.
+    """Return the mean cross-entropy, plus that of the auxiliary head times its weight.
 
     logits, auxiliary_logits: (N, num_classes); labels: (N,), int64.
     """
@@ -35,5 +35,5 @@ class Dropout(nn.Dropout):
         if not self.training or self.p == 0 or not shares_batches():
             return super().forward(x)
         keep = 1 - self.p
-        mask = draw_share(lambda images: x.new_empty(images, *x.shape[1:]).bernoulli_(keep), len(x))
+        mask = draw_rows(lambda images: x.new_empty(images, *x.shape[1:]).bernoulli_(keep), len(x))
         return x * mask / keep

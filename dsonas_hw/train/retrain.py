@@ -14,15 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
+from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json, read_json_lines, write_json, write_text
-from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.run_directory import OUTCOME, RunDirectory
 from dsonas_hw.train import distributed
 from dsonas_hw.train.confusion import CONFUSION_NAME, save_confusion
+from dsonas_hw.train.curve import rise_at_end
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.loop import DivergedError, Interrupted, Progress, StopSignal
+from dsonas_hw.train.memory import check_memory, free_memory_bytes
 from dsonas_hw.train.preprocess import PREPROCESSING_NAME, save_preprocessing
 from dsonas_hw.train.recipe import with_epochs
 from dsonas_hw.train.trainable import Trainable, check_fits, num_params
@@ -41,11 +44,23 @@ class RetrainResult:
     dataset: str
     epochs: int
     test_accuracy: float
-    """Of the last epoch, not of the best; with the averaged weights if there is an average."""
+    """Of the last epoch, not of the best."""
     test_error: float
     num_params: int
     seconds: float
     """Of training and testing, over all resumed parts."""
+    rise_at_end: float | None = None
+    """By how much the training accuracy rose in the last fifth of the epochs; None: it had levelled off."""
+
+    def advice(self, run: RunDirectory) -> str | None:
+        """What to do about a training that was too short; None: it was not."""
+        if self.rise_at_end is None:
+            return None
+        command = command_line("retrain", run.path, "--restart", "--epochs", 2 * self.epochs)
+        return (
+            f"accuracy still rose at the end, by {self.rise_at_end:.1%} in the last fifth of {self.epochs} "
+            f"epochs; train longer: {command}"
+        )
 
 
 def retrain(
@@ -83,6 +98,13 @@ def retrain(
     if state is not None and epochs is None:
         epochs = _stored_epochs(state)
     recipe = with_epochs(config.retrain, epochs) if epochs else config.retrain
+    if isinstance(architecture, Architecture):
+        check_memory(
+            architecture,
+            batch_size=recipe.batch_size,
+            free_bytes=free_memory_bytes(device),
+            setting=f"in {run.config_path} retrain.batch_size: ",
+        )
     if (teacher is None) != (recipe.distill.teacher is None):
         raise ValueError("a teacher is given where the recipe asks for one, and only there")
     trainer = Trainer(
@@ -123,9 +145,9 @@ def retrain(
     try:
         _train(run, trainer, save, report)
     except UserError:
-        distributed.say(distributed.DONE)
+        distributed.broadcast(distributed.DONE)
         raise
-    distributed.say(distributed.DONE)
+    distributed.broadcast(distributed.DONE)
     return _finish(run, trainer, identity, architecture, dataset)
 
 
@@ -163,7 +185,7 @@ def _finish(
     assert trainer.test_accuracy is not None
     save_preprocessing(run.path / PREPROCESSING_NAME, dataset)
     save_confusion(run.path / CONFUSION_NAME, dataset.class_names, trainer.confusion.tolist())
-    save_weights(run.path / WEIGHTS_NAME, architecture, trainer.deployed_arrays())
+    save_weights(run.path / WEIGHTS_NAME, architecture, trainer.network.named_arrays())
     result = RetrainResult(
         architecture=identity["architecture"],
         dataset=identity["dataset"],
@@ -172,9 +194,15 @@ def _finish(
         test_error=1 - trainer.test_accuracy,
         num_params=num_params(architecture),
         seconds=round(trainer.seconds, 3),
+        rise_at_end=_rise_at_end(run),
     )
     write_json(run.path / RESULT_NAME, asdict(result))
     return result
+
+
+def _rise_at_end(run: RunDirectory) -> float | None:
+    rows = [row for row in read_json_lines(run.log_path("metrics.jsonl")) if row.get("stage") == "retrain"]
+    return rise_at_end([row["train_accuracy"] for row in rows], [row["test_accuracy"] for row in rows])
 
 
 def _interrupted(run: RunDirectory, trainer: Trainer) -> Interrupted:
@@ -215,7 +243,7 @@ def _load(run: RunDirectory, trainer: Trainer, identity: Mapping[str, Any], stat
 
 
 def is_saved(run: RunDirectory) -> bool:
-    """Whether the run's weights were put there by `save_network`."""
+    """Return whether the run's weights were put there by `save_network`."""
     path = run.path / RESULT_NAME
     data = read_json(path) if path.is_file() else None
     return isinstance(data, dict) and data.get("saved") is True
@@ -223,7 +251,7 @@ def is_saved(run: RunDirectory) -> bool:
 
 def forget_outcome(run: RunDirectory) -> None:
     """Remove what came of the run's weights, and the checkpoints that would bring them back."""
-    outcome = [run.path / RESULT_NAME, run.path / CONFUSION_NAME, run.model_path, run.validation_path]
+    outcome = [run.path / name for name in OUTCOME if name not in (WEIGHTS_NAME, PREPROCESSING_NAME)]
     for path in [*run.list_checkpoints("retrain"), *outcome]:
         path.unlink(missing_ok=True)
 

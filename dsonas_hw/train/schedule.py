@@ -1,6 +1,6 @@
 """Learning rates as pure functions of the time in epochs (a fraction inside an epoch counts).
 
-    epoch = step / steps_per_epoch;   lr = schedule.at(epoch)
+    epoch = step / steps_per_epoch;   lr = LearningRate(recipe).at(epoch)
 
 Nothing is carried from step to step, so resuming needs no state. The paper's: constant 0.1 in search; cosine
 with warm restarts 0.05 → 0.001, periods 10, 20, 40, … epochs (CIFAR); linear 0.5 → 0 (ImageNet).
@@ -8,15 +8,14 @@ with warm restarts 0.05 → 0.001, periods 10, 20, 40, … epochs (CIFAR); linea
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import cos, pi
-from typing import Literal
+from math import cos, log, pi
 
-KINDS = ("constant", "cosine", "restarts", "linear", "step")
+from dsonas_hw.config import RetrainConfig
+from dsonas_hw.errors import UserError
 
 
 def cosine(epoch: float, *, epochs: float, lr: float, min_lr: float) -> float:
-    """Half a cosine wave from lr at 0 to min_lr at `epochs`, and min_lr after that."""
+    """Return half a cosine wave from lr at 0 to min_lr at `epochs`, and min_lr after that."""
     progress = min(epoch / epochs, 1.0)
     return min_lr + (lr - min_lr) * (1 + cos(pi * progress)) / 2
 
@@ -24,7 +23,7 @@ def cosine(epoch: float, *, epochs: float, lr: float, min_lr: float) -> float:
 def cosine_restarts(
     epoch: float, *, first_period: float, period_factor: int, lr: float, min_lr: float
 ) -> float:
-    """A cosine wave down from lr to min_lr that starts again after each period (SGDR, Loshchilov 2017).
+    """Return a cosine wave from lr to min_lr that starts again after each period (SGDR, Loshchilov 2017).
 
     Periods last first_period, first_period · period_factor, … epochs.
     """
@@ -36,82 +35,58 @@ def cosine_restarts(
 
 
 def linear(epoch: float, *, epochs: float, lr: float, min_lr: float) -> float:
-    """A straight line from lr at 0 to min_lr at `epochs`, and min_lr after that."""
+    """Return a straight line from lr at 0 to min_lr at `epochs`, and min_lr after that."""
     return lr + (min_lr - lr) * min(epoch / epochs, 1.0)
 
 
-def step_decay(epoch: float, *, milestones: tuple[float, ...], factor: float, lr: float) -> float:
-    """lr, multiplied by `factor` at each milestone that has been reached."""
-    return lr * factor ** sum(epoch >= milestone for milestone in milestones)
+def fit_first_period(epochs: float, first_period: float, factor: int) -> float:
+    """Return the first period of a restart schedule, changed a little so that a wave ends at `epochs`.
+
+    The paper's 630 epochs are 10 + 20 + … + 320, and stay so; 25 epochs become 8.3 + 16.7.
+    """
+    totals: list[float] = []
+    period, total = first_period, 0.0
+    while not totals or totals[-1] < epochs:
+        total += period
+        totals.append(total)
+        period *= factor
+    nearest = min(totals, key=lambda total: abs(log(total / epochs)))
+    return first_period * epochs / nearest
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """A learning rate over a run of `epochs` epochs; `at` gives its value."""
+class LearningRate:
+    """The learning rate of a recipe: a straight line from warmup_lr to lr, then the recipe's schedule."""
 
-    kind: Literal["constant", "cosine", "restarts", "linear", "step"]
-    lr: float
-    """The highest rate."""
-    epochs: float
-    min_lr: float = 0.0
-    """Where cosine, restarts and linear end."""
-    warmup_epochs: float = 0.0
-    """The rate first rises in a straight line from 0 for that long; the schedule proper takes the rest."""
-    first_period: float = 10.0
-    """Restarts only, in epochs."""
-    period_factor: int = 2
-    """Restarts only: each period is that many times the last."""
-    milestones: tuple[float, ...] = ()
-    """Step only, in epochs after the warm-up."""
-    factor: float = 0.1
-    """Step only."""
+    def __init__(self, recipe: RetrainConfig) -> None:
+        """Check that the recipe's numbers make a schedule.
 
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"unknown schedule {self.kind!r}; known: {', '.join(KINDS)}")
-        if not 0 <= self.min_lr <= self.lr:
-            raise ValueError(f"need 0 <= min_lr <= lr, got min_lr {self.min_lr} and lr {self.lr}")
-        if not 0 <= self.warmup_epochs < self.epochs:
-            raise ValueError(f"need 0 <= warmup_epochs < epochs, got {self.warmup_epochs} and {self.epochs}")
-        if self.first_period <= 0 or self.period_factor < 1:
-            raise ValueError(
-                f"need first_period > 0 and period_factor >= 1, got {self.first_period}, {self.period_factor}"
+        Raises:
+            UserError: the warm-up is as long as the training, or min_lr is above lr.
+        """
+        self.recipe = recipe
+        self.epochs = recipe.epochs - recipe.warmup_epochs
+        if self.epochs <= 0:
+            raise UserError(
+                f"retrain.warmup_epochs={recipe.warmup_epochs:g} leaves nothing of "
+                f"retrain.epochs={recipe.epochs}; give a shorter warm-up or more epochs"
             )
+        if recipe.min_lr > recipe.lr:
+            raise UserError(f"retrain.min_lr={recipe.min_lr:g} is above retrain.lr={recipe.lr:g}; lower it")
+        self.first_period = fit_first_period(self.epochs, recipe.restart_epochs, recipe.restart_factor)
 
     def at(self, epoch: float) -> float:
-        """The learning rate after `epoch` epochs."""
-        if epoch < self.warmup_epochs:
-            return self.lr * epoch / self.warmup_epochs
-        epoch -= self.warmup_epochs
-        epochs = self.epochs - self.warmup_epochs
-        match self.kind:
-            case "constant":
-                return self.lr
+        """Return the learning rate after `epoch` epochs."""
+        recipe = self.recipe
+        if epoch < recipe.warmup_epochs:
+            return recipe.warmup_lr + (recipe.lr - recipe.warmup_lr) * epoch / recipe.warmup_epochs
+        epoch -= recipe.warmup_epochs
+        match recipe.schedule:
             case "cosine":
-                return cosine(epoch, epochs=epochs, lr=self.lr, min_lr=self.min_lr)
-            case "restarts":
-                return cosine_restarts(
-                    epoch,
-                    first_period=self.first_period,
-                    period_factor=self.period_factor,
-                    lr=self.lr,
-                    min_lr=self.min_lr,
-                )
+                return cosine(epoch, epochs=self.epochs, lr=recipe.lr, min_lr=recipe.min_lr)
             case "linear":
-                return linear(epoch, epochs=epochs, lr=self.lr, min_lr=self.min_lr)
-            case "step":
-                return step_decay(epoch, milestones=self.milestones, factor=self.factor, lr=self.lr)
-
-    def scaled_to(self, epochs: float) -> Schedule:
-        """The same curve over another number of epochs: warm-up, periods and milestones shrink alike.
-
-        A restart schedule so still ends at the bottom of a wave.
-        """
-        scale = epochs / self.epochs
-        return replace(
-            self,
-            epochs=epochs,
-            warmup_epochs=self.warmup_epochs * scale,
-            first_period=self.first_period * scale,
-            milestones=tuple(milestone * scale for milestone in self.milestones),
-        )
+                return linear(epoch, epochs=self.epochs, lr=recipe.lr, min_lr=recipe.min_lr)
+            case "cosine-restarts":
+                return cosine_restarts(
+                    epoch, first_period=self.first_period, period_factor=recipe.restart_factor,
+                    lr=recipe.lr, min_lr=recipe.min_lr,
+                )  # fmt: skip

@@ -19,7 +19,7 @@ Trainable = Architecture | HandMade
 
 
 def build_network(trainable: Trainable, recipe: RetrainConfig) -> DerivedNetwork | HandMadeNetwork:
-    """The module to train, its weights drawn from torch's present random state as the recipe says.
+    """Return the module to train, its weights drawn from torch's present random state as the recipe says.
 
     With `init: pytorch` a hand-made network's weights are drawn as its family draws them.
     """
@@ -45,7 +45,7 @@ def trainable_from_json(data: Mapping[str, Any], *, origin: str) -> Trainable:
 
 
 def num_params(trainable: Trainable) -> int:
-    """Learned weights; of an architecture those that are deployed, its batch norms folded."""
+    """Return the learned weights; of an architecture those that are deployed, its batch norms folded."""
     if isinstance(trainable, HandMade):
         return count_params(trainable)
     return count_costs(lower(trainable)).params

@@ -1,7 +1,7 @@
 """One training from scratch as a state that steps forward, can be stored between any two steps, and resumed.
 
 The order of the images, their augmentation, the learning rate and what drop-path drops depend on the position
-(epoch, step) alone; weights, momentum, weight average, sums of the epoch and random state are in
+(epoch, step) alone; weights, momentum, sums of the epoch and random state are in
 `state_dict`. So a resumed training ends with the same weights, bit for bit on a CPU.
 """
 
@@ -10,13 +10,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dsonas_hw.architecture.onnx import Array
 from dsonas_hw.config import RetrainConfig
 from dsonas_hw.train import distributed
 from dsonas_hw.train.augment import onto
@@ -24,7 +22,6 @@ from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import Batch, Batches
 from dsonas_hw.train.distill_loss import distilled_loss
 from dsonas_hw.train.drop_path import draw_drop_masks
-from dsonas_hw.train.ema import WeightAverage
 from dsonas_hw.train.loop import (
     EpochMeter,
     StopSignal,
@@ -37,8 +34,9 @@ from dsonas_hw.train.loop import (
     restore_random_state,
     seed_everything,
 )
-from dsonas_hw.train.recipe import LearningRate, build_augmentation, build_optimizer
+from dsonas_hw.train.recipe import build_augmentation, build_optimizer
 from dsonas_hw.train.regularise import classification_loss
+from dsonas_hw.train.schedule import LearningRate
 from dsonas_hw.train.trainable import Trainable, build_network
 
 STEPS_BETWEEN_CHECKS = 20
@@ -76,7 +74,6 @@ class Trainer:
             self.forward = torch.compile(self.forward)
         self.optimizer = build_optimizer(self.network, recipe)
         self.scaler = loss_scaler(device, recipe.amp)
-        self.average = WeightAverage(self.network, decay=recipe.ema) if recipe.ema else None
         self.batches = Batches(
             images=dataset.train,
             dataset=dataset,
@@ -103,8 +100,7 @@ class Trainer:
         self.epoch, self.step = 0, 0
         self.meter = EpochMeter(device)
         self.confusion: Tensor | None = None
-        """Of the test images after the last whole epoch, None if it was not tested; with the averaged weights
-        if there is an average (`count_confusion`)."""
+        """Of the test images after the last whole epoch (`count_confusion`), None if it was not tested."""
         self._seconds, self._started_s = 0.0, time.monotonic()
 
     @property
@@ -124,7 +120,7 @@ class Trainer:
     # -- going forward -------------------------------------------------------------------------------------
 
     def run_epoch(self, stop: StopSignal, after_steps: Callable[[], None]) -> dict[str, Any]:
-        """The rest of the present epoch and its test, if one is due; returns its line for the log.
+        """Train for the rest of the present epoch and test, if a test is due; return the line for the log.
 
         after_steps: called every few steps.
 
@@ -134,7 +130,7 @@ class Trainer:
         """
         self.network.train()
         for batch in self.batches.epoch(self.epoch, self.step):
-            distributed.say(distributed.STEP, self.epoch, self.step)
+            distributed.broadcast(distributed.STEP, self.epoch, self.step)
             self.train_step(batch)
             if self.step % STEPS_BETWEEN_CHECKS == 0:
                 self.check()
@@ -158,7 +154,7 @@ class Trainer:
         return row
 
     def train_step(self, batch: Batch) -> None:
-        """One step on this process's share of a batch."""
+        """Take one step on this process's rows of a batch."""
         images, labels = batch
         recipe = self.recipe
         lr = self.learning_rate.at(self.epoch + self.step / len(self.batches))
@@ -184,8 +180,6 @@ class Trainer:
         self.scaler.update()
         if recipe.amp == "fp16":  # an overflow lowers the scale and skips the step
             grad_norm = grad_norm.nan_to_num(0.0, 0.0)
-        if self.average is not None:
-            self.average.update(self.network)
         self.meter.update(self.step, loss, logits, labels, grad_norm=grad_norm)
         self.step += 1
 
@@ -211,16 +205,16 @@ class Trainer:
 
     def collect(self) -> None:
         """Bring the sums of all processes to rank 0."""
-        distributed.say(distributed.COLLECT)
+        distributed.broadcast(distributed.COLLECT)
         self.meter.collect()
 
     def test(self, stop: StopSignal) -> Tensor:
-        """Count what the test images are taken for with the weights that would be deployed.
+        """Count what the test images are taken for.
 
         Raises:
             StoppedError: `stop` was requested; several processes end the test first, together.
         """
-        distributed.say(distributed.TEST)
+        distributed.broadcast(distributed.TEST)
 
         def until_stopped() -> Iterator[Batch]:
             for batch in self.test_batches.epoch(0):
@@ -228,11 +222,10 @@ class Trainer:
                     raise StoppedError
                 yield batch
 
-        with self.average.applied_to(self.network) if self.average else nullcontext():
-            return count_confusion(
-                self.network, until_stopped(), num_classes=self.num_classes, device=self.device,
-                amp=self.recipe.amp,
-            )  # fmt: skip
+        return count_confusion(
+            self.network, until_stopped(), num_classes=self.num_classes, device=self.device,
+            amp=self.recipe.amp,
+        )  # fmt: skip
 
     def check(self) -> None:
         """Refuse to go on, and to be stored, with broken weights.
@@ -246,11 +239,6 @@ class Trainer:
             f"retrain.grad_clip (now {self.recipe.grad_clip or 'none'})",
         )
 
-    def deployed_arrays(self) -> dict[str, Array]:
-        """The averaged weights if there is an average, else the weights."""
-        with self.average.applied_to(self.network) if self.average else nullcontext():
-            return self.network.named_arrays()
-
     # -- storing and going on ------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
@@ -262,7 +250,6 @@ class Trainer:
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "average": None if self.average is None else self.average.state_dict(),
             "random": random_state(self.device),
             "meter": self.meter.state_dict(),
             "confusion": self.confusion,
@@ -273,8 +260,6 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state.get("scaler", {}))
-        if self.average is not None:
-            self.average.load_state_dict(state["average"])
         self.meter.load_state_dict(state["meter"])
         restore_random_state(state["random"], self.device)
         self.epoch, self.step = int(state["epoch"]), int(state["step"])

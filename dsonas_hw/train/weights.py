@@ -19,6 +19,8 @@ from dsonas_hw.train.trainable import Trainable
 
 WEIGHTS_NAME = "weights.npz"
 _ARCHITECTURE = "architecture"
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError, MemoryError)
+"""What reading a damaged file raises."""
 _HEADER_BYTES = 65_536
 """More than the header of any array that we write."""
 
@@ -30,7 +32,7 @@ def save_weights(path: Path, architecture: Trainable, arrays: Mapping[str, Array
 
 
 def load_weights(path: Path, architecture: Trainable) -> dict[str, Array]:
-    """The weights of an architecture, as `DerivedNetwork.named_arrays` gave them.
+    """Return the weights of an architecture, as `DerivedNetwork.named_arrays` gave them.
 
     Raises:
         RunError: missing, damaged, or the weights of another architecture.
@@ -53,15 +55,7 @@ def load_weights(path: Path, architecture: Trainable) -> dict[str, Array]:
                 arrays = {name: file[name] for name in shapes}
     except FileNotFoundError:
         raise RunError(f"{path} does not exist; {first}") from None
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        zipfile.BadZipFile,
-        NotImplementedError,
-        MemoryError,
-    ) as error:
+    except DAMAGED as error:
         raise RunError(f"{path} is damaged ({type(error).__name__}); {again}") from None
     for name, shape in shapes.items():
         if arrays[name].shape != shape or arrays[name].dtype != np.float32:

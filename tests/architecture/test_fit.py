@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from dsonas_hw.architecture.fit import (
     budget_ratio,
     check_feasible,
     choose_width,
+    find_loose,
     fit_width,
 )
 from dsonas_hw.architecture.sample import random_architecture
@@ -166,8 +168,11 @@ def test_budgets_out_of_reach_are_refused_with_the_range(name: str) -> None:
     feasible = r"of this space; feasible: \S+ to \S+"
     with pytest.raises(BudgetError, match=rf"budget {name}=\S+ is below the smallest network {feasible}"):
         check_feasible(SPACE, [Budget(name=name, limit=low - 1)], TARGET)
-    with pytest.raises(BudgetError, match=rf"budget {name}=\S+ is above the largest network {feasible}"):
-        check_feasible(SPACE, [Budget(name=name, limit=high + 1)], TARGET)
+    assert find_loose(SPACE, [Budget(name=name, limit=high)], TARGET) == []
+    (loose,) = find_loose(SPACE, [Budget(name=name, limit=2 * high)], TARGET)
+    assert "is above the largest network of this space" in loose
+    wider = int(loose.partition("space.max_width=")[2].split()[0])
+    assert find_loose(replace(SPACE, max_width=wider), [Budget(name=name, limit=2 * high)], TARGET) == []
 
 
 @pytest.mark.parametrize("budget", ["mac=1", "flops=1", "params=1", "memory=1B", "latency=1ns"])

@@ -19,7 +19,7 @@ from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import SearchSpace
 
@@ -45,13 +45,13 @@ SPACES["every operation"] = SearchSpace(
 def assert_law(architecture: Architecture, *, batch_size: int = 1) -> None:
     deployed = build_onnx(architecture, batch_size=batch_size)
     eager = build_onnx(architecture, batch_size=batch_size, fold_bn=False)
-    fused = kernels_from_onnx(deployed)
-    unfused = kernels_from_onnx(eager, fuse=False)
+    fused = network_from_onnx(deployed)
+    unfused = network_from_onnx(eager, fuse=False)
     assert fused.unknown == unfused.unknown == ()
     assert fused.kernels == lower(architecture, batch_size=batch_size)
     assert unfused.kernels == lower(architecture, batch_size=batch_size, fuse=False)
     # Fusing what an eager framework runs gives what is deployed.
-    assert kernels_from_onnx(eager).kernels == fused.kernels
+    assert network_from_onnx(eager).kernels == fused.kernels
     assert fused.peak_activation_elements is not None
     assert 4 * fused.peak_activation_elements == peak_memory_bytes(architecture, batch_size=batch_size)
 
@@ -99,7 +99,7 @@ def test_an_open_batch_is_read_at_any_size() -> None:
     architecture = random_architecture(SPACES["cifar share"], random.Random(3))
     model = build_onnx(architecture, batch_size=None)
     for batch_size in (1, 8):
-        read = kernels_from_onnx(model, batch_size=batch_size)
+        read = network_from_onnx(model, batch_size=batch_size)
         assert read.kernels == lower(architecture, batch_size=batch_size)
 
 
@@ -107,7 +107,7 @@ def test_costs_are_those_of_the_file() -> None:
     target = TargetCosts()
     for seed in range(5):
         architecture = random_architecture(SPACES["every operation"], random.Random(seed))
-        counted = count_costs(kernels_from_onnx(build_onnx(architecture)).kernels)
+        counted = count_costs(network_from_onnx(build_onnx(architecture)).kernels)
         costs = target.costs(architecture)
         assert (costs.flops, costs.mac, costs.params) == (counted.flops, counted.mac, counted.params)
 

@@ -20,7 +20,7 @@ from benchmarks.known_networks import (
     ofa_mobilenet_v3_kernels,
 )
 from dsonas_hw.estimate.estimate import load_estimate
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.kernel.spec import Kernel, Shape
 from dsonas_hw.target import Target
 
@@ -145,7 +145,7 @@ def _alike(kernel: Kernel) -> tuple[object, ...]:
         kernel.kernel_size,
         kernel.stride,
         kernel.groups,
-        kernel.num_weights if kernel.family in ("conv", "gemm") else 0,
+        kernel.num_weights if kernel.kind in ("conv", "gemm") else 0,
     )
 
 
@@ -162,7 +162,7 @@ def test_kernels_come_back_from_onnx(space: str) -> None:
         listed = ofa_mobilenet_v3_kernels(
             [3, 5, 7, 3] * 5, [3, 4, 6, 3] * 5, [2, 3, 4, 2, 3], 160, BATCH, graph=graph
         )
-    found = kernels_from_onnx(graph.model(), batch_size=BATCH, fuse=False)
+    found = network_from_onnx(graph.model(), batch_size=BATCH, fuse=False)
     assert found.unknown == ()
     assert Counter(map(_alike, found.kernels)) == Counter(map(_alike, listed))
     model = load_estimate(Target(device="1080ti", runtime="eager", batch_size=BATCH))

@@ -42,7 +42,7 @@ def made_up_ms(kernel: Kernel) -> float:
 
 def made_up_mj(kernel: Kernel) -> float:
     """At 90 W a convolution that is no depthwise one, at 30 W everything else."""
-    watts = 90.0 if kernel.family == "conv" and kernel.groups == 1 else 30.0
+    watts = 90.0 if kernel.kind == "conv" and kernel.groups == 1 else 30.0
     return watts * made_up_ms(kernel)
 
 

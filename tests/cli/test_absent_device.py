@@ -144,7 +144,7 @@ def test_a_network_that_is_mostly_unknown_is_refused(home: Path, tmp_path: Path,
     assert "6 operations" in refused.err
     assert (refused.json["latency_ms"], refused.json["at_least"]) == (None, True)
     text = dsonas("predict", path, "--device", "1080ti")
-    assert "no latency, flops at least 221.2k, mac at least 11.48k, params at least 216" in text.out
+    assert "multiply-adds (flops) at least 221.2k, memory access (mac) at least 11.48k" in text.out
 
 
 def test_one_file_that_cannot_be_predicted_does_not_cost_the_others(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import re
 import shlex
 import subprocess
@@ -133,6 +134,7 @@ class TestPrecision:
         half = _model(tmp_path / "half.onnx", elem_type=TensorProto.FLOAT16)
         quantised = _model(tmp_path / "q.onnx", quantised=True)
         brain = _model(tmp_path / "brain.onnx", elem_type=TensorProto.BFLOAT16)
+        double = _model(tmp_path / "double.onnx", elem_type=TensorProto.DOUBLE)
         plain = _model(tmp_path / "plain.onnx")
         gpu = ("--device", "t4")
         for arguments, message in (
@@ -142,6 +144,8 @@ class TestPrecision:
             ((quantised, *gpu, "--runtime", "eager"), "computes in int8; eager is known in fp32, fp16"),
             ((plain, *gpu, "--runtime", "ort-tensorrt", "--precision", "int8"), "quantise it first"),
             ((brain, *gpu), "computes in bf16; .*--precision fp16 takes it for fp16"),
+            ((double,), "computes in fp64; ort-cpu is known in fp32: export it in fp32"),
+            ((double, *gpu, "--precision", "fp16"), "computes in fp64; .*: export it in fp32 or fp16"),
         ):
             assert re.search(message, dsonas("predict", *arguments).refused())
         for model in (half, quantised):
@@ -183,7 +187,9 @@ class TestSizes:
         _model(tmp_path / "open.onnx", shape=("N", 8, "H", "W"))
         csv = tmp_path / "m.csv"
         csv.write_text("model,batch_size,latency_ms\n" + "open.onnx,1,0.1\n" * 3)
-        assert "--input-shape" in dsonas("calibrate", "--device", "1080ti", csv).refused()
+        refused = dsonas("calibrate", "--device", "1080ti", csv).refused()
+        assert f"{csv}: line 2: " in refused
+        assert "--input-shape" in refused
         refused = dsonas("calibrate", "--device", "1080ti", csv, "--input-shape", "z=1x1").refused()
         assert "no input is called 'z'" in refused
         refused = dsonas("profile", "--model", tmp_path / "open.onnx").refused()
@@ -211,13 +217,23 @@ class TestDevices:
             refused = dsonas(*arguments, "--device", device, "--runtime", runtime).refused()
             assert f"{runtime} does not serve {device}" in refused
 
+    def test_a_study_refuses_both_too(self, empty_folder: Path, dsonas: Any) -> None:
+        options = ("--budget", "latency=1ms", "--dry-run", "--set", "target.device=gtx980")
+        refused = dsonas("study", "table3", *options, "--set", "target.runtime=tensorrt").refused()
+        assert "tensorrt does not serve gtx980" in refused
+        own = empty_folder.parent / "home" / "devices"
+        own.mkdir(parents=True)
+        shipped = importlib.resources.files("dsonas_hw.devices") / "gtx980.toml"
+        (own / "mycard.toml").write_text(shipped.read_text())
+        assert "claimed by 2 files" in dsonas("study", "table3", *options).refused()
+        codesign = ("--devices", "gtx980,v100", "--dataset", "digits", "--budget", "latency=1ms")
+        assert "claimed by 2 files" in dsonas("study", "codesign", *codesign, "--dry-run").refused()
+
     def test_a_default_runtime_is_one_that_serves(self, tmp_path: Path, dsonas: Any) -> None:
         model = _model(tmp_path / "m.onnx")
         assert dsonas("predict", model, "--device", "gtx980", "--json").json["runtime"] == "ort-cuda"
 
     def test_a_name_that_two_files_claim(self, empty_folder: Path, dsonas: Any) -> None:
-        import importlib.resources
-
         own = empty_folder.parent / "home" / "devices"
         own.mkdir(parents=True)
         shipped = importlib.resources.files("dsonas_hw.devices") / "1080ti.toml"

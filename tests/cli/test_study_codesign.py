@@ -38,7 +38,7 @@ CODESIGN = ("codesign", "--dataset", "digits", "--budget", "mac=100k")
         (("table3", "--skip-infeasible"), "--skip-infeasible is only for `study codesign`"),
         (("table3", "--config", "a.yaml"), "--config is only for `study codesign`"),
         (CODESIGN, "needs --devices"),
-        (("codesign", "--dataset", "digits", "--devices", "v100"), "needs budgets"),
+        (("codesign", "--dataset", "digits", "--devices", "v100"), "there is no budget"),
         ((*CODESIGN, "--devices", "v100,2080tii"), "Did you mean 2080ti"),
         ((*CODESIGN, "--devices", "v100,V100"), "listed twice"),
         ((*CODESIGN, "--devices", "v100", "--seeds", "0,x"), "'0,x' is neither a whole number nor a list"),

@@ -14,11 +14,10 @@ import torch
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import Array
-from dsonas_hw.deploy import export
 from dsonas_hw.deploy.export import export_engine, export_onnx, read_metadata
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError, UserError
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import normalise
 from dsonas_hw.train.identity import architecture_hash
@@ -53,7 +52,7 @@ def test_batch_norms_are_folded_and_costs_are_the_architecture_s(
     tmp_path: Path, architecture: Architecture, arrays: dict[str, Array], digits: Dataset
 ) -> None:
     export_onnx(tmp_path / "model.onnx", architecture, arrays, digits)
-    kernels = kernels_from_onnx(tmp_path / "model.onnx").kernels
+    kernels = network_from_onnx(tmp_path / "model.onnx").kernels
     assert count_costs(kernels) == count_costs(lower(architecture))
     model = onnx.load(tmp_path / "model.onnx")
     # Pools and the head keep theirs: there is no convolution before them.
@@ -100,8 +99,7 @@ def test_a_wrong_output_is_refused_and_the_old_file_stays(
 ) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"old")
-    right = export.build_onnx
-    monkeypatch.setattr(export, "build_onnx", lambda *a, **k: right(*a, **k, bn_eps=0.1))
+    monkeypatch.setattr("dsonas_hw.architecture.onnx.BN_EPS", 0.1)
     with pytest.raises(UserError, match=r"differ from PyTorch's by .*model\.onnx was not written"):
         export_onnx(path, architecture, arrays, digits)
     assert path.read_bytes() == b"old"

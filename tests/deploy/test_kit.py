@@ -17,7 +17,7 @@ from dsonas_hw.cost.model import Prediction
 from dsonas_hw.deploy.kit import Kit, write_kit
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.estimate.estimate import load_estimate
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.profile.calibrate_device import calibrate_device
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.path import PathPoint
@@ -85,7 +85,7 @@ def test_onnxruntime_times_every_network(kit: Kit) -> None:
 def test_what_trtexec_times_is_read_back_as_a_calibration(kit: Kit, tmp_path: Path) -> None:
     model = load_estimate(Target(device="jetson-orin", runtime="tensorrt"))
     times = {
-        name: 1.5 * model.predict(kernels_from_onnx(kit.folder / name, batch_size=1).kernels).value
+        name: 1.5 * model.predict(network_from_onnx(kit.folder / name, batch_size=1).kernels).value
         for name in kit.networks
     }
     tools = tmp_path / "bin"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ sources = ["its box"]
 
 [peak_tflops]
 fp32 = 2.56
-fp16_tensor = 10
+fp16_tensor = 10.2
 """
 
 
@@ -111,6 +112,18 @@ def test_laws_of_the_shipped_datasheets() -> None:
         assert device.sources
 
 
+def test_the_example_of_the_docs_with_other_sms_and_the_same_peaks_is_refused(home: Path) -> None:
+    text = (Path(str(files("dsonas_hw.devices"))) / "rtx4070ti.toml").read_text()
+    (home / "rtx4070-super.toml").write_text(text.replace("num_sms = 60", "num_sms = 56"))
+    with pytest.raises(DeviceError, match=r"peak_tflops\.fp32 = \S+ contradicts 56 SMs"):
+        load_device("rtx4070-super")
+
+
+def test_the_cpu_is_called_local() -> None:
+    with pytest.raises(DeviceError, match="this machine's CPU is 'local'"):
+        load_device("CPU")
+
+
 def test_a_users_device_is_found_and_wins(home: Path) -> None:
     (home / "mycard.toml").write_text(VALID)
     (home / "1080ti.toml").write_text(VALID.replace("mine", "other").replace("My card", "Overclocked"))
@@ -154,6 +167,8 @@ def test_a_name_is_never_a_path(name: str) -> None:
         ("boost_clock_mhz = 1000", "boost_clock_mhz = 1.0", "impossible"),
         ("bandwidth_gb_s = 100", "bandwidth_gb_s = 1e12", "impossible"),
         ("fp32 = 2.56", "fp32 = 25.6", "contradicts 10 SMs"),
+        ("num_sms = 10", "num_sms = 9", "peak_tflops.fp32 = 2.56 contradicts 9 SMs"),
+        ("fp16_tensor = 10.2", "fp16_tensor = 9", "peak_tflops.fp16_tensor = 9 contradicts 10 SMs"),
         ('"Ampere"', '"Ampre"', "contradicts compute_capability 8.6, which is Ampere"),
         ("fp32 = 2.56", "", "peak_tflops.fp32 is missing"),
         ("fp32 = 2.56", "fp32 = 2.56\nfp23 = 1", "peak_tflops of 'fp23'.*fp32"),

@@ -138,14 +138,14 @@ def _model(path: Path, channels: int, depth: int) -> None:
 
 
 def test_from_files_to_a_stored_calibration(tmp_path: Path) -> None:
-    from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+    from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 
     estimate = load_estimate(Target(device="titan-xp", runtime="eager", batch_size=64))
     lines = []
     for index, (channels, depth) in enumerate([(32, 4), (64, 6), (96, 3), (64, 10)]):
         path = tmp_path / f"{index}.onnx"
         _model(path, channels, depth)
-        kernels = kernels_from_onnx(path, batch_size=64, fuse=False).kernels
+        kernels = network_from_onnx(path, batch_size=64, fuse=False).kernels
         lines.append(f"{path.name},64,{1.4 * estimate.predict(kernels).value}")
     csv = _write(tmp_path / "m.csv", HEADER + "\n".join(lines) + "\n")
     calibration, path = calibrate_device(

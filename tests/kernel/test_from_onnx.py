@@ -9,12 +9,12 @@ import pytest
 from onnx_build import Build
 
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.kernel.spec import Kernel
 
 
 def kernels(model: onnx.ModelProto, **options: Any) -> tuple[Kernel, ...]:
-    network = kernels_from_onnx(model, **options)
+    network = network_from_onnx(model, **options)
     assert network.unknown == ()
     return network.kernels
 
@@ -200,7 +200,7 @@ class TestLinear:
 
     def test_other_einsum_is_unknown(self) -> None:
         build = Build(2, 3, 3)
-        network = kernels_from_onnx(build.model(build.add("Einsum", "x", equation="bii->b")))
+        network = network_from_onnx(build.model(build.add("Einsum", "x", equation="bii->b")))
         assert network.unknown == ("Einsum (einsum0)",)
         assert network.peak_activation_elements is None
 
@@ -295,7 +295,7 @@ class TestViewsAndCopies:
         build = Build(1, 8, 4, 4)
         left, right = build.add("Split", "x", num_outputs=2, axis=1)
         model = build.model(build.add("Concat", right, build.conv(left, 4, 4, 1), axis=1))
-        network = kernels_from_onnx(model)
+        network = network_from_onnx(model)
         split, conv, concat = network.kernels
         assert (split.function, split.mac) == ("split", 2 * 128)
         assert conv.inputs == ((1, 4, 4, 4),)
@@ -390,7 +390,7 @@ class TestElementwiseAndReductions:
         operands = {"Where": (condition, "x", other), "Pow": ("x", other), "Min": ("x", other)}
         attributes = {"LRN": {"size": 3}}.get(op, {})
         y = build.add(op, *operands.get(op, ("x",) if op != "Mean" else ("x", other)), **attributes)
-        assert kernels_from_onnx(build.model(y)).unknown == ()
+        assert network_from_onnx(build.model(y)).unknown == ()
 
     def test_norms_store_scale_and_shift(self) -> None:
         build = Build(2, 8, 4, 4)
@@ -420,7 +420,7 @@ class TestUnknown:
         y = build.add("Frobnicate", "x", domain="ai.example")
         build.nodes[-1].name = "odd"
         conv = build.conv("x", 8, 8, 1)
-        network = kernels_from_onnx(build.model(y, conv, domains=[("ai.example", 1)]))
+        network = network_from_onnx(build.model(y, conv, domains=[("ai.example", 1)]))
         assert network.unknown == ("Frobnicate (odd)",)
         assert [k.op for k in network.kernels] == ["conv"]
 
@@ -428,9 +428,9 @@ class TestUnknown:
         build = Build(1, 8, 4, 4)
         y = build.add("Frobnicate", "x", domain="ai.example")
         model = build.model(build.add("Relu", y), domains=[("ai.example", 1)])
-        assert kernels_from_onnx(model).unknown == ("Frobnicate (frobnicate0)", "Relu (relu1)")
+        assert network_from_onnx(model).unknown == ("Frobnicate (frobnicate0)", "Relu (relu1)")
         model.graph.value_info.append(onnx.helper.make_tensor_value_info(y, 1, (1, 8, 2, 2)))
-        network = kernels_from_onnx(model)
+        network = network_from_onnx(model)
         assert network.unknown == ("Frobnicate (frobnicate0)",)
         assert network.kernels[0].output == (1, 8, 2, 2)
 
@@ -446,7 +446,7 @@ class TestUnknown:
         build.add("Relu", "x")  # read by the body only
         trips = build.add("ReduceMax", build.add("Cast", "x", to=7), keepdims=0)
         y = build.add("Loop", trips, "", "x", body=body)
-        network = kernels_from_onnx(build.model(y))
+        network = network_from_onnx(build.model(y))
         assert network.unknown == ("Loop (loop3)",)
         assert [k.function for k in network.kernels] == ["relu", "cast", "max"]
 
@@ -487,5 +487,5 @@ def test_opset(opset: int) -> None:
 def test_the_model_is_not_modified() -> None:
     model = sep_conv(3, 8, 6)
     before = model.SerializeToString(deterministic=True)
-    kernels_from_onnx(model, batch_size=4)
+    network_from_onnx(model, batch_size=4)
     assert model.SerializeToString(deterministic=True) == before

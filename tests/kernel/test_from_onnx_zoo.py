@@ -22,7 +22,7 @@ import torchvision
 from torch import nn
 
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 
 Zoo = Callable[[str], tuple[nn.Module, Path]]
 
@@ -109,7 +109,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_classifier(name: str, zoo: Zoo) -> None:
     model, path = zoo(name)
-    eager, fused = kernels_from_onnx(path, fuse=False), kernels_from_onnx(path)
+    eager, fused = network_from_onnx(path, fuse=False), network_from_onnx(path)
     assert eager.unknown == fused.unknown == ()
     counted, after = count_costs(eager.kernels), count_costs(fused.kernels)
 
@@ -140,8 +140,8 @@ def test_classifier(name: str, zoo: Zoo) -> None:
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5"])
 def test_folding_here_and_in_the_exporter_agree(name: str, zoo: Zoo, tmp_path: Path) -> None:
     model, path = zoo(name)
-    kept = kernels_from_onnx(path)
-    folded = kernels_from_onnx(export(model, tmp_path / "folded.onnx", fold=True))
+    kept = network_from_onnx(path)
+    folded = network_from_onnx(export(model, tmp_path / "folded.onnx", fold=True))
     assert Counter(k for k in kept.kernels) == Counter(k for k in folded.kernels)
     assert kept.peak_activation_elements == folded.peak_activation_elements
 
@@ -149,7 +149,7 @@ def test_folding_here_and_in_the_exporter_agree(name: str, zoo: Zoo, tmp_path: P
 @pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x0_5", "squeezenet1_1"])
 def test_batch_scales_what_moves_and_not_what_is_stored(name: str, zoo: Zoo) -> None:
     _, path = zoo(name)
-    one, eight = kernels_from_onnx(path), kernels_from_onnx(path, batch_size=8)
+    one, eight = network_from_onnx(path), network_from_onnx(path, batch_size=8)
     weights = sum(kernel.num_weights for kernel in one.kernels)
     a, b = count_costs(one.kernels), count_costs(eight.kernels)
     assert b.flops == 8 * a.flops
@@ -175,7 +175,7 @@ def test_vision_transformer(tmp_path: Path) -> None:
     model = small_vit()
     path = export(model, tmp_path / "vit.onnx", size=32, fold=True)
     for batch_size in (1, 4):
-        network = kernels_from_onnx(path, batch_size=batch_size)
+        network = network_from_onnx(path, batch_size=batch_size)
         assert network.unknown == ()
         counted = count_costs(network.kernels)
         tokens, d, mlp = 17, 32, 64  # 4 · 4 patches and the class token
@@ -192,7 +192,7 @@ def test_swin_transformer(tmp_path: Path) -> None:
     """Its position bias is looked up by the exporter, so that it is stored per pair of tokens."""
     model = small_swin()
     path = export(model, tmp_path / "swin.onnx", size=32, fold=True)
-    network = kernels_from_onnx(path)
+    network = network_from_onnx(path)
     assert network.unknown == ()
     attention = sum(kernel.flops for kernel in network.kernels if kernel.op == "matmul")
     # 4 × 4 windows of 16 tokens: stage 1 has 8 · 8 tokens of width 16, stage 2 has 4 · 4 of width 32
@@ -200,7 +200,7 @@ def test_swin_transformer(tmp_path: Path) -> None:
     # F.linear with the module's weights: qkv and projection run outside nn.Linear
     functional = 2 * 64 * 4 * 16 * 16 + 2 * 16 * 4 * 32 * 32
     assert count_costs(network.kernels).flops == count_with_hooks(model, 32) + attention + functional
-    assert count_costs(kernels_from_onnx(path, batch_size=3).kernels).flops == 3 * (
+    assert count_costs(network_from_onnx(path, batch_size=3).kernels).flops == 3 * (
         count_costs(network.kernels).flops
     )
 
@@ -219,7 +219,7 @@ def test_segmentation_decoder_with_resize(tmp_path: Path) -> None:
             return nn.functional.pad(y, (1, 1, 1, 1), mode="reflect")
 
     model = Decoder()
-    network = kernels_from_onnx(export(model, tmp_path / "decoder.onnx", size=16, fold=True), batch_size=2)
+    network = network_from_onnx(export(model, tmp_path / "decoder.onnx", size=16, fold=True), batch_size=2)
     assert network.unknown == ()
     assert [(k.op, k.function, k.epilogue) for k in network.kernels] == [
         ("conv", "", ("silu",)),
@@ -268,6 +268,6 @@ def test_operation_as_torch_exports_it(
             Module(), (torch.ones(1, 4, 6, 6),), str(tmp_path / "m.onnx"), dynamo=False, opset_version=opset
         )
     for batch_size in (1, 3):
-        network = kernels_from_onnx(tmp_path / "m.onnx", batch_size=batch_size)
+        network = network_from_onnx(tmp_path / "m.onnx", batch_size=batch_size)
         assert network.unknown == ()
         assert Counter(k.op for k in network.kernels) == Counter(ops.split())

@@ -10,7 +10,7 @@ import pytest
 from onnx_build import Build
 
 from dsonas_hw.kernel.onnx.activations import NAMED, POINTS, TOLERANCE
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 
 Write = Callable[[Build, str], str]
 
@@ -104,9 +104,9 @@ WRITTEN_OUT: list[tuple[Write, str]] = [
 def test_written_out_activation_is_recognised(write: Write, function: str) -> None:
     build = Build(1, 8, 4, 4)
     model = build.model(write(build, build.conv("x", 8, 8, 1)))
-    (fused,) = kernels_from_onnx(model).kernels
+    (fused,) = network_from_onnx(model).kernels
     assert fused.epilogue == (function,)
-    _, unfused = kernels_from_onnx(model, fuse=False).kernels
+    _, unfused = network_from_onnx(model, fuse=False).kernels
     assert (unfused.op, unfused.function, unfused.mac) == ("unary", function, 2 * 128)
 
 
@@ -132,7 +132,7 @@ def test_activation_is_fused_behind_every_kind_of_producer(
     y = build.add(op, build.batchnorm(build.add("Relu", y), 8), **attributes)
     build.add(op, build.add("Add", "x", other), **attributes)
     summed = build.nodes[-1].output[0]
-    network = kernels_from_onnx(build.model(y, summed))
+    network = network_from_onnx(build.model(y, summed))
     assert [(k.op, k.epilogue) for k in network.kernels if k.op != "unary"] == [
         ("conv", (function,)),
         ("maxpool", (function,)),
@@ -148,34 +148,34 @@ def test_activation_is_fused_behind_every_kind_of_producer(
 def test_clip(bounds: tuple[float, float | None], function: str) -> None:
     build = Build(1, 8)
     low, high = (build.constant(b) if b is not None else "" for b in bounds)
-    (kernel,) = kernels_from_onnx(build.model(build.add("Clip", "x", low, high))).kernels
+    (kernel,) = network_from_onnx(build.model(build.add("Clip", "x", low, high))).kernels
     assert kernel.function == function
 
 
 def test_prelu_stores_its_slopes() -> None:
     build = Build(1, 8, 4, 4)
     y = build.add("PRelu", build.conv("x", 8, 8, 1, bias=True), build.weight(8, 1, 1))
-    (kernel,) = kernels_from_onnx(build.model(y)).kernels
+    (kernel,) = network_from_onnx(build.model(y)).kernels
     assert (kernel.epilogue, kernel.num_bias) == (("prelu",), 16)
 
 
 def test_a_value_that_is_read_elsewhere_is_not_absorbed() -> None:
     build = Build(1, 8)
     gate = build.add("Sigmoid", "x")
-    network = kernels_from_onnx(build.model(build.add("Mul", "x", gate), gate))
+    network = network_from_onnx(build.model(build.add("Mul", "x", gate), gate))
     assert [k.op for k in network.kernels] == ["unary", "mul"]
 
 
 def test_gating_by_another_tensor_is_no_activation() -> None:
     build = Build(1, 8)
     y = build.add("Mul", "x", build.add("Sigmoid", build.input(1, 8)))
-    assert [k.op for k in kernels_from_onnx(build.model(y)).kernels] == ["unary", "mul"]
+    assert [k.op for k in network_from_onnx(build.model(y)).kernels] == ["unary", "mul"]
 
 
 def test_plain_arithmetic_stays_as_it_is() -> None:
     build = Build(1, 8)
     y = build.add("Mul", build.add("Add", "x", build.constant(1)), "x")
-    assert [k.op for k in kernels_from_onnx(build.model(y)).kernels] == ["sum", "mul"]
+    assert [k.op for k in network_from_onnx(build.model(y)).kernels] == ["sum", "mul"]
 
 
 def test_a_long_chain_of_products_is_read_quickly_enough_to_finish() -> None:
@@ -183,7 +183,7 @@ def test_a_long_chain_of_products_is_read_quickly_enough_to_finish() -> None:
     y = "x"
     for _ in range(2000):
         y = build.add("Mul", y, build.add("Sigmoid", y))
-    (last,) = {k.function for k in kernels_from_onnx(build.model(y)).kernels}
+    (last,) = {k.function for k in network_from_onnx(build.model(y)).kernels}
     assert last == "silu"
 
 
@@ -204,11 +204,11 @@ def layernorm(b: Build, x: str, *, mean: bool = True) -> str:
 
 def test_layer_norm_before_opset_17_is_one_kernel() -> None:
     build = Build(2, 7, 16, opset=13)
-    (kernel,) = kernels_from_onnx(build.model(layernorm(build, "x"))).kernels
+    (kernel,) = network_from_onnx(build.model(layernorm(build, "x"))).kernels
     assert (kernel.key, kernel.num_bias) == ("layernorm(2x7x16)->2x7x16", 32)
 
 
 def test_rms_norm_is_one_kernel() -> None:
     build = Build(2, 7, 16, opset=13)
-    (kernel,) = kernels_from_onnx(build.model(layernorm(build, "x", mean=False))).kernels
+    (kernel,) = network_from_onnx(build.model(layernorm(build, "x", mean=False))).kernels
     assert (kernel.key, kernel.num_bias) == ("layernorm(2x7x16)->2x7x16;rms", 16)

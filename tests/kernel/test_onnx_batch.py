@@ -9,7 +9,7 @@ from onnx_build import Build
 
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, kernels_from_onnx, network_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
 
 
 def shuffle_net(batch: int | str, *, literal: int | None = None) -> Build:
@@ -26,7 +26,7 @@ def shuffle_net(batch: int | str, *, literal: int | None = None) -> Build:
 
 
 def costs(build: Build, batch_size: int | None = None) -> tuple[int, int, int, int | None]:
-    network = kernels_from_onnx(build.model(build.result), batch_size=batch_size)  # type: ignore[attr-defined]
+    network = network_from_onnx(build.model(build.result), batch_size=batch_size)  # type: ignore[attr-defined]
     assert network.unknown == ()
     counted = count_costs(network.kernels)
     weights = sum(k.num_weights for k in network.kernels)
@@ -36,7 +36,7 @@ def costs(build: Build, batch_size: int | None = None) -> tuple[int, int, int, i
 def test_open_batch_is_one_and_fixed_batch_stays() -> None:
     for stated, expected in (("N", 1), (5, 5)):
         build = shuffle_net(stated)
-        first, *_ = kernels_from_onnx(build.model(build.result)).kernels  # type: ignore[attr-defined]
+        first, *_ = network_from_onnx(build.model(build.result)).kernels  # type: ignore[attr-defined]
         assert first.batch_size == expected
 
 
@@ -100,8 +100,8 @@ def test_a_file_with_a_baked_batch_reads_like_one_exported_at_that_batch(
     here = attention(batch, tokens, heads, heads * size, tokens_first=tokens_first)
     there = attention(batch_size, tokens, heads, heads * size, tokens_first=tokens_first)
     assert (
-        kernels_from_onnx(here.model(here.result), batch_size=batch_size).kernels  # type: ignore[attr-defined]
-        == kernels_from_onnx(there.model(there.result)).kernels  # type: ignore[attr-defined]
+        network_from_onnx(here.model(here.result), batch_size=batch_size).kernels  # type: ignore[attr-defined]
+        == network_from_onnx(there.model(there.result)).kernels  # type: ignore[attr-defined]
     )
 
 
@@ -109,28 +109,28 @@ def test_an_open_axis_of_a_target_takes_the_batch() -> None:
     """(tokens, batch, width) to (anything, heads, size): the batch goes where the exporter left room."""
     build = Build(1, 6, 8)
     y = build.add("Reshape", build.add("Transpose", "x", perm=[1, 0, 2]), build.ints(-1, 4, 2))
-    kernel = kernels_from_onnx(build.model(build.add("Softmax", y)), batch_size=3).kernels[-1]
+    kernel = network_from_onnx(build.model(build.add("Softmax", y)), batch_size=3).kernels[-1]
     assert kernel.output == (18, 4, 2)
 
 
 def test_a_class_token_stored_for_one_image_is_repeated() -> None:
     build = Build(1, 4, 8)
     y = build.add("Concat", build.weight(1, 1, 8), "x", axis=1)
-    (kernel,) = kernels_from_onnx(build.model(build.add("Identity", y)), batch_size=3).kernels
+    (kernel,) = network_from_onnx(build.model(build.add("Identity", y)), batch_size=3).kernels
     assert (kernel.output, kernel.num_weights) == ((3, 5, 8), 8)
 
 
 def test_a_resize_to_literal_sizes_keeps_the_batch() -> None:
     build = Build(1, 8, 4, 4)
     y = build.add("Resize", "x", "", "", build.ints(1, 8, 9, 9), mode="nearest")
-    (kernel,) = kernels_from_onnx(build.model(y), batch_size=3).kernels
+    (kernel,) = network_from_onnx(build.model(y), batch_size=3).kernels
     assert kernel.output == (3, 8, 9, 9)
 
 
 def test_every_input_with_the_same_batch_changes() -> None:
     build = Build(1, 8)
     other = build.input(1, 8)
-    (kernel,) = kernels_from_onnx(build.model(build.add("Add", "x", other)), batch_size=7).kernels
+    (kernel,) = network_from_onnx(build.model(build.add("Add", "x", other)), batch_size=7).kernels
     assert kernel.inputs == ((7, 8), (7, 8))
 
 
@@ -138,13 +138,13 @@ def test_a_batch_that_cannot_change_is_refused() -> None:
     build = Build(2, 8)
     picked = build.add("Gather", "x", build.ints(0, 1))  # of what the batch is, two rows
     with pytest.raises(ModelFileError, match=r"cannot run at batch size 4.*Gather \(gather0\)"):
-        kernels_from_onnx(build.model(build.add("Relu", picked)), batch_size=4)
+        network_from_onnx(build.model(build.add("Relu", picked)), batch_size=4)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])
 def test_a_batch_below_one_is_refused(batch_size: int) -> None:
     with pytest.raises(ModelFileError, match="batch size"):
-        kernels_from_onnx(Build(1, 8).model("x"), batch_size=batch_size)
+        network_from_onnx(Build(1, 8).model("x"), batch_size=batch_size)
 
 
 def test_a_file_exported_for_training_reads_at_any_batch() -> None:
@@ -159,7 +159,7 @@ def test_a_file_exported_for_training_reads_at_any_batch() -> None:
     plain.result = plain.add("Relu", plain.batchnorm(plain.conv("x", 8, 8, 3), 8))  # type: ignore[attr-defined]
     for fuse in (True, False):
         kernels = [
-            kernels_from_onnx(b.model(b.result), batch_size=16, fuse=fuse).kernels  # type: ignore[attr-defined]
+            network_from_onnx(b.model(b.result), batch_size=16, fuse=fuse).kernels  # type: ignore[attr-defined]
             for b in (build, plain)
         ]
         assert kernels[0] == kernels[1]

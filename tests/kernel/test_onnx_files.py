@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from onnx_build import Build
 
 from dsonas_hw.errors import ModelFileError
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 
 
 def small_model() -> onnx.ModelProto:
@@ -26,7 +26,7 @@ def small_model() -> onnx.ModelProto:
 def refused(model: object) -> str:
     """The one line that a model is refused with."""
     with pytest.raises(ModelFileError) as caught:
-        kernels_from_onnx(model)  # type: ignore[arg-type]
+        network_from_onnx(model)  # type: ignore[arg-type]
     message = str(caught.value)
     assert "\n" not in message
     assert len(message) < 400
@@ -79,7 +79,7 @@ def test_no_onnx_file(make: Callable[[Path], None], says: str, tmp_path: Path) -
     path = tmp_path / "model.onnx"
     make(path)
     with pytest.raises(ModelFileError, match=says):
-        kernels_from_onnx(path)
+        network_from_onnx(path)
     refused(str(path))
 
 
@@ -105,7 +105,7 @@ def test_neither_file_nor_model() -> None:
 
 def test_a_file_reads_like_the_model_it_holds(tmp_path: Path) -> None:
     onnx.save(small_model(), tmp_path / "model.onnx")
-    assert kernels_from_onnx(tmp_path / "model.onnx") == kernels_from_onnx(small_model())
+    assert network_from_onnx(tmp_path / "model.onnx") == network_from_onnx(small_model())
 
 
 def test_a_model_without_operations() -> None:
@@ -133,7 +133,7 @@ class TestExternalData:
     def test_is_never_opened(self, location: str, tmp_path: Path) -> None:
         path = tmp_path / "model.onnx"
         path.write_bytes(self.external(location).SerializeToString())
-        assert kernels_from_onnx(path) == kernels_from_onnx(small_model())
+        assert network_from_onnx(path) == network_from_onnx(small_model())
 
     @pytest.mark.parametrize(
         "location", ["../secret", "/etc/passwd", "a/../../b", "C:\\x", "..\\x", "\\\\host\\x"]
@@ -148,13 +148,13 @@ class TestExternalData:
         shape.ClearField("raw_data")
         shape.data_location = TensorProto.EXTERNAL
         shape.external_data.add(key="location", value="weights.bin")
-        assert kernels_from_onnx(model).unknown == ("Relu (relu1)",)
+        assert network_from_onnx(model).unknown == ("Relu (relu1)",)
 
 
 def test_stripped_weights_are_enough() -> None:
     model = small_model()
     model.graph.initializer[0].ClearField("raw_data")
-    assert kernels_from_onnx(model) == kernels_from_onnx(small_model())
+    assert network_from_onnx(model) == network_from_onnx(small_model())
 
 
 class TestGraphs:
@@ -171,20 +171,20 @@ class TestGraphs:
 
     def test_tensor_that_nobody_makes(self) -> None:
         build = Build(1, 8)
-        assert "'ghost', which nothing makes" in refused(build.model(build.add("Relu", "ghost")))
+        assert "'ghost', which nothing writes" in refused(build.model(build.add("Relu", "ghost")))
 
     def test_tensor_that_two_make(self) -> None:
         build = Build(1, 8)
         for _ in range(2):
             build.nodes.append(helper.make_node("Relu", ["x"], ["y"]))
-        assert "makes tensor 'y' twice" in refused(build.model("y"))
+        assert "two operations of the ONNX model write tensor 'y'" in refused(build.model("y"))
 
     def test_unsorted_operations_are_sorted(self) -> None:
         model = small_model()
         nodes = list(model.graph.node)[::-1]
         del model.graph.node[:]
         model.graph.node.extend(nodes)
-        assert kernels_from_onnx(model) == kernels_from_onnx(small_model())
+        assert network_from_onnx(model) == network_from_onnx(small_model())
 
     def test_functions_that_call_each_other(self) -> None:
         build = Build(1, 8)
@@ -213,7 +213,7 @@ class TestGraphs:
 def test_what_the_file_says_cannot_upset_a_terminal() -> None:
     build = Build(1, 8)
     build.nodes.append(helper.make_node("Odd\n\x1b[31m", ["x"], ["y"], name="name\n" * 1000))
-    (unknown,) = kernels_from_onnx(build.model("y")).unknown
+    (unknown,) = network_from_onnx(build.model("y")).unknown
     assert unknown.startswith("Odd [31m (name name")
     assert unknown.isprintable()
     assert len(unknown) <= 300
@@ -270,21 +270,21 @@ class TestShapes:
         y = build.add("Relu", build.add("Add", build.add("ReduceSum", giant), build.add("ReduceSum", tiled)))
         model = build.model(build.add("Add", "x", y))
         if sizes[0] < 2**40:
-            assert [k.op for k in kernels_from_onnx(model).kernels] == ["sum"]
+            assert [k.op for k in network_from_onnx(model).kernels] == ["sum"]
         else:
             assert "impossible shape" in refused(model)
 
     def test_a_range_without_end(self) -> None:
         build = Build(1, 8)
         steps = build.add("Range", build.constant(0), build.constant(1e30), build.constant(1e-30))
-        kernels_from_onnx(build.model(build.add("Add", "x", build.add("ReduceMax", steps, keepdims=0))))
+        network_from_onnx(build.model(build.add("Add", "x", build.add("ReduceMax", steps, keepdims=0))))
 
 
 def test_reading_does_not_import_torch(tmp_path: Path) -> None:
     onnx.save(small_model(), tmp_path / "model.onnx")
     code = (
-        "import sys; from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx; "
-        f"assert kernels_from_onnx({str(tmp_path / 'model.onnx')!r}).kernels; "
+        "import sys; from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx; "
+        f"assert network_from_onnx({str(tmp_path / 'model.onnx')!r}).kernels; "
         "assert not {'torch', 'onnxruntime', 'onnx.reference'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

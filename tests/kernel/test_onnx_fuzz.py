@@ -13,7 +13,7 @@ from onnx_build import Build
 
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.costs import count_costs
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.kernel.onnx.lower_elementwise import ELEMENTWISE_LOWERINGS
 from dsonas_hw.kernel.onnx.lower_move import MOVE_LOWERINGS
 from dsonas_hw.kernel.onnx.lower_product import PRODUCT_LOWERINGS
@@ -51,7 +51,7 @@ def read(model: Any, **options: Any) -> None:
     """Read a model; a result must be one that can be counted and named."""
     message = ""
     try:
-        network = kernels_from_onnx(model, **options)
+        network = network_from_onnx(model, **options)
     except ModelFileError as error:
         message = str(error)
     if message:
@@ -63,7 +63,7 @@ def read(model: Any, **options: Any) -> None:
 
 
 def test_the_undamaged_model_is_read() -> None:
-    assert kernels_from_onnx(varied_model()).unknown == ()
+    assert network_from_onnx(varied_model()).unknown == ()
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

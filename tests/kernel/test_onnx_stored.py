@@ -173,4 +173,4 @@ def test_a_stored_tensor_of_another_file_is_not_opened() -> None:
 def test_weights_of_what_runs_over_no_element_are_stored_all_the_same() -> None:
     build = Build(1, 8, "H", 16)
     network = network_from_onnx(build.model(build.conv("x", 8, 8, 3)), input_shapes={"x": (1, 8, 0, 16)})
-    assert (network.costs.flops, network.costs.params, network.kernels) == (0, 8 * 8 * 9, [])
+    assert (network.costs.flops, network.costs.params, network.kernels) == (0, 8 * 8 * 9, ())

@@ -47,6 +47,7 @@ def make_run(
             {
                 "budget": [f"mac={mac_limit / 1e6:.1f}M", f"latency={latency_limit_ms}ms"],
                 "space": {"stages": list(stages), "channels": 16, "share": share},
+                "search": {"pretrain_epochs": PRETRAIN_EPOCHS, "epochs": SEARCH_EPOCHS},
             },
         )
     )

@@ -13,7 +13,7 @@ from dsonas_hw.files import write_json
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.study.codesign import Codesign, StudyDevice, save_codesign
 from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
-from dsonas_hw.study.scheduler import job_directory
+from dsonas_hw.study.job_files import job_directory
 from dsonas_hw.study.spec import Job
 from dsonas_hw.train.identity import architecture_hash
 
@@ -82,5 +82,5 @@ def _derived(job: Job, space: SearchSpace, rng: random.Random) -> dict[str, Any]
 
 def _finish(path: Path, job: Job, result: dict[str, Any]) -> None:
     folder = job_directory(path, job.name)
-    write_json(folder / "job.json", job.to_json())
+    write_json(folder / "job.json", job.model_dump(mode="json"))
     write_json(folder / "result.json", result)

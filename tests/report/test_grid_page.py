@@ -15,7 +15,7 @@ from dsonas_hw.report.write import write_figures, write_report
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.study.expand import expand
 from dsonas_hw.study.grid import load_grid, save_grid
-from dsonas_hw.study.scheduler import job_directory
+from dsonas_hw.study.job_files import job_directory
 from dsonas_hw.study.spec import StudyFile
 
 FILE = StudyFile(

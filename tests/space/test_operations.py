@@ -13,7 +13,7 @@ from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.architecture.sample import random_architecture
 from dsonas_hw.errors import UserError
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.operations import OPERATIONS, Layer, Operation, get_operation, register
 from dsonas_hw.space.space import SearchSpace
@@ -57,7 +57,7 @@ def test_a_registered_operation_works_everywhere(twice: Operation) -> None:
     for architecture in (complete_architecture(space), random_architecture(space, random.Random(0))):
         nodes = build_graph(architecture)
         assert len({node.name for node in nodes}) == len(nodes)
-        kernels = kernels_from_onnx(build_onnx(architecture)).kernels
+        kernels = network_from_onnx(build_onnx(architecture)).kernels
         assert kernels == lower(architecture)
         assert DerivedNetwork(architecture)(torch.randn(2, 3, 8, 8)).shape == (2, 10)
     assert Supernet(space)(torch.randn(2, 3, 8, 8)).shape == (2, 10)

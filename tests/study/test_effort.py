@@ -9,8 +9,9 @@ import torch
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.config import build_config, load_preset, overlay
+from dsonas_hw.search.effort import NUM_TRAIN, Effort
 from dsonas_hw.search.parts import SearchParts
-from dsonas_hw.study.effort import NUM_TRAIN, Effort, count_effort
+from dsonas_hw.study.effort import count_effort
 from dsonas_hw.study.spec import Job, JobKind
 from dsonas_hw.train.images import load_data, space_of_config
 from dsonas_hw.train.trainer import Trainer

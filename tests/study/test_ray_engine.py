@@ -13,8 +13,9 @@ import pytest
 
 from dsonas_hw.errors import UserError
 from dsonas_hw.study.engine import LocalEngine
+from dsonas_hw.study.job_files import is_done, job_directory
 from dsonas_hw.study.ray_engine import RayEngine, check_address
-from dsonas_hw.study.scheduler import MAX_TRIES, is_done, job_directory, run_jobs
+from dsonas_hw.study.scheduler import MAX_TRIES, run_jobs
 from dsonas_hw.study.spec import Job
 
 WORKER = (sys.executable, "-S", str(Path(__file__).with_name("fake_worker.py")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import signal
 import subprocess
@@ -17,7 +16,8 @@ import pytest
 from filelock import FileLock
 
 from dsonas_hw.errors import RunError
-from dsonas_hw.study.scheduler import MAX_TRIES, JobFailure, is_done, job_directory, run_jobs
+from dsonas_hw.study.job_files import is_done, job_directory
+from dsonas_hw.study.scheduler import MAX_TRIES, JobFailure, run_jobs
 from dsonas_hw.study.spec import Job
 
 WORKER = (sys.executable, "-S", str(Path(__file__).with_name("fake_worker.py")))
@@ -76,7 +76,7 @@ def test_no_more_workers_than_asked_for(tmp_path: Path) -> None:
 
 def test_what_measures_this_machine_runs_alone_and_last(tmp_path: Path) -> None:
     seen: list[list[str]] = []
-    alone = [dataclasses.replace(job(f"alone-{i}"), exclusive=True) for i in range(2)]
+    alone = [job(f"alone-{i}").model_copy(update={"exclusive": True}) for i in range(2)]
     jobs = [alone[0], job("a"), job("b"), alone[1], job("c", needs="a")]
     run(tmp_path, jobs, num_workers=3, report=lambda done, total, words: seen.append(words.split(", ")))
     assert all(is_done(tmp_path, j.name) for j in jobs)

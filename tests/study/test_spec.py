@@ -307,8 +307,8 @@ def test_the_promised_studies_are_shipped() -> None:
         ({"base": {"search": {"epoch": 3}}}, r"unknown key 'search\.epoch'\. Did you mean epochs"),
         ({"variants": {"a": {"serch": {}}}}, r"variant a: unknown key 'serch'\. Did you mean search"),
         ({"variants": {"a": {"search": {"lr": -1}}}}, r"variant a: search\.lr"),
-        ({"variants": {"random": {}}}, r"a variant cannot be called random"),
-        ({"variants": {"random, same width": {}}}, r"a variant cannot be called random, same width"),
+        ({"variants": {"random": {}}}, r"random is the name of a baseline"),
+        ({"variants": {"random, same width": {}}}, r"random, same width is the name of a baseline"),
         ({"variants": {"a": {"seed": 3}}}, r"list it under seeds"),
         ({"base": {"budget": ["mac=1M"]}}, r"list it under budgets"),
         ({"grid": {"search.epoch": [1]}}, r"variant epoch=1: unknown key 'search\.epoch'"),
@@ -352,7 +352,7 @@ def test_a_device_to_be_measured_must_be_here(tmp_path: Path, monkeypatch: pytes
     nothing = SimpleNamespace(find=lambda name: None)
     monkeypatch.setattr("dsonas_hw.runtime.detect.detect_devices", lambda: nothing)
     study = load_study(write(tmp_path, measure=True, base={"target": {"device": "1080ti"}}), {})
-    with pytest.raises(UserError, match=r"variant searched: 1080ti is not here"):
+    with pytest.raises(UserError, match=r"variant searched: 1080ti is not on this machine"):
         check_study(study)
 
 

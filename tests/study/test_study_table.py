@@ -11,7 +11,7 @@ import pytest
 
 from dsonas_hw.files import write_json
 from dsonas_hw.study.expand import expand
-from dsonas_hw.study.scheduler import job_directory
+from dsonas_hw.study.job_files import job_directory
 from dsonas_hw.study.spec import SAME_WIDTH, StudyFile
 from dsonas_hw.study.table import collect_results, markdown, save_tables, tabulate
 

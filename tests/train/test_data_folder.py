@@ -25,7 +25,8 @@ from dsonas_hw.train.data_decode import (
     load_image,
     resize_and_crop_centre,
 )
-from dsonas_hw.train.data_folder import decode_all, fits_in_memory, scan_classes, scan_folders
+from dsonas_hw.train.data_folder import decode_all, fits_in_memory, scan_classes, scan_sides
+from dsonas_hw.train.data_layout import find_sides
 
 
 def names(files) -> list[str]:
@@ -35,7 +36,7 @@ def names(files) -> list[str]:
 def test_two_sides(write_folder):
     write_folder("train", a=2, b=1)
     root = write_folder("validation", a=1, b=1)
-    train, test, class_names = scan_folders(root)
+    train, test, class_names = scan_sides(find_sides(root))
     assert class_names == ("a", "b")
     assert names(train) == ["a/000.png", "a/001.png", "b/000.png"]
     assert names(test) == ["a/000.png", "b/000.png"]
@@ -45,11 +46,11 @@ def test_two_sides(write_folder):
 @pytest.mark.parametrize("side", ["", "train"])
 def test_one_folder_is_split_the_same_every_time(write_folder, side: str):
     root = write_folder(side, a=10, b=20, c=2)
-    train, test, _ = scan_folders(root)
+    train, test, _ = scan_sides(find_sides(root))
     assert torch.bincount(test.labels).tolist() == [2, 4, 1]  # a fifth, and at least one
     assert len(train) + len(test) == 32
     assert not set(names(train)) & set(names(test))
-    assert names(scan_folders(root)[1]) == names(test)
+    assert names(scan_sides(find_sides(root))[1]) == names(test)
 
 
 def test_files_in_deeper_folders_count_and_hidden_ones_do_not(write_folder):
@@ -243,11 +244,11 @@ def test_random_crop_has_the_size_and_depends_on_its_generator_only(size: tuple[
     assert size == (1, 1) or not torch.equal(one, other)
 
 
-def test_random_crop_of_all_is_the_image():
+def test_random_crop_of_all_is_the_image(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dsonas_hw.train.data_decode.MIN_CROP_AREA", 1.0)
     noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
-    augmentation = Augmentation(min_crop_area=1.0)
     for seed in range(5):  # area 1 fits at ratio 1 only, so that the middle is taken: here everything
-        cropped = augment_image(Image.fromarray(noise), augmentation, size=16, rng=random.Random(seed))
+        cropped = augment_image(Image.fromarray(noise), Augmentation(), size=16, rng=random.Random(seed))
         assert np.array_equal(np.asarray(cropped), noise)
 
 

@@ -102,12 +102,12 @@ def test_missing_data_says_what_to_get_and_where_to_put_it(tmp_path: Path, name:
     ("name", "title"), [("fashion-mnist", "FashionMNIST"), ("cifar10", "CIFAR10"), ("cifar100", "CIFAR100")]
 )
 def test_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, title: str):
-    def fail(root: Path, download: bool) -> None:
+    def fail(self: object, root: Path, download: bool) -> None:
         assert root == tmp_path
         assert download
         raise RuntimeError("Error downloading\nno route to host")
 
-    monkeypatch.setattr(torchvision.datasets, title, fail)
+    monkeypatch.setattr(getattr(torchvision.datasets, title), "__init__", fail)
     with pytest.raises(DataError, match=f"downloading {title} to .* no route to host; check the network"):
         load_dataset(name, data_dir=tmp_path, download=True)
 
@@ -116,7 +116,7 @@ def test_directory_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, tmp_pat
     def refuse(self: Path) -> bool:
         raise PermissionError(13, "Permission denied", str(self))
 
-    monkeypatch.setattr(Path, "is_file", refuse)
+    monkeypatch.setattr(Path, "is_dir", refuse)
     with pytest.raises(DataError, match=r"dataset cifar10: .*Permission denied.*; check that"):
         load_dataset("cifar10", data_dir=tmp_path)
 

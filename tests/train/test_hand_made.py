@@ -13,7 +13,7 @@ import torch
 
 from dsonas_hw.config import build_config, load_preset, overlay
 from dsonas_hw.errors import UserError
-from dsonas_hw.kernel.onnx.from_onnx import kernels_from_onnx
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train.data import load_dataset
 from dsonas_hw.train.families import FAMILIES
@@ -45,7 +45,7 @@ def test_the_file_that_is_measured_computes_what_is_trained(family: str, shape: 
     expected = module(images).detach().numpy()
     assert found.shape == (2, 7)
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
-    assert kernels_from_onnx(onnx.load_from_string(model), batch_size=2).unknown == ()
+    assert network_from_onnx(onnx.load_from_string(model), batch_size=2).unknown == ()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -100,7 +100,7 @@ def test_the_steps_of_a_search(checkpointed: bool, pruned: bool) -> None:
 
 
 def test_the_steps_of_a_retraining(monkeypatch: pytest.MonkeyPatch) -> None:
-    changes = {"drop_path": 0.3, "dropout": 0.2, "aux_weight": 0.4, "ema": 0.9, "label_smoothing": 0.1}
+    changes = {"drop_path": 0.3, "dropout": 0.2, "aux_weight": 0.4, "label_smoothing": 0.1}
     recipe = build_config(overlay(load_preset("digits"), {"retrain": changes})).retrain
     dataset = load_dataset("digits", subset=200, subset_test=50)
     training = Trainer(complete_architecture(SPACE), dataset, recipe, seed=0, device=GPU)

@@ -27,7 +27,7 @@ from dsonas_hw.train.weights import load_weights
 CPU = torch.device("cpu")
 EVERYTHING_ON = {
     "epochs": 3, "batch_size": 32, "dropout": 0.2, "drop_path": 0.3, "aux_weight": 0.4, "cutout": 2,
-    "label_smoothing": 0.1, "ema": 0.95, "schedule": "cosine-restarts", "restart_epochs": 1,
+    "label_smoothing": 0.1, "schedule": "cosine-restarts", "restart_epochs": 1,
 }  # fmt: skip
 
 
@@ -126,7 +126,7 @@ def test_tests_every_few_epochs_and_in_the_end(tmp_path: Path, architecture: Arc
 
 def test_training_learns(tmp_path: Path, architecture: Architecture) -> None:
     config = config_with(
-        epochs=6, dropout=0.0, drop_path=0.0, cutout=0, ema=0.0, label_smoothing=0.0, aux_weight=0.0,
+        epochs=6, dropout=0.0, drop_path=0.0, cutout=0, label_smoothing=0.0, aux_weight=0.0,
         schedule="cosine", lr=0.1,
     )  # fmt: skip
     run = new_run(tmp_path / "run", config)

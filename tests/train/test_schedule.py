@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from dsonas_hw.train.schedule import Schedule, cosine, cosine_restarts, linear, step_decay
+from dsonas_hw.config import RetrainConfig, build_config, load_preset
+from dsonas_hw.errors import UserError
+from dsonas_hw.train.schedule import LearningRate, cosine, cosine_restarts, fit_first_period, linear
 
 
 def torch_rates(make_scheduler, lr: float, steps: int) -> list[float]:
@@ -18,6 +20,10 @@ def torch_rates(make_scheduler, lr: float, steps: int) -> list[float]:
         optimizer.step()
         scheduler.step()
     return rates
+
+
+def rate_of(preset: str) -> LearningRate:
+    return LearningRate(build_config(load_preset(preset)).retrain)
 
 
 def test_cosine_is_torchs():
@@ -40,72 +46,54 @@ def test_linear_is_torchs():
     assert [linear(t, epochs=20, lr=0.5, min_lr=0.05) for t in range(25)] == pytest.approx(expected)
 
 
-def test_step_is_torchs():
-    expected = torch_rates(lambda o: lr_scheduler.MultiStepLR(o, milestones=[5, 12], gamma=0.1), 0.1, 20)
-    actual = [step_decay(t, milestones=(5, 12), factor=0.1, lr=0.1) for t in range(20)]
-    assert actual == pytest.approx(expected)
-
-
-CIFAR = Schedule(kind="restarts", lr=0.05, min_lr=0.001, epochs=630)
-
-
 @pytest.mark.parametrize("start", [0, 10, 30, 70, 150, 310])  # 10 · (1 + 2 + 4 + …)
-def test_the_papers_cifar_schedule_restarts(start: int):
-    assert CIFAR.at(start) == pytest.approx(0.05)
+def test_cifar_restarts_where_the_paper_does(start: int) -> None:
+    rate = rate_of("cifar10")
+    assert rate.at(start) == pytest.approx(0.05)
     if start:
-        assert CIFAR.at(start - 1e-6) == pytest.approx(0.001, abs=1e-6)
+        assert rate.at(start - 1e-6) == pytest.approx(0.001, abs=1e-6)
 
 
-def test_the_papers_cifar_schedule_ends_at_the_bottom_of_a_wave():
-    assert CIFAR.at(630 - 1e-6) == pytest.approx(0.001, abs=1e-6)  # 10+20+40+80+160+320 = 630
-    assert CIFAR.at(20) == pytest.approx((0.05 + 0.001) / 2)  # half of the wave from 10 to 30
+def test_cifar_ends_at_the_bottom_of_a_wave() -> None:
+    rate = rate_of("cifar10")
+    assert rate.at(630 - 1e-6) == pytest.approx(0.001, abs=1e-6)  # 10+20+40+80+160+320 = 630
+    assert rate.at(20) == pytest.approx((0.05 + 0.001) / 2)  # half of the wave from 10 to 30
 
 
-@pytest.mark.parametrize("epochs", [7.0, 30.0, 100.0])
-@pytest.mark.parametrize(
-    "schedule",
-    [CIFAR, Schedule(kind="step", lr=1, epochs=90, warmup_epochs=3, milestones=(30, 60))],
-    ids=["restarts", "step"],
-)
-def test_scaling_keeps_the_curve(schedule: Schedule, epochs: float):
-    scaled = schedule.scaled_to(epochs)
-    for part in (0.0, 0.013, 0.2, 0.51, 0.75, 0.999):
-        assert scaled.at(part * epochs) == pytest.approx(schedule.at(part * schedule.epochs))
+def test_imagenet_falls_in_a_line_from_the_first_step() -> None:
+    rate = rate_of("imagenet")
+    assert [rate.at(epoch) for epoch in (0, 60, 120, 240)] == pytest.approx([0.5, 0.375, 0.25, 0.0])
 
 
-def test_warm_up_rises_to_the_rate_and_the_rest_follows():
-    schedule = Schedule(kind="linear", lr=0.5, epochs=240, warmup_epochs=5)
-    assert [schedule.at(t) for t in (0, 1, 2.5, 5)] == pytest.approx([0, 0.1, 0.25, 0.5])
-    assert schedule.at(5 + 235 / 2) == pytest.approx(0.25)
-    assert schedule.at(240) == schedule.at(300) == 0
+def test_with_the_releases_warm_up_imagenet_rises_then_falls_in_a_line_to_zero() -> None:
+    rate = rate_of("imagenet-steered")
+    assert rate.at(0) == pytest.approx(0.1)
+    assert rate.at(2.5) == pytest.approx(0.3)  # (0.1 + 0.5) / 2
+    assert rate.at(5) == pytest.approx(0.5)
+    assert rate.at(5 + 235 / 2) == pytest.approx(0.25)
+    assert rate.at(240) == 0.0
 
 
-def test_constant():
-    schedule = Schedule(kind="constant", lr=0.1, epochs=20)
-    assert {schedule.at(t / 7) for t in range(200)} == {0.1}
-
-
-def test_never_above_the_rate_nor_below_the_least():
-    for kind in ("cosine", "restarts", "linear"):
-        schedule = Schedule(kind=kind, lr=0.3, min_lr=0.02, epochs=40)
-        rates = [schedule.at(t / 3) for t in range(120)]
-        assert min(rates) >= 0.02
-        assert max(rates) <= 0.3
+@pytest.mark.parametrize("schedule", ["cosine", "cosine-restarts", "linear"])
+def test_never_above_the_rate_nor_below_the_least(schedule: str) -> None:
+    rate = LearningRate(RetrainConfig(schedule=schedule, lr=0.3, min_lr=0.02, epochs=40))
+    rates = [rate.at(t / 3) for t in range(120)]
+    assert min(rates) >= 0.02
+    assert max(rates) <= 0.3
 
 
 @pytest.mark.parametrize(
-    "fields",
-    [
-        {"kind": "exponential"},
-        {"min_lr": 0.2},
-        {"min_lr": -0.1},
-        {"warmup_epochs": 10},
-        {"epochs": 0},
-        {"first_period": 0},
-        {"period_factor": 0},
-    ],
+    ("epochs", "waves"),
+    [(630, [10, 20, 40, 80, 160, 320]), (25, [25 / 3, 50 / 3]), (5, [5]), (10, [10]), (80, [80 / 7])],
 )
-def test_senseless_settings_are_refused(fields: dict[str, object]):
-    good: dict[str, object] = {"kind": "cosine", "lr": 0.1, "epochs": 10}
-    with pytest.raises(ValueError, match=r"unknown schedule|need "):
-        Schedule(**(good | fields))  # type: ignore[arg-type]
+def test_a_wave_ends_with_the_training(epochs: float, waves: list[float]) -> None:
+    assert fit_first_period(epochs, 10, 2) == pytest.approx(waves[0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"warmup_epochs": 3, "epochs": 3}, "warmup_epochs"), ({"lr": 0.01, "min_lr": 0.1}, "min_lr")],
+)
+def test_schedules_that_make_no_sense_are_refused(changes: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        LearningRate(RetrainConfig(**{"schedule": "cosine", **changes}))

@@ -1,4 +1,4 @@
-"""Recognise an activation that an exporter wrote out: `x * sigmoid(x)`, `0.5 x (1 + erf(x / √2))`, …
+"""Recognising an activation that an exporter wrote out: `x * sigmoid(x)`, `0.5 x (1 + erf(x / √2))`, …
 
 There are many ways to write each. So a group of elementwise operations with one input is evaluated on a few
 points, and compared with the functions that have a name.
@@ -7,14 +7,14 @@ points, and compared with the functions that have a name.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from functools import reduce
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from dsonas_hw.kernel.onnx.graph import Node
 from dsonas_hw.kernel.onnx.rewrite import Rewriter
+from dsonas_hw.kernel.onnx.values import Array, erf, fold, sigmoid, softplus
 
 MAX_MEMBERS = 12
 """The longest, GELU by tanh with the cube written as products, has ten."""
@@ -23,65 +23,27 @@ TOLERANCE = 1e-3
 """GELU by erf and by tanh differ by 5e-4, any two functions of `NAMED` by more than 1e-2."""
 POINTS = np.linspace(-8.0, 8.0, 65)
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
-
-
-def _sigmoid(x: Any) -> Any:
-    return 1 / (1 + np.exp(-x))
-
-
-def _hardsigmoid(x: Any) -> Any:
-    return np.clip(x / 6 + 0.5, 0, 1)
-
-
 NAMED: dict[str, Callable[[Any], Any]] = {
     "relu": lambda x: np.maximum(x, 0),
     "relu6": lambda x: np.clip(x, 0, 6),
-    "sigmoid": _sigmoid,
-    "hardsigmoid": _hardsigmoid,
+    "sigmoid": sigmoid,
+    "hardsigmoid": lambda x: np.clip(x / 6 + 0.5, 0, 1),
     "tanh": np.tanh,
-    "softplus": lambda x: np.log1p(np.exp(x)),
+    "softplus": softplus,
     "softsign": lambda x: x / (1 + np.abs(x)),
-    "silu": lambda x: x * _sigmoid(x),
-    "quickgelu": lambda x: x * _sigmoid(1.702 * x),
-    "gelu": lambda x: 0.5 * x * (1 + _erf(x / math.sqrt(2))),
-    "hardswish": lambda x: x * _hardsigmoid(x),
-    "mish": lambda x: x * np.tanh(np.log1p(np.exp(x))),
+    "silu": lambda x: x * sigmoid(x),
+    "quickgelu": lambda x: x * sigmoid(1.702 * x),
+    "gelu": lambda x: 0.5 * x * (1 + erf(x / math.sqrt(2))),
+    "hardswish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "mish": lambda x: x * np.tanh(softplus(x)),
 }
+"""Function of a `unary` kernel → what it computes."""
 
-Evaluate = Callable[[list[Any], Mapping[str, Any]], Any]
-
-
-def _clip(inputs: list[Any], attributes: Mapping[str, Any]) -> Any:
-    low = inputs[1] if len(inputs) > 1 and inputs[1] is not None else attributes.get("min", -np.inf)
-    high = inputs[2] if len(inputs) > 2 and inputs[2] is not None else attributes.get("max", np.inf)
-    return np.minimum(np.maximum(inputs[0], low), high)
-
-
-EVALUATE: dict[str, Evaluate] = {
-    "Add": lambda inputs, attributes: inputs[0] + inputs[1],
-    "Sub": lambda inputs, attributes: inputs[0] - inputs[1],
-    "Mul": lambda inputs, attributes: inputs[0] * inputs[1],
-    "Div": lambda inputs, attributes: inputs[0] / inputs[1],
-    "Pow": lambda inputs, attributes: np.power(inputs[0], inputs[1]),
-    "Max": lambda inputs, attributes: reduce(np.maximum, inputs),
-    "Min": lambda inputs, attributes: reduce(np.minimum, inputs),
-    "Clip": _clip,
-    "Neg": lambda inputs, attributes: -inputs[0],
-    "Abs": lambda inputs, attributes: np.abs(inputs[0]),
-    "Exp": lambda inputs, attributes: np.exp(inputs[0]),
-    "Log": lambda inputs, attributes: np.log(inputs[0]),
-    "Reciprocal": lambda inputs, attributes: 1 / inputs[0],
-    "Erf": lambda inputs, attributes: _erf(inputs[0]),
-    "Tanh": lambda inputs, attributes: np.tanh(inputs[0]),
-    "Relu": lambda inputs, attributes: NAMED["relu"](inputs[0]),
-    "Sigmoid": lambda inputs, attributes: _sigmoid(inputs[0]),
-    "Softplus": lambda inputs, attributes: NAMED["softplus"](inputs[0]),
-    "HardSigmoid": lambda inputs, attributes: np.clip(
-        attributes.get("alpha", 0.2) * inputs[0] + attributes.get("beta", 0.5), 0, 1
-    ),
-    "Activation": lambda inputs, attributes: NAMED[attributes["function"]](inputs[0]),
-}
+EVALUATED = frozenset([
+    "Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Clip", "Neg", "Abs", "Exp", "Log", "Reciprocal", "Erf",
+    "Tanh", "Relu", "Sigmoid", "Softplus", "HardSigmoid", "Activation",
+])  # fmt: skip
+"""Operations that a group may consist of."""
 SINKS = frozenset(["Mul", "Div", "Clip", "Min", "Max", "Log", "Reciprocal"])
 ARITHMETIC = frozenset(["Add", "Sub", "Mul", "Div", "Pow", "Neg"])
 """A group of these alone is no activation."""
@@ -135,7 +97,7 @@ def _grow(rewriter: Rewriter, members: list[Node], leaves: list[str]) -> list[No
     """Add the operation that makes the latest leaf, if only the members read it."""
     shapes = rewriter.graph.shapes
     makers = [
-        (leaf, node) for leaf in leaves if (node := rewriter.maker(leaf)) is not None and node.op in EVALUATE
+        (leaf, node) for leaf in leaves if (node := rewriter.maker(leaf)) is not None and node.op in EVALUATED
     ]
     makers.sort(key=lambda item: -rewriter.position[id(item[1])])
     for leaf, node in makers:
@@ -148,23 +110,22 @@ def _grow(rewriter: Rewriter, members: list[Node], leaves: list[str]) -> list[No
 
 def _named_function(rewriter: Rewriter, members: list[Node], leaf: str) -> str | None:
     """Name of the function of `leaf` that the members compute, the first of them last."""
-    values: dict[str, Any] = {leaf: POINTS}
-    with np.errstate(all="ignore"):
-        for node in sorted(members, key=lambda node: rewriter.position[id(node)]):
+    values: dict[str, Array] = {leaf: POINTS}
+    constants = rewriter.graph.constants
+    for node in sorted(members, key=lambda node: rewriter.position[id(node)]):
+        if node.op == "Activation":
+            result: Array | None = NAMED[node.attributes["function"]](values[node.inputs[0]])
+        else:
             operands = [
-                None
-                if not name
-                else values[name]
-                if name in values
-                else rewriter.graph.constants[name].scalar
+                None if not name else values[name] if name in values else np.asarray(constants[name].scalar)
                 for name in node.inputs
             ]
-            try:
-                values[node.outputs[0]] = EVALUATE[node.op](operands, node.attributes)
-            except (TypeError, IndexError, ValueError, OverflowError):
-                return None  # malformed: lowering says so
-        result = np.broadcast_to(values[members[0].outputs[0]], POINTS.shape)
-        for name, function in NAMED.items():
-            if np.max(np.abs(result - function(POINTS))) < TOLERANCE:
-                return name
+            result = fold(node.op, operands, node.attributes)
+        if result is None:
+            return None  # malformed: lowering says so
+        values[node.outputs[0]] = result
+    result = np.broadcast_to(values[members[0].outputs[0]], POINTS.shape)
+    for name, function in NAMED.items():
+        if np.max(np.abs(result - function(POINTS))) < TOLERANCE:
+            return name
     return None

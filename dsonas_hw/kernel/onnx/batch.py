@@ -38,20 +38,20 @@ class BatchChange:
         self._offsets: dict[str, int] = {}
 
     def copy(self, tensors: Tensors) -> BatchChange:
-        """The same over other tensors."""
+        """Return the same over other tensors."""
         other = BatchChange(self._before, self._old_batch, tensors)
         other._offsets = dict(self._offsets)
         return other
 
     def is_literal(self, name: str) -> bool:
-        """Whether a constant is the same at both batch sizes, so that what it says of the batch is old."""
+        """Return whether a constant is the same at both batch sizes: what it says of the batch is old."""
         old, new = self._before.constants.get(name), self._tensors.constants.get(name)
         if old is None or new is None or old.values is None or new.values is None:
             return False
         return bool(old.values.tolist() == new.values.tolist())
 
     def reshaped(self, source: str, result: str, target: list[int]) -> Shape | None:
-        """Shape of a Reshape whose target is a literal; None if it is unclear."""
+        """Return the shape of a Reshape whose target is a literal; None if it is unclear."""
         old, old_result = self._before.shapes.get(source), self._before.shapes.get(result)
         if old is None or old_result is None or len(old) != len(self._tensors.shapes[source]):
             return None
@@ -114,14 +114,14 @@ class BatchChange:
         return [axis for axis, (before, after) in enumerate(zip(old, new, strict=True)) if before != after]
 
     def resized(self, source: str, shape: Shape) -> Shape:
-        """Output of a Resize whose sizes are literals: axes that the batch changed follow the source."""
+        """Return the output of a Resize with literal sizes: axes that the batch changed follow the source."""
         old, new = self._before.shapes.get(source), self._tensors.shapes[source]
         if old is None or len(old) != len(shape):
             return shape
         return tuple(n if n != o else s for o, n, s in zip(old, new, shape, strict=True))
 
     def widened(self, names: tuple[str, ...]) -> dict[str, Shape]:
-        """Shapes of what is concatenated, constants repeated for the batch as the activations are."""
+        """Return the shapes of what is concatenated, constants repeated for the batch as activations are."""
         shapes = {name: self._tensors.shapes[name] for name in names if name}
         constants = [name for name in shapes if name in self._tensors.constants]
         for name, new in list(shapes.items()):

@@ -51,6 +51,12 @@ def _place(node: Node) -> str:
     return next(filter(None, node.outputs))
 
 
+def _misfit(node: Node, what: str) -> ModelFileError:
+    return ModelFileError(
+        f"{node.label} of the ONNX model and its {what} differ in their inputs or outputs; export it again"
+    )
+
+
 def _put(
     walk: Walk,
     body: onnx.GraphProto,
@@ -121,7 +127,7 @@ def _enter_if(walk: Walk, node: Node, scope: Scope, bodies: Mapping[str, onnx.Gr
     place = _place(node)
     for body in bodies.values():
         if len(body.output) != len(node.outputs):
-            raise ModelFileError(f"{node.label} of the ONNX model has branches that do not fit it")
+            raise _misfit(node, "branches")
     condition = walk.tensors.constants.get(node.input(0))
     if condition is not None and condition.scalar is not None:
         chosen = "then_branch" if condition.scalar else "else_branch"
@@ -195,7 +201,7 @@ class _Loop:
         self.iteration = 0
         fits = len(body.input) == 2 + self.num_carried and len(body.output) == 1 + len(node.outputs)
         if self.num_carried < 0 or not fits:
-            raise ModelFileError(f"{node.label} of the ONNX model has a body that does not fit it")
+            raise _misfit(node, "body")
 
     def start(self) -> bool:
         """Begin; False if what the loop runs up to is no constant."""
@@ -280,7 +286,7 @@ def _enter_scan(walk: Walk, proto: onnx.NodeProto, node: Node, scope: Scope, bod
     if walk.opset < 9 or any(name not in walk.tensors.shapes for name in scanned):
         return False
     if num_states < 0 or len(body.input) != len(operands) or len(body.output) != len(node.outputs):
-        raise ModelFileError(f"{node.label} of the ONNX model has a body that does not fit it")
+        raise _misfit(node, "body")
     axes_in = node.attributes.get("scan_input_axes") or [0] * num_scanned
     axes_out = node.attributes.get("scan_output_axes") or [0] * (len(node.outputs) - num_states)
     lengths = {walk.tensors.shapes[name][axis] for name, axis in zip(scanned, axes_in, strict=True)}

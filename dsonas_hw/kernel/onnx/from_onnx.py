@@ -1,4 +1,4 @@
-"""Read any ONNX network as the list of kernels it runs."""
+"""Reading any ONNX network as the kernels it runs."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ModelFileError
-from dsonas_hw.kernel.costs import CountedCosts
+from dsonas_hw.kernel.costs import CountedCosts, count_costs
 from dsonas_hw.kernel.fuse import fuse_kernels
-from dsonas_hw.kernel.network import NetworkKernels, Schedule, peak_activation_elements
+from dsonas_hw.kernel.network import Schedule, peak_activation_elements
+from dsonas_hw.kernel.onnx.declared import declared_inputs
 from dsonas_hw.kernel.onnx.graph import Graph, one_line
 from dsonas_hw.kernel.onnx.inputs import unclear_batch
 from dsonas_hw.kernel.onnx.load import load_model
@@ -48,38 +49,24 @@ class OnnxNetwork:
     """How the bodies of If, Loop and Scan were counted."""
 
     @property
-    def kernels(self) -> list[Kernel]:
-        return [step.kernel for step in self.schedule.kernels]
+    def kernels(self) -> tuple[Kernel, ...]:
+        """The kernels in the order they run."""
+        return tuple(step.kernel for step in self.schedule.kernels)
+
+    @property
+    def peak_activation_elements(self) -> int | None:
+        """Elements alive at the worst moment of one inference; None if an operation is unknown."""
+        return None if self.unknown else peak_activation_elements(self.schedule)
 
     @property
     def costs(self) -> CountedCosts:
         """Counts of what is known: lower bounds where `unknown` is not empty."""
-        return CountedCosts(
-            flops=sum(kernel.flops for kernel in self.kernels),
-            mac=sum(kernel.mac for kernel in self.kernels),
-            params=self.params,
-        )
+        return replace(count_costs(self.kernels), params=self.params)
 
     @property
     def is_known(self) -> bool:
         """Whether what is unknown weighs so little that the rest stands for the network."""
         return self.unknown_fraction <= NEGLIGIBLE
-
-
-def kernels_from_onnx(
-    model: str | Path | onnx.ModelProto,
-    *,
-    batch_size: int | None = None,
-    input_shapes: Mapping[str, Shape] | None = None,
-    fuse: bool = True,
-) -> NetworkKernels:
-    """Kernels of an ONNX network, in running order; arguments and errors as of `network_from_onnx`."""
-    network = network_from_onnx(model, batch_size=batch_size, input_shapes=input_shapes, fuse=fuse)
-    return NetworkKernels(
-        kernels=tuple(network.kernels),
-        unknown=network.unknown,
-        peak_activation_elements=None if network.unknown else peak_activation_elements(network.schedule),
-    )
 
 
 def network_from_onnx(
@@ -113,8 +100,6 @@ def network_from_onnx(
         schedule = fuse_kernels(lowered.schedule) if fuse else lowered.schedule
         batch = known_batch or _batch_of_kernels(schedule)
         if batch_size is not None and batch != batch_size:
-            from dsonas_hw.kernel.onnx.inputs import declared_inputs
-
             raise unclear_batch(declared_inputs(proto), batch_size)
         network = OnnxNetwork(
             schedule=schedule,
@@ -155,5 +140,5 @@ def _other_params(graph: Graph, stored: StoredTensors) -> int:
 
 def _batch_of_kernels(schedule: Schedule) -> int:
     """The batch of the costliest convolution or pool, where the inputs do not tell; 1 if there is none."""
-    images = [s.kernel for s in schedule.kernels if s.kernel.family in ("conv", "pool")]
+    images = [s.kernel for s in schedule.kernels if s.kernel.kind in ("conv", "pool")]
     return max(images, key=lambda k: (k.flops, prod(k.output))).output[0] if images else 1

@@ -21,7 +21,7 @@ MALFORMED = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError
 
 
 def malformed(label: str, error: Exception) -> ModelFileError:
-    """What to tell the user about such an operation."""
+    """Return what to tell the user about such an operation."""
     return ModelFileError(
         f"{label} of the ONNX model has inputs or attributes that are missing or wrong "
         f"({type(error).__name__}: {error})"
@@ -29,7 +29,7 @@ def malformed(label: str, error: Exception) -> ModelFileError:
 
 
 def one_line(text: str, *, max_length: int = 300) -> str:
-    """What a file says, fit for a terminal: printable, on one line, not too long."""
+    """Return what a file says, fit for a terminal: printable, on one line, not too long."""
     printable = "".join(char if char.isprintable() else " " for char in text[: 4 * max_length])
     line = " ".join(printable.split())
     return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
@@ -73,8 +73,17 @@ class Node:
         """How messages and the list of unknown operations call it."""
         return one_line(f"{self.op} ({self.name or next(filter(None, self.outputs), 'unnamed')})")
 
+    @property
+    def is_channels_last(self) -> bool:
+        """Whether the channels are the last axis, as in some of ONNX Runtime's own operations."""
+        return bool(self.attributes.get("channels_last", 0)) or self.op.startswith("Nhwc")
+
+    def channels_first(self, shape: Shape) -> Shape:
+        """Return the shape of one of its tensors with the channels behind the batch."""
+        return (shape[0], shape[-1], *shape[1:-1]) if self.is_channels_last else shape
+
     def input(self, index: int) -> str:
-        """Name of an input, "" if it is omitted."""
+        """Return the name of an input, "" if it is omitted."""
         return self.inputs[index] if index < len(self.inputs) else ""
 
 
@@ -98,7 +107,7 @@ class Graph:
     """Branches that are stored and do not run."""
 
     def shape(self, name: str) -> Shape:
-        """Shape of a tensor.
+        """Return the shape of a tensor.
 
         Raises:
             UnknownShapeError: it could not be inferred.
@@ -159,7 +168,7 @@ def sort_nodes(nodes: Iterable[onnx.NodeProto], defined: Iterable[str]) -> list[
     for index, node in enumerate(nodes):
         for name in node.output:
             if name and (name in makers or name in known):
-                raise ModelFileError(f"the ONNX graph makes tensor {name!r} twice")
+                raise ModelFileError(f"two operations of the ONNX model write tensor {name!r}")
             makers[name] = index
 
     needs = [_tensors_read(node) for node in nodes]
@@ -169,7 +178,8 @@ def sort_nodes(nodes: Iterable[onnx.NodeProto], defined: Iterable[str]) -> list[
         for name in names - known:
             if name not in makers:
                 raise ModelFileError(
-                    f"{nodes[index].op_type} ({nodes[index].name}) reads tensor {name!r}, which nothing makes"
+                    f"{nodes[index].op_type} ({nodes[index].name}) of the ONNX model reads {name!r}, which "
+                    "nothing writes"
                 )
             waiting[index] += 1
             readers.setdefault(makers[name], []).append(index)

@@ -35,7 +35,7 @@ class Inferred(NamedTuple):
 def infer_outputs(
     node: Node, opset: int, tensors: Tensors, input_shapes: Mapping[str, Shape]
 ) -> list[Inferred]:
-    """Outputs whose type is known.
+    """Return the outputs whose type is known.
 
     Raises:
         ModelFileError: the operation's inputs and attributes contradict each other.
@@ -164,7 +164,7 @@ def _ask_onnx(
 
 
 def reshaped(node: Node, source: Shape, target: list[int]) -> Shape:
-    """The shape that Reshape makes of `source`.
+    """Return the shape that Reshape makes of `source`.
 
     Raises:
         ModelFileError: it has not as many elements.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from dsonas_hw.errors import ModelFileError
@@ -20,35 +20,16 @@ class Standard(Protocol):
 
 Infer = Callable[[Node, Mapping[str, Shape], Standard], list[Shape | None]]
 
-SAME_SHAPE = frozenset(
-    [
-        "FastGelu",
-        "Gelu",
-        "QuickGelu",
-        "BiasGelu",
-        "BiasAdd",
-        "BiasDropout",
-        "BiasSoftmax",
-        "SimplifiedLayerNormalization",
-        "LayerNormalization",
-        "GroupNorm",
-        "QLinearSigmoid",
-        "QLinearLeakyRelu",
-        "QLinearSoftmax",
-        "RotaryEmbedding",
-        "Trilu",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Inverse",
-        "Relu",
-        "Sigmoid",
-        "Tanh",
-    ]
-)
+SAME_SHAPE = frozenset([
+    "FastGelu", "Gelu", "QuickGelu", "BiasGelu", "BiasAdd", "BiasDropout", "BiasSoftmax",
+    "SimplifiedLayerNormalization", "LayerNormalization", "GroupNorm", "QLinearSigmoid",
+    "QLinearLeakyRelu", "QLinearSoftmax", "RotaryEmbedding", "Trilu", "QuantizeLinear",
+    "DequantizeLinear", "Inverse", "Relu", "Sigmoid", "Tanh",
+])  # fmt: skip
 
 
 def infer_contrib(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:
-    """Shapes of the outputs, as far as they are known; fewer than there are if the rest is not.
+    """Return the shapes of the outputs, as far as they are known; fewer than there are if the rest is not.
 
     standard: asks onnx what a standard operation would make.
 
@@ -62,13 +43,8 @@ def infer_contrib(node: Node, shapes: Mapping[str, Shape], standard: Standard) -
     return infer(node, shapes, standard) if infer else []
 
 
-def channel_last(node: Node) -> bool:
-    """Whether the channels are the last axis."""
-    return bool(node.attributes.get("channels_last", 0)) or node.op.startswith("Nhwc")
-
-
 def attention_sizes(node: Node, x: Shape, weight: Shape, bias: Shape) -> tuple[int, int, int]:
-    """Features of query, key and value that Attention makes."""
+    """Return the features of query, key and value that Attention makes."""
     given = node.attributes.get("qkv_hidden_sizes")
     if given:
         q, k, v = (int(size) for size in given)
@@ -82,26 +58,29 @@ def _as(op: str, *positions: int) -> Infer:
 
     def infer(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:
         names = [node.input(position) for position in positions] if positions else list(node.inputs)
-        if not channel_last(node):
-            return [standard(op, names, shapes)]
-        x = shapes[names[0]]
-        first = {**shapes, names[0]: (x[0], x[-1], *x[1:-1])}
-        made = standard(op, names, first)
-        return [None if made is None else (made[0], *made[2:], made[1])]
+        made = standard(op, names, {**shapes, names[0]: node.channels_first(shapes[names[0]])})
+        if made is None or not node.is_channels_last:
+            return [made]
+        return [(made[0], *made[2:], made[1])]
 
     return infer
 
 
-def _fused_matmul(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:
-    turned = {}
-    for name, letter in zip(node.inputs[:2], "AB", strict=True):
-        shape = shapes[name]
+def matmul_operands(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
+    """Return the shapes of the two operands of FusedMatMul, transposed as it says, batches in front."""
+    turned = []
+    for shape, letter in zip(shapes, "AB", strict=True):
         if node.attributes.get(f"transBatch{letter}", 0):
             shape = (*shape[1:-1], shape[0], shape[-1])
         if node.attributes.get(f"trans{letter}", 0) and len(shape) > 1:
             shape = (*shape[:-2], shape[-1], shape[-2])
-        turned[letter] = shape
-    return [standard("MatMul", ["A", "B"], turned)]
+        turned.append(shape)
+    return turned
+
+
+def _fused_matmul(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:
+    a, b = matmul_operands(node, [shapes[name] for name in node.inputs[:2]])
+    return [standard("MatMul", ["A", "B"], {"A": a, "B": b})]
 
 
 def _matmul_nbits(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:
@@ -170,21 +149,18 @@ def _quantised_concat(node: Node, shapes: Mapping[str, Shape], standard: Standar
 def _quantised_global_pool(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:
     x = shapes[node.inputs[0]]
     ones = (1,) * (len(x) - 2)
-    return [(x[0], *ones, x[-1]) if channel_last(node) else (*x[:2], *ones)]
+    return [(x[0], *ones, x[-1]) if node.is_channels_last else (*x[:2], *ones)]
 
 
 def _reorder_input(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:
-    x = shapes[node.inputs[0]]
-    if channel_last(node):
-        x = (x[0], x[-1], *x[1:-1])
     # Blocks are 8 or 16 channels; the weight that reads them says which, and its own count is what matters.
-    return [x]
+    return [node.channels_first(shapes[node.inputs[0]])]
 
 
 def _reorder_output(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:
     x = shapes[node.inputs[0]]
     channels = int(node.attributes["channels"])
-    return [(x[0], *x[2:], channels) if channel_last(node) else (x[0], channels, *x[2:])]
+    return [(x[0], *x[2:], channels) if node.is_channels_last else (x[0], channels, *x[2:])]
 
 
 def _blocked_conv(node: Node, shapes: Mapping[str, Shape], standard: Standard) -> list[Shape | None]:

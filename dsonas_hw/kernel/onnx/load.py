@@ -73,7 +73,9 @@ def _parse(path: Path) -> onnx.ModelProto:
 def _standard_opset(model: onnx.ModelProto) -> int:
     versions = [entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")]
     if not versions:
-        raise ModelFileError("the ONNX model names no version of the standard operators (opset_import)")
+        raise ModelFileError(
+            "the ONNX model does not say which opset it uses (opset_import names no version); export it again"
+        )
     version = int(max(versions))
     if version < OLDEST_OPSET:
         raise ModelFileError(f"the ONNX model uses opset {version}; export it with opset 11 or newer")
@@ -81,7 +83,7 @@ def _standard_opset(model: onnx.ModelProto) -> int:
 
 
 def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and every graph nested in the attributes of its operations."""
+    """Yield the graph and every graph nested in the attributes of its operations."""
     pending = [graph]
     while pending:
         current = pending.pop()

@@ -1,4 +1,4 @@
-"""What lowers an operation has in its hands: the kernels so far, shapes, stored tensors."""
+"""Lowering the operations of an ONNX graph: what has been found so far, and the simplest case."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from math import prod
 from typing import Any
 
 from dsonas_hw.kernel.network import ScheduledKernel
-from dsonas_hw.kernel.onnx.graph import (
-    Constant,
-    Graph,
-    Node,
-)
+from dsonas_hw.kernel.onnx.graph import Constant, Graph, Node
 from dsonas_hw.kernel.onnx.precision import operand_precision
 from dsonas_hw.kernel.onnx.unknown import possible_work
 from dsonas_hw.kernel.spec import Kernel, Shape
@@ -29,7 +25,7 @@ class StoredTensors:
         self._left = dict(stored)
 
     def count(self, name: str, constant: Constant, num_elements: int) -> int:
-        """How many of these elements have been counted before."""
+        """Return how many of these elements have been counted before."""
         sources = constant.sources or {name}
         left = {source: self._left.setdefault(source, num_elements) for source in sources}
         repeated = num_elements
@@ -58,7 +54,7 @@ class Lowering:
         self._precision = ""
 
     def buffer(self, name: str) -> str:
-        """The buffer that a tensor lies in."""
+        """Return the buffer that a tensor lies in."""
         return self._buffers.get(name, name)
 
     def view(self, output: str, source: str) -> None:
@@ -72,7 +68,7 @@ class Lowering:
         return [name for name in node.inputs if self.graph.is_activation(name)]
 
     def constants(self, names: Sequence[str]) -> dict[str, int]:
-        """Elements stored for the constants among `names`; a single number is part of the code."""
+        """Return the elements stored for the constants among `names`; a single number is part of the code."""
         constants = {name: self.graph.constants[name] for name in names if name in self.graph.constants}
         return {name: c.num_stored for name, c in constants.items() if c.num_stored > 1}
 
@@ -171,3 +167,32 @@ def window(values: Sequence[int] | None, rank: int) -> tuple[int, ...]:
 
 
 LowerNode = Callable[[Lowering, Node], None]
+"""Adds the kernels of one operation to a lowering."""
+ALL = slice(None)
+NONE = slice(0)
+
+
+def lower_as(
+    op: str, function: str = "", *, operands: slice | tuple[int, ...] = (0,), stored: slice = NONE
+) -> LowerNode:
+    """Return what lowers an operation to a single kernel, whose outputs lie in one buffer.
+
+    operands: positions of the inputs that are read; constants among them count as weights.
+    stored: positions of constants that count as biases: scales and shifts of a norm, say.
+    """
+
+    def lower(lowering: Lowering, node: Node) -> None:
+        names = node.inputs[operands] if isinstance(operands, slice) else [node.inputs[i] for i in operands]
+        biases = lowering.constants(node.inputs[stored])
+        lowering.emit(
+            op,
+            [name for name in names if lowering.graph.is_activation(name)],
+            node.outputs[0],
+            function=function,
+            weights=lowering.constants([name for name in names if name not in biases]),
+            biases=biases,
+        )
+        for name in filter(None, node.outputs[1:]):
+            lowering.view(name, node.outputs[0])
+
+    return lower

@@ -7,11 +7,17 @@ say, is unknown.
 from __future__ import annotations
 
 from math import prod
-from typing import Any
 
 from dsonas_hw.kernel.onnx.graph import Node
-from dsonas_hw.kernel.onnx.infer_contrib import attention_sizes, channel_last
-from dsonas_hw.kernel.onnx.lower import Lowering, LowerNode, UnknownOperationError, image, window
+from dsonas_hw.kernel.onnx.infer_contrib import attention_sizes, matmul_operands
+from dsonas_hw.kernel.onnx.lower import (
+    ALL,
+    Lowering,
+    LowerNode,
+    UnknownOperationError,
+    lower_as,
+    window,
+)
 from dsonas_hw.kernel.onnx.lower_product import (
     contrib_activation,
     lower_attention,
@@ -21,21 +27,17 @@ from dsonas_hw.kernel.onnx.lower_product import (
     lower_product,
     lower_recurrent,
     sizes_of,
+    split_heads,
 )
+from dsonas_hw.kernel.onnx.lower_reduce import lower_global_pool, lower_norm, lower_pool
 from dsonas_hw.kernel.spec import Shape
 
 
 def _fused_matmul(lowering: Lowering, node: Node) -> None:
     """A · B, either of them transposed, batches in front or (`transBatch`) between."""
-    operands = []
-    for name, letter in zip(node.inputs[:2], "AB", strict=True):
-        shape = lowering.shape(name)
-        if node.attributes.get(f"transBatch{letter}", 0):
-            shape = (*shape[1:-1], shape[0], shape[-1])
-        if node.attributes.get(f"trans{letter}", 0) and len(shape) > 1:
-            shape = (*shape[:-2], shape[-1], shape[-2])
-        operands.append((name, shape))
-    lower_product(lowering, node, operands[0], operands[1], "")
+    a, b = node.inputs[:2]
+    a_shape, b_shape = matmul_operands(node, [lowering.shape(a), lowering.shape(b)])
+    lower_product(lowering, node, (a, a_shape), (b, b_shape), "")
 
 
 def _matmul_nbits(lowering: Lowering, node: Node) -> None:
@@ -96,18 +98,13 @@ def _multi_head_attention(lowering: Lowering, node: Node) -> None:
             k = v = (key[0], key[2], key[1], key[4])
             names = [node.inputs[0], node.inputs[1], node.inputs[1]]
         else:
-            k, v = (_split_heads(lowering.shape(node.input(i)), heads) for i in (1, 2))
+            k, v = (split_heads(lowering.shape(node.input(i)), heads) for i in (1, 2))
             names = list(node.inputs[:3])
     output = node.outputs[0]
     lower_attention(lowering, (names[0], q), (names[1], k), (names[2], v), output)
     biases = lowering.constants([node.input(3)])
     if biases:
         lowering.emit("sum", [output], f"{output}/bias", inputs=(q,), output=q, weights=biases)
-
-
-def _split_heads(shape: Shape, heads: int) -> Shape:
-    """(batch, tokens, features), or (batch, heads, tokens, size) as it is."""
-    return shape if len(shape) == 4 else (shape[0], heads, shape[1], shape[2] // heads)
 
 
 def _group_query_attention(lowering: Lowering, node: Node) -> None:
@@ -120,30 +117,6 @@ def _group_query_attention(lowering: Lowering, node: Node) -> None:
     k = (batch, heads, past + tokens, size)
     names = [node.inputs[0], node.input(1) or node.inputs[0], node.input(2) or node.inputs[0]]
     lower_attention(lowering, (names[0], q), (names[1], k), (names[2], k), node.outputs[0])
-
-
-def _with_bias(op: str, function: str = "") -> LowerNode:
-    """An elementwise operation behind the addition of a stored bias; or a norm."""
-
-    def lower(lowering: Lowering, node: Node) -> None:
-        reads = [name for name in node.inputs[:2] if lowering.graph.is_activation(name)]
-        biases = lowering.constants(node.inputs[1:])
-        lowering.emit(op, reads, node.outputs[0], function=function, biases=biases)
-
-    return lower
-
-
-def _skip_norm(function: str) -> LowerNode:
-    """Adds a residual, then normalises; the sum may be an output of its own."""
-
-    def lower(lowering: Lowering, node: Node) -> None:
-        reads = [name for name in node.inputs if lowering.graph.is_activation(name)]
-        biases = lowering.constants(node.inputs[1:])
-        lowering.emit("layernorm", reads, node.outputs[0], function=function, biases=biases)
-        if len(node.outputs) > 3 and node.outputs[3]:
-            lowering.view(node.outputs[3], node.outputs[0])
-
-    return lower
 
 
 def _embed(lowering: Lowering, node: Node) -> None:
@@ -164,58 +137,14 @@ def _embed(lowering: Lowering, node: Node) -> None:
     lowering.emit("layernorm", [f"{output}/rows"], output, inputs=(shape,), biases=norms)
 
 
-def _norm(op: str, function: str = "") -> LowerNode:
-    def lower(lowering: Lowering, node: Node) -> None:
-        biases = lowering.constants(node.inputs[1:])
-        lowering.emit(op, [node.inputs[0]], node.outputs[0], function=function, biases=biases)
-
-    return lower
+def _with_bias(op: str, function: str = "") -> LowerNode:
+    """An elementwise operation behind the addition of a stored bias."""
+    return lower_as(op, function, operands=slice(2), stored=slice(1, None))
 
 
-def _quantised_elementwise(op: str, function: str = "", operands: tuple[int, ...] = (0,)) -> LowerNode:
-    """An operation on quantised tensors, whose scales and zero points lie between the operands."""
-
-    def lower(lowering: Lowering, node: Node) -> None:
-        names = [node.inputs[position] for position in operands]
-        reads = [name for name in names if lowering.graph.is_activation(name)]
-        weights = lowering.constants(names)
-        lowering.emit(op, reads, node.outputs[0], function=function, weights=weights)
-
-    return lower
-
-
-def _quantised_concat(lowering: Lowering, node: Node) -> None:
-    parts = node.inputs[2::3]
-    reads = [name for name in parts if lowering.graph.is_activation(name)]
-    lowering.emit("concat", reads, node.outputs[0], weights=lowering.constants(parts))
-
-
-def _pool(op: str) -> LowerNode:
-    """Pools whose channels may be the last axis."""
-
-    def lower(lowering: Lowering, node: Node) -> None:
-        source, output = lowering.shape(node.inputs[0]), lowering.shape(node.outputs[0])
-        if channel_last(node):
-            source, output = ((s[0], s[-1], *s[1:-1]) for s in (source, output))
-        fields: dict[str, Any] = {}
-        if op in ("maxpool", "avgpool"):
-            rank = len(source)
-            fields = {
-                "kernel_size": window(node.attributes["kernel_shape"], rank),
-                "stride": window(node.attributes.get("strides"), rank),
-            }
-        lowering.emit(
-            op, [node.inputs[0]], node.outputs[0], inputs=(image(source),), output=image(output), **fields
-        )
-
-    return lower
-
-
-def _reorder(function: str) -> LowerNode:
-    def lower(lowering: Lowering, node: Node) -> None:
-        lowering.emit("copy", [node.inputs[0]], node.outputs[0], function=function)
-
-    return lower
+def _skip_norm(function: str = "") -> LowerNode:
+    """Adds a residual, then normalises; the sum may be an output of its own."""
+    return lower_as("layernorm", function, operands=ALL, stored=slice(1, None))
 
 
 def _blocked_conv(lowering: Lowering, node: Node) -> None:
@@ -247,7 +176,6 @@ CONTRIB_LOWERINGS: dict[str, LowerNode] = {
     "FusedConv": lower_conv(),
     "NhwcConv": lower_conv(),
     "NhwcFusedConv": lower_conv(),
-    "QLinearConv": lower_conv(w=3, bias=8),
     "FusedGemm": lower_gemm(),
     "GemmFastGelu": lower_matmul(bias=2),
     "QGemm": lower_gemm(b=3, c=6),
@@ -265,33 +193,33 @@ CONTRIB_LOWERINGS: dict[str, LowerNode] = {
     "MultiHeadAttention": _multi_head_attention,
     "GroupQueryAttention": _group_query_attention,
     "EmbedLayerNormalization": _embed,
-    "SkipLayerNormalization": _skip_norm(""),
+    "SkipLayerNormalization": _skip_norm(),
     "SkipSimplifiedLayerNormalization": _skip_norm("rms"),
-    "SimplifiedLayerNormalization": _norm("layernorm", "rms"),
-    "GroupNorm": _norm("groupnorm"),
-    "SkipGroupNorm": _norm("groupnorm"),
+    "SimplifiedLayerNormalization": lower_norm("layernorm", "rms"),
+    "GroupNorm": lower_norm("groupnorm"),
+    "SkipGroupNorm": lower_norm("groupnorm"),
     "BiasGelu": _with_bias("unary", "gelu"),
     "FastGelu": _with_bias("unary", "gelu"),
     "BiasAdd": _with_bias("sum"),
     "BiasDropout": _with_bias("sum"),
     "BiasSoftmax": _with_bias("softmax"),
     "BiasSplitGelu": _with_bias("unary", "splitgelu"),
-    "RotaryEmbedding": _norm("unary", "rotary"),
-    "QLinearAdd": _quantised_elementwise("sum", operands=(0, 3)),
-    "QLinearMul": _quantised_elementwise("mul", operands=(0, 3)),
-    "QLinearSigmoid": _quantised_elementwise("unary", "sigmoid"),
-    "QLinearLeakyRelu": _quantised_elementwise("unary", "leakyrelu"),
-    "QLinearSoftmax": _quantised_elementwise("softmax"),
-    "QLinearReduceMean": _quantised_elementwise("reduce", "mean"),
-    "QLinearWhere": _quantised_elementwise("binary", "where", operands=(0, 1, 4)),
-    "QLinearConcat": _quantised_concat,
-    "QLinearAveragePool": _pool("avgpool"),
-    "QLinearGlobalAveragePool": _pool("global_avgpool"),
-    "NhwcMaxPool": _pool("maxpool"),
+    "RotaryEmbedding": lower_norm("unary", "rotary"),
+    "QLinearAdd": lower_as("sum", operands=(0, 3)),
+    "QLinearMul": lower_as("mul", operands=(0, 3)),
+    "QLinearSigmoid": lower_as("unary", "sigmoid"),
+    "QLinearLeakyRelu": lower_as("unary", "leakyrelu"),
+    "QLinearSoftmax": lower_as("softmax"),
+    "QLinearReduceMean": lower_as("reduce", "mean"),
+    "QLinearWhere": lower_as("binary", "where", operands=(0, 1, 4)),
+    "QLinearConcat": lower_as("concat", operands=slice(2, None, 3)),
+    "QLinearAveragePool": lower_pool("avgpool"),
+    "QLinearGlobalAveragePool": lower_global_pool("global_avgpool"),
+    "NhwcMaxPool": lower_pool("maxpool"),
 }
 
 NCHWC_LOWERINGS: dict[str, LowerNode] = {
     "Conv": _blocked_conv,
-    "ReorderInput": _reorder("to_blocked"),
-    "ReorderOutput": _reorder("from_blocked"),
+    "ReorderInput": lower_as("copy", "to_blocked"),
+    "ReorderOutput": lower_as("copy", "from_blocked"),
 }

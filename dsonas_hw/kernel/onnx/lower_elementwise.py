@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from dsonas_hw.kernel.onnx.graph import Constant, Node
-from dsonas_hw.kernel.onnx.lower import Lowering, LowerNode
+from dsonas_hw.kernel.onnx.lower import Lowering, LowerNode, lower_as
 from dsonas_hw.kernel.spec import Shape
-
-
-def _unary(function: str) -> LowerNode:
-    def lower(lowering: Lowering, node: Node) -> None:
-        lowering.emit("unary", [node.inputs[0]], node.outputs[0], function=function)
-
-    return lower
 
 
 def _activation(lowering: Lowering, node: Node) -> None:
     """What `patterns` recognised."""
-    _unary(node.attributes["function"])(lowering, node)
+    lower_as("unary", node.attributes["function"])(lowering, node)
 
 
 def _clip(lowering: Lowering, node: Node) -> None:
@@ -24,7 +17,7 @@ def _clip(lowering: Lowering, node: Node) -> None:
     function = "clip"
     if low == 0:
         function = {None: "relu", 6.0: "relu6"}.get(high, "clip")
-    _unary(function)(lowering, node)
+    lower_as("unary", function)(lowering, node)
 
 
 def _bound(lowering: Lowering, node: Node, key: str, index: int) -> float | None:
@@ -89,7 +82,7 @@ def _channel_axes(lowering: Lowering, node: Node, activation: str) -> frozenset[
 
 
 def varying_axes(constant: Constant, shape: Shape) -> frozenset[int]:
-    """Axes of `shape` that could hold the channels if a broadcast constant varies along channels only."""
+    """Return the axes of `shape` along which a broadcast constant varies, if it may vary by channel only."""
     dims = (1,) * (len(shape) - len(constant.shape)) + constant.shape
     varying = [axis for axis, dim in enumerate(dims) if dim != 1]
     if not varying:
@@ -111,13 +104,13 @@ BINARY = [
 # fmt: on
 
 ELEMENTWISE_LOWERINGS: dict[str, LowerNode] = {
-    **{op: _unary(op.lower()) for op in LOWER_CASE},
-    "Swish": _unary("silu"),
-    "FastGelu": _unary("gelu"),
-    "QuickGelu": _unary("quickgelu"),
-    "QuantizeLinear": _unary("quantize"),
-    "DequantizeLinear": _unary("dequantize"),
-    "DynamicQuantizeLinear": _unary("dynamicquantize"),
+    **{op: lower_as("unary", op.lower()) for op in LOWER_CASE},
+    "Swish": lower_as("unary", "silu"),
+    "FastGelu": lower_as("unary", "gelu"),
+    "QuickGelu": lower_as("unary", "quickgelu"),
+    "QuantizeLinear": lower_as("unary", "quantize"),
+    "DequantizeLinear": lower_as("unary", "dequantize"),
+    "DynamicQuantizeLinear": lower_as("unary", "dynamicquantize"),
     "Activation": _activation,
     "Clip": _clip,
     "PRelu": _prelu,

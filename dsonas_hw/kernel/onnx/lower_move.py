@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dsonas_hw.kernel.onnx.graph import Node
-from dsonas_hw.kernel.onnx.lower import Lowering, LowerNode
+from dsonas_hw.kernel.onnx.lower import ALL, Lowering, LowerNode, lower_as
 
 
 def _view(lowering: Lowering, node: Node) -> None:
@@ -63,12 +63,6 @@ def _split(lowering: Lowering, node: Node) -> None:
     lowering.emit("copy", [node.inputs[0]], parts[0], inputs=(shape,), output=shape, function="split")
     for part in parts[1:]:
         lowering.view(part, parts[0])
-
-
-def _concat(lowering: Lowering, node: Node) -> None:
-    """Also of a single tensor, which every framework copies."""
-    reads = lowering.activations(node)
-    lowering.emit("concat", reads, node.outputs[0], weights=lowering.constants(node.inputs))
 
 
 def _gather(function: str) -> LowerNode:
@@ -135,7 +129,7 @@ MOVE_LOWERINGS: dict[str, LowerNode] = {
     "Transpose": _transpose,
     "Pad": _pad,
     "Split": _split,
-    "Concat": _concat,
+    "Concat": lower_as("concat", operands=ALL),  # also of one tensor, which every framework copies
     "Gather": _gather("gather"),
     "GatherElements": _gather("gather"),
     "GatherND": _gather("gather"),

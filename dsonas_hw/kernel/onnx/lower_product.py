@@ -9,13 +9,12 @@ from dsonas_hw.kernel.onnx.lower import Lowering, LowerNode, UnknownOperationErr
 from dsonas_hw.kernel.spec import RECURRENT_GATES, Shape
 
 
-def lower_conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
-    """A convolution whose operands are at these positions (quantised ones carry scales in between)."""
+def lower_conv(w: int = 1, bias: int = 2) -> LowerNode:
+    """Return what lowers a convolution whose operands are at these positions."""
 
     def lower(lowering: Lowering, node: Node) -> None:
-        channels_last = bool(node.attributes.get("channels_last", 0)) or node.op.startswith("Nhwc")
         shape, output = (
-            _channels_first(lowering.shape(name), channels_last) for name in (node.inputs[x], node.outputs[0])
+            node.channels_first(lowering.shape(name)) for name in (node.inputs[0], node.outputs[0])
         )
         source, weight = image(shape), lowering.shape(node.inputs[w])
         rank = len(weight)
@@ -27,11 +26,11 @@ def lower_conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
         if channels != source[1] or weight[0] % groups:
             raise ValueError(f"weight {weight} with {groups} groups does not fit {source[1]} channels")
         constant = not lowering.graph.is_activation(node.inputs[w])
-        reads, shapes = [node.inputs[x]], [source]
+        reads, shapes = [node.inputs[0]], [source]
         if not constant:
             reads, shapes = [*reads, node.inputs[w]], [*shapes, image(weight)]
         if node.op.endswith("FusedConv") and node.input(3):  # ONNX Runtime adds it in the same kernel
-            residual = _channels_first(lowering.shape(node.inputs[3]), channels_last)
+            residual = node.channels_first(lowering.shape(node.inputs[3]))
             reads, shapes = [*reads, node.inputs[3]], [*shapes, image(residual)]
         lowering.emit(
             "conv_transpose" if transposed else "conv",
@@ -51,23 +50,19 @@ def lower_conv(x: int = 0, w: int = 1, bias: int = 2) -> LowerNode:
     return lower
 
 
-def _channels_first(shape: Shape, channels_last: bool) -> Shape:
-    return (shape[0], shape[-1], *shape[1:-1]) if channels_last else shape
-
-
 def sizes_of(lowering: Lowering, *names: str) -> dict[str, int]:
-    """Elements of the tensors that are given."""
+    """Return the elements of the tensors that are given."""
     return {name: prod(lowering.shape(name)) for name in names if name}
 
 
 def contrib_activation(node: Node) -> tuple[str, ...]:
-    """The activation that ONNX Runtime's own fused operations carry."""
+    """Return the activation that ONNX Runtime's own fused operations carry."""
     name = str(node.attributes.get("activation", "")).lower()
     return (name,) if name and node.domain else ()
 
 
 def lower_gemm(b: int = 1, c: int = 2) -> LowerNode:
-    """Gemm; the second matrix and the bias are at these positions."""
+    """Return what lowers Gemm; the second matrix and the bias are at these positions."""
 
     def lower(lowering: Lowering, node: Node) -> None:
         left, right = lowering.shape(node.inputs[0]), lowering.shape(node.inputs[b])
@@ -81,7 +76,7 @@ def lower_gemm(b: int = 1, c: int = 2) -> LowerNode:
 
 
 def lower_matmul(b: int = 1, bias: int | None = None) -> LowerNode:
-    """A product of matrices; the second one and the bias are at these positions."""
+    """Return what lowers a matrix product; the second one and the bias are at these positions."""
 
     def lower(lowering: Lowering, node: Node) -> None:
         left, right = lowering.shape(node.inputs[0]), lowering.shape(node.inputs[b])
@@ -185,11 +180,13 @@ def _attention(lowering: Lowering, node: Node) -> None:
     q, k, v = (lowering.shape(name) for name in (query, key, value))
     if len(q) == 3:
         q_heads, kv_heads = node.attributes["q_num_heads"], node.attributes["kv_num_heads"]
-        q, k, v = (
-            (shape[0], heads, shape[1], shape[2] // heads)
-            for shape, heads in ((q, q_heads), (k, kv_heads), (v, kv_heads))
-        )
+        q, k, v = split_heads(q, q_heads), split_heads(k, kv_heads), split_heads(v, kv_heads)
     lower_attention(lowering, (query, q), (key, k), (value, v), node.outputs[0], mask=node.input(3))
+
+
+def split_heads(shape: Shape, heads: int) -> Shape:
+    """(batch, tokens, features) as (batch, heads, tokens, size); what has four axes stays as it is."""
+    return shape if len(shape) == 4 else (shape[0], heads, shape[1], shape[2] // heads)
 
 
 def lower_attention(

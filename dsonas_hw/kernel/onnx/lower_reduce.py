@@ -3,35 +3,39 @@
 from __future__ import annotations
 
 from dsonas_hw.kernel.onnx.graph import Node
-from dsonas_hw.kernel.onnx.lower import Lowering, LowerNode, image, window
+from dsonas_hw.kernel.onnx.lower import Lowering, LowerNode, image, lower_as, window
 from dsonas_hw.kernel.onnx.values import axes_of
 
 CEILED_AVERAGE = "AveragePool(ceil_mode, count_include_pad)"
 """An average that counts padding and rounds its size up, which a window at the border sees differently."""
 
 
-def _pool(op: str) -> LowerNode:
+def lower_pool(op: str) -> LowerNode:
+    """Return what lowers a pool by windows."""
+
     def lower(lowering: Lowering, node: Node) -> None:
         ceiled = node.attributes.get("ceil_mode", 0) and node.attributes.get("count_include_pad", 0)
-        rank = len(lowering.shape(node.inputs[0]))
+        source = node.channels_first(lowering.shape(node.inputs[0]))
         lowering.emit(
             op,
             [node.inputs[0]],
             node.outputs[0],
-            inputs=(image(lowering.shape(node.inputs[0])),),
-            output=image(lowering.shape(node.outputs[0])),
-            kernel_size=window(node.attributes["kernel_shape"], rank),
-            stride=window(node.attributes.get("strides"), rank),
-            dilation=window(node.attributes.get("dilations"), rank),
+            inputs=(image(source),),
+            output=image(node.channels_first(lowering.shape(node.outputs[0]))),
+            kernel_size=window(node.attributes["kernel_shape"], len(source)),
+            stride=window(node.attributes.get("strides"), len(source)),
+            dilation=window(node.attributes.get("dilations"), len(source)),
             written_as=CEILED_AVERAGE if ceiled else "",
         )
 
     return lower
 
 
-def _global_pool(op: str) -> LowerNode:
+def lower_global_pool(op: str) -> LowerNode:
+    """Return what lowers a pool over all rows and columns."""
+
     def lower(lowering: Lowering, node: Node) -> None:
-        source = image(lowering.shape(node.inputs[0]))
+        source = image(node.channels_first(lowering.shape(node.inputs[0])))
         lowering.emit(
             op,
             [node.inputs[0]],
@@ -59,7 +63,7 @@ def _reduce(function: str) -> LowerNode:
         pool = {"mean": "global_avgpool", "max": "global_maxpool"}.get(function)
         rank = len(source)
         if pool and rank in (4, 5) and axes and {axis % rank for axis in axes} == set(range(2, rank)):
-            _global_pool(pool)(lowering, node)
+            lower_global_pool(pool)(lowering, node)
             return
         lowering.emit("reduce", [node.inputs[0]], node.outputs[0], function=function)
 
@@ -77,33 +81,16 @@ def _batchnorm(lowering: Lowering, node: Node) -> None:
     )
 
 
-def _norm(op: str, function: str = "") -> LowerNode:
-    """Statistics of the input itself; scale and shift are stored."""
-
-    def lower(lowering: Lowering, node: Node) -> None:
-        lowering.emit(
-            op,
-            [node.inputs[0]],
-            node.outputs[0],
-            function=function,
-            biases=lowering.constants(node.inputs[1:]),
-        )
-
-    return lower
-
-
-def _softmax(function: str) -> LowerNode:
-    def lower(lowering: Lowering, node: Node) -> None:
-        lowering.emit("softmax", [node.inputs[0]], node.outputs[0], function=function)
-
-    return lower
+def lower_norm(op: str, function: str = "") -> LowerNode:
+    """Return what lowers a norm by statistics of the input itself, whose scale and shift are stored."""
+    return lower_as(op, function, stored=slice(1, None))
 
 
 REDUCE_LOWERINGS: dict[str, LowerNode] = {
-    "MaxPool": _pool("maxpool"),
-    "AveragePool": _pool("avgpool"),
-    "GlobalAveragePool": _global_pool("global_avgpool"),
-    "GlobalMaxPool": _global_pool("global_maxpool"),
+    "MaxPool": lower_pool("maxpool"),
+    "AveragePool": lower_pool("avgpool"),
+    "GlobalAveragePool": lower_global_pool("global_avgpool"),
+    "GlobalMaxPool": lower_global_pool("global_maxpool"),
     **{
         f"Reduce{name}": _reduce(name.lower())
         for name in ("Mean", "Max", "Min", "Sum", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")
@@ -111,16 +98,16 @@ REDUCE_LOWERINGS: dict[str, LowerNode] = {
     "ArgMax": _reduce("argmax"),
     "ArgMin": _reduce("argmin"),
     "BatchNormalization": _batchnorm,
-    "LayerNormalization": _norm("layernorm"),
-    "RMSNormalization": _norm("layernorm", "rms"),
-    "InstanceNormalization": _norm("instancenorm"),
-    "MeanVarianceNormalization": _norm("instancenorm"),
-    "GroupNormalization": _norm("groupnorm"),
-    "LRN": _norm("lrn"),
-    "LpNormalization": _norm("layernorm", "lp"),
-    "LpPool": _pool("avgpool"),
-    "GlobalLpPool": _global_pool("global_avgpool"),
-    "Hardmax": _softmax("hard"),
-    "Softmax": _softmax(""),
-    "LogSoftmax": _softmax("log"),
+    "LayerNormalization": lower_norm("layernorm"),
+    "RMSNormalization": lower_norm("layernorm", "rms"),
+    "InstanceNormalization": lower_norm("instancenorm"),
+    "MeanVarianceNormalization": lower_norm("instancenorm"),
+    "GroupNormalization": lower_norm("groupnorm"),
+    "LRN": lower_norm("lrn"),
+    "LpNormalization": lower_norm("layernorm", "lp"),
+    "LpPool": lower_pool("avgpool"),
+    "GlobalLpPool": lower_global_pool("global_avgpool"),
+    "Hardmax": lower_as("softmax", "hard"),
+    "Softmax": lower_as("softmax"),
+    "LogSoftmax": lower_as("softmax", "log"),
 }

@@ -23,20 +23,10 @@ OPERANDS: dict[str, Sequence[int]] = {
 }
 #: Operations of ONNX Runtime that quantise their first input themselves.
 DYNAMIC_INT8 = frozenset(["DynamicQuantizeMatMul", "DynamicQuantizeLSTM"])
-SAME_VALUES = frozenset(
-    [
-        "Identity",
-        "Reshape",
-        "Transpose",
-        "Squeeze",
-        "Unsqueeze",
-        "Flatten",
-        "Slice",
-        "MaxPool",
-        "Pad",
-        "Concat",
-    ]
-)
+SAME_VALUES = frozenset([
+    "Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Slice", "MaxPool", "Pad",
+    "Concat",
+])  # fmt: skip
 """What may stand between the quantised tensor and the product."""
 
 
@@ -44,27 +34,16 @@ def _names() -> dict[int, str]:
     from onnx import TensorProto
 
     names = {
-        "FLOAT": "fp32",
-        "FLOAT16": "fp16",
-        "BFLOAT16": "bf16",
-        "DOUBLE": "fp64",
-        "INT8": "int8",
-        "UINT8": "int8",
-        "INT16": "int16",
-        "UINT16": "int16",
-        "INT4": "int4",
-        "UINT4": "int4",
-        "FLOAT8E4M3FN": "fp8",
-        "FLOAT8E4M3FNUZ": "fp8",
-        "FLOAT8E5M2": "fp8",
-        "FLOAT8E5M2FNUZ": "fp8",
+        "FLOAT": "fp32", "FLOAT16": "fp16", "BFLOAT16": "bf16", "DOUBLE": "fp64", "INT8": "int8",
+        "UINT8": "int8", "INT16": "int16", "UINT16": "int16", "INT4": "int4", "UINT4": "int4",
+        "FLOAT8E4M3FN": "fp8", "FLOAT8E4M3FNUZ": "fp8", "FLOAT8E5M2": "fp8", "FLOAT8E5M2FNUZ": "fp8",
         "FLOAT4E2M1": "fp4",
-    }
+    }  # fmt: skip
     return {getattr(TensorProto, key): name for key, name in names.items() if hasattr(TensorProto, key)}
 
 
 def operand_precision(graph: Graph, makers: Mapping[str, Node], node: Node) -> str:
-    """The precision of an operation's operands; "" if their types are not known."""
+    """Return the precision of an operation's operands; "" if their types are not known."""
     if node.op in DYNAMIC_INT8:
         return "int8"
     positions = OPERANDS.get(node.op, (0, 1))
@@ -95,7 +74,7 @@ def _stored_type(graph: Graph, makers: Mapping[str, Node], name: str) -> int | N
 
 
 def file_precision(graph: Graph, flops_in: Mapping[str, int]) -> str:
-    """The precision of most flops; of a network without any, that of the largest tensor that it makes.
+    """Return the precision of most flops; of a network without any, that of the largest tensor that it makes.
 
     "" if no type is known.
     """

@@ -29,24 +29,24 @@ class Rewriter:
             self._reader[name] = node
 
     def maker(self, name: str, *ops: str) -> Node | None:
-        """The operation that makes a tensor, if it is one of `ops`."""
+        """Return the operation that makes a tensor, if it is one of `ops`."""
         node = self._maker.get(name)
         return node if node is not None and not node.domain and (not ops or node.op in ops) else None
 
     def only_reader(self, name: str, *ops: str) -> Node | None:
-        """The single operation that reads a tensor, if there is just one and it is one of `ops`."""
+        """Return the single operation that reads a tensor, if there is just one and it is one of `ops`."""
         node = self._reader.get(name)
         if node is None or self._num_reads[name] != 1 or id(node) not in self._alive:
             return None
         return node if not node.domain and node.op in ops else None
 
     def other_operand(self, node: Node, name: str) -> str:
-        """The second of two operands, given the first; "" if there are not two."""
+        """Return the second of two operands, given the first; "" if there are not two."""
         others = [operand for operand in node.inputs if operand != name]
         return others[0] if len(others) == 1 and len(node.inputs) == 2 else ""
 
     def is_closed(self, members: Sequence[Node], sink: Node) -> bool:
-        """Whether nobody outside reads what the members, but for the sink, make."""
+        """Return whether nobody outside reads what the members, but for the sink, make."""
         reads = Counter(name for node in members for name in node.inputs)
         inner = [name for node in members if node is not sink for name in node.outputs if name]
         return all(self._num_reads[name] == reads[name] for name in inner)
@@ -63,6 +63,6 @@ class Rewriter:
         self._index(new)
 
     def finish(self) -> Graph:
-        """The graph with all replacements made."""
+        """Return the graph with all replacements made."""
         self.graph.nodes = sorted(self._alive.values(), key=lambda node: self.position[id(node)])
         return self.graph

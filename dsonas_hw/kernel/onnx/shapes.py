@@ -12,15 +12,10 @@ from typing import TYPE_CHECKING
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.onnx.batch import BatchChange, check_scaling
 from dsonas_hw.kernel.onnx.bodies import enter_body
+from dsonas_hw.kernel.onnx.declared import declared_inputs, output_shapes, stated_shapes
+from dsonas_hw.kernel.onnx.find_batch import find_batch, recurrent_batch_axes
 from dsonas_hw.kernel.onnx.graph import Graph
-from dsonas_hw.kernel.onnx.inputs import (
-    declared_inputs,
-    find_batch,
-    output_shapes,
-    resolve_sizes,
-    stated_shapes,
-)
-from dsonas_hw.kernel.onnx.recurrent_batch import recurrent_batch_axes
+from dsonas_hw.kernel.onnx.inputs import resolve_sizes
 from dsonas_hw.kernel.onnx.walk import Walk
 from dsonas_hw.kernel.spec import Shape
 

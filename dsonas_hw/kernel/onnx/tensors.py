@@ -49,7 +49,7 @@ class Tensors:
         self.constants[name] = constant
 
     def copy(self) -> Tensors:
-        """The same, to be added to separately."""
+        """Return the same, to be added to separately."""
         other = Tensors()
         other.shapes, other.elem_types = dict(self.shapes), dict(self.elem_types)
         other.constants, other.stored = dict(self.constants), self.stored

@@ -24,12 +24,12 @@ NEGLIGIBLE = 0.05
 
 
 def work_of(kernel: Kernel) -> float:
-    """The work of a kernel."""
+    """Return the work of a kernel."""
     return kernel.flops + WORK_PER_ELEMENT * kernel.mac + WORK_PER_KERNEL
 
 
 def possible_work(graph: Graph, node: Node) -> float:
-    """The most work that an unknown operation plausibly holds; infinite where a shape is missing."""
+    """Return the most work that an unknown operation plausibly holds; infinite where a shape is missing."""
     shapes = [graph.shapes.get(name) for name in (*node.inputs, *node.outputs) if name]
     outputs = [graph.shapes.get(name) for name in node.outputs if name]
     if any(shape is None for shape in shapes) or node.op in ("If", "Loop", "Scan", "SequenceMap"):

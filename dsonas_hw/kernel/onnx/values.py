@@ -1,4 +1,4 @@
-"""Evaluate the small constants of an ONNX graph: target shapes, axes, clip bounds, attention scales.
+"""Evaluating the small constants of an ONNX graph: target shapes, axes, clip bounds, attention scales.
 
 Only arrays of at most `MAX_ELEMENTS` are evaluated. An operation or a size that is not covered gives None,
 "not known", which costs a shape later on, never a wrong one.
@@ -6,6 +6,7 @@ Only arrays of at most `MAX_ELEMENTS` are evaluated. An operation or a size that
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ Fold = Callable[[Sequence[Any], Attributes], Any]
 
 
 def fold(op: str, inputs: Sequence[Array | None], attributes: Attributes) -> Array | None:
-    """The value of `op` on constant inputs (None: omitted input), or None where it is not covered."""
+    """Return the value of `op` on constant inputs (None: omitted input), or None where it is not covered."""
     function = FOLDS.get(op)
     if function is None:
         return None
@@ -47,6 +48,24 @@ def _check_size(shape: Sequence[int]) -> list[int]:
     return dims
 
 
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + e⁻ˣ), element by element."""
+    return 1 / (1 + np.exp(-x))
+
+
+def softplus(x: Any) -> Any:
+    """ln(1 + eˣ), element by element."""
+    return np.log1p(np.exp(x))
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def erf(x: Any) -> Any:
+    """Return the error function, element by element."""
+    return _erf(x).astype(x.dtype)
+
+
 def _elementwise(function: Callable[..., Any]) -> Fold:
     def apply(inputs: Sequence[Any], attributes: Attributes) -> Any:
         _check_size(np.broadcast_shapes(*(array.shape for array in inputs)))
@@ -65,6 +84,18 @@ def _divide(a: Array, b: Array) -> Array:
         return np.asarray(a / b)
     quotient = np.abs(a) // np.abs(b)
     return np.asarray(np.sign(a) * np.sign(b) * quotient).astype(a.dtype)  # ONNX truncates towards zero
+
+
+def _clip(inputs: Sequence[Any], attributes: Attributes) -> Any:
+    """Bounds are inputs in new opsets, attributes in old ones."""
+    low, high = ([*inputs[1:3], None, None])[:2]
+    low = attributes.get("min", -np.inf) if low is None else low
+    high = attributes.get("max", np.inf) if high is None else high
+    return np.minimum(np.maximum(inputs[0], low), high).astype(inputs[0].dtype)
+
+
+def _hard_sigmoid(inputs: Sequence[Any], attributes: Attributes) -> Any:
+    return np.clip(attributes.get("alpha", 0.2) * inputs[0] + attributes.get("beta", 0.5), 0, 1)
 
 
 def _cast(inputs: Sequence[Any], attributes: Attributes) -> Any:
@@ -106,12 +137,12 @@ def _clamped(start: int, end: int, step: int, size: int) -> slice:
     return slice(min(max(start, 0), size - 1), None if end < 0 else end, step)
 
 
-def axes_of(inputs: Sequence[Any], attributes: Attributes, *, position: int = 1) -> list[int] | None:
-    """Axes given as an attribute (old opsets) or as an input (new ones); None if not given."""
+def axes_of(inputs: Sequence[Any], attributes: Attributes) -> list[int] | None:
+    """Return the axes given as an attribute (old opsets) or as an input (new ones); None if not given."""
     if "axes" in attributes:
         return [int(axis) for axis in attributes["axes"]]
-    if len(inputs) > position and inputs[position] is not None:
-        return [int(axis) for axis in np.asarray(inputs[position]).reshape(-1)]
+    if len(inputs) > 1 and inputs[1] is not None:
+        return [int(axis) for axis in np.asarray(inputs[1]).reshape(-1)]
     return None
 
 
@@ -202,6 +233,15 @@ FOLDS: dict[str, Fold] = {
     "Reciprocal": _elementwise(np.reciprocal),
     "Floor": _elementwise(np.floor),
     "Ceil": _elementwise(np.ceil),
+    "Exp": _elementwise(np.exp),
+    "Log": _elementwise(np.log),
+    "Erf": _elementwise(erf),
+    "Tanh": _elementwise(np.tanh),
+    "Relu": _elementwise(lambda x: np.maximum(x, 0)),
+    "Sigmoid": _elementwise(sigmoid),
+    "Softplus": _elementwise(softplus),
+    "HardSigmoid": _hard_sigmoid,
+    "Clip": _clip,
     "Not": _elementwise(np.logical_not),
     "And": _elementwise(np.logical_and),
     "Or": _elementwise(np.logical_or),

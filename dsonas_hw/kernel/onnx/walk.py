@@ -25,7 +25,7 @@ from dsonas_hw.kernel.spec import Shape
 if TYPE_CHECKING:
     import onnx
 
-    from dsonas_hw.kernel.onnx.inputs import NetworkInput
+    from dsonas_hw.kernel.onnx.declared import NetworkInput
     from dsonas_hw.kernel.onnx.values import Array
 
 RANDOM_OPS = frozenset(["RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"])
@@ -96,7 +96,7 @@ class Walk:
         return self.graph(tuple(value.name for value in graph.output))
 
     def graph(self, outputs: tuple[str, ...]) -> Graph:
-        """What has been found so far, of what these outputs need."""
+        """Return what has been found so far, of what these outputs need."""
         return Graph(
             nodes=_without_dead_nodes(self.nodes, outputs),
             inputs=self.inputs,
@@ -110,7 +110,7 @@ class Walk:
         )
 
     def fork(self) -> Walk:
-        """A walk that goes on from here, and changes nothing of this one but its decisions."""
+        """Return a walk that goes on from here, and changes nothing of this one but its decisions."""
         other = Walk(
             self.model, self.opset, (), {}, self.stated, decisions=self.decisions, enter_body=self.enter_body
         )

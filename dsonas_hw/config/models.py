@@ -6,27 +6,12 @@ keys are refused. `RunConfig` is what a run directory stores in `config.yaml`.
 
 from __future__ import annotations
 
-import copy
-import json
-import shlex
-from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from dsonas_hw.budget import Budget, parse_budgets
-from dsonas_hw.errors import UserError, closest
-from dsonas_hw.files import read_regular
 
 Adaptive = Literal["none", "block", "operation", "marginal", "release-flops", "release-mac"]
 Amp = Annotated[
@@ -35,13 +20,8 @@ Amp = Annotated[
 ]
 """Mixed precision; YAML reads a bare `off` as false."""
 
-SHAPES_IMAGES = ("dataset", "data_dir", "image_size")
-"""Fields of the data that decide the shape of an image, and the classes."""
-MAX_CONFIG_BYTES = 1_000_000
 MAX_SEED = 2**63 - 1
 """What torch takes."""
-MAX_YAML_DEPTH = 50
-"""Brackets within brackets; reading them takes time by the square of their depth."""
 MAX_NUMBER = 1e9
 """No rate, weight or limit is larger; what torch computes with them stays far from float32's end."""
 
@@ -63,18 +43,22 @@ class DataConfig(_Section):
     dataset: str = "digits"
     """digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."""
     data_dir: Path | None = None
+    """Folder of the dataset's files; None = the user's data directory."""
     train_dir: Path | None = None
     """Of folder:PATH, the folder of the training classes below it, where its name does not tell."""
     test_dir: Path | None = None
+    """Of folder:PATH, the folder of the test classes; None = found by its name, or split off."""
     subset: int | None = Field(default=None, ge=2)
     """Train on so many images only, balanced over the classes."""
     test_subset: int | None = Field(default=None, ge=2)
+    """Test on so many images only, balanced over the classes."""
     image_size: int | None = Field(default=None, ge=4, le=1024)
+    """Height and width in pixels that images are brought to; None = their own, 224 of large photos."""
     split: bool = True
     """W and λ learn on disjoint parts; False: both on all training images (the paper's ablation)."""
     split_ratio: tuple[int, int] = (1, 1)
     """Images for W : images for λ."""
-    pad_value: int | Literal["mean"] = 0
+    pad_value: Annotated[int, Field(ge=0, le=255)] | Literal["mean"] = 0
     """What images in memory are padded with before a crop: a grey level, or the mean colour of the set."""
     num_workers: int = Field(default=2, ge=0)
     """Loading processes, for sets that do not fit in memory."""
@@ -88,30 +72,47 @@ class DataConfig(_Section):
 
 
 class SpaceConfig(_Section):
-    """The search space; fields as in `space.space.SearchSpace`."""
+    """Which networks there are (`space.space.SearchSpace`)."""
 
     levels: int = Field(default=4, ge=1, le=16)
+    """Levels of a block (M): an operation may read all those of earlier levels."""
     operations: tuple[str, ...] = ("sep3", "sep5", "avg3", "max3")
+    """Operations of every level (N), by name (`space.operations`)."""
     stages: tuple[Annotated[int, Field(ge=1, le=100)], ...] = Field(default=(8, 8, 8), max_length=8)
+    """Blocks of each stage; between two stages the resolution halves and the channels double."""
     channels: int = Field(default=48, ge=1, le=4096)
+    """Channels of the first stage, in the search."""
     stem: Literal["cifar", "strided", "imagenet"] = "cifar"
+    """The first convolutions; they halve the resolution never, once, twice."""
     share: bool = True
+    """One set of λ for all blocks; False: one for each block."""
     first_level_lambda: bool = True
+    """Whether edges from the block's input to the first level have a λ; the authors' release has none."""
     stage_shortcut: bool = False
+    """The release's 1×1 shortcut in the first block of every stage."""
     width_step: int = Field(default=4, ge=1)
+    """Deployment widths (first-stage channels) are multiples of it."""
+    max_width: int = Field(default=0, ge=0, le=16384)
+    """Largest deployment width; 0 = four times `channels`."""
 
 
 class SearchConfig(_Section):
     """Pretraining of the supernet, then APG-NAG on λ beside SGD on W."""
 
     pretrain_epochs: int = Field(default=20, ge=0)
+    """Epochs of W alone, before λ begin to move."""
     epochs: int = Field(default=120, ge=1)
+    """Epochs in which W and λ are trained in turns."""
     batch_size: int = Field(default=128, ge=2)
+    """Images of a step, of W and of λ."""
     lr: float = Field(default=0.1, gt=0)
+    """Learning rate of W in the search."""
     pretrain_lr: float | None = Field(default=None, gt=0)
     """Of W in pretraining; None = `lr`."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of W (Nesterov)."""
     weight_decay: float = Field(default=3e-4, ge=0)
+    """Weight decay of W."""
     free_bn_scale: bool = False
     """Learn the batch norms' scale in stem, block outputs and head, as the authors' release does; the paper
     fixes it to one everywhere."""
@@ -119,7 +120,9 @@ class SearchConfig(_Section):
     """Scale every node and block by its strongest path from the block's input, so that batch norm does not
     hide from λ what it is worth (`search.strength`); the paper does not."""
     lam_lr: float = Field(default=0.1, gt=0)
+    """Learning rate of λ."""
     lam_momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum of λ (APG-NAG)."""
     gamma: float = Field(default=1e-3, gt=0)
     """The λ's L1 weight; with the controller, where it starts."""
     gamma_control: bool = True
@@ -171,6 +174,7 @@ class DistillConfig(_Section):
     width: float = Field(default=2.0, ge=0.1, le=16)
     """Of a hand-made teacher, times its family's own."""
     temperature: float = Field(default=4.0, gt=0, le=100)
+    """What logits are divided by before both networks' probabilities are compared."""
     weight: float = Field(default=0.5, gt=0, le=1)
     """Of the teacher's part in the loss; the labels have the rest."""
 
@@ -179,32 +183,46 @@ class RetrainConfig(_Section):
     """Training of the derived architecture from scratch."""
 
     epochs: int = Field(default=630, ge=1)
+    """Epochs over all training images."""
     batch_size: int = Field(default=128, ge=2)
-    schedule: Literal["cosine", "cosine-restarts", "linear", "step", "constant"] = "cosine-restarts"
+    """Images of a step."""
+    schedule: Literal["cosine", "cosine-restarts", "linear"] = "cosine-restarts"
+    """How the learning rate falls from lr to min_lr."""
     lr: float = Field(default=0.05, gt=0)
+    """Largest learning rate."""
     min_lr: float = Field(default=0.001, ge=0)
+    """Learning rate at the end of the schedule (of every wave of it)."""
     warmup_epochs: float = Field(default=0.0, ge=0)
+    """Epochs in which the learning rate rises to lr first."""
     warmup_lr: float = Field(default=0.0, ge=0)
+    """Learning rate that the warm-up begins with."""
     restart_epochs: int = Field(default=10, ge=1)
+    """Epochs of the first wave of cosine-restarts."""
     restart_factor: int = Field(default=2, ge=1)
+    """How many times longer every next wave is."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
+    """Momentum (Nesterov)."""
     weight_decay: float = Field(default=3e-4, ge=0)
+    """Weight decay."""
     init: Literal["pytorch", "he"] = "pytorch"
     """How weights are drawn: as PyTorch does (uniform, variance 1 / (3 · fan-in)), or as Huang & Wang (2018)
     and so the paper do (Gaussian, variance 2 / fan-in)."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
-    """Of the classifier's inputs, the share that is dropped."""
+    """Of the classifier's inputs, the fraction that is dropped."""
     drop_path: float = Field(default=0.5, ge=0, lt=1)
     """Rate at which the edges of the last block are dropped in the last step (`train.drop_path`)."""
     cutout: int = Field(default=16, ge=0)
+    """Side in pixels of the square that is blanked in every training image; 0 = none."""
     aux_weight: float = Field(default=0.4, ge=0)
+    """Weight of an auxiliary classifier's loss; 0 = there is none."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    """Probability that is spread evenly over all classes."""
     grad_clip: float | None = Field(default=5.0, gt=0)
     """Limit of the gradient's norm: an addition to the paper. None: no limit."""
-    ema: float = Field(default=0.0, ge=0, lt=1)
-    """Decay of an exponential moving average of the weights; 0 = none."""
     distill: DistillConfig = DistillConfig()
+    """Learning from a teacher."""
     amp: Amp = "off"
+    """Autocast; fp16 scales the loss."""
     compile: bool = False
     """`torch.compile` the network, which takes a minute or two to begin; meant for a GPU."""
     width: int | None = Field(default=None, ge=1)
@@ -212,17 +230,22 @@ class RetrainConfig(_Section):
     test_every: int = Field(default=1, ge=1)
     """Epochs between tests; the last epoch is always tested."""
     checkpoint_every: int = Field(default=1, ge=1)
+    """Epochs between checkpoints."""
 
 
 class DeviceConfig(_Section):
     """The target, whose costs count."""
 
     device: str = "local"
+    """The device whose costs count: local, or a name of `dsonas-hw devices`."""
     runtime: str | None = None
     """ort-cpu, ort-cuda, ort-tensorrt, tensorrt, eager; None = the device's own."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
+    """Of the deployed network."""
     batch_size: int = Field(default=1, ge=1)
+    """Images of one inference."""
     threads: int = Field(default=1, ge=1)
+    """CPU threads of one inference."""
     statistic: Literal["p50", "p95", "p99"] = "p50"
     """Which percentile of the measured latency a budget limits; p50 is the median."""
 
@@ -231,10 +254,13 @@ class RunConfig(_Section):
     """All of a run."""
 
     preset: str
+    """What the other fields are laid over (`dsonas-hw presets`)."""
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    """Same seed, same machine: same result."""
     train_on: str | None = None
     """Where training runs: cpu, cuda, cuda:1, …; None = CUDA if there, else the CPU."""
     budget: tuple[str, ...] = ()
+    """Limits that must all hold, such as mac=12M or latency=5ms."""
     data: DataConfig = DataConfig()
     space: SpaceConfig = SpaceConfig()
     search: SearchConfig = SearchConfig()
@@ -257,129 +283,3 @@ class RunConfig(_Section):
     @property
     def budgets(self) -> tuple[Budget, ...]:
         return parse_budgets(self.budget)
-
-
-def preset_names() -> list[str]:
-    """Names of the shipped presets."""
-    folder = resources.files("dsonas_hw") / "presets"
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
-
-
-def load_preset(name: str) -> dict[str, Any]:
-    """A shipped preset as nested dictionaries.
-
-    Raises:
-        UserError: no preset of that name.
-    """
-    if name not in preset_names():
-        raise UserError(f"unknown preset {name!r}. {closest(name, preset_names())}")
-    text = (resources.files("dsonas_hw") / "presets" / f"{name}.yaml").read_text(encoding="utf-8")
-    return parse_yaml(text, origin=f"preset {name}")
-
-
-def space_options(config: RunConfig) -> str:
-    """Options that make the search space of a configuration on a command line: a preset and what differs.
-
-    Example: ``--preset digits --set space.levels=2 --set 'space.operations=[sep3,max3]'``.
-    """
-    preset = build_config(load_preset(config.preset))
-    words = ["--preset", config.preset]
-    for section in ("data", "space"):
-        ours, theirs = getattr(config, section), getattr(preset, section)
-        for name in type(ours).model_fields:
-            if (section == "space" or name in SHAPES_IMAGES) and getattr(ours, name) != getattr(theirs, name):
-                words += ["--set", f"{section}.{name}={_as_yaml(getattr(ours, name))}"]
-    return shlex.join(words)
-
-
-def _as_yaml(value: object) -> str:
-    """A field's value as `--set` reads it."""
-    if isinstance(value, tuple):
-        return f"[{','.join(map(_as_yaml, value))}]"
-    return str(value) if isinstance(value, str | Path) else json.dumps(value)
-
-
-def load_config_file(path: Path) -> dict[str, Any]:
-    """A YAML file of options as nested dictionaries.
-
-    Raises:
-        UserError: a file that cannot be read, is too large, or is not a YAML mapping.
-    """
-    try:
-        text = read_regular(path, max_bytes=MAX_CONFIG_BYTES).decode("utf-8")
-    except OSError as error:
-        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"cannot read the configuration {path}: it is not text in UTF-8") from None
-    return parse_yaml(text, origin=str(path))
-
-
-_YAML_DEPTH = {
-    f"{kind}{edge}Token": step
-    for kind in ("FlowSequence", "FlowMapping", "BlockSequence", "BlockMapping", "Block")
-    for edge, step in (("Start", 1), ("End", -1))
-}
-"""Token → what it adds to the depth; every kind of block ends with a BlockEndToken."""
-
-
-def parse_yaml(text: str, *, origin: str) -> dict[str, Any]:
-    """A YAML mapping; anchors are refused, since a few lines of them expand without bound."""
-    import yaml
-
-    depth = 0
-    try:
-        for token in yaml.scan(text):
-            if isinstance(token, yaml.tokens.AliasToken):
-                raise UserError(f"{origin}: YAML aliases are not supported; write the value out")
-            depth += _YAML_DEPTH.get(type(token).__name__, 0)
-            if depth > MAX_YAML_DEPTH:
-                raise UserError(f"{origin}: YAML nested more than {MAX_YAML_DEPTH} deep is not supported")
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{origin} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{origin} must hold a mapping of options")
-    return data
-
-
-def overlay(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it; nested mappings are merged, everything else is replaced."""
-    merged = copy.deepcopy(dict(base))
-    for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(merged.get(key), dict):
-            merged[key] = overlay(merged[key], value)
-        else:
-            merged[key] = copy.deepcopy(value)
-    return merged
-
-
-def build_config(data: Mapping[str, Any], *, origin: str = "configuration") -> RunConfig:
-    """Check nested dictionaries and freeze them.
-
-    Raises:
-        UserError: names the first key that is unknown or holds a bad value.
-        BudgetError: a budget that cannot be read.
-    """
-    try:
-        return RunConfig.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            hint = closest(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
-            raise UserError(f"{origin}: unknown key {where!r}. {hint}") from None
-        message = first["msg"].removeprefix("Value error, ")
-        if not where:  # a check of several fields, which names them
-            raise UserError(f"{origin}: {message}") from None
-        raise UserError(f"{origin}: {where}: {message} (got {first['input']!r})") from None
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = RunConfig
-    for part in location:
-        annotation = model.model_fields[str(part)].annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return list(model.model_fields)

@@ -1,4 +1,4 @@
-"""What a study does not have yet, and why."""
+"""What the jobs of a study have on disk: which are done, and why the others are not."""
 
 from __future__ import annotations
 
@@ -6,9 +6,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from dsonas_hw.study.engine import LOG
-from dsonas_hw.study.scheduler import is_done, job_directory, last_line
 from dsonas_hw.study.spec import Job
+
+DESCRIPTION = "job.json"
+LOG = "log.txt"
+RESULT = "result.json"
+
+
+def job_directory(study: Path, name: str) -> Path:
+    """Return the directory of a job."""
+    return study / "jobs" / name
+
+
+def is_done(study: Path, name: str) -> bool:
+    """Return whether a job has its result."""
+    return (job_directory(study, name) / RESULT).exists()
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a log, at most 500 characters of it; empty if there is none."""
+    lines = path.read_text("utf-8", errors="replace").strip().splitlines() if path.exists() else []
+    return lines[-1][:500] if lines else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +38,7 @@ class Missing:
 
 
 def missing_jobs(path: Path, jobs: Sequence[Job]) -> tuple[Missing, ...]:
-    """Which of them are not done, and why."""
+    """Return which jobs are not done, and why."""
     return tuple(Missing(job=job.name, reason=_why(path, job)) for job in jobs if not is_done(path, job.name))
 
 

@@ -1,0 +1,188 @@
+"""Networks of runs and studies side by side: what each is, how accurate, what it costs, and its verdict.
+
+A run is one network. A study is a row per variant and budget, hand-made families and random networks among
+them; a co-design study a row per network, device and budget that it was found for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from dsonas_hw.architecture.costs import TargetCosts
+from dsonas_hw.budget import METRICS, parse_budgets
+from dsonas_hw.config import build_config
+from dsonas_hw.errors import RunError
+from dsonas_hw.report.numbers import percent
+from dsonas_hw.report.run_load import load_run_data
+from dsonas_hw.report.table import Table, costs, numbers, words
+from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.study.codesign import SPECIFICATION as CODESIGN
+from dsonas_hw.study.codesign_analysis import holds
+from dsonas_hw.study.codesign_result import load_result
+from dsonas_hw.study.grid import SPECIFICATION as GRID
+from dsonas_hw.study.grid import load_grid
+
+SEARCHED, HAND_MADE, RANDOM = "searched", "hand-made", "random"
+ESTIMATE = "by the estimate"
+COSTS = ("flops", "mac", "params", "memory_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One network, or the mean of a study's networks of one variant."""
+
+    name: str
+    """Of the run, or of the network in its study."""
+    origin: str
+    """The run's or study's directory."""
+    kind: str
+    """searched, hand-made or random."""
+    dataset: str
+    device: str
+    budget: str
+    num_networks: int
+    accuracy: float | None
+    """On test images; None: not trained."""
+    accuracy_std: float | None
+    costs: Mapping[str, float | None]
+    """Counted costs by quantity."""
+    latency_ms: float | None
+    latency_source: str
+    """measured, or what predicted it; empty: not known."""
+    verdict: str | None
+    """holds, missed (does not hold) or undecided, and whether by the estimate; of several networks how many
+    hold. None: not known."""
+
+
+def compare(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
+    """Read runs and studies, and what a reader should know of them, a sentence each.
+
+    Raises:
+        UserError: neither a run nor a study, or a damaged one.
+    """
+    rows, notes = [], []
+    for path in paths:
+        if (path / "config.yaml").exists():
+            row, unfinished = _run(path)
+            rows.append(row)
+            notes += [f"{path}: the search is not finished ({unfinished})."] if unfinished else []
+        elif (path / GRID).exists():
+            rows += _grid(path)
+        elif (path / CODESIGN).exists():
+            rows += _codesign(path)
+        else:
+            raise RunError(
+                f"{path} is neither a run (it has no config.yaml) nor a study (no {CODESIGN}, no {GRID})"
+            )
+    if len(datasets := sorted({row.dataset for row in rows})) > 1:
+        notes.append(f"The accuracies are on different images: {', '.join(datasets)}.")
+    return rows, notes
+
+
+def _run(path: Path) -> tuple[Row, str]:
+    data = load_run_data(RunDirectory(path))
+    verdicts = [result.verdict for result in data.budget_results]
+    worst = next((v for v in ("missed", "undecided", "holds") if v in verdicts), None)
+    verdict: str | None = None if None in verdicts else worst
+    if verdict and any(r.name in METRICS and r.measured is None for r in data.budget_results):
+        verdict = f"{verdict} {ESTIMATE}"
+    counted = {} if data.architecture is None else TargetCosts().costs(data.architecture).to_dict()
+    predicted = data.derivation.predicted if data.derivation else {}
+    known = {**counted, **predicted, **(data.validation.costs if data.validation else {})}
+    row = Row(
+        name=data.name,
+        origin=str(path),
+        kind=SEARCHED,
+        dataset=data.config.data.dataset,
+        device=data.config.target.device,
+        budget=",".join(map(str, data.budgets)),
+        num_networks=1,
+        accuracy=data.test_accuracy,
+        accuracy_std=None,
+        costs={quantity: known.get(quantity) for quantity in COSTS},
+        latency_ms=known.get("latency_ms"),
+        latency_source="" if known.get("latency_ms") is None else data.source_of("latency_ms"),
+        verdict=verdict,
+    )
+    return row, data.unfinished
+
+
+def _grid(path: Path) -> Iterator[Row]:
+    result = load_grid(path)
+    config = build_config(dict(result.study.jobs[0].config))
+    for row in result.rows:
+        is_random = row.variant.startswith(RANDOM)
+        kind = HAND_MADE if row.variant in result.study.file.hand_made else RANDOM if is_random else SEARCHED
+        yield Row(
+            name=row.variant,
+            origin=str(path),
+            kind=kind,
+            dataset=config.data.dataset,
+            device=config.target.device,
+            budget=row.budget,
+            num_networks=row.num,
+            accuracy=1 - row.test_error_mean,
+            accuracy_std=row.test_error_std,
+            costs={"flops": row.flops, "mac": row.mac, "params": row.params},
+            latency_ms=row.latency_ms if row.latency_p50_ms is None else row.latency_p50_ms,
+            latency_source="predicted" if row.latency_p50_ms is None else "measured",
+            verdict=None if row.num_holding is None else f"{row.num_holding} of {row.num} hold",
+        )
+
+
+def _codesign(path: Path) -> Iterator[Row]:
+    result = load_result(path)
+    dataset = build_config(result.study.config).data.dataset
+    for network in result.networks:
+        for place in {(origin.device, origin.budget): None for origin in network.origins}:
+            device, budget = place
+            cell, budgets = result.cell(network.name, device), parse_budgets([budget])
+            verdict = "holds" if holds(result, network, device, budgets) else "does not hold"
+            is_measured = cell is not None and cell.is_measured
+            if not is_measured and any(b.metric for b in budgets):
+                verdict = f"{verdict} {ESTIMATE}"
+            yield Row(
+                name=network.name,
+                origin=str(path),
+                kind=SEARCHED,
+                dataset=dataset,
+                device=device,
+                budget=budget,
+                num_networks=1,
+                accuracy=network.accuracy,
+                accuracy_std=None,
+                costs={quantity: getattr(network, quantity) for quantity in COSTS},
+                latency_ms=cell.latency_ms if cell else None,
+                latency_source=cell.source if cell else "",
+                verdict=verdict,
+            )
+
+
+def compare_table(rows: Sequence[Row]) -> Table:
+    """The rows as a table; beside a latency stands how it is known."""
+    return Table(
+        name="comparison",
+        caption="Networks side by side",
+        sortable=True,
+        columns=(
+            *words(network="Network"),
+            *numbers(partial(percent, digits=2), accuracy="Test accuracy", accuracy_std="± std"),
+            *costs("latency_ms"),
+            *words(latency_source="which is"),
+            *costs(*COSTS),
+            *words(budget="Budget", verdict="Verdict", device="Device", dataset="Images", kind="Kind"),
+            *numbers(num_networks="Networks"),
+            *words(origin="From"),
+        ),
+        rows=tuple(
+            (
+                row.name, row.accuracy, row.accuracy_std, row.latency_ms, row.latency_source,
+                *(row.costs.get(key) for key in COSTS), row.budget, row.verdict, row.device, row.dataset,
+                row.kind, row.num_networks, row.origin,
+            )
+            for row in rows
+        ),
+    )  # fmt: skip

@@ -1,0 +1,89 @@
+"""What the jobs of a co-design study leave behind: one record type for each kind of result.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from dsonas_hw.architecture.costs import Costs
+from dsonas_hw.errors import UserError, first_problem
+from dsonas_hw.files import read_json
+from dsonas_hw.study.job_files import RESULT, job_directory
+
+
+class PredictedLatency(BaseModel):
+    """The quiet latency of a network on a device, as its profile or estimate tells it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    latency_ms: float
+    latency_ms_low: float
+    latency_ms_high: float
+    source: str
+
+
+class Derived(BaseModel):
+    """The network of a device and a budget."""
+
+    model_config = ConfigDict(frozen=True)
+
+    network: str = Field(pattern=r"^[0-9a-f]{6,64}$")
+    """Hash of the architecture; it becomes part of a directory's name."""
+    architecture: dict[str, Any]
+    costs: Costs
+    relative_flops: float | None = None
+    """Of those of the complete network of this width."""
+    ratio: float | None = None
+    ratio_before_fit: float | None = None
+    predicted: dict[str, PredictedLatency]
+    """By device."""
+
+
+class Trained(BaseModel):
+    """A network trained from scratch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    test_accuracy: float
+    seconds: float
+
+
+class Measured(BaseModel):
+    """A network measured on a device."""
+
+    model_config = ConfigDict(frozen=True)
+
+    latency_ms: float
+    """The percentile that budgets limit."""
+    latency_ms_low: float
+    latency_ms_high: float | None
+    """None: no bound is known."""
+    statistic: str = "p50"
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    quiet_ms: float | None = None
+    energy_mj: float | None
+    num_samples: int | None = None
+    remarks: tuple[str, ...] = ()
+    runtime: str = ""
+    versions: dict[str, str] = {}
+
+
+Record = TypeVar("Record", Derived, Trained, Measured)
+
+
+def load_record(study: Path, job: str, kind: type[Record]) -> Record:
+    """Read the result of a job that is done.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        return kind.model_validate(read_json(job_directory(study, job) / RESULT))
+    except ValidationError as error:
+        raise UserError(
+            f"the result of {job} is damaged: {first_problem(error)}; remove its directory"
+        ) from None

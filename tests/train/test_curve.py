@@ -1,0 +1,33 @@
+"""A training that was too short is told from one that had levelled off."""
+
+from __future__ import annotations
+
+import pytest
+
+from dsonas_hw.train.curve import rise_at_end
+
+RISING = [0.30, 0.34, 0.38, 0.42, 0.46, 0.50, 0.54, 0.58]
+
+
+def test_the_rise_is_that_of_the_last_fifth_over_the_fifth_before() -> None:
+    assert rise_at_end(RISING, RISING) == pytest.approx(0.08)  # (0.54 + 0.58 − 0.46 − 0.50) / 2
+    assert rise_at_end([0.01 * n for n in range(60)], [None] * 60) == pytest.approx(0.12)  # 12 epochs of 60
+
+
+@pytest.mark.parametrize(
+    "accuracies",
+    [
+        [],
+        [0.3, 0.5, 0.7],  # too few to compare
+        [*RISING, *[0.6] * 10],  # level
+        [*RISING, 0.8, 0.9, 0.995],  # all that can be had
+        RISING[::-1],
+    ],
+)
+def test_no_rise(accuracies: list[float]) -> None:
+    assert rise_at_end(accuracies, [None] * len(accuracies)) is None
+
+
+def test_where_the_test_has_levelled_off_nothing_is_advised() -> None:
+    assert rise_at_end(RISING, [0.9] * 8) is None
+    assert rise_at_end(RISING, [None, None, None, 0.4, None, None, None, 0.5]) is not None
