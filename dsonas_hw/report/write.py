@@ -49,7 +49,7 @@ class Report:
     charts: Sequence[Chart]
     tables: Sequence[Table]
     networks: Mapping[str, Architecture] = field(default_factory=dict)
-    """By the stem of the files of their blocks; empty: of a run."""
+    """By the stem of their files: `architecture`, or `network-A` and so on."""
 
 
 def read_report(path: Path, *, profiles_directory: Path | None = None) -> Report:
@@ -90,7 +90,7 @@ def _read_run(run: RunDirectory, profiles_directory: Path | None) -> Report:
         page=run_page(data, profile),
         charts=run_figures(data),
         tables=[*run_tables(data), *([check] if check else [])],
-        networks={"": data.architecture} if data.architecture is not None else {},
+        networks={"architecture": data.architecture} if data.architecture is not None else {},
     )
 
 
@@ -121,9 +121,7 @@ def write_figures(path: Path, directory: Path, *, profiles_directory: Path | Non
         paths += write_figure_file(directory, chart.name, chart_figure(chart))
         paths += write_chart_data(directory, chart)
     for name, architecture in report.networks.items():
-        paths += write_drawings(
-            directory, architecture, name=name or "architecture", block_name=f"{name}-block".strip("-")
-        )
+        paths += write_drawings(directory, architecture, name=name, block_name=_block_stem(name))
     return paths + write_tables(directory, report.tables)
 
 
@@ -140,7 +138,10 @@ def matplotlib_figures(path: Path) -> dict[str, Figure]:
     figures = {chart.name: chart_figure(chart) for chart in report.charts}
     for name, architecture in report.networks.items():
         for number, (_, block, conv) in enumerate(drawn_blocks(architecture), start=1):
-            stem = f"{name}-block-{number:02d}".strip("-")
             drawing = draw_block(architecture.space, block, shortcut_conv=conv)
-            figures[stem] = drawing_figure(drawing)
+            figures[f"{_block_stem(name)}-{number:02d}"] = drawing_figure(drawing)
     return figures
+
+
+def _block_stem(network: str) -> str:
+    return "block" if network == "architecture" else f"{network}-block"
