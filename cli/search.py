@@ -77,7 +77,7 @@ def command(
     run.create(config, resume=resuming)
     with run.lock():
         from dsonas_hw.deploy.select_measured import selects
-        from dsonas_hw.report.run_report import write_report
+        from dsonas_hw.report.write import write_report
         from dsonas_hw.search.choose import (
             derive,
             load_derived,
@@ -100,7 +100,7 @@ def command(
             derived = derive(run, task, task.budgets)
             take_architecture(run, derived, task, say=say)
             if run.report_path.exists():
-                write_report(run, profiles_directory=profiles_directory)
+                write_report(run.path, profiles_directory=profiles_directory)
     if as_json:
         print_json(
             {

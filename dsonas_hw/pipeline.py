@@ -98,9 +98,9 @@ def run_all(
             )
             take_architecture(run, derived, task, say=say)
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
-        from dsonas_hw.report.run_report import write_report
+        from dsonas_hw.report.write import write_report
 
-        say(f"report: {write_report(run, profiles_directory=profiles_directory)}")
+        say(f"report: {write_report(run.path, profiles_directory=profiles_directory)}")
     return validation
 
 
