@@ -84,7 +84,8 @@ def test_a_search_that_goes_on_to_another_architecture_makes_stale_what_came_of_
     run.validation_path.write_text("{}")
     dsonas("report", interrupted, "--unfinished")
     said = dsonas(command, "--resume", interrupted)
-    assert (said.code, "error: deployed" in said.err) == ((0, False) if command == "search" else (2, True))
+    expected = (0, False) if command == "search" else (2, True)
+    assert (said.code, "error: deployed" in said.err) == expected, said.err
     (line,) = (line for line in said.err.splitlines() if line.startswith("stale: "))
     for name in ("weights.npz", "retrain.json", "model.onnx", "infer.py", "validation.json"):
         assert name in line
