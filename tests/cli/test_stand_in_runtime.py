@@ -427,7 +427,7 @@ def test_what_is_doubtful_travels_with_the_row(
 
 
 def test_a_network_that_waits_for_its_launches_is_named(tmp_path: Path, gpu: StandInGpu) -> None:
-    gpu.waits_ms = 1.0
+    gpu.waits_ms = 100.0
     done = profile(tmp_path)
     networks = load_table(done.path).networks
     waiting = "bound by the host: its kernels take"
