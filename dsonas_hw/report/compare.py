@@ -24,6 +24,7 @@ from dsonas_hw.study.codesign_analysis import holds
 from dsonas_hw.study.codesign_result import load_result
 from dsonas_hw.study.grid import SPECIFICATION as GRID
 from dsonas_hw.study.grid import load_grid
+from dsonas_hw.study.table import StudyRow
 
 SEARCHED, HAND_MADE, RANDOM = "searched", "hand-made", "random"
 ESTIMATE = "by the estimate"
@@ -79,6 +80,8 @@ def compare(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
             )
     if len(datasets := sorted({row.dataset for row in rows})) > 1:
         notes.append(f"The accuracies are on different images: {', '.join(datasets)}.")
+    if len(devices := sorted({row.device for row in rows})) > 1:
+        notes.append(f"The latencies are on different devices: {', '.join(devices)}.")
     return rows, notes
 
 
@@ -127,10 +130,16 @@ def _grid(path: Path) -> Iterator[Row]:
             accuracy=1 - row.test_error_mean,
             accuracy_std=row.test_error_std,
             costs={"flops": row.flops, "mac": row.mac, "params": row.params},
-            latency_ms=row.latency_ms if row.latency_p50_ms is None else row.latency_p50_ms,
-            latency_source="predicted" if row.latency_p50_ms is None else "measured",
-            verdict=None if row.num_holding is None else f"{row.num_holding} of {row.num} hold",
+            latency_ms=row.latency_p50_ms or row.latency_ms,
+            latency_source="measured" if row.latency_p50_ms else "predicted" if row.latency_ms else "",
+            verdict=_num_holding(row),
         )
+
+
+def _num_holding(row: StudyRow) -> str | None:
+    if row.num_holding is None or row.num > 1:
+        return None if row.num_holding is None else f"{row.num_holding} of {row.num} hold"
+    return "holds" if row.num_holding else "does not hold"
 
 
 def _codesign(path: Path) -> Iterator[Row]:
@@ -171,16 +180,16 @@ def compare_table(rows: Sequence[Row]) -> Table:
             *words(network="Network"),
             *numbers(partial(percent, digits=2), accuracy="Test accuracy", accuracy_std="± std"),
             *costs("latency_ms"),
-            *words(latency_source="which is"),
+            *words(latency_source="which is", budget="Budget", verdict="Verdict", device="Device"),
             *costs(*COSTS),
-            *words(budget="Budget", verdict="Verdict", device="Device", dataset="Images", kind="Kind"),
+            *words(dataset="Images", kind="Kind"),
             *numbers(num_networks="Networks"),
             *words(origin="From"),
         ),
         rows=tuple(
             (
                 row.name, row.accuracy, row.accuracy_std, row.latency_ms, row.latency_source,
-                *(row.costs.get(key) for key in COSTS), row.budget, row.verdict, row.device, row.dataset,
+                row.budget, row.verdict, row.device, *(row.costs.get(key) for key in COSTS), row.dataset,
                 row.kind, row.num_networks, row.origin,
             )
             for row in rows

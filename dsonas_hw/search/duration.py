@@ -42,7 +42,7 @@ from dsonas_hw.train.memory import (
 if TYPE_CHECKING:
     from torch import nn
 
-NUM_STEPS = 3
+NUM_STEPS = 5
 MOST_TIMED_MAC = 1e8
 """Memory accesses of the steps that are timed: a fraction of a second on a CPU."""
 LEFT_OF_SUPERNET = 0.7
@@ -108,7 +108,7 @@ def estimate_run(config: RunConfig, space: SearchSpace, num_images: int) -> RunE
     selects = config.select.candidates and config.budget
     brief = brief_effort(config, num_images).images if selects else 0
     is_here = config.target.device == LOCAL
-    times = is_here and any(budget.name == "latency" for budget in config.budgets)
+    times = is_here and any(budget.metric for budget in config.budgets)
     return RunEstimate(
         searching_s=supernet_s * (pretraining.images + LEFT_OF_SUPERNET * search.images),
         selecting_s=network_s * brief,
@@ -121,8 +121,8 @@ def estimate_run(config: RunConfig, space: SearchSpace, num_images: int) -> RunE
 
 
 def _network_mac(config: RunConfig, space: SearchSpace) -> float:
-    """Memory accesses of a network that fills the budgets; latency is known only once it is profiled."""
-    counted: Sequence[Budget] = [budget for budget in config.budgets if budget.name != "latency"]
+    """Memory accesses of a network that fills the budgets; latency and energy are not known yet."""
+    counted: Sequence[Budget] = [budget for budget in config.budgets if not budget.metric]
     target = TargetCosts(batch_size=config.target.batch_size, precision=config.target.precision)
     width = config.retrain.width or choose_width(space, counted, target)
     complete = complete_architecture(space, width=width)

@@ -173,7 +173,7 @@ def why_no_energy(result: CodesignResult, device: StudyDevice) -> str | None:
     if any(cell.energy_mj is not None for cell in cells):
         return None
     if not device.is_here:
-        return "not on this machine, and a co-design study measures energies only"
+        return "not on this machine, where it would be measured"
     if not any(cell.is_measured for cell in cells):
         return "not measured yet"
     said = [remark for cell in cells for remark in cell.remarks if remark.startswith(NO_ENERGY)]

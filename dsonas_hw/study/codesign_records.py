@@ -11,6 +11,7 @@ from dsonas_hw.architecture.costs import Costs
 from dsonas_hw.errors import UserError, first_problem
 from dsonas_hw.files import read_json
 from dsonas_hw.study.job_files import RESULT, job_directory
+from dsonas_hw.study.measured import Measured
 
 
 class PredictedLatency(BaseModel):
@@ -48,28 +49,6 @@ class Trained(BaseModel):
 
     test_accuracy: float
     seconds: float
-
-
-class Measured(BaseModel):
-    """A network measured on a device."""
-
-    model_config = ConfigDict(frozen=True)
-
-    latency_ms: float
-    """The percentile that budgets limit."""
-    latency_ms_low: float
-    latency_ms_high: float | None
-    """None: no bound is known."""
-    statistic: str = "p50"
-    p50_ms: float | None = None
-    p95_ms: float | None = None
-    p99_ms: float | None = None
-    quiet_ms: float | None = None
-    energy_mj: float | None
-    num_samples: int | None = None
-    remarks: tuple[str, ...] = ()
-    runtime: str = ""
-    versions: dict[str, str] = {}
 
 
 Record = TypeVar("Record", Derived, Trained, Measured)

@@ -24,8 +24,9 @@ from dsonas_hw.study.codesign_jobs import (
     network_jobs,
     search_jobs,
 )
-from dsonas_hw.study.codesign_records import Measured, Trained, load_record
+from dsonas_hw.study.codesign_records import Trained, load_record
 from dsonas_hw.study.job_files import Missing, is_done, missing_jobs
+from dsonas_hw.study.measured import Measured
 
 MEASURED_MS = ("p50_ms", "p95_ms", "p99_ms", "quiet_ms")
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from math import isfinite
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.config import RunConfig
-from dsonas_hw.errors import UserError
 from dsonas_hw.files import write_json
 from dsonas_hw.search.choose import pretrain_supernet, save_architecture
 from dsonas_hw.search.pretraining import pretraining_config
-from dsonas_hw.study.codesign_records import Derived, Measured, PredictedLatency, Trained
+from dsonas_hw.study.codesign_records import Derived, PredictedLatency, Trained
 from dsonas_hw.study.codesign_share import best_of, evaluate_candidates, load_evaluated
 from dsonas_hw.study.job_files import RESULT
+from dsonas_hw.study.measured import Measured, describe, measure_target
 from dsonas_hw.study.work import Work
 from dsonas_hw.task import prepare_task, target_costs
 from dsonas_hw.train.identity import architecture_hash
@@ -70,7 +69,7 @@ def predict(architecture: Architecture, config: RunConfig, device: str) -> Predi
     target = config.target.model_copy(update={"device": device})
     model = target_costs(target, needs=["latency"]).cost_model
     assert model is not None
-    found = model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse))
+    found = model.predict(lower(architecture, batch_size=model.target.batch_size, fuse=model.fuse))
     return PredictedLatency(
         latency_ms=found.value,
         latency_ms_low=found.low,
@@ -105,34 +104,12 @@ def train(work: Work) -> Trained:
 
 
 def measure(work: Work) -> Measured:
-    """Measure one network on one device that is here: latency, and energy if the device tells.
-
-    `latency_ms` and its interval are of the percentile that budgets limit (`target.statistic`).
-    """
-    from dsonas_hw.deploy.measure import measure_on_target, repeatability_of
-
+    """Measure one network on one device that is here: latency, and energy if the device tells."""
     config = work.config
     model = build_onnx(work.needed_architecture, batch_size=config.target.batch_size)
-    found = measure_on_target(model.SerializeToString(), config.target)
-    if found is None:
-        raise UserError(f"{config.target.device} is no longer on this machine; latency cannot be measured")
-    repeatability = repeatability_of(target_costs(config.target, needs=["latency"]).cost_model)
-    budgeted = found.costs(config.target.statistic, repeatability)["latency_ms"]
-    assert budgeted is not None
+    found = measure_target(model.SerializeToString(), config)
     write_json(work.path / MEASUREMENT, {"samples_ms": list(found.latency.samples_ms)})
-    return Measured(
-        latency_ms=budgeted.value,
-        latency_ms_low=budgeted.low,
-        latency_ms_high=budgeted.high if isfinite(budgeted.high) else None,
-        statistic=config.target.statistic,
-        **{f"{name}_ms": value for name, value in found.latency.percentiles_ms().items()},
-        quiet_ms=found.latency.quiet_ms,
-        energy_mj=found.energy.energy_mj if found.energy else None,
-        num_samples=len(found.latency.samples_ms),
-        remarks=found.latency.remarks,
-        runtime=found.runtime,
-        versions=dict(found.versions),
-    )
+    return describe(found, config, target_costs(config.target, needs=["latency"]).cost_model)
 
 
 KINDS = {"pretrain": pretrain, "evaluate": evaluate, "derive": derive, "train": train, "measure": measure}

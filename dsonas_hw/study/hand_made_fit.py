@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
@@ -21,7 +22,7 @@ from dsonas_hw.search.path import PathPoint
 from dsonas_hw.study.codesign_work import no_bar
 from dsonas_hw.study.family_width import FamilyWidths
 from dsonas_hw.study.hand_made import RANDOM_SEARCH, SEARCHED
-from dsonas_hw.study.measure_network import describe_latency, measure_network
+from dsonas_hw.study.measured import Measured, describe, measure_target
 from dsonas_hw.study.random_points import point_of, random_point
 from dsonas_hw.study.spec import RANDOM
 from dsonas_hw.study.work import Work
@@ -68,16 +69,16 @@ def fit_network(work: Work) -> dict[str, Any]:
         return {"reason": str(error), **_search_seconds(work, time.monotonic() - started)}
     selected_s = time.monotonic() - started
     timed = any(budget.metric for budget in config.budgets)
-    measured = None
-    if fitted.measurement is not None:
-        measured = describe_latency(fitted.measurement, config, cost_model)
-    elif (timed or work.job.measure) and find_target(config.target) is not None:
-        measured = measure_network(fitted.model, config, cost_model)
+    found = fitted.measurement
+    if found is None and (timed or work.job.measure) and find_target(config.target) is not None:
+        found = measure_target(fitted.model, config)
+    measured = describe(found, config, cost_model) if found else None
     result = {
         "network": fitted.network.to_json(), "width": fitted.width, "costs": dict(fitted.costs),
         "ratio": max((fitted.costs[b.quantity] or 0.0) / b.limit for b in config.budgets),
         "ratio_before_fit": fitted.ratio_before_fit, "block_flops": list(fitted.block_flops),
-        "latency_measured": measured, "verdict": _verdict(config.budgets, fitted.costs, measured),
+        "latency_measured": measured.model_dump(mode="json") if measured else None,
+        "verdict": _verdict(config.budgets, fitted.costs, measured),
     }  # fmt: skip
     result |= _search_seconds(work, selected_s)
     if name == RANDOM_SEARCH:
@@ -205,14 +206,15 @@ def _fit_family(name: str, config: RunConfig, cost_model: CostModel | None) -> F
 
 
 def _verdict(
-    budgets: Sequence[Budget], costs: Mapping[str, float | None], measured: Mapping[str, Any] | None
+    budgets: Sequence[Budget], costs: Mapping[str, float | None], measured: Measured | None
 ) -> str | None:
-    """The worst verdict over the budgets; a latency is measured, or else predicted. None: not known."""
+    """The worst verdict over the budgets; a metric is measured, or else predicted. None: not known."""
     verdicts = []
     for budget in budgets:
-        if budget.name == "latency" and measured is not None:
-            high = measured["judged_ms_high"]
-            low_high = (measured["judged_ms_low"], float("inf") if high is None else high)
+        low = getattr(measured, f"{budget.quantity}_low", None)
+        if low is not None:
+            high = getattr(measured, f"{budget.quantity}_high")
+            low_high = (low, inf if high is None else high)
         elif (cost := costs[budget.quantity]) is not None:
             low_high = (cost, cost)
         else:

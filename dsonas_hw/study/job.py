@@ -33,7 +33,7 @@ from dsonas_hw.search.path import PathPoint, load_path
 from dsonas_hw.study.codesign_work import KINDS
 from dsonas_hw.study.hand_made_work import HAND_MADE_KINDS
 from dsonas_hw.study.job_files import DESCRIPTION, RESULT
-from dsonas_hw.study.measure_network import measure_network
+from dsonas_hw.study.measured import describe, measure_target
 from dsonas_hw.study.random_points import random_point
 from dsonas_hw.study.spec import Job
 from dsonas_hw.study.work import Work
@@ -119,7 +119,8 @@ def _train(work: Work) -> dict[str, Any]:
         measured = None
         if job.measure:
             model = build_onnx(derived.architecture, batch_size=config.target.batch_size)
-            measured = measure_network(model.SerializeToString(), config, task.target.cost_model)
+            found = measure_target(model.SerializeToString(), config)
+            measured = describe(found, config, task.target.cost_model).model_dump(mode="json")
         dataset, device = work.load_data(), resolve_train_device(config.train_on)
         trained = retrain(
             run, config, derived.architecture, dataset, device=device, resume=begun,

@@ -89,7 +89,7 @@ def choose_image_size(files: ImageFiles) -> int:
 
 
 def middle_side(files: ImageFiles) -> int:
-    """Shorter side in pixels of the image in the middle by size, of 64 that are looked at."""
+    """Return the shorter side in pixels of the image in the middle by size, of 64 that are looked at."""
     sides = sorted(min(size) for size in _some_dimensions(files))
     return sides[len(sides) // 2]
 

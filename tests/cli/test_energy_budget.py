@@ -33,7 +33,7 @@ has_energy_counter = true
 sources = ["this test"]
 
 [peak_tflops]
-fp32 = 4.0
+fp32 = 3.84
 """
 TINY = {
     "preset": "digits",

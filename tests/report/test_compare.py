@@ -70,7 +70,7 @@ def test_hand_made_baselines_of_a_study_stand_beside_a_run(tmp_path: Path) -> No
     assert (found["searched"].latency_ms, found["searched"].latency_source) == (0.19, "measured")
     assert (found["resnet"].latency_ms, found["resnet"].latency_source) == (0.2, "predicted")
     assert found["resnet"].accuracy == pytest.approx(0.95)
-    assert found["resnet"].verdict == "1 of 1 hold"
+    assert found["resnet"].verdict == "holds"
     chart = compare_chart(rows, "latency_ms")
     assert chart is not None
     assert {series.name: len(series.x) for series in chart.series} == {RANDOM: 1, HAND_MADE: 1, SEARCHED: 2}
