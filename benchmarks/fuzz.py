@@ -414,7 +414,7 @@ def read_run(data: bytes, scratch: Path) -> None:
     run = RunDirectory(scratch / "run")
     try:
         for read in (
-            lambda: write_report(run),
+            lambda: write_report(run.path),
             lambda: run.create(run.load_config(), resume=True),
             lambda: load_weights(run.path / "weights.npz", load_architecture(run)[0]),
             lambda: load_path(run, load_architecture(run)[0].to_json()["space"]),
@@ -479,7 +479,15 @@ def run_seeds(folder: Path) -> list[bytes]:
         }  # fmt: skip
         write_json(run.validation_path, validation)
         save_weights(run.path / "weights.npz", architecture, random_weights(build_graph(architecture)))
+    _draw_once(run.path)
     return [bytes([n]) + (run.path / name).read_bytes() for n, name in enumerate(RUN_FILES)]
+
+
+def _draw_once(path: Path) -> None:
+    """Let matplotlib make its folders and find its fonts before anybody is watched."""
+    from dsonas_hw.report.write import write_report
+
+    write_report(path)
 
 
 def read_study_directory(data: bytes, scratch: Path) -> None:
@@ -518,6 +526,7 @@ def study_directory_seeds(folder: Path) -> list[bytes]:
     for job in loaded.jobs:
         job_directory(study, job.name).mkdir(parents=True, exist_ok=True)
         (job_directory(study, job.name) / "result.json").write_text(json.dumps(result))
+    _draw_once(study)
     return [(study / SPECIFICATION).read_bytes(), b"\0" + json.dumps(result).encode()]
 
 
