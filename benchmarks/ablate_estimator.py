@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
@@ -19,8 +19,8 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks import estimator_priors as priors
-from benchmarks.evaluate_estimator import CHIPS, mape, model_of, tables
-from benchmarks.fit_estimator import Measurements, as_constants, fit_all, read_measurements
+from benchmarks.evaluate_estimator import CHIPS, fit_without, mape, model_of, tables
+from benchmarks.fit_estimator import Measurements, fit_all, read_measurements
 from benchmarks.ship_profiles import expand
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.estimate import kernel_time, machine
@@ -92,19 +92,22 @@ ABLATIONS: dict[str, Callable[[], AbstractContextManager[object]]] = {
 }
 
 
-def mean_errors(measured: Measurements, devices: Sequence[str], rounds: int) -> dict[str, float]:
-    """MAPE in % on devices left out, mean over tables: networks, convolutions, matrix products."""
-    fit, trees = fit_all(measured.without(lambda o: o.device in devices), rounds=rounds, max_steps=10)
-    constants = as_constants(fit, trees)
-    errors: dict[str, list[float]] = {}
-    for table in tables(o for o in measured.networks if o.device in devices):
-        model = model_of(table[0], constants)
-        predicted = np.array([model.predict(expand(o)).value for o in table])
-        kind = (
-            "networks" if table[0].is_network else "products" if table[0].source == GEMM else "convolutions"
-        )
-        errors.setdefault(kind, []).append(mape(np.array([o.latency_ms for o in table]), predicted))
-    return {kind: float(np.mean(values)) for kind, values in errors.items()}
+def mean_errors(measured: Measurements, rounds: int) -> dict[tuple[str, str], float]:
+    """MAPE in % by what was left out and kind of observation: networks, convolutions, matrix products; mean
+    over tables."""
+    fit, _ = fit_all(measured, rounds=rounds, max_steps=10)
+    slopes = fit.jacobian(fit.x)
+    errors: dict[tuple[str, str], list[float]] = {}
+    for left_out, devices in LEFT_OUT.items():
+        constants = fit_without(fit, slopes, measured, lambda o, devices=devices: o.device in devices)  # type: ignore[misc]
+        for table in tables(o for o in measured.networks if o.device in devices):
+            model = model_of(table[0], constants)
+            predicted = np.array([model.predict(expand(o)).value for o in table])
+            is_product = table[0].source == GEMM
+            kind = "networks" if table[0].is_network else "products" if is_product else "convolutions"
+            error = mape(np.array([o.latency_ms for o in table]), predicted)
+            errors.setdefault((left_out, kind), []).append(error)
+    return {key: float(np.mean(values)) for key, values in errors.items()}
 
 
 def main() -> None:
@@ -116,13 +119,9 @@ def main() -> None:
     measured = read_measurements(directory, num_shapes=100, num_timm=50, num_help=40)
     columns: list[tuple[str, str]] = []
     for name, ablation in ABLATIONS.items():
-        row: dict[tuple[str, str], float] = {}
+        print(f"without {name}", file=sys.stderr)
         with ablation():
-            for left_out, devices in LEFT_OUT.items():
-                print(f"without {name}, without {left_out}", file=sys.stderr)
-                rounds = 0 if name == "learned correction" else 1
-                errors = mean_errors(measured, devices, rounds)
-                row.update({(left_out, kind): error for kind, error in errors.items()})
+            row = mean_errors(measured, rounds=0 if name == "learned correction" else 1)
         if not columns:
             columns = list(row)
             print("| without | " + " | ".join(f"{left_out}: {kind}" for left_out, kind in columns) + " |")

@@ -4,16 +4,19 @@ Notation: x is the vector of log factors on the starting values of `estimator_pr
 its prior is normal around 0 with the standard deviation given there. Pooling is partial: a generation and a
 runtime have factors of their own on some constants, shrunk to 1; a host has a factor on its launch costs; and
 a table of one source, card and precision has one on its GPU times (which version of a library ran, how it was
-timed), so that no single table bends what all share. The factors of hosts and tables are left out of what is
-written: an unseen one is predicted at their mean.
+timed), so that no single table bends what all share. What a source timed besides the network (the copy of its
+input, the events around a single kernel) is added. All of that is left out of what is written: an unseen host
+or table is predicted at their mean, and nothing is timed besides.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,8 @@ from scipy.optimize import least_squares
 from scipy.sparse import csr_matrix
 
 from benchmarks.estimator_priors import (
+    BESIDES_SPREAD,
+    COPY_MS_PER_MB,
     FIXED,
     FRAMEWORK_SPREAD,
     GENERATION_HOST_SPREAD,
@@ -38,8 +43,10 @@ from benchmarks.estimator_priors import (
     PER_RUNTIME,
     SHARED,
     SHARPNESS,
+    SINGLE_KERNEL_MS,
     TABLE_SPREAD,
     VOTE,
+    WITH_INPUT_COPY,
     generation_factors,
 )
 from benchmarks.measurements import Observation
@@ -50,11 +57,14 @@ from dsonas_hw.estimate.estimate import host_sort
 from dsonas_hw.estimate.kernel_correction import Trees, correction_factors
 from dsonas_hw.estimate.kernel_features import kernel_rows
 from dsonas_hw.estimate.kernel_time import Machine, kernel_times_ms
-from dsonas_hw.estimate.machine import machine_of
+from dsonas_hw.estimate.machine import ELEMENT_BYTES, machine_of
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.target import Target
 
 Corrections = Mapping[str, Trees]
+
+NUM_CHORD_STEPS = 8
+"""Of a fit without some observations; they converge, as the fit with them is near."""
 
 
 @functools.cache
@@ -150,6 +160,11 @@ class Fit:
         self.tables = sorted({_table_of(o) for o in observations})
         self.host_index = np.array([self.hosts.index(o.host) if o.host else -1 for o in observations])
         self.table_index = np.array([self.tables.index(_table_of(o)) for o in observations])
+        # What was timed besides: a copy of the input, or the events around a single kernel.
+        self.besides = sorted({_besides_of(o) for o in observations} - {""})
+        index = {name: i for i, name in enumerate(self.besides)}
+        self.besides_index = np.array([index.get(_besides_of(o), -1) for o in observations])
+        self.besides_ms = np.array([_besides_ms(o) for o in observations])
         self.jetson_host = np.array(
             [
                 JETSON_HOST[device_of(o.device).architecture] if device_of(o.device).is_jetson else 1.0
@@ -179,6 +194,7 @@ class Fit:
         spreads += [0.3] * len(HOST_COLUMNS) + [GENERATION_HOST_SPREAD] * len(GENERATIONS)
         spreads += [_host_spread(name) for name in self.hosts]
         spreads += [_spread_of(name, OLD_LIBRARIES, TABLE_SPREAD) for name in self.tables]
+        spreads += [BESIDES_SPREAD for _ in self.besides]
         self.spreads = np.array(spreads)
         self.weights = row_weights(observations)
         # A host that hides behind the GPU has no slope: those that may be slow start slow.
@@ -187,11 +203,16 @@ class Fit:
         for index, name in enumerate(self.hosts):
             self.start[first + index] = _spread_of(name, OTHER_HOSTS, 0.0)
         self.x = self.start
+        self.generations = {device_of(o.device).architecture for o in observations}
+        self.hosted = np.array([o.host is not None for o in observations])
+        self._last: Any = None
 
     def groups(self, x: Any) -> dict[str, dict[str, float]]:
-        """Factors by "" (shared), generation, or "<runtime>/<precision>"."""
+        """Factors by "" (shared), generation (of which something was measured), "<runtime>/<precision>"."""
         found: dict[str, dict[str, float]] = {}
         for (group, name), value in zip(self.names, x[: self.num_gpu], strict=True):
+            if group in GENERATIONS and group not in self.generations:
+                continue
             found.setdefault(group, {})[name] = float(np.exp(value))
         return found
 
@@ -210,53 +231,87 @@ class Fit:
         return resolved
 
     def _split(self, x: Any) -> list[Any]:
-        """Logarithms of the factors of columns of host time, of generations' hosts, of hosts, of tables."""
-        return np.split(x[self.num_gpu :], np.cumsum([len(HOST_COLUMNS), len(GENERATIONS), len(self.hosts)]))
+        """Logarithms of the factors of columns of host time, of generations' hosts, of hosts, of tables, and
+        of what was timed besides."""
+        parts = [len(HOST_COLUMNS), len(GENERATIONS), len(self.hosts), len(self.tables)]
+        return np.split(x[self.num_gpu :], np.cumsum(parts))
 
     def latency_ms(self, x: Any, gpu: Any) -> Any:
         """Combine GPU time with the host's, with the factors of the hosts and tables that were fitted."""
-        host_x, generation_x, factor_x, table_x = self._split(x)
+        host_x, generation_x, factor_x, table_x, besides_x = self._split(x)
         per_kernel = np.array([HOST_US[name] for name in HOST_COLUMNS]) * np.exp(host_x) * 1e-3
         factors = np.append(np.exp(factor_x), 0.0)[self.host_index]
         factors = factors * np.append(np.exp(generation_x), 1.0)[self.generation_index]
         host = self.data.host_counts @ per_kernel * factors * self.jetson_host
         gpu = gpu * np.exp(table_x)[self.table_index]
-        return (gpu**SHARPNESS + host**SHARPNESS) ** (1 / SHARPNESS)
+        besides = self.besides_ms * np.append(np.exp(besides_x), 0.0)[self.besides_index]
+        return (gpu**SHARPNESS + host**SHARPNESS) ** (1 / SHARPNESS) + besides
+
+    def errors(self, x: Any, gpu: Any = None) -> Any:
+        """log(estimated / measured) of every observation."""
+        if gpu is None:
+            gpu = self._gpu_of(x)
+        return np.log(self.latency_ms(x, gpu) / self.data.latency_ms)
+
+    def jacobian(self, x: Any) -> Any:
+        """Derivatives of `errors` by x, shape (observations, constants)."""
+        gpu, here = self._gpu_of(x), self.errors(x)
+        columns = []
+        for j in range(len(x)):
+            step = x.copy()
+            step[j] += 1e-4
+            moved = gpu
+            if j < self.num_gpu:
+                group = self.names[j][0]
+                only = group if group not in ("", "era") else None
+                moved = self.data.gpu_ms(self.constants_of(step), self.corrections, only)
+                moved = np.where(np.isnan(moved), gpu, moved)
+            columns.append((self.errors(step, moved) - here) / 1e-4)
+        return np.stack(columns, axis=1)
 
     def run(self, max_steps: int = 25, start: Any = None) -> Fit:
         """Fit; `start`: another fit of the same shape to begin from."""
-        cache: dict[bytes, Any] = {}
 
-        def gpu_of(x: Any) -> Any:
-            key = x[: self.num_gpu].tobytes()
-            if key not in cache:
-                cache.clear()
-                cache[key] = self.data.gpu_ms(self.constants_of(x), self.corrections)
-            return cache[key]
+        def residuals(x: Any) -> Any:
+            return np.append(self.errors(x) * self.weights, x / self.spreads)
 
-        def residuals(x: Any, gpu: Any = None) -> Any:
-            ms = self.latency_ms(x, gpu_of(x) if gpu is None else gpu)
-            return np.append(np.log(ms / self.data.latency_ms) * self.weights, x / self.spreads)
-
-        def jacobian(x: Any) -> Any:
-            gpu, here = gpu_of(x), residuals(x)
-            columns = []
-            for j in range(len(x)):
-                step = x.copy()
-                step[j] += 1e-4
-                moved = gpu
-                if j < self.num_gpu:
-                    group = self.names[j][0]
-                    only = group if group not in ("", "era") else None
-                    moved = self.data.gpu_ms(self.constants_of(step), self.corrections, only)
-                    moved = np.where(np.isnan(moved), gpu, moved)
-                columns.append((residuals(step, moved) - here) / 1e-4)
-            return np.stack(columns, axis=1)
+        def slopes(x: Any) -> Any:
+            return np.vstack([self.jacobian(x) * self.weights[:, None], np.diag(1 / self.spreads)])
 
         begin = self.start if start is None else start
-        solution = least_squares(residuals, begin, jac=jacobian, loss="soft_l1", max_nfev=max_steps)
-        self.x = solution.x
+        self.x = least_squares(residuals, begin, jac=slopes, loss="soft_l1", max_nfev=max_steps).x
         return self
+
+    def without(
+        self, left_out: Sequence[bool], slopes: Any, corrections: Mapping[str, Corrections] | None = None
+    ) -> Fit:
+        """The fit to the other observations, from this one on.
+
+        slopes: `jacobian` at this fit. It is kept from step to step (a chord method), so that a step costs
+        one prediction; the residuals are exact. What nothing is left of returns to its prior.
+        """
+        other = copy.copy(self)
+        other.corrections = self.corrections if corrections is None else corrections
+        kept = ~np.asarray(left_out)
+        observations = [o for o, keep in zip(self.data.observations, kept, strict=True) if keep]
+        other.weights = np.zeros(len(kept))
+        other.weights[kept] = row_weights(observations)
+        other.generations = {device_of(o.device).architecture for o in observations}
+        other.hosted = other.hosted & kept
+        slopes = np.vstack([slopes * other.weights[:, None], np.diag(1 / self.spreads)])
+        for _ in range(NUM_CHORD_STEPS):
+            residuals = np.append(other.errors(other.x) * other.weights, other.x / other.spreads)
+            weighted = slopes / np.sqrt(1 + residuals**2)[:, None]  # the soft-L1 loss
+            step = np.linalg.solve(weighted.T @ slopes, weighted.T @ residuals)
+            other.x = other.x - step * min(1.0, 0.5 / float(np.abs(step).max()))
+        return other
+
+    def _gpu_of(self, x: Any) -> Any:
+        """GPU times, kept for the last `x`."""
+        key = (x[: self.num_gpu].tobytes(), self.generations)
+        if self._last is None or self._last[0] != key or self._last[1] is not self.corrections:
+            self._last = (key, self.corrections, self.data.gpu_ms(self.constants_of(x), self.corrections))
+        return self._last[2]
 
     def start_near(self, constants: EstimateConstants) -> Any:
         """Where to begin when a fit of similar observations is at hand: it only saves steps."""
@@ -277,9 +332,24 @@ class Fit:
 
     def generation_host(self) -> dict[str, float]:
         """Factors of the hosts of a generation's cards; those without measurements are left out."""
-        hosted = {self.generation_index[i] for i, o in enumerate(self.data.observations) if o.host}
+        hosted = set(self.generation_index[self.hosted])
         values = self._split(self.x)[1]
         return {name: float(np.exp(values[i])) for i, name in enumerate(GENERATIONS) if i in hosted}
+
+
+def _besides_of(o: Observation) -> str:
+    """What observations have the same cost besides their kernels; empty: they have none."""
+    if o.host is None:
+        return o.source
+    return o.host if o.host.startswith(WITH_INPUT_COPY) else ""
+
+
+def _besides_ms(o: Observation) -> float:
+    """Its expected value: the copy of the images that a network takes, or the events around a kernel."""
+    if o.host is None:
+        return SINGLE_KERNEL_MS
+    images = max(prod(k.inputs[0]) for k in o.kernels if k.op == "conv" and k.inputs[0][1] == 3)
+    return images * ELEMENT_BYTES[o.precision] / 1e6 * COPY_MS_PER_MB
 
 
 def row_weights(observations: Sequence[Observation]) -> Any:

@@ -306,7 +306,11 @@ def page(with_examples: str) -> str:
         "generation_host": ", ".join(f"{name} {f:.2f}" for name, f in constants.generation_host.items()),
         "jetson_host": ", ".join(f"{f:g} ({name})" for name, f in constants.jetson_host.items()),
         "power_exponent": f"{constants.shared['power_exponent']:.2f}",
-        "far": ", ".join(f"{name} {sd[name]:g}" for name in ("launch", "jetson", "int8")),
+        "sharpness": f"{constants.sharpness['eager']:g}",
+        "sd_device": f"{sd['device']:g}",
+        "sd_kernel": f"{sd['kernel']:g}",
+        "sd_host": f"{sd['host']:g}",
+        "far": ", ".join(f"{name} {sd[name]:g}" for name in ("fused", "jetson", "int8")),
         "date": str(constants.provenance["date"]),
         "num_observations": str(constants.provenance["num_observations"]),
     }

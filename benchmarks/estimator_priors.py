@@ -111,11 +111,16 @@ FRAMEWORK_SPREAD = 0.7
 OLD_LIBRARIES = {"paddleclas:t4": 0.6, "nvidia_tx2:": 0.3, "torch2trt:": 0.2}
 #: Hosts that do more than launch an engine: Paddle Inference runs TensorRT as a part of its own graph.
 OTHER_HOSTS = {"paddleclas:": 1.5}
+#: Sources whose times include the copy of the input to the GPU, and how long it takes (5.5 GB/s: PCIe 3 from
+#: memory that is not pinned); what the timing of a single kernel adds; the spread of the logarithms of both.
+WITH_INPUT_COPY = ("paddleclas:", "torchvision:")
+COPY_MS_PER_MB, SINGLE_KERNEL_MS, BESIDES_SPREAD = 0.18, 0.005, 0.5
 #: How much slower the CPU of a Jetson module is than a server's (A57, Denver 2, Carmel, A78AE): no
 #: measurements but those of the first two, and of them few.
 JETSON_HOST = {"Maxwell": 5.0, "Pascal": 3.5, "Volta": 2.4, "Ampere": 1.7, "Ada": 1.7, "Blackwell": 1.5}
 GENERATIONS = ("Maxwell", "Pascal", "Volta", "Turing", "Ampere", "Ada")
-SHARPNESS = 6.0
+#: A network has phases that the host bounds and others that the GPU does. Chosen on cards left out.
+SHARPNESS = 3.0
 #: Sum of the squared weights of a source of networks, and of one of single kernels: networks are what is
 #: predicted. The largest weight of one row; 1 / weight is the error from which on a row counts as an outlier.
 VOTE, KERNEL_VOTE, MOST_WEIGHT = 4000.0, 400.0, 5.0

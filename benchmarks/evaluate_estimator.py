@@ -5,7 +5,7 @@
 Fits again without every group in turn and predicts what was left out: as it comes (zero-shot); with the speed
 of the host, of the card, or of both taken from the table itself, which says what stands between; and after
 calibrating with 3, 5, 10 and 20 of its networks, beside a plain scale factor from the same ones. Writes
-JSON. Takes half an hour of one core.
+JSON. Takes some minutes of one core.
 """
 
 from __future__ import annotations
@@ -26,12 +26,20 @@ from scipy.stats import spearmanr
 
 from benchmarks.estimator_baselines import BASELINES
 from benchmarks.estimator_model import Fit
-from benchmarks.fit_estimator import Measurements, as_constants, fit_all, read_measurements, round_numbers
+from benchmarks.fit_estimator import (
+    Measurements,
+    as_constants,
+    fit_corrections,
+    parse_corrections,
+    read_measurements,
+    round_numbers,
+)
 from benchmarks.measurements import Observation
 from benchmarks.ship_profiles import as_networks, expand
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.calibrate import Calibration, calibrate
+from dsonas_hw.estimate.calibrate_fit import combined
 from dsonas_hw.estimate.calibrated import CalibratedLatency
 from dsonas_hw.estimate.constants import EstimateConstants, constants_hash, load_constants
 from dsonas_hw.estimate.estimate import EstimatedLatency, load_estimate
@@ -86,17 +94,8 @@ def rank(measured: Array, predicted: Array) -> float | None:
 def with_known(model: EstimatedLatency, gpu: Array, host: Array, measured: Array) -> dict[str, float]:
     """MAPE in % where the factor of the host, of the card, or of both is the table's own."""
     steps = np.exp(np.linspace(-1.2, 1.2, 49))
-    error = np.array(
-        [
-            [
-                mape(
-                    measured, np.array([model.combine(g * a, h * b) for g, h in zip(gpu, host, strict=True)])
-                )
-                for b in steps
-            ]
-            for a in steps
-        ]
-    )
+    gpu_ms, host_ms = gpu * steps[:, None, None], host * steps[None, :, None]
+    error = 100 * np.abs(combined(gpu_ms, host_ms, model.sharpness) / measured - 1).mean(axis=2)
     middle = len(steps) // 2
     return {
         "host known": float(error[middle].min()),
@@ -137,7 +136,7 @@ def score_table(
     if first.is_network and kind != "architectures":
         totals = np.array([model.totals(k)[:2] for k in kernels])
         found |= with_known(model, totals[:, 0], totals[:, 1], measured)
-        if len({o.network for o in observations}) >= 30:
+        if kind == "card" and len({o.network for o in observations}) >= 30:
             found |= calibrated_errors(model, observations, constants)
     if kind == "card":
         found |= {name: mape(measured, line(training, observations)) for name, line in BASELINES.items()}
@@ -151,7 +150,8 @@ def calibrated_errors(
     draws: int = NUM_DRAWS,
 ) -> dict[str, float]:
     """MAPE in % on the networks that were not drawn, mean over draws: calibrated, and by one factor."""
-    networks = as_networks(observations)
+    # A user's rows name no family and count alike.
+    networks = [dataclasses.replace(n, family="", importance=1.0) for n in as_networks(observations)]
     measured = np.array([n.latency_ms for n in networks])
     estimated = np.array([model.predict(n.kernels).value for n in networks])
     found: dict[str, list[float]] = {}
@@ -220,29 +220,35 @@ def left_out_groups(measured: Measurements) -> list[tuple[str, str, Callable[[Ob
     return groups
 
 
-def fit_without(kept: Measurements, near: EstimateConstants, *, refit_corrections: bool) -> EstimateConstants:
-    """Constants of what is kept, from those of all on; corrections that saw nothing left out stay."""
-    if refit_corrections:
-        fit, trees = fit_all(kept, near=near, rounds=1, max_steps=5)
-        return as_constants(fit, trees)
-    fit = Fit(kept.networks, near.corrections)
-    fit.run(5, fit.start_near(near))
-    return dataclasses.replace(as_constants(fit, {}), corrections=near.corrections)
+def fit_without(
+    fit: Fit, slopes: Array, measured: Measurements, left: Callable[[Observation], bool]
+) -> EstimateConstants:
+    """Constants of what is kept; corrections that saw nothing of what is left out stay, as none do."""
+    out = [left(o) for o in measured.networks]
+    kept = fit.without(out, slopes)
+    if not fit.corrections or not any(map(left, measured.singles)):
+        return dataclasses.replace(as_constants(kept, {}), corrections=fit.corrections)
+    trees = fit_corrections(kept, [o for o in measured.singles if not left(o)])
+    return as_constants(kept.without(out, slopes, parse_corrections(trees)), trees)
 
 
 def evaluate(
     measured: Measurements, near: EstimateConstants, only: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
     """Results of every table that is left out with its group."""
+    print("fitting all", file=sys.stderr, flush=True)
+    fit = Fit(measured.networks, near.corrections)
+    fit.run(6, fit.start_near(near))
+    slopes = fit.jacobian(fit.x)
     results = []
     for kind, name, left in left_out_groups(measured):
         if only and name not in only and kind not in only:
             continue
-        print(f"fitting without {name}", file=sys.stderr, flush=True)
-        kept = measured.without(left)
-        constants = fit_without(kept, near, refit_corrections=any(map(left, measured.singles)))
+        print(f"without {name}", file=sys.stderr, flush=True)
+        constants = fit_without(fit, slopes, measured, left)
+        training = [o for o in measured.networks if not left(o)]
         for table in tables(o for o in measured.networks if left(o)):
-            results.append(score_table(kind, name, table, constants, kept.networks))
+            results.append(score_table(kind, name, table, constants, training))
             row = results[-1]
             print(
                 f"  {row['source']} {row['device']} {row['runtime']} {row['precision']} {row['batch']}: "

@@ -402,7 +402,7 @@ RUN_FILES = (
 
 def read_run(data: bytes, scratch: Path) -> None:
     """The first byte says which file of a run the rest stands for; then whatever reads a run reads it."""
-    from dsonas_hw.report.run_report import write_report
+    from dsonas_hw.report.write import write_report
     from dsonas_hw.run_directory import RunDirectory
     from dsonas_hw.search.choose import load_architecture
     from dsonas_hw.search.path import load_path
@@ -484,7 +484,7 @@ def run_seeds(folder: Path) -> list[bytes]:
 
 def read_study_directory(data: bytes, scratch: Path) -> None:
     """study.json, or, after a zero byte, the result of its first job."""
-    from dsonas_hw.report.grid_report import write_grid_report
+    from dsonas_hw.report.write import write_report
     from dsonas_hw.study.grid import SPECIFICATION, load_grid
 
     study = scratch / "study"
@@ -494,7 +494,7 @@ def read_study_directory(data: bytes, scratch: Path) -> None:
     path.write_bytes(data[1:] if is_result else data)
     try:
         load_grid(study)
-        write_grid_report(study)
+        write_report(study)
     finally:
         path.write_bytes(good)
 
@@ -526,7 +526,7 @@ CODESIGN_FILES = ("codesign.json", "jobs/derive-1080ti-mac-60k-s0/result.json")
 
 def read_codesign(data: bytes, scratch: Path) -> None:
     """The first byte says which file the rest stands for."""
-    from dsonas_hw.report.codesign_report import write_codesign_report
+    from dsonas_hw.report.write import write_report
     from dsonas_hw.study.codesign import load_codesign
     from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
     from dsonas_hw.study.codesign_result import load_result
@@ -542,7 +542,7 @@ def read_codesign(data: bytes, scratch: Path) -> None:
         for job in (*searches, *network_jobs(loaded, finished_derivations(study, searches))):
             assert job_directory(study, job.name).resolve().parent == (study / "jobs").resolve(), job.name
         load_result(study)
-        write_codesign_report(study)
+        write_report(study)
     finally:
         path.write_bytes(good)
 
@@ -662,8 +662,8 @@ def import_readers() -> bool:
     """Import what reads, instrumented if atheris is there; whether it is."""
     names = (
         "deploy.export", "kernel.onnx.from_onnx", "cost.measured", "table.table", "estimate.estimate",
-        "device.datasheet_file", "config", "task", "study.spec", "study.grid", "report.grid_report",
-        "report.run_report", "report.codesign_report", "study.codesign_jobs",
+        "device.datasheet_file", "config", "task", "study.spec", "study.grid", "report.write",
+        "study.codesign_jobs",
         "estimate.calibrated", "estimate.calibration_csv", "profile.import_table",
         "run_directory", "search.path", "search.choose", "train.weights", "train.data",
     )  # fmt: skip

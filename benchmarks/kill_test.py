@@ -306,7 +306,7 @@ def import_everything() -> None:
 
     from dsonas_hw.cli import profile, retrain, search, study  # noqa: F401
     from dsonas_hw.profile import profiler  # noqa: F401
-    from dsonas_hw.report import grid_report, run_report  # noqa: F401
+    from dsonas_hw.report import write  # noqa: F401
     from dsonas_hw.search import loop  # noqa: F401
     from dsonas_hw.study import codesign_work, job, scheduler, table  # noqa: F401
     from dsonas_hw.train import retrain as training  # noqa: F401

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.fit_estimator import round_numbers
+from benchmarks.fit_estimator import is_of_old_library, round_numbers
 from benchmarks.measurements import Observation, read_help, read_others, read_timm, read_torchvision
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.calibrate import MIN_ROWS, Calibration, calibrate
@@ -53,12 +53,12 @@ LIBRARIES = {"paddleclas t4": ", TensorRT 5.1", "paddleclas v100": ", TensorRT 8
 
 
 def read_networks(directory: Path, *, num_help: int = 300, num_timm: int = 120) -> list[Observation]:
-    """Whole networks in the runtimes that are estimated, by other frameworks left out."""
+    """Whole networks in the runtimes that are estimated; other frameworks and old libraries are left out."""
     observations = [
         o for space in ("nasbench201", "fbnet", "ofa") for o in read_help(directory, space, num_help)
     ]
     observations += [*read_torchvision(directory), *read_others(directory), *read_timm(directory, num_timm)]
-    return [o for o in observations if o.source in PUBLISHERS]
+    return [o for o in observations if o.source in PUBLISHERS and not is_of_old_library(o)]
 
 
 def family_of(observation: Observation) -> str:

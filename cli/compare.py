@@ -62,7 +62,7 @@ def _lines(table: Table) -> list[str]:
     """The columns for a terminal that say something, aligned."""
     from dsonas_hw.report.numbers import NONE
 
-    cells = [[column.heading for column in table.columns], *table.texts()]
+    cells = [[column.heading for column in table.shown_columns], *table.texts()]
     shown = [
         [row[i].rjust(width) if column.numeric else row[i].ljust(width) for row in cells]
         for i, column in enumerate(table.columns)

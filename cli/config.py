@@ -39,7 +39,7 @@ def command(prefix: str, as_json: bool) -> None:
         known = [*(section for section in sections if section), *(field.key for field in fields)]
         raise UserError(f"no field or section {prefix!r}. {closest(prefix, known)}")
     if as_json:
-        print_json({"fields": [json.loads(json.dumps(asdict(field), default=str)) for field in shown]})
+        print_json({"fields": [asdict(field) for field in shown]})
         return
     for field in shown:
         default = (

@@ -23,7 +23,7 @@ COMMANDS: dict[str, str] = {
     "devices": "What is known, what is here, and which runtime can serve it.",
     "profile": "Measure (or estimate) every kernel of a search space on a device.",
     "kit": "What to carry to a board that is not here, to have its networks timed.",
-    "predict": "Latency, flops, mac and params of ONNX networks on a device.",
+    "predict": "Latency and counted costs of ONNX networks on a device.",
     "calibrate": "Sharpen a device's estimate with a few measured networks.",
     "search": "Search an architecture under a budget.",
     "derive": "Fit an architecture of a finished search to a budget.",

@@ -51,7 +51,7 @@ def command(
     profiles_directory: Path | None,
     as_json: bool,
 ) -> None:
-    """Latency, energy (where it was measured), flops, mac and params of ONNX networks on a device.
+    """Latency, energy (where it was measured) and counted costs of ONNX networks on a device.
 
     They are not run, except where this machine's table does not know a kernel: then the network is timed
     first, and its kernels are known from then on. A kernel that stays unknown is listed. Where what is

@@ -46,7 +46,7 @@ def command(as_json: bool) -> None:
         epochs = f"{config.search.pretrain_epochs} + {config.search.epochs} + {config.retrain.epochs}"
         size = f"{sum(config.space.stages)} blocks, {config.space.channels} channels, {epochs} epochs"
         click.echo(f"{preset.name}: {size}")
-        for text in (preset.purpose, preset.cost):
+        for text in (preset.purpose, f"Cost: {preset.cost}"):
             click.echo(textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="    "))
     click.echo(
         "epochs: of pretraining, search and retraining; every number of a preset: --preset NAME --dry-run"

@@ -131,8 +131,8 @@ def command(
 ) -> None:
     """Measure every kernel that networks of a search space can need, and check the table that results.
 
-    Without --preset, --config, --set and --model, networks of every kind in use are measured too, so
-    that any network can be predicted. The spaces are those of the presets; --config and --set change
+    Without --preset, --config, --set and --model, networks of every kind in use are measured on local
+    too, so that any network can be predicted. The spaces are those of the presets; --config and --set change
     them as they do for search, so that a space of your own can be profiled. Interrupted, it continues
     where it stopped. A GPU that is not here is estimated, and the table says so.
     """

@@ -52,7 +52,15 @@ def command(
     The page is one file that loads nothing from the network and can be read without a script. What is not
     finished gets a page too; it says what is missing. Of a search that was interrupted, only --unfinished.
     """
-    page, files = _write(path, figures_directory, profiles_directory, unfinished=unfinished)
+    from dsonas_hw.report.write import CONFIG, write_figures, write_report
+    from dsonas_hw.run_directory import RunDirectory
+
+    if (path / CONFIG).exists():
+        check_finished(RunDirectory(path), unfinished)
+    page = write_report(path, profiles_directory=profiles_directory)
+    files: list[Path] = []
+    if figures_directory is not None:
+        files = write_figures(path, figures_directory, profiles_directory=profiles_directory)
     num_scalars = 0
     if tensorboard_directory is not None:
         from dsonas_hw.report.tensorboard import write_tensorboard
@@ -68,32 +76,3 @@ def command(
         say(f"{len(files)} files in {figures_directory}")
     if tensorboard_directory is not None:
         say(f"{num_scalars} scalars; look at them with: tensorboard --logdir {tensorboard_directory}")
-
-
-def _write(
-    path: Path, figures: Path | None, profiles: Path | None, *, unfinished: bool
-) -> tuple[Path, list[Path]]:
-    """The page of whatever this directory holds, and its figures if asked."""
-    from dsonas_hw.errors import RunError
-    from dsonas_hw.study.codesign import SPECIFICATION as CODESIGN
-    from dsonas_hw.study.grid import SPECIFICATION as GRID
-
-    if (path / "config.yaml").exists():
-        from dsonas_hw.report.run_report import write_figures, write_report
-        from dsonas_hw.run_directory import RunDirectory
-
-        run = RunDirectory(path)
-        check_finished(run, unfinished)
-        page = write_report(run, profiles_directory=profiles)
-        return page, write_figures(run, figures, profiles_directory=profiles) if figures else []
-    if (path / CODESIGN).exists():
-        from dsonas_hw.report.codesign_report import write_codesign_figures, write_codesign_report
-
-        page = write_codesign_report(path)
-        return page, write_codesign_figures(path, figures) if figures else []
-    if (path / GRID).exists():
-        from dsonas_hw.report.grid_report import write_grid_figures, write_grid_report
-
-        page = write_grid_report(path)
-        return page, write_grid_figures(path, figures) if figures else []
-    raise RunError(f"{path} is neither a run (it has no config.yaml) nor a study (no {CODESIGN}, no {GRID})")

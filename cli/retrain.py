@@ -46,8 +46,9 @@ def command(
 ) -> None:
     """Train the derived architecture from scratch, with the preset's recipe.
 
-    Writes weights.npz and retrain.json. Interrupted with Ctrl-C or SIGTERM it finishes the step, writes a
-    checkpoint, and --resume ends with the same weights as an uninterrupted run.
+    Writes weights.npz, retrain.json and confusion.csv (what the test images were taken for). Interrupted with
+    Ctrl-C or SIGTERM it finishes the step, writes a checkpoint, and --resume ends with the same weights as an
+    uninterrupted run.
     """
     from dsonas_hw.errors import RunError, UserError, command_line
     from dsonas_hw.run_directory import RunDirectory

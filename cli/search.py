@@ -54,6 +54,7 @@ def command(
     from dsonas_hw.architecture.fit import find_loose
     from dsonas_hw.cli.derive import derived_json, describe_derived
     from dsonas_hw.cli.dry_run import image_lines
+    from dsonas_hw.pipeline import check_counted_budgets
     from dsonas_hw.search.duration import estimate_run
     from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.task import prepare_task
@@ -61,7 +62,9 @@ def command(
 
     for line in image_lines(describe_images(config)):
         say(line)
-    task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
+    space = space_of_config(config)
+    check_counted_budgets(config, space)
+    task = prepare_task(config, space, profiles_directory=profiles_directory, say=say)
     for sentence in find_loose(task.space, task.budgets, task.target):
         say(sentence)
     dataset = load_data(config, download=download)
@@ -74,7 +77,7 @@ def command(
     run.create(config, resume=resuming)
     with run.lock():
         from dsonas_hw.deploy.select_measured import selects
-        from dsonas_hw.report.run_report import write_report
+        from dsonas_hw.report.write import write_report
         from dsonas_hw.search.choose import (
             derive,
             load_derived,
@@ -97,7 +100,7 @@ def command(
             derived = derive(run, task, task.budgets)
             take_architecture(run, derived, task, say=say)
             if run.report_path.exists():
-                write_report(run, profiles_directory=profiles_directory)
+                write_report(run.path, profiles_directory=profiles_directory)
     if as_json:
         print_json(
             {

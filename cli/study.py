@@ -184,7 +184,7 @@ def _grid(
             click.echo(str(estimate_duration(study.jobs)))
         return
     check_data(study)
-    from dsonas_hw.report.grid_report import write_grid_report
+    from dsonas_hw.report.write import write_report
     from dsonas_hw.study.grid import save_grid
     from dsonas_hw.study.scheduler import describe_jobs
     from dsonas_hw.study.table import collect_skipped, markdown, save_tables
@@ -195,7 +195,7 @@ def _grid(
         save_grid(path, study)
         failures = run_jobs(path, list(study.jobs))
     rows = save_tables(path, study)
-    page = write_grid_report(path)
+    page = write_report(path)
     if as_json:
         from dataclasses import asdict
 

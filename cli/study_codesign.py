@@ -126,8 +126,9 @@ def show_jobs(study: Codesign, as_json: bool) -> None:
 
 def run(study: Codesign, path: Path, run_jobs: RunJobs, *, as_json: bool) -> None:
     """Do what is not done yet, write the page and its table, print the table."""
-    from dsonas_hw.report.codesign_report import write_codesign_report
-    from dsonas_hw.report.codesign_tables import cross_table
+    from dsonas_hw.report.codesign_cross import cross_table
+    from dsonas_hw.report.codesign_tables import answer_sentences, answer_table
+    from dsonas_hw.report.write import write_report
     from dsonas_hw.study.codesign import save_codesign
     from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
     from dsonas_hw.study.codesign_result import load_result
@@ -140,12 +141,14 @@ def run(study: Codesign, path: Path, run_jobs: RunJobs, *, as_json: bool) -> Non
     networks = network_jobs(study, finished_derivations(path, searches))
     failures += run_jobs(path, networks)
     result = load_result(path)
-    page = write_codesign_report(path)
+    page = write_report(path)
     if as_json:
         print_json({"study": str(path), "report": str(page), "networks": cross_table(result).to_records(),
+                    "answers": answer_table(result).to_records(),
                     "failed": [asdict(failure) for failure in failures]})  # fmt: skip
     else:
         click.echo(_table_for_terminal(result))
+        click.echo("\n".join(["", *answer_sentences(result)]))
     say(f"report: {page}")
     for failure in failures:
         say(f"failed: {failure.name}: {failure.reason}")

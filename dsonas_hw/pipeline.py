@@ -19,7 +19,6 @@ from dsonas_hw.deploy.derive_measured import Bar, Say, derive_measured
 from dsonas_hw.deploy.select_measured import refuse, select_measured, selects
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import BudgetError
-from dsonas_hw.measure.energy import energy_unknown
 from dsonas_hw.profile.open import resolve_target
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.runtime.registry import get_runtime
@@ -31,7 +30,7 @@ from dsonas_hw.search.choose import (
     take_architecture,
 )
 from dsonas_hw.search.progress import unfinished_search
-from dsonas_hw.task import Task, needed_metrics, prepare_task
+from dsonas_hw.task import Task, check_meter, needed_metrics, prepare_task
 from dsonas_hw.train.images import load_data, space_of_config
 
 if TYPE_CHECKING:
@@ -61,7 +60,6 @@ def run_all(
         Interrupted: a checkpoint was written; `resume` goes on.
         UserError: whatever stands in the way, in one line; budgets are checked before any training.
     """
-    from dsonas_hw.profile.open import resolve_target
     from dsonas_hw.search.duration import estimate_run
     from dsonas_hw.search.parts import check_dataset
     from dsonas_hw.search.teacher import check_teacher
@@ -73,7 +71,6 @@ def run_all(
     dataset = load_data(config, download=download)
     check_dataset(config, dataset)
     check_teacher(config, dataset)
-    resolve_target(config.target)
     if not run.architecture_path.exists():
         estimate = estimate_run(config, space, len(dataset.train))
         estimate.check()
@@ -101,9 +98,9 @@ def run_all(
             )
             take_architecture(run, derived, task, say=say)
         validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
-        from dsonas_hw.report.run_report import write_report
+        from dsonas_hw.report.write import write_report
 
-        say(f"report: {write_report(run, profiles_directory=profiles_directory)}")
+        say(f"report: {write_report(run.path, profiles_directory=profiles_directory)}")
     return validation
 
 
@@ -111,15 +108,12 @@ def check_counted_budgets(config: RunConfig, space: SearchSpace) -> None:
     """Refuse what needs no profile to be refused, before minutes are spent on measuring one.
 
     Raises:
-        BudgetError: flops, mac, params or memory that no network of the space meets, or energy of a CPU that
-            has no meter.
+        BudgetError: flops, mac, params or memory that no network of the space meets.
+        ProfileError: energy of a CPU that has no meter.
     """
     target = TargetCosts(batch_size=config.target.batch_size, precision=config.target.precision)
     check_feasible(space, [budget for budget in config.budgets if not budget.metric], target)
-    where = resolve_target(config.target)
-    no_meter = where.device == LOCAL and get_runtime(where.runtime).meter is None
-    if no_meter and "energy" in needed_metrics(config):
-        raise BudgetError(energy_unknown(where))
+    check_meter(resolve_target(config.target), needed_metrics(config))
 
 
 def ensure_profile(

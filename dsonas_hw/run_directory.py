@@ -5,6 +5,7 @@ path.jsonl         architectures the search passed       lambda.jsonl    λ per 
 selection.jsonl    candidates, their trainings, verdict
 checkpoints/       <stage>-<number>.pt, the last two     architecture.json
 weights.npz        model.onnx         validation.json    report.html
+retrain.json       the test accuracy                     confusion.csv   what test images were taken for
 stale/             an architecture that the search went on from, and what had come of it
 """
 
@@ -40,8 +41,8 @@ from dsonas_hw.files import (
 Stage = Literal["search", "select", "retrain"]
 LOGS = ("metrics.jsonl", "path.jsonl", "lambda.jsonl", "selection.jsonl")
 OUTCOME = (
-    "weights.npz", "preprocessing.json", "retrain.json", "model.onnx", "infer.py", "model.engine",
-    "model.engine.json", "validation.json",
+    "weights.npz", "preprocessing.json", "retrain.json", "confusion.csv", "model.onnx", "infer.py",
+    "model.engine", "model.engine.json", "validation.json",
 )  # fmt: skip
 """What comes of a run's architecture, beside its checkpoints."""
 _VERSIONED = ("dsonas-hw", "torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")

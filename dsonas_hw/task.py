@@ -13,9 +13,13 @@ from dsonas_hw.architecture.fit import check_feasible
 from dsonas_hw.budget import METRICS, Budget, Metric
 from dsonas_hw.config import DeviceConfig, RunConfig, space_options
 from dsonas_hw.cost.model import CostModel
+from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import ProfileError
+from dsonas_hw.measure.energy import energy_unknown
 from dsonas_hw.profile.profile_space import complete_table
+from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
     from dsonas_hw.architecture.architecture import Architecture
@@ -42,6 +46,16 @@ def needed_metrics(config: RunConfig) -> tuple[Metric, ...]:
     return tuple(metric for metric in METRICS if metric in names)
 
 
+def check_meter(target: Target, needs: Collection[Metric]) -> None:
+    """Refuse energy of this machine's CPU where nothing meters it, before anything is measured.
+
+    Raises:
+        ProfileError: in one line.
+    """
+    if "energy" in needs and target.device == LOCAL and get_runtime(target.runtime).meter is None:
+        raise ProfileError(energy_unknown(target))
+
+
 def target_costs(
     target: DeviceConfig,
     *,
@@ -60,11 +74,11 @@ def target_costs(
     """
     from dsonas_hw.profile.open import open_cost_model, resolve_target
 
+    where = resolve_target(target)
+    check_meter(where, needs)
     model: CostModel | None = None
     try:
-        model = open_cost_model(
-            resolve_target(target), profiles_directory=profiles_directory, profile_options=profile_options
-        )
+        model = open_cost_model(where, profiles_directory=profiles_directory, profile_options=profile_options)
     except ProfileError:
         if needs:
             raise

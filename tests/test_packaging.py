@@ -77,7 +77,8 @@ import dsonas_hw, dsonas_hw.cli.main
 from dsonas_hw.config import load_preset, preset_names
 from dsonas_hw.device.spec import list_devices
 from dsonas_hw.profile.open import open_cost_model, shipped_profiles
-from dsonas_hw.report.page import page
+from dsonas_hw.report.page import write_page
+from dsonas_hw.report.parts import Page
 from dsonas_hw.target import Target
 from dsonas_hw.study.load import shipped_studies
 print(json.dumps({
@@ -86,7 +87,7 @@ print(json.dumps({
     "devices": len(list_devices()),
     "studies": len(shipped_studies()),
     "estimate": open_cost_model(Target(device="1080ti", runtime="tensorrt")).device,
-    "page": len(page(title="A run", header="", sections=[])) > 1000,
+    "page": len(write_page(Page(title="A run", kicker="", heading="", subtitle="", sections=[]))) > 1000,
     "profiles": len(list(shipped_profiles().glob("*/*.calibration.json"))),
     "calibrated": open_cost_model(Target(device="1080ti", runtime="eager")).source,
 }))

@@ -86,7 +86,7 @@ class BlockBuilder:
         self._model = model
         self._metric = metric
         self._segment = segment
-        self._batch = model.batch_size
+        self._batch = model.target.batch_size
         channels = segment.shape[0]
         self._aligned = model.deployment.padded(channels) == channels
         self._shape = (self._batch, *segment.shape)

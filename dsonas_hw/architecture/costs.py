@@ -147,7 +147,7 @@ class TargetCosts:
             return float(sum(getattr(kernel, name) for kernel in lower_at(1, True)))
         if (model := self.cost_model) is None:
             raise ValueError(self.why_not(name))
-        return sum(model.kernel_cost(k, name) for k in lower_at(model.batch_size, model.fuse))
+        return sum(model.kernel_cost(k, name) for k in lower_at(model.target.batch_size, model.fuse))
 
 
 @lru_cache(maxsize=4096)

@@ -52,7 +52,9 @@ class ArchitectureMetric:
         """
         model, metric = self.model, self.metric
         if not isinstance(model, MeasuredCosts):
-            return model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse), metric)
+            return model.predict(
+                lower(architecture, batch_size=model.target.batch_size, fuse=model.fuse), metric
+            )
         space = architecture.space
         frame = self._frames.get((space, architecture.width))
         if frame is None:
@@ -100,7 +102,7 @@ class ArchitectureMetric:
 
     def _lowered(self, model: MeasuredCosts, segment: Segment, shape: Shape, in_blocks: bool) -> Step:
         deployed = deploy_segment(
-            segment, shape, model.deployment, batch_size=model.batch_size, reads_blocked=in_blocks
+            segment, shape, model.deployment, batch_size=model.target.batch_size, reads_blocked=in_blocks
         )
         return numbers_of(model.part(deployed.kernels, self.metric)), deployed.leaves_blocked
 

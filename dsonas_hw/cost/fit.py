@@ -37,8 +37,12 @@ LAPLACE_QUANTILE = 2.303
 """−ln(1 − 0.9): the 90 % quantile of |x| in units of a Laplace distribution's scale."""
 MIN_NETWORKS = 4
 NUM_FOLDS = 5
-GROUP_DEVIATIONS = (0.15, 0.0008, 0.01)
-"""How far a group's scale, its cost per kernel (ms) and the constant (ms) may lie from the common ones."""
+Deviations = tuple[float, float, float]
+GROUP_DEVIATIONS: dict[Metric, Deviations] = {
+    "latency": (0.15, 0.0008, 0.01), "energy": (0.5, 0.0008, 0.01),
+}  # fmt: skip
+"""How far a group's scale, its cost per kernel (ms) and the constant (ms) may lie from the common ones. The
+power of a group may be half or twice another's; a latency's scale only corrects what the kernels took."""
 RIDGE = 1e-3
 """Variance of the networks' relative errors that the groups need not explain."""
 RESIDUAL_DEVIATION = 0.05
@@ -92,8 +96,9 @@ def _fit_metric(
     design = _design(KernelCosts(fits, rows), counts)
     unit = 1.0 if metric == "latency" else float(np.median(measured / design.costs_ms))
     measured = measured / unit
-    solution, weights = _solve(design, measured)
-    half_width, slope = _interval(fits, rows, counts, measured)
+    deviations = GROUP_DEVIATIONS[metric]
+    solution, weights = _solve(design, measured, deviations)
+    half_width, slope = _interval(fits, rows, counts, measured, deviations)
     solution = solution * unit
     values = correction_values(
         fits if metric == "latency" else {},
@@ -184,14 +189,14 @@ def _design(costs: KernelCosts, of: _Counts) -> _Design:
     )
 
 
-def _solve(design: _Design, measured: Array) -> tuple[Array, Array]:
+def _solve(design: _Design, measured: Array, deviations: Deviations) -> tuple[Array, Array]:
     """The groups' numbers, and the weights of the residual."""
-    solution = _solve_groups(design.matrix, measured)
+    solution = _solve_groups(design.matrix, measured, deviations)
     residuals = np.log(measured / _positive(design.matrix @ solution))
     return solution, _solve_residual(design.vectors, residuals)
 
 
-def _solve_groups(matrix: Array, measured: Array) -> Array:
+def _solve_groups(matrix: Array, measured: Array, deviations: Deviations) -> Array:
     """Common scale, cost per kernel and constant; then how each group differs, ridge against the spreads."""
     num_groups = len(GROUPS)
     common = np.column_stack(
@@ -199,7 +204,7 @@ def _solve_groups(matrix: Array, measured: Array) -> Array:
     )
     scale, per_kernel, constant = _solve_relative(common, measured)
     base = np.repeat([scale, per_kernel, constant], [num_groups, num_groups, 1])
-    spreads = np.repeat(GROUP_DEVIATIONS, [num_groups, num_groups, 1])
+    spreads = np.repeat(deviations, [num_groups, num_groups, 1])
     relative = matrix * spreads / measured[:, None]
     errors = 1 - matrix @ base / measured
     weights = np.ones(len(measured))
@@ -244,6 +249,7 @@ def _interval(
     rows: Sequence[KernelRow],
     counts: _Counts,
     measured: Array,
+    deviations: Deviations,
 ) -> tuple[float, float]:
     """Half the interval's width in logarithms, and what the kernels' deviation adds, from held-out networks.
 
@@ -251,7 +257,7 @@ def _interval(
     network that is predicted later brings kernels of its own.
     """
     folds = np.arange(len(measured)) % min(NUM_FOLDS, len(measured))
-    logs, deviations = np.zeros(len(measured)), np.zeros(len(measured))
+    logs, uncertain = np.zeros(len(measured)), np.zeros(len(measured))
     for fold in range(int(folds.max()) + 1):
         out = folds == fold
         used = counts.counts[~out].sum(axis=0) > 0
@@ -260,12 +266,12 @@ def _interval(
         if not kept:
             continue
         design = _design(KernelCosts(fit_categories(kept, like=fits), kept), counts)
-        solution, weights = _solve(design.of(~out), measured[~out])
+        solution, weights = _solve(design.of(~out), measured[~out], deviations)
         residual = similarity(design.vectors[out], design.vectors[~out]) @ weights
         predicted = _positive(design.matrix[out] @ solution) * np.exp(residual)
         logs[out] = np.log(measured[out] / predicted)
-        deviations[out] = design.deviations[out]
-    return _calibrate_interval(logs, deviations)
+        uncertain[out] = design.deviations[out]
+    return _calibrate_interval(logs, uncertain)
 
 
 def _calibrate_interval(logs: Array, deviations: Array) -> tuple[float, float]:

@@ -37,10 +37,7 @@ class MeasuredCosts:
         header = table.header
         self.profile_options = profile_options
         self.table = table
-        self.device = header.target.device
-        self.runtime = header.target.runtime
-        self.precision = header.target.precision
-        self.batch_size = header.target.batch_size
+        self.target = header.target
         self.source: Source = header.source
         runtime = get_runtime(header.target.runtime)
         self.deployment = (
@@ -72,10 +69,10 @@ class MeasuredCosts:
             return ""
         if self.source == "calibrated":
             return (
-                f"CALIBRATED: {self.runtime} does not time kernels, so networks measured on {self.device} "
-                "correct the estimate of their kernels"
+                f"CALIBRATED: {self.target.runtime} does not time kernels, so networks measured on "
+                f"{self.target.device} correct the estimate of their kernels"
             )
-        what = f"latencies of {self.device} come from {self.table.path.name}"
+        what = f"latencies of {self.target.device} come from {self.table.path.name}"
         return f"{self.source.upper()}, NOT MEASURED: {what}, a table that somebody else measured"
 
     def why_not(self, metric: Metric) -> str:
@@ -83,7 +80,7 @@ class MeasuredCosts:
         if metric in self._costs:
             return ""
         remarks = (remark for network in self.table.networks for remark in network.remarks)
-        return energy_unknown(self.table.header.target, remarks)
+        return energy_unknown(self.target, remarks)
 
     def predict(self, kernels: Sequence[Kernel], metric: Metric = "latency") -> Prediction:
         """The metric of the network that these kernels make up, in the order they run.
@@ -140,8 +137,8 @@ class MeasuredCosts:
         except KeyError:
             missing = list(dict.fromkeys(kernel.key for kernel in kernels if not self.knows(kernel)))
             raise ProfileError(
-                f"{len(missing)} kernels were never measured on {self.device} with {self.runtime}: "
-                f"{'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}"
+                f"{len(missing)} kernels were never measured on {self.target.device} with "
+                f"{self.target.runtime}: {'; '.join(missing[:3])}{'; …' if len(missing) > 3 else ''}"
             ) from None
 
     @property

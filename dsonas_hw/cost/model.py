@@ -16,6 +16,7 @@ from typing import Protocol
 from dsonas_hw.budget import Metric
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.rows import Source
+from dsonas_hw.target import Target
 
 Z90 = 1.645
 """Half width of an interval that covers 90 % of a normal distribution, in standard deviations."""
@@ -44,13 +45,10 @@ class Prediction:
 
 
 class CostModel(Protocol):
-    """Predicts what networks, and single kernels, cost on one device, runtime and precision."""
+    """Predicts what networks, and single kernels, cost on one target."""
 
-    device: str
-    runtime: str
-    precision: str
-    batch_size: int
-    """Of the kernels it is asked about: their shapes carry the batch."""
+    target: Target
+    """Its batch size is that of the kernels it is asked about: their shapes carry the batch."""
     source: Source
     fuse: bool
     """Whether it wants the fused kernels (inference runtimes) or the unfused ones (eager frameworks)."""

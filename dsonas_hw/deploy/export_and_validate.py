@@ -50,7 +50,7 @@ def export_network(
     arrays = load_weights(run.path / WEIGHTS_NAME, architecture)
     training = load_training(run.path / _TRAINING_NAME) or {}
     if training.get("saved") and training.get("test_accuracy") is None:
-        training |= _tested(architecture, arrays, dataset)
+        training |= _test(run, architecture, arrays, dataset)
         write_json(run.path / _TRAINING_NAME, training)
     facts = {
         name: json.dumps(value) for name, value in training.items() if name in ("test_accuracy", "epochs")
@@ -67,18 +67,25 @@ def export_network(
     )
 
 
-def _tested(architecture: Architecture, arrays: Mapping[str, Array], dataset: Dataset) -> dict[str, Any]:
-    """What retrain.json says of a test, by the test images."""
+def _test(
+    run: RunDirectory, architecture: Architecture, arrays: Mapping[str, Array], dataset: Dataset
+) -> dict[str, Any]:
+    """Write confusion.csv of the test images; return what retrain.json says of the test."""
     import torch
 
+    from dsonas_hw.train.confusion import CONFUSION_NAME, save_confusion
     from dsonas_hw.train.data_batches import Batches
-    from dsonas_hw.train.loop import evaluate_accuracy
+    from dsonas_hw.train.loop import accuracy_of, count_confusion
     from dsonas_hw.train.network import DerivedNetwork
 
     network = DerivedNetwork(architecture)
     network.load_named_arrays(arrays)
     batches = Batches(images=dataset.test, dataset=dataset, batch_size=64, shuffle=False)
-    accuracy = evaluate_accuracy(network, batches.epoch(0), device=torch.device("cpu"))
+    confusion = count_confusion(
+        network, batches.epoch(0), num_classes=dataset.num_classes, device=torch.device("cpu")
+    )
+    save_confusion(run.path / CONFUSION_NAME, dataset.class_names, confusion.tolist())
+    accuracy = accuracy_of(confusion)
     return {"dataset": dataset.name, "test_accuracy": accuracy, "test_error": 1 - accuracy}
 
 

@@ -188,7 +188,9 @@ def validate(
         budgets=verdicts,
         holds=all(verdict.holds is True for verdict in verdicts),
         device=target.device,
-        runtime=measured.runtime if measured else (target.runtime or (model.runtime if model else None)),
+        runtime=measured.runtime
+        if measured
+        else (target.runtime or (model.target.runtime if model else None)),
         precision=target.precision,
         batch_size=target.batch_size,
         threads=target.threads,

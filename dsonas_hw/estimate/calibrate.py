@@ -141,9 +141,9 @@ def calibrate(
     far = cross_validate(rows, plan, families) if len(set(families)) > 1 else None
     weights = rows.importance / rows.importance.sum()
     return Calibration(
-        device=model.device,
-        runtime=model.runtime,
-        precision=model.precision,
+        device=model.target.device,
+        runtime=model.target.runtime,
+        precision=model.target.precision,
         factors={name: float(math.exp(value)) for name, value in zip(FACTORS, found.logs, strict=True)},
         gpu_constant_ms=found.gpu_constant,
         host_constant_ms=found.host_constant,

@@ -66,13 +66,13 @@ class CalibratedLatency(EstimatedLatency):
         error = f"each was off by {found.mape:.1%} (mean) when left out"
         if not found.measured_by:
             return (
-                f"CALIBRATED, NOT MEASURED: latencies of {self.device} come from its datasheet and "
+                f"CALIBRATED, NOT MEASURED: latencies of {self.target.device} come from its datasheet and "
                 f"{found.num_networks} measured networks; {error}"
             )
         if found.mape_other_family is not None:
             error += f", by {found.mape_other_family:.1%} with all of its family"
         return (
-            f"CALIBRATED BY OTHERS, NOT MEASURED HERE: latencies of {self.device} are calibrated on "
+            f"CALIBRATED BY OTHERS, NOT MEASURED HERE: latencies of {self.target.device} are calibrated on "
             f"{found.num_networks} networks measured by others ({found.measured_by}); {error}"
         )
 
@@ -113,7 +113,7 @@ class CalibratedLatency(EstimatedLatency):
     def totals(self, kernels: Sequence[Kernel]) -> tuple[float, float, float]:
         """As the estimate's, with the constants that every network has."""
         gpu, host, squares = super().totals(kernels)
-        gpu_constant = self.calibration.gpu_constant_ms * self.batch_size
+        gpu_constant = self.calibration.gpu_constant_ms * self.target.batch_size
         host_constant = self.calibration.host_constant_ms
         return float(adjusted(gpu, gpu_constant)), float(adjusted(host, host_constant)), squares
 
@@ -124,7 +124,7 @@ class CalibratedLatency(EstimatedLatency):
             for kernel, (gpu, host) in zip(kernels, super()._compute(kernels), strict=True)
         ]
 
-    def _variance(self, gpu_share: float, concentration: float, launches: float) -> float:
+    def _variance(self, gpu_share: float, concentration: float) -> float:
         # What was measured stays uncertain by the cross-validated spread; a network whose time sits in few
         # kernels, unlike those that were measured, keeps part of the uncertainty of a single kernel.
         known = self._relative_sd(0.0) ** 2
@@ -162,7 +162,9 @@ def load_calibration(path: Path) -> Calibration:
     try:
         return _parse(json.loads(text))
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise ProfileError(f"the calibration {path} is damaged ({error}); calibrate again") from error
+        raise ProfileError(
+            f"the calibration {path} cannot be used: {error}; calibrate again, or delete it"
+        ) from error
 
 
 def open_calibrated(target: Target, directory: Path) -> CalibratedLatency | None:
@@ -180,16 +182,22 @@ def open_calibrated(target: Target, directory: Path) -> CalibratedLatency | None
     if calibration.target != replace(target, batch_size=1):
         raise ProfileError(
             f"{path} holds a calibration of {calibration.device}, {calibration.runtime}, "
-            f"{calibration.precision}; it does not belong there"
+            f"{calibration.precision}, not of {target.device}, {target.runtime}, {target.precision}; "
+            f"calibrate again, or delete it"
         )
-    return CalibratedLatency(
-        load_device(target.device), batch_size=target.batch_size, calibration=calibration
-    )
+    try:
+        return CalibratedLatency(
+            load_device(target.device), batch_size=target.batch_size, calibration=calibration
+        )
+    except ProfileError as error:
+        raise ProfileError(f"{path}: {error}, or delete it") from None
 
 
 def _parse(data: Any) -> Calibration:
-    if not isinstance(data, dict) or data.pop("schema_version", None) != SCHEMA_VERSION:
-        raise ValueError(f"not schema version {SCHEMA_VERSION}")
+    if not isinstance(data, dict):
+        raise ValueError("it is no JSON object")
+    if (version := data.pop("schema_version", None)) != SCHEMA_VERSION:
+        raise ValueError(f"it has schema version {version!r}, this program reads {SCHEMA_VERSION}")
     names = {field.name for field in dataclasses.fields(Calibration)}
     if set(data) != names:
         raise ValueError(f"fields {sorted(set(data) ^ names)} missing or unknown")

@@ -45,8 +45,9 @@ class EstimateConstants:
     sharpness: Numbers
     """How abruptly a network goes over from host-bound to GPU-bound, by runtime."""
     relative_sd: Numbers
-    """Standard deviations of the logarithm of measured over estimated: "kernel", "device", "host" and
-    "launch" of those parts of a network's time; "jetson" and "int8" besides, where they apply."""
+    """Standard deviations of the logarithm of measured over estimated: "kernel", "device" and "host" of those
+    parts of a network's time; "fused" (runtimes that make kernels of their own), "jetson" and "int8" besides,
+    where they apply."""
     corrections: Mapping[str, Mapping[str, Trees]] = field(default_factory=dict)
     """"<runtime>/<precision>" → sort of kernel → what multiplies its analytic time."""
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -53,10 +53,6 @@ class EstimatedLatency:
             )
         self._how = get_runtime(runtime)
         self.target = replace(target, device=device.name)
-        self.device = device.name
-        self.runtime = runtime
-        self.precision = precision
-        self.batch_size = target.batch_size
         self.fuse = self._how.fuses
         self._constants = constants.resolve(device.architecture, runtime, precision)
         self._machine = machine_of(device, target, self._constants)
@@ -72,25 +68,31 @@ class EstimatedLatency:
         self._launch_ms = self._constants["launch_us"] * 1e-3
         self._far_variance = sum(
             self._sd[name] ** 2
-            for name, applies in (("jetson", device.is_jetson), ("int8", precision == "int8"))
+            for name, applies in (
+                ("fused", self.fuse),
+                ("jetson", device.is_jetson),
+                ("int8", precision == "int8"),
+            )
             if applies
         )
-        """Of what was hardly measured, on top of the other errors."""
-        self.fingerprint = short_hash(device.fingerprint, runtime, precision, self._constants, self._host_us)
+        """Of what is guessed (which kernels a runtime makes) or was hardly measured."""
+        self.fingerprint = short_hash(
+            device.fingerprint, runtime, precision, self._constants, self._host_us, self.sharpness
+        )
         """Of everything that the estimate depends on, learned corrections aside."""
         self._cache: dict[Kernel, tuple[float, float]] = {}
 
     @property
     def expected_error(self) -> float:
         """Half of the 90 % interval of a network whose time is spread over many kernels; 0.3 is 30 %."""
-        return math.expm1(Z90 * math.sqrt(self._variance(1.0, 0.0, 0.0)))
+        return math.expm1(Z90 * math.sqrt(self._variance(1.0, 0.0)))
 
     @property
     def caution(self) -> str:
         """Says that nothing was measured, and how far off a network may be."""
         return (
-            f"ESTIMATED, NOT MEASURED: latencies of {self.device} come from its datasheet; a network's may "
-            f"be off by about ±{self.expected_error:.0%} (90 % interval)"
+            f"ESTIMATED, NOT MEASURED: latencies of {self.target.device} come from its datasheet; a "
+            f"network's may be off by about ±{self.expected_error:.0%} (90 % interval)"
         )
 
     def why_not(self, metric: Metric) -> str:
@@ -99,7 +101,7 @@ class EstimatedLatency:
             return ""
         command = profile_command(self.target)
         return (
-            f"{metric} of {self.device} is not known: it is measured, never estimated; "
+            f"{metric} of {self.target.device} is not known: it is measured, never estimated; "
             f"where the card is, measure it with: {command}"
         )
 
@@ -117,21 +119,16 @@ class EstimatedLatency:
             host = 0.0
         latency = self.combine(gpu, host)
         gpu_share = (gpu / latency) ** self.sharpness
-        launches = min(1.0, len(kernels) * self._launch_ms / gpu)
-        factor = math.exp(Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2, launches)))
+        factor = math.exp(Z90 * math.sqrt(self._variance(gpu_share, squares / gpu**2)))
         return Prediction(value=latency, low=latency / factor, high=latency * factor, source=self.source)
 
     def _check(self, metric: Metric) -> None:
         if reason := self.why_not(metric):
             raise ProfileError(reason)
 
-    def _variance(self, gpu_share: float, concentration: float, launches: float) -> float:
-        """Of the logarithm of measured over estimated.
-
-        concentration: 1 if one kernel takes all the time; launches: which fraction of the GPU time they are.
-        """
+    def _variance(self, gpu_share: float, concentration: float) -> float:
+        """Of the logarithm of measured over estimated; concentration: 1 if one kernel takes all the time."""
         on_gpu = self._sd["device"] ** 2 + self._sd["kernel"] ** 2 * concentration
-        on_gpu += (self._sd["launch"] * launches) ** 2
         on_host = self._sd["host"] ** 2
         return gpu_share**2 * on_gpu + (1 - gpu_share) ** 2 * on_host + self._far_variance
 

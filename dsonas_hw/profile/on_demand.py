@@ -61,7 +61,8 @@ def measure_unknown(
     if not todo and is_finished(table):
         return model  # they were timed, and the runtime ran other kernels than expected
     number = f"{len(unknown)} kernels are" if len(unknown) != 1 else "1 kernel is"
-    say(f"{number} new to the table of {model.device}: measuring them, about {estimate_seconds(todo):.0f} s")
+    seconds = estimate_seconds(todo)
+    say(f"{number} new to the table of {model.target.device}: measuring them, about {seconds:.0f} s")
     try:
         with open_bench(table.header.target, sm_clock_mhz=clock_of(table)) as bench:
             extended = profile_networks(table.path, bench, probes, wait_s=MAX_WAIT_SECONDS)

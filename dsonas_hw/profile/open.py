@@ -148,7 +148,7 @@ def open_shipped(estimate: EstimatedLatency) -> CalibratedLatency | None:
     if calibration.base != estimate.fingerprint:
         return None
     return CalibratedLatency(
-        load_device(estimate.device), batch_size=estimate.batch_size, calibration=calibration
+        load_device(estimate.target.device), batch_size=estimate.target.batch_size, calibration=calibration
     )
 
 

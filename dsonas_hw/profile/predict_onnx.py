@@ -141,8 +141,8 @@ def _learn(
         path,
         batch_size=network.batch_size,
         input_shapes=input_shapes,
-        precision=model.precision,
-        runtime=model.runtime,
+        precision=model.target.precision,
+        runtime=model.target.runtime,
     )
     return measure_unknown(model, unknown, [probe], say=say)
 
@@ -205,12 +205,12 @@ def _predict(
         advice = f"they cannot be timed one by one: {reason}" if reason else "its table cannot be added to"
         if not reason and can_be_extended(model):
             command = target.profile_command(
-                model.precision, model.batch_size, models=[path], input_shapes=input_shapes
+                model.target.precision, model.target.batch_size, models=[path], input_shapes=input_shapes
             )
             advice = f"measure them with: {command}"
         raise ProfileError(
-            f"{len(unknown)} of {len(deployed)} kernels of {path} were never measured on {model.device} with "
-            f"{model.runtime}, e.g. {missing[0]}; {advice}"
+            f"{len(unknown)} of {len(deployed)} kernels of {path} were never measured on "
+            f"{model.target.device} with {model.target.runtime}, e.g. {missing[0]}; {advice}"
         )
     told = [kernel for kernel in deployed if kernel not in set(strange)]
     return {metric: model.predict_part(model.part(told, metric), metric) for metric in metrics}, missing

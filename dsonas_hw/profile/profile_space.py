@@ -74,7 +74,7 @@ def is_profiled(space: SearchSpace, target: Target, *, profiles_directory: Path 
 
 def unknown_kernels(space: SearchSpace, model: MeasuredCosts) -> list[Kernel]:
     """Kernels that a network of the space can run, and that the table does not know."""
-    needed = needed_kernels(space, model.deployment, batch_size=model.batch_size)
+    needed = needed_kernels(space, model.deployment, batch_size=model.target.batch_size)
     return [kernel for kernel in needed if not model.knows(kernel)]
 
 
@@ -98,7 +98,7 @@ def _to_be_timed(space: SearchSpace, model: MeasuredCosts) -> list[Probe]:
         unknown_kernels(space, model),
         CoveredKernels(row.kernel for row in model.table.kernels.values()),
         deployment=model.deployment,
-        batch_size=model.batch_size,
+        batch_size=model.target.batch_size,
     )
     timed = {network.name for network in model.table.networks}
     return [probe for probe in probes if probe.name not in timed]
@@ -139,6 +139,7 @@ def profile_space(
         widths=widths,
         resolutions=resolutions,
     )
+    progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
     with open_bench(target, sm_clock_mhz=sm_clock_mhz) as bench:
         progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
         table = profile_networks(path, bench, probes, progress=progress)

@@ -1,10 +1,9 @@
-"""Reports: what a run did, as one HTML page, as figures and as tables.
+"""Reports: what a run or a study did, as one HTML page, as figures and as tables.
 
-    RUN ─ run_load ─▶ RunData ─┬─ run_figures ─▶ Chart ─┬─ chart_svg ─▶ page
-                               │                        └─ mpl_chart ─▶ matplotlib figure ─▶ SVG, PNG
-                               └─ run_tables ──▶ Table ──── HTML, CSV, JSON
-    run_page, page ─▶ report.html        run_report: `write_report`, `write_figures`
+    RUN, STUDY ─▶ what is known ─▶ parts: Chart, Table, Drawing, Facts … ─┬─ page ─────────▶ report.html
+                                                                          └─ export ▶ SVG, PNG, CSV, JSON
+    Chart ─ chart_figure ─▶ matplotlib figure, which notebooks, files and (by chart_svg) pages show
 
-A `Chart` and a `Table` are plain data, made once; every output is a rendering of them. `page`, `chart*`,
-`table`, `export` and the style know nothing of runs, so that other pages use them too.
+A `Chart` and a `Table` are plain data, made once; every output is a rendering of them. `parts`, `page`,
+`chart*`, `table` and `export` know nothing of runs: all pages are made of the same parts.
 """

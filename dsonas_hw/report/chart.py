@@ -1,9 +1,8 @@
-"""A chart as plain data: axes and series, no pixels. Drawn by `chart_svg` and `chart_matplotlib`."""
+"""A chart as plain data: axes and series, no pixels. `chart_figure` draws it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
@@ -11,8 +10,8 @@ T = TypeVar("T")
 Kind = Literal["line", "step", "points", "front"]
 """line, staircase, dots, or dots joined by a line."""
 
-#: Names that a `Series.colour` may use, with their value on a light page. The hues keep apart for every
-#: kind of colour vision (Okabe and Ito); pages give them other values on dark.
+#: Names that a `Series.colour` may use, with their value on paper. The hues keep apart for every kind of
+#: colour vision (Okabe and Ito); on a page they are variables of the style, with other values on dark.
 PALETTE: dict[str, str] = {
     "accent": "#0b62b5",
     "orange": "#c44f00",
@@ -23,6 +22,8 @@ PALETTE: dict[str, str] = {
     "quiet": "#62666d",
     "muted": "#8a8f98",
     "ink": "#1d1d1f",
+    "line": "#e2e4e8",
+    "paper": "#ffffff",
 }
 
 
@@ -91,63 +92,6 @@ class Chart:
     marks: tuple[Mark, ...] = ()
     legend: tuple[tuple[str, str], ...] = field(default=())
     """(name, colour) of what is told apart by colour and not labelled directly."""
-
-    def limits(self, axis: Literal["x", "y"]) -> tuple[float, float]:
-        """The axis' range: the data's and the marks', widened a little unless the axis says otherwise."""
-        spec = self.x if axis == "x" else self.y
-        values = [v for s in self.series for v in (s.x if axis == "x" else s.y) if v is not None]
-        values += [mark.value for mark in self.marks if mark.axis == axis]
-        if spec.log:
-            values = [v for v in values if v > 0]
-        return axis_limits(values, spec)
-
-
-def axis_limits(values: Iterable[float], spec: Axis) -> tuple[float, float]:
-    """Range of an axis over `values`; never empty, positive if logarithmic."""
-    found = list(values) or [1.0]
-    low, high = min(found), max(found)
-    if spec.log:
-        if low == high:
-            low, high = low / 2, high * 2
-        pad = (high / low) ** 0.05
-        low, high = low / pad, high * pad
-    else:
-        if low == high:
-            low, high = low - (abs(low) / 2 or 0.5), high + (abs(high) / 2 or 0.5)
-        pad = (high - low) * 0.05
-        low, high = low - pad, high + pad
-    low = spec.low if spec.low is not None else low
-    high = spec.high if spec.high is not None else high
-    return (low, high) if high > low else (low, low + 1.0)
-
-
-def nice_ticks(low: float, high: float, count: int = 5, *, whole: bool = False) -> list[float]:
-    """Round numbers (1, 2, 2.5 or 5 times a power of ten) inside [low, high], about `count` of them."""
-    raw = (high - low) / max(count, 1)
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1.0, 2.0, 2.5, 5.0, 10.0) if m * power >= raw * 0.75)
-    if whole:
-        step = max(1.0, float(math.ceil(step)) if step < 5 else step)
-    first = math.ceil(low / step - 1e-9)
-    last = math.floor(high / step + 1e-9)
-    return [round(i * step, 12 - math.floor(math.log10(step))) for i in range(first, last + 1)]
-
-
-def axis_ticks(axis: Axis, limits: tuple[float, float], count: int = 5) -> list[float]:
-    """Ticks of an axis between its limits."""
-    return log_ticks(*limits) if axis.log else nice_ticks(*limits, count, whole=axis.whole)
-
-
-def log_ticks(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis: powers of ten, and 2 and 5 times them where there are few."""
-    span = math.log10(high / low)
-    steps = (1.0,) if span > 3.2 else (1.0, 2.0, 5.0) if span > 0.6 else ()
-    if not steps:
-        return [t for t in nice_ticks(low, high, 4) if t > 0]
-    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    ticks = [m * 10.0**p for p in range(first, last + 1) for m in steps]
-    every = max(1, round(len(ticks) / 40))
-    return [t for t in ticks[::every] if low <= t <= high]
 
 
 def spans(values: Sequence[float], factor: float) -> bool:

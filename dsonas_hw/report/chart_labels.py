@@ -47,14 +47,15 @@ class _Box:
 def place_names(
     dots: Sequence[Dot], *, height: float, character: float, right: float, bottom: float
 ) -> list[Place]:
-    """For each dot the first place around it that covers nothing; else what covers least.
+    """For each dot with a name the first place around it that covers nothing; else what covers least.
 
+    Dots without a name, which are only not to be covered, come last.
     height, character: of a capital letter, and its width. right, bottom: names end there.
     """
     boxes = [_Box(d.x - d.radius, d.y - d.radius, d.x + d.radius, d.y + d.radius) for d in dots]
     taken: list[_Box] = []
     places = []
-    for number, dot in enumerate(dots):
+    for number, dot in enumerate(dot for dot in dots if dot.name):
         others = boxes[:number] + boxes[number + 1 :] + taken
         width = character * len(dot.name)
 

@@ -1,219 +1,139 @@
-"""The tables of a co-design page that hold more than text: cross table, choice, carried, operations."""
+"""The tables of a co-design study that show more than values: cross table, carried, operations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from math import isfinite
 
-from dsonas_hw.measure.energy import NO_ENERGY
+from dsonas_hw.report.bars import bar
 from dsonas_hw.report.draw import operation_colour
-from dsonas_hw.report.numbers import COST_LABELS, NONE, THIN, budget_words, cost_text, percent, significant
-from dsonas_hw.report.page import notes
+from dsonas_hw.report.numbers import NONE, THIN, about, budget_words, cost_text, percent, significant
+from dsonas_hw.report.table import Cell as TableCell
+from dsonas_hw.report.table import Column, Rich, Table, costs, hidden, numbers, words
 from dsonas_hw.space.operations import get_operation
-from dsonas_hw.study.codesign import Pair
-from dsonas_hw.study.codesign_analysis import (
-    Carried,
-    carried,
-    pareto_front,
-    preferences,
-    why_no_energy,
-)
+from dsonas_hw.study.codesign_analysis import Carried, carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network
 
-_COSTS = ("mac", "flops", "params")
 HEAT = (1.01, 1.1, 1.3)
 """Relative latencies above which a cell is coloured more."""
 SAME_ACCURACY = 0.0005
 
 
-def device_filter(result: CodesignResult) -> str:
-    """Boxes that hide devices; hidden itself until the script makes it work."""
-    boxes = "".join(
-        f'<label><input type="checkbox" value="{escape(d.name)}" checked> {escape(d.name)}</label>'
-        for d in result.devices
-    )
-    return f'<fieldset class="filter" data-filter hidden><legend>Show devices</legend>{boxes}</fieldset>'
-
-
-def cross_html(result: CodesignResult) -> str:
-    """Rows are networks, columns devices; sortable by every column once the script is there."""
+def cross_table(result: CodesignResult) -> Table:
+    """Rows are networks, columns devices; in files also where each latency comes from."""
     has_energy = any(cell.energy_mj is not None for cell in result.cells)
     fronts = {device.name: pareto_front(result, device.name) for device in result.devices}
-    head = (
-        '<th scope="col">Network</th><th scope="col">Found for</th><th scope="col" class="num">Accuracy</th>'
-        + "".join(
-            f'<th scope="col" class="num" data-device="{escape(d.name)}">{escape(d.name)}, ms</th>'
-            for d in result.devices
+    keys = {device.name: device.name.replace("-", "_").replace(".", "_") for device in result.devices}
+
+    def row(number: int, network: Network) -> tuple[TableCell, ...]:
+        cells = {name: result.cell(network.name, name) for name in keys}
+        latencies = [
+            _latency(cell, network.is_for(name), network.name in fronts[name], has_energy)
+            for name, cell in cells.items()
+        ]
+        found_for = "; ".join(dict.fromkeys(f"{o.device} {o.budget}" for o in network.origins))
+        return (
+            Rich(text=network.name, value=network.name, order=number, href=f"#network-{network.name}"),
+            Rich(text="", value=found_for, small=_origins(network)),
+            _accuracy(network),
+            *latencies,
+            *(cell.source if cell else None for cell in cells.values()),
+            network.mac,
+            network.flops,
+            network.params,
+            network.memory_bytes,
         )
-        + "".join(f'<th scope="col" class="num">{COST_LABELS[name]}</th>' for name in _COSTS)
-    )
-    body = "".join(_cross_row(result, number, fronts, has_energy) for number in range(len(result.networks)))
-    return (
-        "<p>Latency of every network on every device; below it, its interval and where it comes from. Bold: "
-        'found for this device. <span class="front">●</span> Nothing is both faster and more accurate there.'
-        '</p><div class="scroll"><table class="cross" data-sortable>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        f"{_energy_words(result)}{_remarks(result)}"
+
+    return Table(
+        name="cross-table",
+        caption="Latency of every network on every device; below it, its interval and where it comes from. "
+        "Bold: found for this device. ●: nothing is both faster and more accurate there.",
+        columns=(
+            *words(network="Network", found_for="Found for"),
+            *numbers(accuracy="Accuracy"),
+            *(Column(key=f"latency_ms_{k}", heading=f"{name}, ms", device=name) for name, k in keys.items()),
+            *hidden(*(f"source_{k}" for k in keys.values())),
+            *costs("mac", "flops", "params"),
+            *hidden("memory_bytes"),
+        ),
+        rows=tuple(row(number, network) for number, network in enumerate(result.networks)),
+        style="cross",
+        sortable=True,
+        ids=tuple(range(len(result.networks))),
+        devices=tuple(" ".join(dict.fromkeys(o.device for o in n.origins)) for n in result.networks),
     )
 
 
-def _energy_words(result: CodesignResult) -> str:
-    """Of which devices no energy is known, and why; devices of one reason together."""
+def _origins(network: Network) -> tuple[str, ...]:
+    """A line per budget: the devices that it was found for."""
     devices: dict[str, list[str]] = {}
-    for device in result.devices:
-        if result.cells and (reason := why_no_energy(result, device)) is not None:
-            devices.setdefault(reason, []).append(device.name)
-    reasons = [f"{', '.join(names)}: {reason}" for reason, names in devices.items()]
-    return notes(reasons, heading="Energy is not known on")
-
-
-def _remarks(result: CodesignResult) -> str:
-    """What the measurements had to say, but for energy."""
-    said = [
-        f"{cell.network} on {cell.device}: {remark}"
-        for cell in result.cells
-        for remark in cell.remarks
-        if not remark.startswith(NO_ENERGY)
-    ]
-    return notes(said, heading="Remarks of the measurements")
-
-
-def _cross_row(result: CodesignResult, number: int, fronts: dict[str, list[str]], has_energy: bool) -> str:
-    network = result.networks[number]
-    devices = dict.fromkeys(origin.device for origin in network.origins)
-    accuracy = "" if network.accuracy is None else f"{network.accuracy:.6f}"
-    cells = [
-        f'<th scope="row" data-value="{number}"><a href="#network-{escape(network.name)}">'
-        f"{escape(network.name)}</a></th>",
-        f'<td class="origins">{_origins(network)}</td>',
-        f'<td class="num" data-value="{accuracy}">{_accuracy(network)}</td>',
-    ]
-    for device in result.devices:
-        cell = result.cell(network.name, device.name)
-        on_front = network.name in fronts[device.name]
-        cells.append(_latency_cell(cell, device.name, network.is_for(device.name), on_front, has_energy))
-    cells += [
-        f'<td class="num" data-value="{value}">{cost_text(name, value)}</td>'
-        for name, value in ((name, getattr(network, name)) for name in _COSTS)
-    ]
-    names = escape(" ".join(devices))
-    return f'<tr data-devices="{names}" data-select="{number}">{"".join(cells)}</tr>'
-
-
-def _origins(network: Network) -> str:
-    budgets: dict[str, list[str]] = {}
     for origin in network.origins:
-        budgets.setdefault(origin.device, []).append(origin.budget)
-    return "<br>".join(
-        f"{escape(device)} <small>{escape(', '.join(map(budget_words, dict.fromkeys(texts))))}</small>"
-        for device, texts in budgets.items()
-    )
+        devices.setdefault(budget_words(origin.budget), []).append(origin.device)
+    return tuple(f"{', '.join(dict.fromkeys(names))}: {budget}" for budget, names in devices.items())
 
 
-def _accuracy(network: Network) -> str:
-    if network.accuracy is None:
-        return NONE
-    spread = max(network.accuracies) - min(network.accuracies)
-    several = f"<small>± {percent(spread / 2)}</small>" if len(network.accuracies) > 1 else ""
-    return percent(network.accuracy) + several
+def _accuracy(network: Network) -> Rich:
+    spread = max(network.accuracies, default=0.0) - min(network.accuracies, default=0.0)
+    several = (f"± {percent(spread / 2)}",) if len(network.accuracies) > 1 else ()
+    return Rich(text=percent(network.accuracy), value=network.accuracy, small=several)
 
 
-def _latency_cell(cell: Cell | None, device: str, is_own: bool, on_front: bool, has_energy: bool) -> str:
-    opening = f'<td class="num{" own" if is_own else ""}" data-device="{escape(device)}"'
+def _latency(cell: Cell | None, is_own: bool, on_front: bool, has_energy: bool) -> Rich:
     if cell is None:
-        return f'{opening} data-value="">{NONE}</td>'
-    loud = "" if cell.is_measured else ' class="unsure"'
-    energy = f"<small>{cost_text('energy_mj', cell.energy_mj)}</small>" if has_energy else ""
-    mark = '<span class="front" title="on this device’s front">●</span> ' if on_front else ""
+        return Rich(text=NONE)
     high = significant(cell.latency_ms_high) if isfinite(cell.latency_ms_high) else "?"
     tail = [f"p{n} {significant(ms)}" for n, ms in ((95, cell.p95_ms), (99, cell.p99_ms)) if ms is not None]
-    percentiles = f"<small>{', '.join(tail)}</small>" if tail else ""
-    return (
-        f'{opening} data-value="{cell.latency_ms!r}">{mark}{significant(cell.latency_ms)}'
-        f"<small>{significant(cell.latency_ms_low)}–{high}</small>{percentiles}"
-        f"<small{loud}>{escape(cell.source)}</small>{energy}</td>"
+    return Rich(
+        text=f"{'● ' if on_front else ''}{about(cell.source)}{significant(cell.latency_ms)}",
+        value=cell.latency_ms,
+        small=(
+            f"{about(cell.source)}{significant(cell.latency_ms_low)}–{high}",
+            *([", ".join(tail)] if tail else []),
+            cell.source,
+            *([cost_text("energy_mj", cell.energy_mj)] if has_energy else []),
+        ),
+        style="own" if is_own else "",
     )
 
 
-def choice_html(result: CodesignResult) -> str:
-    """Rows are budgets, columns devices: the network found."""
-    head = '<th scope="col">Budget</th>' + "".join(
-        f'<th scope="col" data-device="{escape(d.name)}">{escape(d.name)}</th>' for d in result.devices
-    )
-    rows = []
-    for budget in result.study.budgets:
-        cells = "".join(
-            f'<td data-device="{escape(d.name)}">{_choice(result, d.name, budget)}</td>'
-            for d in result.devices
-        )
-        rows.append(f'<tr><th scope="row">{escape(budget_words(budget))}</th>{cells}</tr>')
-    return (
-        '<div class="scroll"><table><caption>The network found for each device and budget, its accuracy and '
-        f"its latency there</caption><thead><tr>{head}</tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
-
-
-def _choice(result: CodesignResult, device: str, budget: str) -> str:
-    if Pair(device=device, budget=budget) in result.study.skipped:
-        return '<span class="quiet">left out: no network, or every one, serves it</span>'
-    parts = []
-    for network in result.found_for(device, budget):
-        cell = result.cell(network.name, device)
-        latency = cost_text("latency_ms", cell.latency_ms) if cell else NONE
-        parts.append(
-            f'<a href="#network-{escape(network.name)}">{escape(network.name)}</a> '
-            f"{percent(network.accuracy)}<small>{latency}</small>"
-        )
-    return "".join(parts) or '<span class="miss">missing</span>'
-
-
-def carried_html(result: CodesignResult) -> str:
+def carried_tables(result: CodesignResult) -> list[Table]:
     """One table per budget: rows are where a network comes from, columns where it runs."""
-    rows = carried(result)
-    return "".join(_carried_table(result, budget, rows) for budget in result.study.budgets)
+    rows, names = carried(result), [device.name for device in result.devices]
+    return [
+        _carried_table(result, [r for r in rows if r.budget == budget], names)
+        for budget in result.study.budgets
+    ]
 
 
-def _carried_table(result: CodesignResult, budget: str, rows: Sequence[Carried]) -> str:
-    found = {(r.source, r.target): r for r in rows if r.budget == budget}
-    names = [device.name for device in result.devices]
-    head = '<th scope="col">Found for</th>' + "".join(
-        f'<th scope="col" class="num" data-device="{escape(name)}">on {escape(name)}</th>' for name in names
+def _carried_table(result: CodesignResult, rows: Sequence[Carried], names: Sequence[str]) -> Table:
+    found = {(row.source, row.target): _carried_cell(result, row) for row in rows}
+    return Table(
+        name="carried",
+        caption=budget_words(rows[0].budget),
+        columns=(
+            *words(found_for="Found for"),
+            *(Column(key=name, heading=f"on {name}", device=name) for name in names),
+        ),
+        rows=tuple((source, *(found[source, target] for target in names)) for source in names),
+        style="carried",
+        devices=tuple(names),
     )
-    body = ""
-    for source in names:
-        cells = "".join(
-            _carried_cell(found[source, target], _is_known(result, source, target, budget))
-            for target in names
-        )
-        body += f'<tr data-devices="{escape(source)}"><th scope="row">{escape(source)}</th>{cells}</tr>'
-    return (
-        f'<div class="scroll"><table class="carried"><caption>{escape(budget_words(budget))}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def _carried_cell(result: CodesignResult, row: Carried) -> Rich:
+    if row.source == row.target:
+        return Rich(text="own", style="quiet")
+    compared = [n for n in result.networks if n.is_for(row.source) or n.is_for(row.target)]
+    if not result.found_for(row.source, row.budget) or any(n.accuracy is None for n in compared):
+        return Rich(text=NONE)
+    ratio = row.relative_latency
+    heat = sum((ratio or 1.0) > limit for limit in HEAT)
+    return Rich(
+        text="no match" if ratio is None else f"{ratio:.2f}{THIN}×",
+        value=ratio,
+        small=(_loss(row.accuracy_loss),),
+        fraction=heat / len(HEAT),
     )
-
-
-def _is_known(result: CodesignResult, source: str, target: str, budget: str) -> bool:
-    """Whether there are networks to carry, and all that are compared have been trained."""
-    compared = [n for n in result.networks if n.is_for(source) or n.is_for(target)]
-    return bool(result.found_for(source, budget)) and all(n.accuracy is not None for n in compared)
-
-
-def _carried_cell(carried: Carried, is_known: bool) -> str:
-    opening = f'<td class="num" data-device="{escape(carried.target)}"'
-    if carried.source == carried.target:
-        return f'{opening}><span class="quiet">own</span></td>'
-    if not is_known:
-        return f"{opening}>{NONE}</td>"
-    heat = sum((carried.relative_latency or 1.0) > limit for limit in HEAT)
-    opening = opening.replace('"num"', f'"num heat-{heat}"') if heat else opening
-    relative, loss = _relative(carried.relative_latency), _loss(carried.accuracy_loss)
-    return f"{opening}>{relative}<small>{loss}</small></td>"
-
-
-def _relative(ratio: float | None) -> str:
-    return "no match" if ratio is None else f"{ratio:.2f}{THIN}×"
 
 
 def _loss(loss: float | None) -> str:
@@ -224,37 +144,34 @@ def _loss(loss: float | None) -> str:
     return f"accuracy {'−' if loss > 0 else '+'}{abs(100 * loss):.1f}{THIN}pt"
 
 
-def operations_html(result: CodesignResult) -> str:
-    """Rows are operations, columns devices: a bar for the share of nodes."""
+def operation_table(result: CodesignResult) -> Table | None:
+    """Rows are operations, columns devices: a bar for the fraction of nodes; None: there are no networks."""
     rows = preferences(result)
-    devices = [d.name for d in result.devices if any(r.device == d.name for r in rows)]
-    operations = list(dict.fromkeys(r.operation for r in rows))
     if not rows:
-        return ""
-    share = {(r.device, r.operation): r for r in rows}
-    head = '<th scope="col">Operation</th>' + "".join(
-        f'<th scope="col" data-device="{escape(name)}">{escape(name)}</th>' for name in devices
-    )
-    body = ""
-    for name in operations:
-        operation = get_operation(name)
-        colour = operation_colour(operation)
-        cells = "".join(
-            f'<td data-device="{escape(row.device)}">{_bar(row.share_of_nodes, colour)}'
-            f"{percent(row.share_of_nodes, 0)}<small>{percent(row.share_of_edges, 0)} of edges</small></td>"
-            for row in (share[device, name] for device in devices)
+        return None
+    found = {(row.operation, row.device): row for row in rows}
+    names = list(dict.fromkeys(row.device for row in rows))
+
+    def cell(operation: str, device: str) -> Rich:
+        row = found[operation, device]
+        return Rich(
+            text=percent(row.share_of_nodes, 0),
+            value=row.share_of_nodes,
+            small=(f"{percent(row.share_of_edges, 0)} of edges",),
+            svg=bar(row.share_of_nodes, operation_colour(get_operation(operation))),
         )
-        body += f'<tr><th scope="row">{escape(operation.label)}</th>{cells}</tr>'
-    return (
-        '<div class="scroll"><table class="operations"><caption>Share of each operation among all that are '
-        "left in the networks found for a device; below it, its share of the edges</caption>"
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-    )
 
-
-def _bar(share: float, colour: str) -> str:
-    return (
-        '<svg class="bar" viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'
-        '<rect width="100" height="8" rx="1" fill="currentColor" opacity=".08"/>'
-        f'<rect width="{100 * share:.1f}" height="8" rx="1" fill="{colour}"/></svg>'
+    return Table(
+        name="operations",
+        caption="Each operation's part of all that are left in the networks found for a device; below it, "
+        "its part of the edges",
+        columns=(
+            *words(operation="Operation"),
+            *(Column(key=name, heading=name, numeric=False, device=name) for name in names),
+        ),
+        rows=tuple(
+            (get_operation(operation).label, *(cell(operation, name) for name in names))
+            for operation in dict.fromkeys(row.operation for row in rows)
+        ),
+        style="operations",
     )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dsonas_hw.budget import parse_budgets
 from dsonas_hw.report.chart import Axis, Chart, Mark, Series, spans
-from dsonas_hw.report.numbers import cost_text, percent
+from dsonas_hw.report.numbers import cost_text, count_of, percent
 from dsonas_hw.study.codesign import StudyDevice
 from dsonas_hw.study.codesign_analysis import pareto_front
 from dsonas_hw.study.codesign_result import CodesignResult
@@ -51,8 +51,8 @@ def front_figure(result: CodesignResult, device: StudyDevice) -> Chart | None:
         name=f"front-{device.name}",
         title=f"{device.title}, {how}",
         caption=(
-            f"{len(own)} networks found for it, {len(foreign)} found for other devices; those that no other "
-            "beats in both are joined."
+            f"{count_of(len(own), 'network')} found for it, {len(foreign)} found for other devices; those "
+            "that no other beats in both are joined."
         ),
         x=Axis(label="latency, ms", log=spans(drawn, 12)),
         y=Axis(label="test accuracy", percent=True),

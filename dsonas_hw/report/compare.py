@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.budget import METRICS, parse_budgets
 from dsonas_hw.config import build_config
 from dsonas_hw.errors import RunError
-from dsonas_hw.report.codesign_tables import cost_column_text
 from dsonas_hw.report.numbers import percent
 from dsonas_hw.report.run_load import load_run_data
-from dsonas_hw.report.table import Column, Table
+from dsonas_hw.report.table import Table, costs, numbers, words
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.study.codesign import SPECIFICATION as CODESIGN
 from dsonas_hw.study.codesign_analysis import holds
@@ -175,20 +175,16 @@ def compare_table(rows: Sequence[Row]) -> Table:
     return Table(
         name="comparison",
         caption="Networks side by side",
+        sortable=True,
         columns=(
-            Column(key="network", heading="Network", numeric=False),
-            Column(key="accuracy", heading="Test accuracy", text=lambda value: percent(value, 2)),
-            Column(key="accuracy_std", heading="± std", text=lambda value: percent(value, 2)),
-            Column(key="latency_ms", heading="Latency", text=cost_column_text("latency_ms")),
-            Column(key="latency_source", heading="which is", numeric=False),
-            Column(key="budget", heading="Budget", numeric=False),
-            Column(key="verdict", heading="Verdict", numeric=False),
-            Column(key="device", heading="Device", numeric=False),
-            *(Column(key=key, heading=key.split("_")[0], text=cost_column_text(key)) for key in COSTS),
-            Column(key="dataset", heading="Images", numeric=False),
-            Column(key="kind", heading="Kind", numeric=False),
-            Column(key="num_networks", heading="Networks"),
-            Column(key="origin", heading="From", numeric=False),
+            *words(network="Network"),
+            *numbers(partial(percent, digits=2), accuracy="Test accuracy", accuracy_std="± std"),
+            *costs("latency_ms"),
+            *words(latency_source="which is", budget="Budget", verdict="Verdict", device="Device"),
+            *costs(*COSTS),
+            *words(dataset="Images", kind="Kind"),
+            *numbers(num_networks="Networks"),
+            *words(origin="From"),
         ),
         rows=tuple(
             (

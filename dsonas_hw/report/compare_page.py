@@ -7,10 +7,10 @@ from pathlib import Path
 
 from dsonas_hw.files import write_text
 from dsonas_hw.report.chart import Axis, Chart, Series, spans
-from dsonas_hw.report.chart_svg import chart_svg
 from dsonas_hw.report.compare import HAND_MADE, RANDOM, SEARCHED, Row, compare_table
-from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, percent
-from dsonas_hw.report.page import figure, notes, page, paragraph
+from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, count_of, percent
+from dsonas_hw.report.page import write_page
+from dsonas_hw.report.parts import Figures, Notes, Page, Part, Section
 
 COLOURS = {RANDOM: "muted", HAND_MADE: "orange", SEARCHED: "accent"}
 """By kind, in the order they are drawn."""
@@ -25,19 +25,19 @@ def write_comparison(path: Path, rows: Sequence[Row], remarks: Sequence[str]) ->
         RunError: it cannot be written.
     """
     charts = [chart for quantity in ("latency_ms", "mac") if (chart := compare_chart(rows, quantity))]
-    drawn = "".join(figure(chart_svg(chart), chart.caption, title=chart.title) for chart in charts)
-    table = compare_table(rows).to_html(sortable=True)
-    sections = [
-        ("networks", "Networks", table + notes(remarks, heading="To know before comparing:")),
-        (
-            "costs",
-            "Cost against accuracy",
-            f'<div class="figures">{drawn}</div>' if charts else paragraph("No network is trained yet."),
-        ),
-    ]
-    num = f"{len(rows)} network{'s' * (len(rows) != 1)}"
-    header = f"<p>{num}</p><h1>Comparison</h1>"
-    write_text(path, page(title=f"Comparison of {num}", header=header, sections=sections))
+    table, notes = compare_table(rows), Notes(heading="To know before comparing:", items=remarks)
+    drawn: Part = Figures(items=charts) if charts else "No network is trained yet."
+    page = Page(
+        title=f"Comparison of {count_of(len(rows), 'network')}",
+        kicker=count_of(len(rows), "network"),
+        heading="Comparison",
+        subtitle="",
+        sections=[
+            Section(id="networks", heading="Networks", parts=[table, notes]),
+            Section(id="costs", heading="Cost against accuracy", parts=[drawn]),
+        ],
+    )
+    write_text(path, write_page(page))
 
 
 def compare_chart(rows: Sequence[Row], quantity: str) -> Chart | None:

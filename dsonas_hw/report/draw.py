@@ -74,7 +74,7 @@ def describe_block(space: SearchSpace, block: Block) -> str:
     )
 
 
-def draw_block(space: SearchSpace, block: Block, *, shortcut_conv: bool = False) -> str:
+def draw_block(space: SearchSpace, block: Block, *, shortcut_conv: bool = False) -> Drawing:
     """A block as SVG text.
 
     shortcut_conv: the shortcut passes a 1×1 convolution (first block of a stage in the authors' release).

@@ -6,6 +6,16 @@
     document.querySelectorAll("details").forEach((details) => { details.open = true; });
   });
 
+  // A table that is wider than its place says so.
+  const watch = new ResizeObserver((entries) => {
+    entries.forEach(({ target }) => {
+      const isCut = target.scrollWidth > target.clientWidth + 1;
+      target.classList.toggle("cut", isCut);
+      target.toggleAttribute("tabindex", isCut);
+    });
+  });
+  document.querySelectorAll(".scroll").forEach((place) => watch.observe(place));
+
   // -- tables: sorted by any column, devices shown or hidden --------------------------------------------
 
   document.querySelectorAll("table[data-sortable]").forEach((table) => {
@@ -108,8 +118,8 @@
     halo.toggleAttribute("hidden", !dot);
     if (!dot) return;
     svg.querySelectorAll("[data-point][tabindex='0']").forEach((other) => other.setAttribute("tabindex", "-1"));
-    halo.setAttribute("cx", dot.getAttribute("cx"));
-    halo.setAttribute("cy", dot.getAttribute("cy"));
+    halo.setAttribute("cx", dot.getAttribute("x"));
+    halo.setAttribute("cy", dot.getAttribute("y"));
     dot.setAttribute("tabindex", "0");
   }
 
@@ -124,7 +134,7 @@
       dot.setAttribute("aria-label", data.points[positionOf.get(id)].text);
       dot.addEventListener("focus", () => select(positionOf.get(id)));
     });
-    const dots = Array.from(first.values()).sort((a, b) => a.cx.baseVal.value - b.cx.baseVal.value);
+    const dots = Array.from(first.values()).sort((a, b) => a.x.baseVal.value - b.x.baseVal.value);
     dots[0].setAttribute("tabindex", "0");
     const halo = document.createElementNS("http://www.w3.org/2000/svg", "circle");
     halo.setAttribute("class", "halo");
@@ -143,7 +153,7 @@
       let nearest = null;
       let least = 30 * 30;
       dots.forEach((dot) => {
-        const distance = (dot.cx.baseVal.value - at.x) ** 2 + (dot.cy.baseVal.value - at.y) ** 2;
+        const distance = (dot.x.baseVal.value - at.x) ** 2 + (dot.y.baseVal.value - at.y) ** 2;
         if (distance < least) [nearest, least] = [dot, distance];
       });
       if (nearest) select(positionOf.get(Number(nearest.dataset.point)));

@@ -43,20 +43,23 @@ def write_png(path: Path, figure: Figure) -> None:
 
 
 def write_drawings(directory: Path, architecture: Architecture, *, name: str, block_name: str) -> list[Path]:
-    """The whole network (SVG; JSON: the architecture itself), and each of its blocks (SVG, PNG).
+    """The whole network (JSON: the architecture itself) and each of its blocks, as SVG and PNG.
 
     Raises:
         RunError: the folder cannot be written.
     """
-    from dsonas_hw.report.mpl_block import block_figure
+    from dsonas_hw.report.draw_figure import drawing_figure
 
-    paths = [directory / f"{name}.svg", directory / f"{name}.json"]
-    write_text(paths[0], draw_architecture(architecture))
-    write_json(paths[1], architecture.to_json())
+    drawings = {name: draw_architecture(architecture)}
     for number, (_, block, conv) in enumerate(drawn_blocks(architecture), start=1):
-        svg, png = directory / f"{block_name}-{number:02d}.svg", directory / f"{block_name}-{number:02d}.png"
-        write_text(svg, draw_block(architecture.space, block, shortcut_conv=conv))
-        write_png(png, block_figure(architecture.space, block, shortcut_conv=conv))
+        drawing = draw_block(architecture.space, block, shortcut_conv=conv)
+        drawings[f"{block_name}-{number:02d}"] = drawing
+    paths = [directory / f"{name}.json"]
+    write_json(paths[0], architecture.to_json())
+    for stem, drawing in drawings.items():
+        svg, png = directory / f"{stem}.svg", directory / f"{stem}.png"
+        write_text(svg, drawing)
+        write_png(png, drawing_figure(drawing))
         paths += [svg, png]
     return paths
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsonas_hw.report.chart import Axis, Chart, Mark, Series, spans, thin
-from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, percent
+from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, count_of, percent
 from dsonas_hw.report.run_data import PathPoint, RunData
 
 MAX_POINTS = 500
@@ -64,24 +64,50 @@ def _path_figure(data: RunData, quantity: str) -> Chart | None:
         for budget in data.budgets
         if budget.quantity == quantity
     ]
-    if chosen is not None and chosen.accuracy is not None and quantity in chosen.costs:
-        position = next(i for i, point in enumerate(data.path) if point is chosen)
-        series.append(
-            _path_series(data, quantity, [position], name="chosen", kind="points", colour="orange",
-                         size=7.0, hollow=True, label=True)
-        )  # fmt: skip
-    elif chosen is not None and quantity in chosen.costs:
-        marks.append(Mark(axis="x", value=chosen.costs[quantity], label="chosen"))
+    final = data.final_cost(quantity)
+    if chosen is not None and chosen.accuracy is not None and final is not None:
+        series += _chosen_series(data, quantity, chosen, chosen.accuracy, final)
+    elif final is not None:
+        marks.append(Mark(axis="x", value=final, label="chosen"))
     costs = [data.path[i].costs[quantity] for i in scored]
     return Chart(
         name=f"path-{quantity.replace('_', '-')}",
         title=f"Path of the search: {COST_LABELS[quantity]} against accuracy",
-        caption=f"{len(scored)} architectures that the search passed; the best for their cost are joined.",
+        caption=f"{count_of(len(scored), 'architecture')} that the search passed; the best for their cost "
+        f"are joined.{_chosen_words(data)}",
         x=Axis(label=f"{COST_LABELS[quantity]}, {COST_UNITS[quantity]}", log=spans(costs, 12)),
         y=Axis(label="accuracy with shared weights", percent=True, high=None),
         series=tuple(series),
         marks=tuple(marks),
     )
+
+
+def _chosen_words(data: RunData) -> str:
+    if data.chosen is None or data.chosen.accuracy is None or data.architecture is None:
+        return ""
+    return (
+        f" The chosen network stands at its cost with its final {data.architecture.width} channels, joined "
+        "to the point that it was taken from."
+    )
+
+
+def _chosen_series(
+    data: RunData, quantity: str, chosen: PathPoint, accuracy: float, final: float
+) -> list[Series]:
+    """The chosen network at its final width, joined to the point of the path that it was taken from."""
+    assert data.architecture is not None
+    width = f"{data.architecture.width} channels"
+    position = next(i for i, point in enumerate(data.path) if point is chosen)
+    series = [
+        Series(
+            name="chosen", x=(final,), y=(accuracy,), kind="points", colour="orange", size=6.0, label=True,
+            ids=(position,), hints=(f"chosen, {width}: {cost_text(quantity, final)}",),
+        )
+    ]  # fmt: skip
+    if quantity in chosen.costs and chosen.costs[quantity] != final:
+        x = (chosen.costs[quantity], final)
+        series.insert(0, Series(name="widened", x=x, y=(accuracy, accuracy), colour="orange", dashed=True))
+    return series
 
 
 def _path_series(data: RunData, quantity: str, positions: Sequence[int], **style: object) -> Series:

@@ -47,6 +47,16 @@ def signed_percent(share: float | None) -> str:
     return f"{'−' if share < 0 else '+'}{abs(100 * share):.1f}{THIN}%"
 
 
+def about(source: str) -> str:
+    """`~` before a number that was neither measured nor counted."""
+    return "" if source in ("measured", "counted") else "~"
+
+
+def count_of(number: int, noun: str) -> str:
+    """`1 network`, `2 networks`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def plain(value: float | None, digits: int = 4) -> str:
     """A number to `digits` significant digits."""
     return NONE if value is None else f"{value:.{digits}g}"

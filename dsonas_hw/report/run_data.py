@@ -4,73 +4,102 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.budget import METRICS, QUANTITIES, Budget, Verdict
+from dsonas_hw.budget import METRICS, QUANTITIES, Budget, format_probability
 from dsonas_hw.config import RunConfig
+from dsonas_hw.report.fields import (
+    Answer,
+    BudgetName,
+    Costs,
+    Fraction,
+    Known,
+    Lines,
+    Number,
+    Numbers,
+    Samples,
+    Text,
+    Texts,
+)
+from dsonas_hw.report.numbers import NONE
 from dsonas_hw.report.run_selection import SelectionRow
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.confusion import Confusion
 
 METRIC_QUANTITIES = tuple(QUANTITIES[name] for name in METRICS)
 """Costs that only a device can tell; the others are counted on the exported file."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class PathPoint:
+class _Read(BaseModel):
+    """Something read from a file; what is not in the class is not read."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class PathPoint(_Read):
     """One architecture that the search passed."""
 
     step: int
     epoch: int
-    gamma: float | None
+    gamma: Number = None
     width: int
-    accuracy: float | None
+    accuracy: Fraction = None
     """With the shared weights; None where it was not scored."""
-    costs: Mapping[str, float]
+    costs: Costs
     """Known costs by quantity, e.g. `latency_ms`."""
-    blocks: tuple[Block, ...]
+    blocks: Annotated[tuple[Block, ...], SkipValidation]
 
     @property
     def num_edges(self) -> int:
         return sum(block.num_edges for block in self.blocks)
 
 
-@dataclass(frozen=True, kw_only=True)
-class EpochRow:
+class EpochRow(_Read):
     """One line of metrics.jsonl: the numbers in it."""
 
     stage: str
     epoch: int
-    values: Mapping[str, float]
+    values: Numbers
 
     def get(self, name: str) -> float | None:
         return self.values.get(name)
 
 
-@dataclass(frozen=True, kw_only=True)
-class LambdaRow:
+class LambdaRow(_Read):
     """λ at the end of an epoch: one tuple per λ set, in the order of `SearchSpace.edges`."""
 
     step: int
-    lam: tuple[tuple[float, ...], ...]
+    lam: tuple[tuple[Known, ...], ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class BudgetResult:
+class BudgetResult(_Read):
     """How one budget was answered."""
 
-    name: str
-    limit: float
-    predicted: float | None
-    measured: float | None
-    verdict: Verdict | None
+    name: BudgetName
+    limit: Known
+    predicted: Number = None
+    measured: Number = None
+    verdict: Answer = None
     """None: not answered yet, or nothing is known."""
-    statistic: str = ""
+    statistic: Text = ""
     """Which percentile of the latency `measured` is, or the mean energy; empty: it is a count."""
-    low: float | None = None
-    high: float | None = None
+    low: Number = None
+    high: Number = None
     """The interval of `measured`; None: no bound, or the cost is exact."""
-    quiet: float | None = None
+    quiet: Number = None
     """Of a measured latency: what the network takes when nothing disturbs it."""
+    probability: Fraction = None
+    """Of an estimated one: how likely it is to hold."""
+
+    @property
+    def answer(self) -> str:
+        """The verdict in a word or two: `holds`, `missed`, `holds with 55 %`; a dash where there is none."""
+        if self.probability is not None:
+            return f"holds with {format_probability(self.probability)}"
+        return self.verdict or NONE
 
     @property
     def quantity(self) -> str:
@@ -91,38 +120,35 @@ class BudgetResult:
         return self.predicted / measured - 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class LatencyStatistics:
+class LatencyStatistics(_Read):
     """The timing behind a measured latency."""
 
-    device_title: str
-    values: Mapping[str, float]
+    device_title: Text = ""
+    values: Numbers
     """p50_ms, p95_ms, p99_ms and their intervals, quiet_ms, mean_ms, std_ms, num_rounds, num_samples: what is
     known."""
-    samples_ms: tuple[float, ...]
+    samples_ms: Samples = ()
     """In the order they were taken."""
-    round_medians_ms: tuple[float, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Validation:
+class Validation(_Read):
     """validation.json."""
 
     holds: bool
-    budgets: tuple[BudgetResult, ...]
-    device: str
-    runtime: str
-    source: str
+    budgets: tuple[BudgetResult, ...] = ()
+    device: Text = ""
+    runtime: Text = ""
+    source: Text = "estimated"
     """Of latency and energy: measured, or what stands in for it."""
-    caution: str
+    caution: Text = ""
     """What to say of a latency that was not measured."""
-    costs: Mapping[str, float]
+    costs: Costs = {}
     """Quantity → cost of the exported file."""
-    latency: LatencyStatistics | None
-    warnings: tuple[str, ...]
-    max_abs_output_error: float | None
-    date: str
-    versions: Mapping[str, str]
+    latency: LatencyStatistics | None = None
+    warnings: Lines = ()
+    max_abs_output_error: Number = None
+    date: Text = ""
+    versions: Texts = {}
 
     @property
     def is_measured(self) -> bool:
@@ -140,19 +166,24 @@ class Validation:
         return self.source
 
 
-@dataclass(frozen=True, kw_only=True)
-class Derivation:
+class Derivation(_Read):
     """How the architecture was chosen from the path; stored beside it in architecture.json."""
 
-    budgets: tuple[Budget, ...]
-    step: int | None
+    limits: dict[BudgetName, Known]
+    step: Number = None
     """λ steps of the point that it was taken from."""
-    predicted: Mapping[str, float]
+    predicted: Costs
     """Quantity → cost at the fitted width."""
-    source: str
+    probability: Numbers = {}
+    """Budget → how likely an estimated cost is to hold it."""
+    source: Text = ""
     """What predicted latency and energy: measured (kernels), calibrated, imported or estimated."""
-    caution: str
+    caution: Text = ""
     """What to say of them if the device itself was not measured."""
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        return tuple(Budget(name=name, limit=limit) for name, limit in self.limits.items())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +206,8 @@ class RunData:
     selection: tuple[SelectionRow, ...]
     """The candidates that were trained briefly; empty: the architecture was derived by rule."""
     validation: Validation | None
+    confusion: Confusion | None
+    """Which class the test images were taken for by the trained network."""
     trained_accuracy: float | None
     """Test accuracy of the trained weights, if they are this architecture's."""
     notes: tuple[str, ...]
@@ -202,11 +235,19 @@ class RunData:
                 name=b.name,
                 limit=b.limit,
                 predicted=predicted.get(b.quantity),
-                measured=None,
-                verdict=None,
+                probability=self.derivation.probability.get(b.name) if self.derivation else None,
             )
             for b in self.budgets
         )
+
+    def final_cost(self, quantity: str) -> float | None:
+        """Return what is known of a cost of the chosen network at its final width."""
+        answered = next((b.value for b in self.budget_results if b.quantity == quantity), None)
+        if answered is not None:
+            return answered
+        known = self.validation.costs if self.validation else {}
+        predicted = self.derivation.predicted if self.derivation else {}
+        return known.get(quantity, predicted.get(quantity))
 
     def source_of(self, quantity: str) -> str:
         """Where a cost comes from, in one word; a prediction from measured kernels is `predicted`."""

@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
-from dsonas_hw.budget import VERDICTS, Budget
 from dsonas_hw.config import RunConfig, load_config_file
 from dsonas_hw.config.load import MAX_CONFIG_BYTES
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, read_regular
-from dsonas_hw.report.fields import budget_name, costs, required, share, text
-from dsonas_hw.report.numbers import finite
-from dsonas_hw.report.run_data import BudgetResult, Derivation, LatencyStatistics, RunData, Validation
+from dsonas_hw.report.fields import first_error, fraction, texts
+from dsonas_hw.report.run_data import Derivation, RunData, Validation
 from dsonas_hw.report.run_logs import load_epochs, load_gamma_cost, load_lambda, load_path
 from dsonas_hw.report.run_selection import load_selection
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.progress import unfinished_search
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.confusion import CONFUSION_NAME, Confusion, load_confusion
 
 _DAMAGE = (UserError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
 
@@ -54,7 +53,7 @@ def load_run_data(run: RunDirectory) -> RunData:
     return RunData(
         name=run.path.resolve().name,
         config=config,
-        versions=_texts(load_config_file(run.config_path).get("versions")),
+        versions=texts(load_config_file(run.config_path).get("versions")),
         config_text=read_regular(run.config_path, max_bytes=MAX_CONFIG_BYTES).decode("utf-8"),
         space=space,
         architecture=architecture,
@@ -66,6 +65,7 @@ def load_run_data(run: RunDirectory) -> RunData:
         selection=load_selection(run.log_path("selection.jsonl"), notes),
         validation=_validation(run.validation_path, architecture, notes),
         trained_accuracy=accuracy,
+        confusion=None if accuracy is None else _confusion(run.path / CONFUSION_NAME, notes),
         notes=tuple(notes),
         unfinished=_unfinished(run),
     )
@@ -92,18 +92,9 @@ def _architecture(path: Path, notes: list[str]) -> Architecture | None:
 def _derivation(path: Path, notes: list[str]) -> Derivation | None:
     try:
         raw = read_json(path).get("derived")
-        if raw is None:
-            return None
-        step = finite(raw.get("step"))
-        return Derivation(
-            budgets=tuple(Budget(name=budget_name(k), limit=required(v)) for k, v in raw["limits"].items()),
-            step=None if step is None else int(step),
-            predicted=costs(raw["predicted"]),
-            source=text(raw.get("source") or ""),
-            caution=text(raw.get("caution") or ""),
-        )
+        return None if raw is None else Derivation.model_validate(raw)
     except _DAMAGE as error:
-        notes.append(f"How the architecture was derived cannot be read: {error}.")
+        notes.append(f"How the architecture was derived cannot be read: {first_error(error)}.")
         return None
 
 
@@ -125,10 +116,20 @@ def _training(path: Path, architecture: Architecture | None, notes: list[str]) -
         if _is_of_another(data, architecture):
             notes.append("The trained weights are another architecture's: retrain this one.")
             return None, True
-        return share(data.get("test_accuracy")), False
+        return fraction(data.get("test_accuracy")), False
     except _DAMAGE as error:
-        notes.append(f"The result of retraining cannot be read: {error}.")
+        notes.append(f"The result of retraining cannot be read: {first_error(error)}.")
         return None, False
+
+
+def _confusion(path: Path, notes: list[str]) -> Confusion | None:
+    if not path.exists():
+        return None
+    try:
+        return load_confusion(path)
+    except UserError as error:
+        notes.append(f"{error}.")
+        return None
 
 
 def _validation(path: Path, architecture: Architecture | None, notes: list[str]) -> Validation | None:
@@ -140,25 +141,14 @@ def _validation(path: Path, architecture: Architecture | None, notes: list[str])
         if _is_of_another(data, architecture):
             notes.append("The validation is another architecture's: export and validate this one.")
             return None
-        warnings = data.get("warnings")
-        latency = _latency(data.get("latency"))
-        quiet_ms = latency.values.get("quiet_ms") if latency else None
-        return Validation(
-            holds=data["holds"] is True,
-            budgets=tuple(_budget(row, quiet_ms) for row in data.get("budgets", [])),
-            device=text(data.get("device") or ""),
-            runtime=text(data.get("runtime") or ""),
-            source=text(data.get("source") or "estimated"),
-            caution=text(data.get("caution") or ""),
-            costs=costs(data.get("costs") or {}),
-            latency=latency,
-            warnings=tuple(text(warning) for warning in warnings) if isinstance(warnings, list) else (),
-            max_abs_output_error=finite(data.get("max_abs_output_error")),
-            date=text(data.get("date") or ""),
-            versions=_texts(data.get("versions")),
-        )
+        latency = data.get("latency")
+        if isinstance(latency, dict):
+            for row in data.get("budgets", []):
+                row |= {"quiet": latency.get("quiet_ms")} if row["name"] == "latency" else {}
+            data["latency"] = {**latency, "values": latency}
+        return Validation.model_validate(data)
     except _DAMAGE as error:
-        notes.append(f"The validation cannot be read: {error}.")
+        notes.append(f"The validation cannot be read: {first_error(error)}.")
         return None
 
 
@@ -168,37 +158,3 @@ def _is_of_another(data: Mapping[str, Any], architecture: Architecture | None) -
 
     named = data.get("architecture")
     return named is not None and architecture is not None and named != architecture_hash(architecture)
-
-
-def _budget(row: Mapping[str, Any], quiet_ms: float | None) -> BudgetResult:
-    name = budget_name(row["name"])
-    return BudgetResult(
-        name=name,
-        limit=required(row["limit"]),
-        predicted=finite(row.get("predicted")),
-        measured=finite(row.get("measured")),
-        verdict=next((v for v in VERDICTS if v == row.get("verdict")), None),
-        statistic=text(row.get("statistic") or ""),
-        low=finite(row.get("low")),
-        high=finite(row.get("high")),
-        quiet=quiet_ms if name == "latency" else None,
-    )
-
-
-def _latency(raw: Any) -> LatencyStatistics | None:
-    if not isinstance(raw, dict):
-        return None
-    return LatencyStatistics(
-        device_title=text(raw.get("device_title") or ""),
-        values={text(k): v for k, raw_value in raw.items() if (v := finite(raw_value)) is not None},
-        samples_ms=_numbers(raw.get("samples_ms")),
-        round_medians_ms=_numbers(raw.get("round_medians_ms")),
-    )
-
-
-def _numbers(raw: object) -> tuple[float, ...]:
-    return tuple(v for item in raw if (v := finite(item)) is not None) if isinstance(raw, list) else ()
-
-
-def _texts(raw: object) -> dict[str, str]:
-    return {text(k): text(v) for k, v in raw.items()} if isinstance(raw, dict) else {}

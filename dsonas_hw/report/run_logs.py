@@ -5,17 +5,19 @@ A line that does not fit is left out and counted in `notes`; see `run_load`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dsonas_hw.architecture.architecture import Architecture, Block, architecture_from_json
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json_lines
-from dsonas_hw.report.fields import costs, required, share, text
+from dsonas_hw.report.fields import text
 from dsonas_hw.report.numbers import finite
 from dsonas_hw.report.run_data import EpochRow, LambdaRow, PathPoint
 from dsonas_hw.space.space import SearchSpace
+
+T = TypeVar("T")
 
 
 def _rows(path: Path, notes: list[str]) -> list[dict[str, Any]]:
@@ -41,49 +43,40 @@ def load_path(path: Path, space: SearchSpace | None, notes: list[str]) -> tuple[
     rows = _rows(path, notes)
     if space is None:
         return ()
-    space_json = Architecture(
-        space=space, blocks=(Block(inputs=(), output=()),) * space.num_blocks, width=1
-    ).to_json()["space"]
-    points, num_bad = [], 0
-    for row in rows:
-        try:
-            points.append(_path_point(row, space_json))
-        except (UserError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
-            num_bad += 1
-    if num_bad:
-        notes.append(f"{num_bad} lines of path.jsonl are not architectures of this space and are left out.")
-    return tuple(points)
+    empty = Architecture(space=space, blocks=(Block(inputs=(), output=()),) * space.num_blocks, width=1)
+    frame = {"schema": 1, "space": empty.to_json()["space"]}
 
+    def read(row: dict[str, Any]) -> PathPoint:
+        found = architecture_from_json({**frame, "width": row["width"], "blocks": row["blocks"]})
+        return PathPoint.model_validate({**row, "blocks": found.blocks})
 
-def _path_point(row: Mapping[str, Any], space_json: Mapping[str, Any]) -> PathPoint:
-    data = {"schema": 1, "width": row["width"], "space": space_json, "blocks": row["blocks"]}
-    return PathPoint(
-        step=int(row["step"]),
-        epoch=int(row["epoch"]),
-        gamma=finite(row.get("gamma")),
-        width=int(row["width"]),
-        accuracy=share(row.get("accuracy")),
-        costs=costs(row["costs"]),
-        blocks=architecture_from_json(data).blocks,
-    )
+    return _each(rows, read, notes, "lines of path.jsonl are not architectures of this space")
 
 
 def load_lambda(path: Path, space: SearchSpace | None, notes: list[str]) -> tuple[LambdaRow, ...]:
     """λ, epoch by epoch."""
-    found, num_bad = [], 0
-    for row in _rows(path, notes):
-        sets = row.get("lam")
+
+    def read(row: dict[str, Any]) -> LambdaRow:
+        found = LambdaRow.model_validate(row)
+        if space and [len(values) for values in found.lam] != [len(space.edges)] * space.num_lambda_sets:
+            raise ValueError("other edges")
+        return found
+
+    return _each(_rows(path, notes), read, notes, "lines of lambda.jsonl do not fit the search space")
+
+
+def _each(
+    rows: Sequence[dict[str, Any]], read: Callable[[dict[str, Any]], T], notes: list[str], what: str
+) -> tuple[T, ...]:
+    """Every row that can be read; the others are counted in a note."""
+    found = []
+    for row in rows:
         try:
-            if not isinstance(sets, list) or (space and len(sets) != space.num_lambda_sets):
-                raise ValueError("other λ sets")
-            lam = tuple(tuple(required(value) for value in values) for values in sets)
-            if space and any(len(values) != len(space.edges) for values in lam):
-                raise ValueError("other edges")
-            found.append(LambdaRow(step=int(row["step"]), lam=lam))
-        except (KeyError, TypeError, ValueError, OverflowError):
-            num_bad += 1
-    if num_bad:
-        notes.append(f"{num_bad} lines of lambda.jsonl do not fit the search space and are left out.")
+            found.append(read(row))
+        except (UserError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
+            continue
+    if num_bad := len(rows) - len(found):
+        notes.append(f"{num_bad} {what} and are left out.")
     return tuple(found)
 
 
@@ -97,20 +90,12 @@ def load_epochs(path: Path, notes: list[str]) -> tuple[EpochRow, ...]:
         rows = stages[stage]
         if rows and int(epoch) <= rows[-1].epoch:
             rows.clear()
-        values = {
-            text(k).removeprefix("train_"): number
-            for k, v in row.items()
-            if (number := finite(v)) is not None
-        }
+        values = {key.removeprefix("train_"): value for key, value in row.items()}
         rows.append(EpochRow(stage=stage, epoch=int(epoch), values=values))
     return tuple(row for rows in stages.values() for row in rows)
 
 
 def load_gamma_cost(path: Path) -> str:
     """What γ went by in the search; empty where no line tells."""
-    try:
-        rows = read_json_lines(path) if path.exists() else []
-    except UserError:
-        return ""
-    found = [row.get("gamma_cost") for row in rows if row.get("stage") == "search"]
-    return text(found[-1] or "") if found else ""
+    rows = [row for row in _rows(path, []) if row.get("stage") == "search"]
+    return text(rows[-1].get("gamma_cost")) if rows else ""

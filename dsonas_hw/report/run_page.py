@@ -2,226 +2,241 @@
 
 from __future__ import annotations
 
-from html import escape
-
-from dsonas_hw.architecture.architecture import Architecture, Block
 from dsonas_hw.report.chart import Chart
-from dsonas_hw.report.chart_svg import chart_svg
-from dsonas_hw.report.draw import draw_block
-from dsonas_hw.report.draw_network import drawn_blocks, list_steps
+from dsonas_hw.report.explorer import Explorer, Shown
 from dsonas_hw.report.figures_epochs import retrain_figures, search_figures
 from dsonas_hw.report.figures_lambda import lambda_figures
 from dsonas_hw.report.figures_latency import latency_figures
-from dsonas_hw.report.figures_path import path_figures
-from dsonas_hw.report.page import figure, notes, page, pairs, paragraph
-from dsonas_hw.report.run_data import RunData
-from dsonas_hw.report.run_explorer import explorer, explorer_data
+from dsonas_hw.report.figures_path import path_figures, shown_points
+from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, count_of, percent
+from dsonas_hw.report.parts import (
+    Code,
+    Details,
+    Figures,
+    Heading,
+    Notes,
+    Page,
+    Pairs,
+    Part,
+    Section,
+    block_drawings,
+    layer_steps,
+)
+from dsonas_hw.report.run_data import METRIC_QUANTITIES, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.run_tables import (
-    ProfileSummary,
     check_table,
+    class_table,
+    confusion_table,
     front_table,
     latency_table,
     prediction_table,
 )
-from dsonas_hw.report.run_verdict import budgets_in_words, verdict
+from dsonas_hw.report.run_verdict import budgets_in_words, verdict_parts
+from dsonas_hw.table.table import LookupTable
 
 FEW_LAMBDA_SETS = 2
+FEW_CLASSES = 30
+"""Up to so many the confusion is shown; the files have it whole."""
 
 
-def run_page(data: RunData, profile: ProfileSummary | None = None) -> str:
-    """The HTML document of a run.
+def run_page(data: RunData, profile: LookupTable | None = None) -> Page:
+    """The page of a run.
 
     profile: the lookup table that the predictions came from, for its check.
     """
-    sections = [
-        ("verdict", "Verdict", verdict(data)),
-        ("architecture", "Architecture", _architecture(data)),
-        ("path", "Path of architectures", _path(data)),
-        ("search", "Search", _search(data)),
-        *([("selection", "Selection", _selection(data))] if data.selection else []),
-        ("prediction", "Predicted against measured", _prediction(data, profile)),
-        ("retraining", "Retraining", _retraining(data)),
-        ("environment", "Environment", _environment(data, profile)),
-    ]
-    return page(
-        title=f"{data.config.data.dataset} on {data.config.target.device} – {data.name}",
-        header=_header(data),
-        sections=sections,
-        data=explorer_data(data),
-    )
-
-
-def _header(data: RunData) -> str:
     config, target = data.config, data.config.target
-    details = [f"preset {config.preset}", f"{target.precision}, batch {target.batch_size}"]
-    if target.runtime:
-        details.insert(1, target.runtime)
+    details = [
+        budgets_in_words(data),
+        f"preset {config.preset}",
+        *([target.runtime] if target.runtime else []),
+    ]
     heading = f"{config.data.dataset} on {target.device}"
-    return (
-        f"<p>Search run “{escape(data.name)}”</p><h1>{escape(heading)}</h1>"
-        f"<p>{escape(budgets_in_words(data))} · {escape(' · '.join(details))}</p>"
+    sections = [
+        Section(id="verdict", heading="Verdict", parts=verdict_parts(data)),
+        Section(id="architecture", heading="Architecture", parts=_architecture(data)),
+        Section(id="path", heading="Path of architectures", parts=_path(data)),
+        Section(id="search", heading="Search", parts=_search(data)),
+        Section(id="selection", heading="Selection", parts=_selection(data)),
+        Section(id="prediction", heading="Predicted against measured", parts=_prediction(data, profile)),
+        Section(id="retraining", heading="Retraining", parts=_retraining(data)),
+        Section(id="environment", heading="Environment", parts=_environment(data, profile)),
+    ]
+    return Page(
+        title=f"{heading} – {data.name}",
+        kicker=f"Search run “{data.name}”",
+        heading=heading,
+        subtitle=" · ".join([*details, f"{target.precision}, batch {target.batch_size}"]),
+        sections=[section for section in sections if section.parts],
     )
 
 
-# -- architecture ----------------------------------------------------------------------------------------
+def run_figures(data: RunData) -> list[Chart]:
+    """Every chart that this run has data for, in the order of the page."""
+    return [
+        *path_figures(data),
+        *lambda_figures(data),
+        *search_figures(data),
+        *latency_figures(data),
+        *retrain_figures(data),
+    ]
 
 
-def _architecture(data: RunData) -> str:
+def _architecture(data: RunData) -> list[Part]:
     architecture = data.architecture
     if architecture is None:
-        return paragraph("Nothing has been derived yet: finish the search, then run dsonas-hw derive.")
-    space = architecture.space
-    shared = "The same block everywhere" if space.share else "Every block of its own"
-    text = (
+        return ["Nothing has been derived yet: finish the search, then run dsonas-hw derive."]
+    shared = "The same block everywhere" if architecture.space.share else "Every block of its own"
+    return [
         f"{shared}, {architecture.width} channels in the first stage. Colours are operations; an edge has "
-        "the colour of where it comes from."
-    )
-    return paragraph(text) + _steps(architecture) + _blocks(architecture)
-
-
-def _steps(architecture: Architecture) -> str:
-    items = "".join(
-        f"<li><div{' class=stage' if what.endswith(('block', 'blocks')) else ''}>"
-        f"<strong>{escape(what)}</strong> <span>{escape(shape)}</span></div></li>"
-        for what, shape in list_steps(architecture)
-    )
-    return f'<ol class="steps" aria-label="Layers from image to classes">{items}</ol>'
-
-
-def _blocks(architecture: Architecture) -> str:
-    drawn = drawn_blocks(architecture)
-    figures = [
-        figure(
-            draw_block(architecture.space, block, shortcut_conv=conv),
-            _count_words(block),
-            title=_capital(title),
-        )
-        for title, block, conv in drawn
+        "the colour of where it comes from.",
+        layer_steps(architecture),
+        block_drawings(architecture),
     ]
-    if len(figures) == 1:
-        return figures[0]
-    return f'<div class="figures{" small" if len(figures) > 2 else ""}">{"".join(figures)}</div>'
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _count_words(block: Block) -> str:
-    if block.is_identity:
-        return "Pruned to the identity."
-    num = len(block.nodes)
-    return f"{num} operation{'s' if num != 1 else ''}, {block.num_edges} edges."
 
 
 # -- path ------------------------------------------------------------------------------------------------
 
 
-def _path(data: RunData) -> str:
-    charts = path_figures(data)
+def _path(data: RunData) -> list[Part]:
+    charts, front = path_figures(data), front_table(data)
     if not charts:
-        return paragraph("No architecture has been scored yet.")
-    figures = "".join(_chart(chart) for chart in charts)
-    front = front_table(data)
-    table = (
-        f"<details><summary>Best architectures as a table</summary>{front.to_html()}</details>"
-        if front
-        else ""
+        return ["No architecture has been scored yet."]
+    return [
+        f"Each dot is an architecture that the search passed, {data.path[0].width} channels wide in the "
+        "first stage, scored with the shared weights: they rank architectures; retraining gives the "
+        "accuracy. Any of them is taken, at the width that fills the budget, by: dsonas-hw derive RUN "
+        "--step STEP.",
+        Figures(items=charts, explorer=_explorer(data)),
+        *([Details(summary="Best architectures as a table", parts=[front])] if front else []),
+    ]
+
+
+def _explorer(data: RunData) -> Explorer | None:
+    """Any architecture of the path; the chosen one is shown first."""
+    positions = shown_points(data)
+    if data.space is None or not positions:
+        return None
+    sets = data.space.num_lambda_sets
+    points = [data.path[i] for i in positions]
+    start = next((p for p, point in enumerate(points) if point is data.chosen), len(points) - 1)
+    shown = [
+        Shown(id=i, text=_point_words(data, point), blocks=point.blocks[:sets])
+        for i, point in zip(positions, points, strict=True)
+    ]
+    return Explorer(label="Walk along the path", space=data.space, shown=shown, start=start)
+
+
+def _point_words(data: RunData, point: PathPoint) -> str:
+    costs = ", ".join(
+        f"{COST_LABELS[q].split(' (')[0]} {cost_text(q, point.costs[q])}"
+        for q in ("mac", "flops", "params", *METRIC_QUANTITIES)
+        if q in point.costs
     )
-    return (
-        paragraph(
-            f"Each dot is an architecture that the search passed, {data.path[0].width} channels wide in the "
-            "first stage, scored with the shared weights: they rank architectures; retraining gives the "
-            "accuracy. Any of them is taken, at the width that fills the budget, by: dsonas-hw derive RUN "
-            "--step STEP."
-        )
-        + f'<div class="side-by-side"><div class="figures">{figures}</div>{explorer(data)}</div>'
-        + table
-    )
+    scored = f"{percent(point.accuracy)} with shared weights" if point.accuracy is not None else "not scored"
+    edges = count_of(point.num_edges, "edge")
+    if data.space is not None and data.space.share:
+        edges = f"{count_of(point.blocks[0].num_edges, 'edge')} per block"
+    chosen = f" The chosen one, {_final_words(data)}." if point is data.chosen else ""
+    return f"Step {point.step}, epoch {point.epoch}: {scored}; {edges}; {costs}.{chosen}"
 
 
-# -- search, prediction, retraining ----------------------------------------------------------------------
+def _final_words(data: RunData) -> str:
+    """The chosen network as it is in the end."""
+    assert data.architecture is not None
+    final = [
+        f"{about(data.source_of(b.quantity))}{cost_text(b.quantity, cost)} {b.name}"
+        for b in data.budgets
+        if (cost := data.final_cost(b.quantity)) is not None
+    ]
+    return ", ".join([f"in the end {count_of(data.architecture.width, 'channel')} wide", *final])
 
 
-def _search(data: RunData) -> str:
+# -- search, selection, prediction, retraining -----------------------------------------------------------
+
+
+def _search(data: RunData) -> list[Part]:
     lam, others = lambda_figures(data), search_figures(data)
     if not lam and not others:
-        return paragraph("The search has not finished an epoch yet.")
-    text = paragraph(
+        return ["The search has not finished an epoch yet."]
+    text = (
         "λ scales an edge. The sparsity term, weighted by γ and by what each operation costs on the device, "
         "drives useless λ to exactly zero."
     )
     if len(lam) <= FEW_LAMBDA_SETS:
-        return text + f'<div class="figures">{"".join(map(_chart, [*lam, *others]))}</div>'
-    panels = "".join(_chart(chart, width=360, height=250) for chart in lam)
-    return (
-        text
-        + f'<div class="figures">{"".join(map(_chart, others))}</div>'
-        + f'<h3>λ, block by block</h3><div class="figures small">{panels}</div>'
-    )
+        return [text, Figures(items=[*lam, *others])]
+    return [text, Figures(items=others), Heading(text="λ, block by block"), Figures(items=lam, small=True)]
 
 
-def _prediction(data: RunData, profile: ProfileSummary | None) -> str:
-    table, check = prediction_table(data), check_table(profile)
-    parts = [table.to_html() if table else paragraph("Nothing has been measured yet.")]
+def _selection(data: RunData) -> list[Part]:
+    table = selection_table(data.selection)
+    if table is None:
+        return []
+    return [
+        "Networks of the path at the widths at which they fill the budget, trained on the images of W and "
+        "scored on those of λ; after every round the better half goes on. No test image was seen.",
+        table,
+    ]
+
+
+def _prediction(data: RunData, profile: LookupTable | None) -> list[Part]:
+    parts: list[Part] = [prediction_table(data) or "Nothing has been measured yet."]
     error = data.validation.max_abs_output_error if data.validation else None
     if error is not None:
         parts.append(
-            paragraph(
-                f"The exported network's outputs differ from PyTorch's by at most {error:.2g} (absolute)."
-            )
+            f"The exported network's outputs differ from PyTorch's by at most {error:.2g} (absolute)."
         )
     if timing := latency_table(data):
-        parts.append(
-            f'<div class="figures top">{"".join(map(_chart, latency_figures(data)))}{timing.to_html()}</div>'
-        )
-    if check is not None:
-        parts.append(f"<h3>How far predictions of this profile can be trusted</h3>{check.to_html()}")
-    return "".join(parts)
+        parts.append(Figures(items=[*latency_figures(data), timing]))
+    if check := check_table(profile):
+        parts += [Heading(text="How far predictions of this profile can be trusted"), check]
+    return parts
 
 
-def _selection(data: RunData) -> str:
-    table = selection_table(data.selection)
-    assert table is not None
-    return paragraph(
-        "Networks of the path at the widths at which they fill the budget, trained on the images of W and "
-        "scored on those of λ; after every round the better half goes on. No test image was seen."
-    ) + table.to_html(sortable=True)
-
-
-def _retraining(data: RunData) -> str:
+def _retraining(data: RunData) -> list[Part]:
     charts = retrain_figures(data)
     if not charts:
-        return paragraph("The network has not been retrained yet: dsonas-hw retrain.")
-    return f'<div class="figures">{"".join(map(_chart, charts))}</div>'
+        return ["The network has not been retrained yet: dsonas-hw retrain."]
+    return [Figures(items=charts), *_classes(data)]
 
 
-def _environment(data: RunData, profile: ProfileSummary | None) -> str:
-    config = data.config
-    runtime = data.validation.runtime if data.validation else config.target.runtime or "the device's own"
+def _classes(data: RunData) -> list[Part]:
+    table, matrix = class_table(data.confusion), confusion_table(data.confusion)
+    if table is None or matrix is None:
+        return []
+    heading = Heading(text="Class by class, on the test images")
+    if len(table.rows) > FEW_CLASSES:
+        return [heading, Details(summary=table.caption, parts=[table])]
+    return [heading, table, matrix]
+
+
+def _environment(data: RunData, profile: LookupTable | None) -> list[Part]:
+    config, validation = data.config, data.validation
     items = [
         ("target device", config.target.device),
-        ("runtime", runtime),
+        ("runtime", validation.runtime if validation else config.target.runtime or "the device's own"),
         ("precision, batch, threads",
          f"{config.target.precision}, {config.target.batch_size}, {config.target.threads}"),
         ("seed", str(config.seed)),
-        *([("γ goes by", data.gamma_cost)] if data.gamma_cost else []),
+        ("γ goes by", data.gamma_cost),
+        ("measured on", validation.latency.device_title if validation and validation.latency else ""),
+        ("validated", validation.date if validation else ""),
+        *(_profile_facts(profile) if profile else []),
     ]  # fmt: skip
-    if (validation := data.validation) is not None:
-        if validation.latency is not None:
-            items.append(("measured on", validation.latency.device_title))
-        items.append(("validated", validation.date))
-    if profile is not None:
-        items += profile.facts
-    versions = {**data.versions, **(data.validation.versions if data.validation else {})}
+    versions = {**data.versions, **(validation.versions if validation else {})}
     items += [(f"{name} version", version) for name, version in versions.items()]
-    return (
-        pairs([(name, value) for name, value in items if value])
-        + f"<details><summary>config.yaml</summary><pre>{escape(data.config_text)}</pre></details>"
-        + notes(data.notes, heading="What this run does not have:")
-    )
+    return [
+        Pairs(items=[(name, value) for name, value in items if value]),
+        Details(summary="config.yaml", parts=[Code(text=data.config_text)]),
+        Notes(heading="What this run does not have:", items=data.notes),
+    ]
 
 
-def _chart(chart: Chart, *, width: int = 480, height: int = 290) -> str:
-    return figure(chart_svg(chart, width=width, height=height), chart.caption, title=chart.title)
+def _profile_facts(profile: LookupTable) -> list[tuple[str, str]]:
+    header, target = profile.header, profile.header.target
+    return [
+        ("device fingerprint", header.fingerprint),
+        ("profile", f"{target.runtime} {target.precision}, batch {target.batch_size}, {header.source}"),
+        ("profiled", header.created),
+        *((f"profiled with {name}", version) for name, version in header.versions.items()),
+    ]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json_lines
-from dsonas_hw.report.fields import required, share
+from dsonas_hw.report.fields import Fraction, Known
 from dsonas_hw.report.numbers import percent
-from dsonas_hw.report.table import Column, Table
+from dsonas_hw.report.table import Column, Table, numbers, words
 
 
-@dataclass(frozen=True, kw_only=True)
-class SelectionRow:
+class SelectionRow(BaseModel):
     """One candidate."""
 
     index: int
@@ -22,10 +22,10 @@ class SelectionRow:
     """λ steps of its point of the path."""
     width: int
     num_edges: int
-    use: float
+    use: Known
     """Of the tightest budget, as it was known when the candidate was chosen."""
     is_measured: bool
-    shared_accuracy: float | None
+    shared_accuracy: Fraction = None
     accuracies: tuple[tuple[int, float], ...] = ()
     """(epochs, accuracy on images of λ) of each round that it took part in."""
     is_chosen: bool = False
@@ -56,21 +56,13 @@ def _take(row: dict[str, Any], found: dict[int, SelectionRow]) -> None:
         return
     index = int(row["index"])
     if kind == "candidate":
-        found[index] = SelectionRow(
-            index=index,
-            step=int(row["step"]),
-            width=int(row["width"]),
-            num_edges=int(row["num_edges"]),
-            use=required(row["use"]),
-            is_measured=bool(row["is_measured"]),
-            shared_accuracy=share(row.get("shared_accuracy")),
-        )
+        found[index] = SelectionRow.model_validate(row)
     elif kind == "score":
-        score = (int(row["epochs"]), required(row["accuracy"]))
-        found[index] = replace(found[index], accuracies=(*found[index].accuracies, score))
+        score = (int(row["epochs"]), float(row["accuracy"]))
+        found[index] = found[index].model_copy(update={"accuracies": (*found[index].accuracies, score)})
     else:  # one that is chosen later takes the place of one that missed when it was trained
         for other in tuple(found.values()):
-            found[other.index] = replace(other, is_chosen=other.index == index)
+            found[other.index] = other.model_copy(update={"is_chosen": other.index == index})
 
 
 def _yes_or_no(value: bool) -> str:
@@ -94,19 +86,17 @@ def selection_table(rows: tuple[SelectionRow, ...]) -> Table | None:
     return Table(
         name="selection",
         caption="Candidates",
+        sortable=True,
         columns=(
-            Column(key="candidate", heading="Candidate"),
-            Column(key="step", heading="λ step"),
-            Column(key="width", heading="Channels"),
-            Column(key="num_edges", heading="Edges"),
-            Column(key="budget_used", heading="Budget used", text=percent),
+            *numbers(candidate="Candidate", step="λ step", width="Channels", num_edges="Edges"),
+            *numbers(percent, budget_used="Budget used"),
             Column(key="is_measured", heading="Measured", numeric=False, text=_yes_or_no),
-            Column(key="shared_accuracy", heading="Shared accuracy", text=percent),
+            *numbers(percent, shared_accuracy="Shared accuracy"),
             *(
                 Column(key=f"accuracy_{n}_epochs", heading=f"After {n} epoch{'s' * (n > 1)}", text=percent)
                 for n in rounds
             ),
-            Column(key="outcome", heading="Outcome", numeric=False),
+            *words(outcome="Outcome"),
         ),
         rows=tuple(
             (row.index + 1, row.step, row.width, row.num_edges, row.use, row.is_measured, row.shared_accuracy,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from dsonas_hw.report.bars import bullet
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
-from dsonas_hw.report.numbers import COST_LABELS, cost_text, percent, plain, signed_percent
-from dsonas_hw.report.run_data import METRIC_QUANTITIES, EpochRow, PathPoint, RunData
+from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, percent, plain, signed_percent
+from dsonas_hw.report.run_data import METRIC_QUANTITIES, BudgetResult, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
-from dsonas_hw.report.table import Column, Table
-from dsonas_hw.table.table import CheckRow, LookupTable
+from dsonas_hw.report.table import Cell, Column, Rich, Table, costs, hidden, numbers, words
+from dsonas_hw.table.table import LookupTable
+from dsonas_hw.train.confusion import Confusion
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
 _COSTS = ("flops", "mac", "params", "memory_bytes", "latency_ms", "energy_mj")
@@ -27,36 +28,53 @@ def run_tables(data: RunData) -> list[Table]:
         lambda_table(data),
         selection_table(data.selection),
         latency_table(data),
+        class_table(data.confusion),
+        confusion_table(data.confusion),
     ]
     return [table for table in tables if table is not None]
 
 
 def budget_table(data: RunData) -> Table | None:
-    """Limit, predicted and measured cost of every budget, in the unit of the quantity."""
+    """Every budget with its cost, predicted and measured, and the verdict; in the quantity's unit."""
     if not data.budget_results:
         return None
     return Table(
         name="budgets",
-        caption="Budgets",
+        caption="Budgets. The bar is the cost, the whisker its interval, the hollow mark its prediction, the "
+        "line the limit. A latency is predicted as if nothing disturbed the device; held against its limit "
+        "is what a user will see. An energy is the mean of the whole board.",
         columns=(
-            Column(key="budget", heading="Budget", numeric=False),
-            Column(key="quantity", heading="Quantity", numeric=False),
-            Column(key="limit", heading="Limit"),
-            Column(key="predicted", heading="Predicted"),
-            Column(key="measured", heading="Measured"),
-            Column(key="statistic", heading="Statistic", numeric=False),
-            Column(key="low", heading="From"),
-            Column(key="high", heading="To"),
-            Column(key="relative_error", heading="Predicted / measured (quiet) − 1", text=signed_percent),
-            Column(key="verdict", heading="Verdict", numeric=False),
-            Column(key="source", heading="Source", numeric=False),
+            *words(budget="Budget"),
+            *numbers(limit="Limit", predicted="Predicted", measured="Measured"),
+            *words(source="Source", verdict="Verdict", used="Of the limit"),
+            *hidden("quantity", "statistic", "low", "high", "probability", "relative_error"),
         ),
-        rows=tuple(
-            (b.name, b.quantity, b.limit, b.predicted, b.measured, b.statistic or None, b.low, b.high,
-             b.relative_error, b.verdict, data.source_of(b.quantity))
-            for b in data.budget_results
-        ),
-    )  # fmt: skip
+        rows=tuple(_budget_row(b, data.source_of(b.quantity)) for b in data.budget_results),
+    )
+
+
+def _budget_row(budget: BudgetResult, source: str) -> tuple[Cell, ...]:
+    def cost(value: float | None, *, before: str = "", small: tuple[str, ...] = ()) -> Rich:
+        return Rich(text=before + cost_text(budget.quantity, value), value=value, small=small)
+
+    interval = " to ".join(cost_text(budget.quantity, bound) for bound in (budget.low, budget.high))
+    used = None if budget.value is None else budget.value / budget.limit
+    is_bad = budget.verdict in ("missed", "undecided")
+    return (
+        budget.name,
+        cost(budget.limit),
+        cost(budget.predicted, before=about(source)),
+        cost(budget.measured, small=(f"{budget.statistic}, {interval}",) if budget.statistic else ()),
+        Rich(text=source, value=source, style="miss" if about(source) else ""),
+        Rich(text=budget.answer, value=budget.verdict, style="miss" if is_bad else ""),
+        Rich(text=percent(used), value=used, svg=bullet(budget)),
+        budget.quantity,
+        budget.statistic or None,
+        budget.low,
+        budget.high,
+        budget.probability,
+        budget.relative_error,
+    )
 
 
 def prediction_table(data: RunData) -> Table | None:
@@ -90,11 +108,10 @@ def prediction_table(data: RunData) -> Table | None:
         name="predicted-measured",
         caption="Costs of the exported network",
         columns=(
-            Column(key="cost", heading="Cost", numeric=False),
-            Column(key="predicted", heading="Predicted"),
-            Column(key="measured", heading="Exported network"),
-            Column(key="relative_error", heading="Predicted is off by", text=signed_percent),
-            Column(key="source", heading="How it is known", numeric=False),
+            *words(cost="Cost"),
+            *numbers(predicted="Predicted", measured="Exported network"),
+            *numbers(signed_percent, relative_error="Predicted is off by"),
+            *words(source="How it is known"),
         ),
         rows=tuple(row(quantity) for quantity in COST_LABELS if quantity in predicted or quantity in known),
     )
@@ -131,9 +148,8 @@ def latency_table(data: RunData) -> Table | None:
         name="latency",
         caption=f"Latency measured on {latency.device_title}" if latency.device_title else "Latency measured",
         columns=(
-            Column(key="statistic", heading="Statistic", numeric=False),
-            Column(key="value", heading="Value"),
-            Column(key="interval", heading="99 % interval"),
+            *words(statistic="Statistic"),
+            *numbers(value="Value", interval="99 % interval"),
         ),
         rows=tuple(rows),
     )
@@ -143,7 +159,7 @@ def path_table(data: RunData) -> Table | None:
     """Every point of the path with its costs."""
     if not data.path:
         return None
-    return _path_table(data.path, name="path", caption="Path of architectures", costs=_COSTS)
+    return _path_table(data.path, name="path", caption="Path of architectures", quantities=_COSTS)
 
 
 def front_table(data: RunData) -> Table | None:
@@ -154,29 +170,30 @@ def front_table(data: RunData) -> Table | None:
     points = [data.path[i] for i in pareto_front(data, quantities[0])]
     shown = [q for q in ("mac", "flops", "params", *METRIC_QUANTITIES) if any(q in p.costs for p in points)]
     caption = "Architectures of the path that are the best for their cost"
-    return _path_table(points, name="front", caption=caption, costs=shown) if points else None
+    return _path_table(points, name="front", caption=caption, quantities=shown) if points else None
 
 
-def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, costs: Sequence[str]) -> Table:
-    def cost_column(quantity: str) -> Column:
-        return Column(
-            key=quantity, heading=COST_LABELS[quantity], text=lambda value: cost_text(quantity, value)
-        )
-
+def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, quantities: Sequence[str]) -> Table:
     return Table(
         name=name,
         caption=caption,
         columns=(
-            Column(key="step", heading="Step"),
-            Column(key="epoch", heading="Epoch"),
-            Column(key="gamma", heading="γ", text=lambda value: plain(value, 3)),
-            Column(key="width", heading="Channels"),
-            Column(key="num_edges", heading="Edges"),
-            Column(key="accuracy", heading="Accuracy, shared weights", text=percent),
-            *(cost_column(quantity) for quantity in costs),
+            *numbers(step="Step", epoch="Epoch"),
+            *numbers(lambda value: plain(value, 3), gamma="γ"),
+            *numbers(width="Channels", num_edges="Edges"),
+            *numbers(percent, accuracy="Accuracy, shared weights"),
+            *costs(*quantities),
         ),
         rows=tuple(
-            (p.step, p.epoch, p.gamma, p.width, p.num_edges, p.accuracy, *(p.costs.get(q) for q in costs))
+            (
+                p.step,
+                p.epoch,
+                p.gamma,
+                p.width,
+                p.num_edges,
+                p.accuracy,
+                *(p.costs.get(q) for q in quantities),
+            )
             for p in points
         ),
     )
@@ -194,8 +211,8 @@ def epoch_table(data: RunData) -> Table | None:
         name="epochs",
         caption="Epochs of pretraining, search and retraining",
         columns=(
-            Column(key="stage", heading="Stage", numeric=False),
-            Column(key="epoch", heading="Epoch"),
+            *words(stage="Stage"),
+            *numbers(epoch="Epoch"),
             *(Column(key=name, heading=name, text=plain) for name in _EPOCH_FIELDS),
         ),
         rows=tuple(row(epoch) for epoch in data.epochs),
@@ -217,11 +234,9 @@ def lambda_table(data: RunData) -> Table | None:
         name="lambda-edges",
         caption="λ of every edge",
         columns=(
-            Column(key="step", heading="Step"),
-            Column(key="lambda_set", heading="λ set"),
-            Column(key="source", heading="From", numeric=False),
-            Column(key="target", heading="To", numeric=False),
-            Column(key="lam", heading="λ", text=plain),
+            *numbers(step="Step", lambda_set="λ set"),
+            *words(source="From", target="To"),
+            *numbers(plain, lam="λ"),
         ),
         rows=tuple(
             (row.step, number, source, target, value)
@@ -232,48 +247,63 @@ def lambda_table(data: RunData) -> Table | None:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class ProfileSummary:
-    """What a report says about the lookup table that predictions came from."""
+def class_table(confusion: Confusion | None) -> Table | None:
+    """Accuracy of every class, and what its images are most often mistaken for."""
+    if confusion is None:
+        return None
 
-    facts: list[tuple[str, str]]
-    """Name and value: fingerprint, date, …"""
-    checks: tuple[CheckRow, ...]
+    def row(position: int, name: str) -> tuple[Cell, ...]:
+        counts = confusion.counts[position]
+        mistaken = [(n, other) for other, n in enumerate(counts) if other != position and n]
+        num, other = max(mistaken, key=lambda one: one[0], default=(0, None))
+        where = "" if other is None else f"{confusion.class_names[other]} ({num})"
+        return name, sum(counts), confusion.accuracy_of(position), where
 
-
-def summarise_profile(table: LookupTable) -> ProfileSummary:
-    """The parts of a lookup table that a report shows."""
-    header, of = table.header, table.header.target
-    return ProfileSummary(
-        facts=[
-            ("device fingerprint", header.fingerprint),
-            ("profile", f"{of.runtime} {of.precision}, batch {of.batch_size}, {header.source}"),
-            ("profiled", header.created),
-            *((f"profiled with {name}", version) for name, version in header.versions.items()),
-        ],
-        checks=tuple(table.checks.values()),
+    return Table(
+        name="classes",
+        caption="Accuracy of every class on the test images",
+        columns=(
+            Column(key="class", heading="Class", numeric=False),
+            *numbers(num_images="Images"),
+            *numbers(percent, accuracy="Accuracy"),
+            *words(mistaken_for="Most often mistaken for"),
+        ),
+        rows=tuple(row(position, name) for position, name in enumerate(confusion.class_names)),
+        sortable=True,
     )
 
 
-def check_table(profile: ProfileSummary | None) -> Table | None:
-    """The profile's error on whole networks that it was not fitted on."""
+def confusion_table(confusion: Confusion | None) -> Table | None:
+    """The number of test images by true class (rows) and by the class that the network told (columns)."""
+    if confusion is None:
+        return None
+    names = confusion.class_names
+    return Table(
+        name="confusion",
+        caption="Test images by their class (rows) and by what they were taken for (columns)",
+        columns=(
+            Column(key="class", heading="", numeric=False),
+            *(Column(key=name, heading=name) for name in names),
+        ),
+        rows=tuple(
+            (name, *(Rich(text=str(n) if n else "·", value=n, fraction=n / max(sum(row), 1)) for n in row))
+            for name, row in zip(names, confusion.counts, strict=True)
+        ),
+        style="heat",
+    )
+
+
+def check_table(profile: LookupTable | None) -> Table | None:
+    """The error of the profile on whole networks that it was not fitted on."""
     if profile is None or not profile.checks:
         return None
     rows = [
-        (
-            check.space,
-            name,
-            check.num_networks,
-            error.mape,
-            error.share_within_10,
-            error.kendall_tau,
-            coverage,
-        )
-        for check in profile.checks
+        (c.space, name, c.num_networks, error.mape, error.share_within_10, error.kendall_tau, coverage)
+        for c in profile.checks.values()
         for name, error, coverage in (
-            ("this profile", check.error, check.interval_coverage),
-            *((name, error, None) for name, error in check.baselines.items()),
-            ("this profile, energy", check.energy_error, None),
+            ("this profile", c.error, c.interval_coverage),
+            *((name, error, None) for name, error in c.baselines.items()),
+            ("this profile, energy", c.energy_error, None),
         )
         if error is not None
     ]
@@ -281,13 +311,11 @@ def check_table(profile: ProfileSummary | None) -> Table | None:
         name="profile-check",
         caption="Latency (or energy) of whole networks, predicted against measured; none was fitted on",
         columns=(
-            Column(key="space", heading="Networks of", numeric=False),
-            Column(key="method", heading="Predicted by", numeric=False),
-            Column(key="num_networks", heading="Networks"),
-            Column(key="mape", heading="Mean error", text=percent),
-            Column(key="share_within_10", heading="Within ±10 %", text=percent),
-            Column(key="kendall_tau", heading="Kendall τ", text=lambda value: plain(value, 3)),
-            Column(key="interval_coverage", heading="Inside the predicted interval", text=percent),
+            *words(space="Networks of", method="Predicted by"),
+            *numbers(num_networks="Networks"),
+            *numbers(percent, mape="Mean error", share_within_10="Within ±10 %"),
+            *numbers(lambda value: plain(value, 3), kendall_tau="Kendall τ"),
+            *numbers(percent, interval_coverage="Inside the predicted interval"),
         ),
         rows=tuple(rows),
     )

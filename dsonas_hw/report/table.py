@@ -6,12 +6,36 @@ import csv
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
+from functools import partial
 from typing import Any
 
-from dsonas_hw.report.numbers import NONE
+from dsonas_hw.report.numbers import COST_LABELS, NONE, cost_text
 
-Cell = str | float | int | bool | None
+Scalar = str | float | int | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rich:
+    """A cell of which a page shows more than the value."""
+
+    text: str
+    value: Scalar = None
+    """What it is sorted by, and what files hold."""
+    order: int | None = None
+    """What it is sorted by instead."""
+    small: tuple[str, ...] = ()
+    """Lines below the text."""
+    style: str = ""
+    """Class of the cell: `own`, `miss`, `quiet` …"""
+    href: str = ""
+    """Where the text leads to."""
+    svg: str = ""
+    """Markup of a picture above the text."""
+    fraction: float = 0.0
+    """0 to 1: how deep the cell is coloured."""
+
+
+Cell = Scalar | Rich
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +48,37 @@ class Column:
     numeric: bool = True
     text: Callable[[Any], str] | None = None
     """Value → text on the page; None: as it is."""
+    device: str = ""
+    """The page's filter hides the column with this device."""
+    hidden: bool = False
+    """It is in files only."""
+
+    def show(self, cell: Cell) -> Rich:
+        """The cell as a page shows it."""
+        if isinstance(cell, Rich):
+            return cell
+        text = self.text(cell) if self.text else NONE if cell is None else str(cell)
+        return Rich(text=text, value=cell)
+
+
+def words(**headings: str) -> list[Column]:
+    """Columns of text: key → heading."""
+    return [Column(key=key, heading=heading, numeric=False) for key, heading in headings.items()]
+
+
+def numbers(text: Callable[[Any], str] | None = None, /, **headings: str) -> list[Column]:
+    """Columns of numbers, all written by `text`: key → heading."""
+    return [Column(key=key, heading=heading, text=text) for key, heading in headings.items()]
+
+
+def hidden(*keys: str) -> list[Column]:
+    """Columns that are in files only."""
+    return [Column(key=key, heading=key, hidden=True) for key in keys]
+
+
+def costs(*quantities: str) -> list[Column]:
+    """Columns of costs, each value with its unit: `flops`, `latency_ms` …"""
+    return [Column(key=q, heading=COST_LABELS[q], text=partial(cost_text, q)) for q in quantities]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,20 +90,33 @@ class Table:
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    row_headings: bool = True
-    """The first cell of a row names it."""
+    style: str = ""
+    """Class on a page."""
+    sortable: bool = False
+    """By every column, once the page's script is there."""
+    ids: tuple[int, ...] = ()
+    """One per row, as of `Series.ids`: pointing at the row shows what it stands for."""
+    devices: tuple[str, ...] = ()
+    """One per row, names apart by spaces: the page's filter hides the row when all of them are hidden."""
 
-    def to_records(self) -> list[dict[str, Cell]]:
-        """One dictionary per row, keys with units."""
-        keys = [column.key for column in self.columns]
-        return [dict(zip(keys, row, strict=True)) for row in self.rows]
+    @property
+    def shown_columns(self) -> list[Column]:
+        """Those of a page."""
+        return [column for column in self.columns if not column.hidden]
+
+    def shown(self) -> list[list[tuple[Column, Rich]]]:
+        """Every row as a page shows it."""
+        rows = (zip(self.columns, row, strict=True) for row in self.rows)
+        return [[(c, c.show(cell)) for c, cell in row if not c.hidden] for row in rows]
 
     def texts(self) -> list[list[str]]:
         """The cells of every row as people read them."""
-        return [
-            [(column.text or _as_it_is)(cell) for column, cell in zip(self.columns, row, strict=True)]
-            for row in self.rows
-        ]
+        return [[cell.text for _, cell in row] for row in self.shown()]
+
+    def to_records(self) -> list[dict[str, Scalar]]:
+        """One dictionary per row, keys with units."""
+        keys = [column.key for column in self.columns]
+        return [dict(zip(keys, map(_value, row), strict=True)) for row in self.rows]
 
     def to_csv(self) -> str:
         """RFC 4180; an empty field is "not known"."""
@@ -56,38 +124,14 @@ class Table:
         writer = csv.writer(buffer, lineterminator="\n")
         writer.writerow([column.key for column in self.columns])
         for row in self.rows:
-            writer.writerow(["" if cell is None else cell for cell in row])
+            writer.writerow(["" if _value(cell) is None else _value(cell) for cell in row])
         return buffer.getvalue()
-
-    def to_html(self, *, sortable: bool = False) -> str:
-        """A `<table>` with caption and header cells, everything escaped.
-
-        sortable: by every column, once the page's script is there.
-        """
-        head = "".join(
-            f'<th scope="col"{_numeric(column)}>{escape(column.heading)}</th>' for column in self.columns
-        )
-        body = "".join(f"<tr>{self._row_html(row, with_values=sortable)}</tr>" for row in self.rows)
-        return (
-            f'<div class="scroll"><table{" data-sortable" if sortable else ""}>'
-            f"<caption>{escape(self.caption)}</caption>"
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-        )
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""
-        return self.to_html()
+        from dsonas_hw.report.page import render
 
-    def _row_html(self, row: tuple[Cell, ...], *, with_values: bool) -> str:
-        cells = []
-        for position, (column, cell) in enumerate(zip(self.columns, row, strict=True)):
-            text = (column.text or _as_it_is)(cell)
-            is_heading = position == 0 and self.row_headings
-            tag, scope = ("th", ' scope="row"') if is_heading else ("td", "")
-            number = "" if cell is None else escape(str(cell))
-            value = f' data-value="{number}"' if with_values and column.numeric else ""
-            cells.append(f"<{tag}{scope}{_numeric(column)}{value}>{escape(text)}</{tag}>")
-        return "".join(cells)
+        return render(self)
 
     def to_pandas(self) -> Any:
         """The rows as a pandas data frame.
@@ -100,9 +144,5 @@ class Table:
         return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame(self.to_records())
 
 
-def _as_it_is(cell: Cell) -> str:
-    return NONE if cell is None else str(cell)
-
-
-def _numeric(column: Column) -> str:
-    return ' class="num"' if column.numeric else ""
+def _value(cell: Cell) -> Scalar:
+    return cell.value if isinstance(cell, Rich) else cell

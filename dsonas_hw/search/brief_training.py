@@ -1,4 +1,4 @@
-"""Brief trainings of the candidates of a selection: one network at a time, for so many epochs in all.
+"""Brief trainings that rank networks, for selections and random search: one at a time, so many epochs in all.
 
 The recipe is that of the retraining, but for the learning rate: a cosine wave every e epochs, e those of the
 first round. So every round ends at the bottom of a wave, and a network goes on with its weights. Images of W

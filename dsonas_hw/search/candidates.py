@@ -9,6 +9,7 @@ costs no more.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -58,7 +59,8 @@ def list_candidates(
     """Return each point at every width at which it uses `least` to `most` of the budgets.
 
     Of a point that no width brings into that range, the widest below it is listed: so an empty list says that
-    no point meets the budgets. Collapsed points are left out.
+    no point meets the budgets. A width is left out where a wider network of the point costs no more, as with
+    channels that do not fill a vector, and so are collapsed points.
 
     Raises:
         BudgetError: the target has no model for one of the budgeted costs.
@@ -74,13 +76,14 @@ def list_candidates(
         if fit is None:
             continue
         narrower = [w for w in point.architecture.space.widths() if w <= fit.architecture.width]
-        num_below = 0
+        num_below, cheapest = 0, math.inf
         for width in reversed(narrower):
             candidate = _candidate(point, width, accuracy, budgets, target)
-            is_below = candidate.used() < least
-            if candidate.used() <= most and (not is_below or width == fit.architecture.width):
+            used = candidate.used()
+            fills = used >= least or width == fit.architecture.width
+            if fills and used <= most and used < cheapest:
                 found.append(candidate)
-            num_below += is_below
+            num_below, cheapest = num_below + (used < least), min(used, cheapest)
             if num_below > LOOK_AHEAD:  # latency has steps: narrower may be slower
                 break
     return found

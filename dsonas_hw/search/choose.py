@@ -172,12 +172,19 @@ def save_architecture(run: RunDirectory, derived: Derived, task: Task) -> None:
         "predicted": derived.costs.to_dict(),
         "source": task.target.source,
         "caution": task.target.caution,
+        "probability": _probabilities(derived.architecture, task),
         "ratio_before_fit": derived.ratio_before_fit,
         "ratio": derived.ratio,
         "step": derived.point.step,
         "shared_accuracy": derived.point.accuracy,
     }
     write_json(run.architecture_path, data)
+
+
+def _probabilities(architecture: Architecture, task: Task) -> dict[str, float]:
+    """How likely estimated metrics are to hold their budgets; empty where nothing is estimated."""
+    found = {b.name: task.target.probability_within(architecture, b) for b in task.budgets}
+    return {name: probability for name, probability in found.items() if probability is not None}
 
 
 def take_architecture(run: RunDirectory, derived: Derived, task: Task, *, say: Callable[[str], None]) -> None:

@@ -42,7 +42,7 @@ from dsonas_hw.train.memory import (
 if TYPE_CHECKING:
     from torch import nn
 
-NUM_STEPS = 3
+NUM_STEPS = 5
 MOST_TIMED_MAC = 1e8
 """Memory accesses of the steps that are timed: a fraction of a second on a CPU."""
 LEFT_OF_SUPERNET = 0.7

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from dsonas_hw.config import DataConfig, RunConfig
-from dsonas_hw.search.halving import plan_rounds
+from dsonas_hw.search.halving import selection_epochs
 
 NUM_TRAIN: Mapping[str, int] = {
     "digits": 1438, "fashion-mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "imagenet": 1_281_167,
@@ -58,11 +58,11 @@ def search_effort(config: RunConfig, num_images: int) -> Effort:
     return Effort(w_steps=w_steps, lam_steps=lam_steps, images=(w_steps + lam_steps) * cfg.batch_size)
 
 
-def brief_effort(config: RunConfig, num_images: int) -> Effort:
-    """Count the brief trainings of the selection, all networks together."""
+def brief_effort(config: RunConfig, num_images: int, *, epochs: int | None = None) -> Effort:
+    """Count brief trainings; epochs: over the images of W, all networks together; None: the selection's."""
     num_w, batch = _w_images(config, num_images), config.retrain.batch_size
-    rounds = plan_rounds(config.select.candidates, config.select.epochs)
-    steps = sum(r.num_networks * r.new_epochs for r in rounds) * (num_w // min(batch, max(num_w, 1)))
+    epochs = selection_epochs(config.select) if epochs is None else epochs
+    steps = epochs * (num_w // min(batch, max(num_w, 1)))
     return Effort(w_steps=steps, images=steps * batch)
 
 
@@ -81,14 +81,15 @@ def _w_images(config: RunConfig, num_images: int) -> int:
 
 @lru_cache(maxsize=64)
 def count_train_images(data: DataConfig) -> int:
-    """Count the training images; those of folder:PATH are scanned.
+    """Count the training images; those of folder:PATH are scanned, those of an unlisted set are loaded.
 
     Raises:
-        DataError: a folder of images that is not there.
+        DataError: images that are not there.
     """
     known = NUM_TRAIN.get(data.dataset)
     if known is None:
-        from dsonas_hw.train.images import image_facts
+        from dsonas_hw.train.images import image_facts, load_images
 
-        known = image_facts(data).num_images
+        is_folder = data.dataset.startswith("folder:")
+        known = image_facts(data).num_images if is_folder else len(load_images(data).train)
     return min(known, data.subset or known)

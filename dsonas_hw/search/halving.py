@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dsonas_hw.config import RunConfig
+from dsonas_hw.config import RunConfig, SelectConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +41,20 @@ def plan_rounds(num_networks: int, epochs: int) -> tuple[Round, ...]:
     return tuple(rounds)
 
 
+def selection_epochs(select: SelectConfig) -> int:
+    """Return the epochs of all brief trainings of a selection together, over the images of W."""
+    return sum(r.num_networks * r.new_epochs for r in plan_rounds(select.candidates, select.epochs))
+
+
+def unhalved_epochs(select: SelectConfig) -> int:
+    """Return the epochs of a network where all are trained for equally long: those of two rounds."""
+    return 2 * select.epochs
+
+
 def selection_effort(config: RunConfig) -> float:
     """Return the images that the brief trainings see, over those that the retraining sees."""
     w, lam = config.data.split_ratio
-    rounds = plan_rounds(config.select.candidates, config.select.epochs)
-    epochs = sum(r.num_networks * r.new_epochs for r in rounds) * w / (w + lam)
-    return epochs / config.retrain.epochs
+    return selection_epochs(config.select) * w / (w + lam) / config.retrain.epochs
 
 
 Score = Callable[[int, int], float]

@@ -27,6 +27,8 @@ LOWEST, HIGHEST = 0.5, 1.25
 FAIRLY_FILLED = 0.7
 """A width at which no network fills the budgets has a place where its fullest uses so much: a faster network
 may be the better one."""
+NARROWEST = 1 / 3
+"""Of the widest width: of equal cost, much narrower networks were the worse ones (docs/results.md)."""
 NUM_TRIALS = 3
 """Networks that are measured for one place on the slate, at most."""
 
@@ -55,8 +57,8 @@ def choose_slate(
     """Return at most `number` candidates that hold the budgets, widest first.
 
     Every one uses 95 % of them, unless none of its width does, or one that leaves more unused dominates it.
-    Widths that fill the budgets come first; if they are more than the places, some between the narrowest and
-    the widest are left out evenly. If there are fewer widths than places, a width has several.
+    Widths that fill the budgets come first, none below a third of the widest; if they are more than the
+    places, some between are left out evenly. If there are fewer widths than places, a width has several.
 
     Raises:
         BudgetError: no point of the path meets the budgets.
@@ -100,13 +102,14 @@ def _places(fills: Mapping[int, float], number: int) -> list[int]:
 
     fills: width → what its fullest network uses of the budgets.
     """
-    full = sorted(width for width, fill in fills.items() if fill >= WELL_FILLED)
+    usable = [width for width, fill in fills.items() if fill >= FAIRLY_FILLED]
+    usable = [width for width in usable if width >= NARROWEST * max(usable)]
+    full = sorted(width for width in usable if fills[width] >= WELL_FILLED)
     if len(full) > number:
         step = (len(full) - 1) / max(1, number - 1)
         full = [full[round(place * step)] for place in range(number)]
-    by_fill = sorted(fills, key=lambda width: -fills[width])
-    rest = [width for width in by_fill if width not in full and FAIRLY_FILLED <= fills[width] < WELL_FILLED]
-    widths = (full + rest)[:number] or by_fill[:1]
+    rest = sorted(set(usable) - set(full), key=lambda width: -fills[width])
+    widths = (full + rest)[:number] or [max(fills, key=lambda width: fills[width])]
     return sorted((widths[place % len(widths)] for place in range(number)), reverse=True)
 
 

@@ -1,4 +1,4 @@
-"""What the cross table of a co-design study says: fronts, what carrying a network costs, preferences.
+"""What the cross table of a co-design study says: answers, fronts, cost of carrying, preferences.
 
 Notation: lat(n, B) the latency of network n on device B, acc(n) its test accuracy, N(A, b) the networks found
 for device A under budget b, N(A) those for any budget. Accuracies within half a point are called equal: ε =
@@ -16,7 +16,7 @@ from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.measure.energy import NO_ENERGY
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.study.codesign import StudyDevice
-from dsonas_hw.study.codesign_result import CodesignResult, Network
+from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network
 
 EQUAL_ACCURACY = 0.005
 
@@ -34,6 +34,49 @@ def pareto_front(result: CodesignResult, device: str) -> list[str]:
             best = negative
             front.append(name)
     return front
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What to run on a device under a budget: no other network is both as accurate and faster there."""
+
+    device: str
+    budget: str
+    network: Network | None
+    """The most accurate of all that hold the budget there, found for it or not; of equals the fastest.
+    None: no network that is trained holds it."""
+    cell: Cell | None
+    """The network on the device."""
+    probability: float | None
+    """How likely the budget's latency is to hold; None: it was measured, or latency has no limit."""
+
+
+def answers(result: CodesignResult) -> list[Answer]:
+    """Return the answer of every device and budget, device by device."""
+    return [_answer(result, d.name, budget) for d in result.devices for budget in result.study.budgets]
+
+
+def _answer(result: CodesignResult, device: str, budget: str) -> Answer:
+    budgets = parse_budgets([budget])
+    held = [
+        (network.accuracy, -cell.latency_ms, network, cell)
+        for network in result.networks
+        if network.accuracy is not None
+        and (cell := result.cell(network.name, device)) is not None
+        and holds(result, network, device, budgets)
+    ]
+    if not held:
+        return Answer(device=device, budget=budget, network=None, cell=None, probability=None)
+    *_, network, cell = max(held, key=lambda one: one[:2])
+    limits_ms = [b.limit for b in budgets if b.name == "latency"]
+    is_sure = cell.is_measured or not limits_ms
+    return Answer(
+        device=device,
+        budget=budget,
+        network=network,
+        cell=cell,
+        probability=None if is_sure else cell.probability_within(limits_ms[0]),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +173,7 @@ def why_no_energy(result: CodesignResult, device: StudyDevice) -> str | None:
     if any(cell.energy_mj is not None for cell in cells):
         return None
     if not device.is_here:
-        return "not on this machine, and a co-design study measures energies only"
+        return "not on this machine, where it would be measured"
     if not any(cell.is_measured for cell in cells):
         return "not measured yet"
     said = [remark for cell in cells for remark in cell.remarks if remark.startswith(NO_ENERGY)]

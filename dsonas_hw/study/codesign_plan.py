@@ -89,7 +89,7 @@ def _look_up(names: Sequence[str], config: dict[str, Any]) -> tuple[StudyDevice,
             StudyDevice(
                 name=name,
                 title=local_cpu().title if name == LOCAL else load_device(name).title,
-                runtime=model.runtime,
+                runtime=model.target.runtime,
                 source=model.source,
                 is_here=_is_here(target),
                 mean_error=sum(errors) / len(errors) if errors else None,

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
+from dsonas_hw.cost.model import Prediction
 from dsonas_hw.errors import require
 from dsonas_hw.study.codesign import Codesign, StudyDevice, load_codesign
 from dsonas_hw.study.codesign_jobs import (
@@ -93,6 +94,13 @@ class Cell:
     """None: `codesign_analysis.why_no_energy` tells why."""
     remarks: tuple[str, ...] = ()
     """What the measurement had to say: clocks that dropped, energy that could not be read."""
+
+    def probability_within(self, limit_ms: float) -> float:
+        """Return how likely a latency that was not measured is to be at most `limit_ms`."""
+        predicted = Prediction(
+            value=self.latency_ms, low=self.latency_ms_low, high=self.latency_ms_high, source="estimated"
+        )
+        return predicted.probability_within(limit_ms)
 
 
 @dataclass(frozen=True, kw_only=True)

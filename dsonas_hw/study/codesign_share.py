@@ -29,9 +29,6 @@ from dsonas_hw.task import Task, prepare_task
 from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.images import load_data, space_of_config
 
-ROUNDS = 2
-"""A shared candidate is trained for so many times `select.epochs` epochs: no halving over devices."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
@@ -81,12 +78,13 @@ def evaluate_candidates(
         Interrupted: by a signal, resumable.
     """
     from dsonas_hw.search.brief_training import BriefTraining
+    from dsonas_hw.search.halving import unhalved_epochs
     from dsonas_hw.search.selection import LOG_NAME, selection_rows
     from dsonas_hw.train.loop import Interrupted, StopSignal, resolve_train_device
     from dsonas_hw.train.trainer import StoppedError
 
     candidates = candidates_of(searches, config, devices, budgets)
-    epochs = ROUNDS * config.select.epochs
+    epochs = unhalved_epochs(config.select)  # no halving over devices
     known = {row["network"]: float(row["accuracy"]) for row in selection_rows(run, "score")}
     training = BriefTraining(
         run, config, load_data(config), epochs=epochs, device=resolve_train_device(config.train_on)

@@ -69,7 +69,7 @@ def predict(architecture: Architecture, config: RunConfig, device: str) -> Predi
     target = config.target.model_copy(update={"device": device})
     model = target_costs(target, needs=["latency"]).cost_model
     assert model is not None
-    found = model.predict(lower(architecture, batch_size=model.batch_size, fuse=model.fuse))
+    found = model.predict(lower(architecture, batch_size=model.target.batch_size, fuse=model.fuse))
     return PredictedLatency(
         latency_ms=found.value,
         latency_ms_low=found.low,

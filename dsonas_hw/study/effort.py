@@ -5,11 +5,14 @@ from __future__ import annotations
 from dsonas_hw.config import build_config
 from dsonas_hw.search.effort import (
     Effort,
+    brief_effort,
     count_train_images,
     pretraining_effort,
     retraining_effort,
     search_effort,
 )
+from dsonas_hw.search.halving import unhalved_epochs
+from dsonas_hw.study.hand_made import SEARCHED
 from dsonas_hw.study.spec import Job
 
 
@@ -29,6 +32,12 @@ def count_effort(job: Job) -> Effort:
             return begins + search_effort(config, num_images)
         case "train" | "searched" | "random" | "transferred" | "teacher" | "fitted":
             return retraining_effort(config, num_images)
-        case "choose":  # for as long as the search: told as its steps
-            return pretraining_effort(config, num_images) + search_effort(config, num_images)
+        case "fit" if job.network == SEARCHED:
+            return brief_effort(config, num_images)
+        case "choose":  # for as long as search and selection: told as their steps
+            searching = pretraining_effort(config, num_images) + search_effort(config, num_images)
+            return searching + brief_effort(config, num_images)
+        case "evaluate":  # the most that there can be: no network is on two slates
+            networks = config.select.candidates * len(job.devices) * len(job.budgets)
+            return brief_effort(config, num_images, epochs=networks * unhalved_epochs(config.select))
     return Effort()

@@ -45,7 +45,7 @@ class FamilyWidths:
     """At any width."""
     target: DeviceConfig
     timed: bool = True
-    """Whether latencies are needed."""
+    """Whether latency or energy is needed."""
     _known: dict[HandMade, Costs] = field(default_factory=dict)
 
     @cached_property
@@ -60,10 +60,10 @@ class FamilyWidths:
         return tuple(found.values())
 
     def costs(self, network: HandMade) -> Costs:
-        """Return what a network costs; its latency is the quiet one, measured for a second or predicted.
+        """Return what a network costs; latency (quiet) and energy are measured for seconds, or predicted.
 
         Raises:
-            ProfileError: the target is not here, and nothing predicts this network's latency there.
+            ProfileError: the target is not here, and nothing predicts them there.
         """
         if network not in self._known:
             self._known[network] = self._find_costs(network)
@@ -82,13 +82,14 @@ class FamilyWidths:
         return {
             **asdict(count_costs(single.kernels)),
             "memory_bytes": peak * BYTES_PER_ELEMENT[self.target.precision] if peak else None,
-            "latency_ms": self._latency_ms(model) if self.timed else None, "energy_mj": None,
-        }  # fmt: skip
+            **(self._metrics(model) if self.timed else {"latency_ms": None, "energy_mj": None}),
+        }
 
-    def _latency_ms(self, model: bytes) -> float | None:
+    def _metrics(self, model: bytes) -> Costs:
         found = measure_on_target(model, self.target, plan=QUICK)
         if found is not None:
-            return found.latency.quiet_ms
+            energy_mj = found.energy.energy_mj if found.energy else None
+            return {"latency_ms": found.latency.quiet_ms, "energy_mj": energy_mj}
         device, runtime = resolve(self.target.device, self.target.runtime)
         models = Models(
             device=device, runtime=runtime, precision=self.target.precision, threads=self.target.threads
@@ -99,7 +100,7 @@ class FamilyWidths:
             predicted = predict_onnx(path, models, batch_size=self.target.batch_size)
         if predicted.latency_ms is None:
             raise ProfileError(str(predicted.why_no_latency))
-        return predicted.latency_ms
+        return {"latency_ms": predicted.latency_ms, "energy_mj": predicted.energy_mj}
 
     def ratio(self, network: HandMade, budgets: Sequence[Budget]) -> float:
         """Return the largest cost / limit of a network.

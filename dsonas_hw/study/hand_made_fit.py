@@ -208,12 +208,13 @@ def _fit_family(name: str, config: RunConfig, cost_model: CostModel | None) -> F
 def _verdict(
     budgets: Sequence[Budget], costs: Mapping[str, float | None], measured: Measured | None
 ) -> str | None:
-    """The worst verdict over the budgets; a latency is measured, or else predicted. None: not known."""
+    """The worst verdict over the budgets; a metric is measured, or else predicted. None: not known."""
     verdicts = []
     for budget in budgets:
-        if budget.name == "latency" and measured is not None:
-            high = measured.latency_ms_high
-            low_high = (measured.latency_ms_low, inf if high is None else high)
+        low = getattr(measured, f"{budget.quantity}_low", None)
+        if low is not None:
+            high = getattr(measured, f"{budget.quantity}_high")
+            low_high = (low, inf if high is None else high)
         elif (cost := costs[budget.quantity]) is not None:
             low_high = (cost, cost)
         else:

@@ -14,8 +14,6 @@ from dsonas_hw.study.random_points import random_point
 from dsonas_hw.study.work import Work
 
 TRIED = "random-search.jsonl"
-BRIEF = 5
-"""A brief training has this part of the retraining's epochs: one fifth."""
 
 
 # -- random search -----------------------------------------------------------------------------------------
@@ -24,17 +22,21 @@ BRIEF = 5
 def choose(work: Work) -> dict[str, Any]:
     """Train random networks briefly for as long as search and selection took, and take the best.
 
-    They are scored on the training images that the search keeps for λ, never on test images. How many there
-    are depends on the machine's speed, and is in the result; each of them does not.
+    They are trained and scored as the candidates of a selection are. How many there are depends on the
+    machine's speed, and is in the result; each of them does not.
     """
-    from dsonas_hw.train.briefly import train_briefly
-    from dsonas_hw.train.loop import StopSignal, resolve_train_device
+    from dsonas_hw.search.brief_training import BriefTraining
+    from dsonas_hw.search.halving import unhalved_epochs
+    from dsonas_hw.train.loop import Interrupted, StopSignal, resolve_train_device
+    from dsonas_hw.train.trainer import StoppedError
 
     config, task = work.config, work.task
     search_seconds = float(work.needed_result["search_seconds"])
-    dataset, device = work.load_data(), resolve_train_device(config.train_on)
     run, _ = work.open_run()
-    epochs = max(1, config.retrain.epochs // BRIEF)
+    epochs = unhalved_epochs(config.select)
+    training = BriefTraining(
+        run, config, work.load_data(), epochs=epochs, device=resolve_train_device(config.train_on)
+    )
     with run.lock(), StopSignal() as stop:
         log = run.path / TRIED
         tried = read_json_lines(log) if log.exists() else []
@@ -42,13 +44,18 @@ def choose(work: Work) -> dict[str, Any]:
             started = time.monotonic()
             point = random_point(task, seed=f"{RANDOM_SEARCH}/{work.job.seed}", index=len(tried))
             network = derive_architecture([point], task.budgets, task.target).architecture
-            accuracy = train_briefly(network, config, dataset, epochs=epochs, device=device, stop=stop)
+            training.forget()  # the one before, or one that was stopped, whose time nobody counted
+            try:
+                accuracy = training.score(len(tried), network, epochs, stop=stop)
+            except StoppedError:
+                raise Interrupted("the study was interrupted; start it again to go on") from None
             row = {
                 "architecture": network.to_json(), "accuracy": accuracy,
                 "seconds": round(time.monotonic() - started, 3),
             }  # fmt: skip
             run.log(TRIED, row)
             tried.append(row)
+        training.forget()
     ranked = sorted(tried, key=lambda row: -row["accuracy"])
     return {
         "architectures": [row["architecture"] for row in ranked[:MAX_DRAWS]],

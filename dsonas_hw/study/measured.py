@@ -32,6 +32,9 @@ class Measured(BaseModel):
     quiet_ms: float | None = None
     """When nothing disturbs it."""
     energy_mj: float | None = None
+    """None, like its bounds: the device has no meter."""
+    energy_mj_low: float | None = None
+    energy_mj_high: float | None = None
     num_samples: int | None = None
     remarks: tuple[str, ...] = ()
     runtime: str = ""
@@ -55,6 +58,7 @@ def describe(found: measure.TargetMeasurement, config: RunConfig, cost_model: Co
     repeatability = measure.repeatability_of(cost_model)
     median = found.latency.estimate("p50").widened(repeatability)
     budgeted = found.latency.estimate(config.target.statistic).widened(repeatability)
+    energy = found.energy.estimate.widened(repeatability) if found.energy else None
     return Measured(
         latency_ms=budgeted.value,
         latency_ms_low=budgeted.low,
@@ -64,7 +68,9 @@ def describe(found: measure.TargetMeasurement, config: RunConfig, cost_model: Co
         p50_ms_low=median.low,
         p50_ms_high=_finite(median.high),
         quiet_ms=found.latency.quiet_ms,
-        energy_mj=found.energy.energy_mj if found.energy else None,
+        energy_mj=energy.value if energy else None,
+        energy_mj_low=energy.low if energy else None,
+        energy_mj_high=_finite(energy.high) if energy else None,
         num_samples=len(found.latency.samples_ms),
         remarks=found.latency.remarks,
         runtime=found.runtime,

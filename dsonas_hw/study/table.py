@@ -130,8 +130,8 @@ def save_tables(path: Path, study: Study) -> list[StudyRow]:
 def markdown(rows: Sequence[StudyRow]) -> str:
     """Return the rows as a Markdown table, for people. A latency without p95 and p99 is a prediction."""
     lines = [
-        "| budget | variant | n | error % | mac | flops | params | latency ms | p95 ms | p99 ms | holds "
-        "| unfitted | vs random | vs same width |",
+        "| budget | variant | n | error % | memory access (mac) | multiply-adds (flops) | params "
+        "| latency ms | p95 ms | p99 ms | holds | unfitted | vs random | vs same width |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:

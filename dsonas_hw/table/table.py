@@ -25,6 +25,7 @@ from dsonas_hw.budget import Metric
 from dsonas_hw.errors import ProfileError, RunError
 from dsonas_hw.files import atomic_write, read_regular, remove_leftovers
 from dsonas_hw.table.commands import directory_of, profile_command
+from dsonas_hw.table.read_rows import RowError, SchemaError, header_from_json, row_from_json
 from dsonas_hw.table.rows import (
     CheckRow,
     CorrectionRow,
@@ -32,11 +33,7 @@ from dsonas_hw.table.rows import (
     KernelRow,
     NetworkRow,
     Row,
-    RowError,
-    SchemaError,
     TableHeader,
-    header_from_json,
-    row_from_json,
 )
 from dsonas_hw.target import Target
 

@@ -65,9 +65,13 @@ def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
     Raises:
         DataError: unknown, missing or damaged; says what to download and where to put it.
     """
+    return load_images(config.data, download=download)
+
+
+def load_images(data: DataConfig, *, download: bool = False) -> Dataset:
+    """The same, of the configuration's data alone; errors as of `load_data`."""
     from dsonas_hw.train.data import load_dataset
 
-    data = config.data
     return load_dataset(
         data.dataset,
         data_dir=data.data_dir,

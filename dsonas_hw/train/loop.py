@@ -239,28 +239,41 @@ class EpochMeter:
 
 
 @torch.no_grad()
-def evaluate_accuracy(
-    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, device: torch.device, amp: Amp = "off"
-) -> float:
-    """Return the fraction of images whose largest logit is the label's; the model keeps its mode.
+def count_confusion(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    *,
+    num_classes: int,
+    device: torch.device,
+    amp: Amp = "off",
+) -> Tensor:
+    """Return how many images of class i have their largest logit at j: int64 (classes, classes), on the CPU.
 
     batches: (images, labels) pairs, e.g. `Batches(…, shuffle=False).epoch(0)`.
+    The model is left in the mode it was in.
+
+    Raises:
+        ValueError: there are no images.
     """
     was_training = model.training
     model.eval()
-    num_images = 0
-    num_correct = torch.zeros((), dtype=torch.int64, device=device)
+    counts = torch.zeros(num_classes**2, dtype=torch.int64, device=device)
     try:
         for images, labels in batches:
             if not len(labels):  # this rank has no row of the last, small batch
                 continue
             with autocast(device, amp):
                 logits = model(images.to(device, non_blocking=True))
-            num_correct += (logits.argmax(1) == labels.to(device)).sum()
-            num_images += len(labels)
+            told = labels.to(device) * num_classes + logits.argmax(1)
+            counts += torch.bincount(told, minlength=num_classes**2)
     finally:
         model.train(was_training)
-    correct, total = distributed.sum_(torch.tensor([int(num_correct), num_images])).tolist()
-    if not total:
+    summed = distributed.sum_(counts.cpu()).reshape(num_classes, num_classes)
+    if not summed.any():
         raise ValueError("no images to evaluate on")
-    return float(correct / total)
+    return summed
+
+
+def accuracy_of(confusion: Tensor) -> float:
+    """Return the fraction of images on the diagonal."""
+    return int(confusion.trace()) / int(confusion.sum())

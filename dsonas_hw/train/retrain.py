@@ -1,7 +1,7 @@
 """Training of a derived architecture from scratch, with the paper's recipe (DSO-NAS, 4.2 and 4.3).
 
 each epoch: steps on all training images → test → a line of metrics.jsonl → checkpoint
-at the end: weights.npz, preprocessing.json, retrain.json
+at the end: weights.npz, preprocessing.json, confusion.csv, retrain.json
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json, read_json_lines, write_json, write_text
 from dsonas_hw.run_directory import OUTCOME, RunDirectory
 from dsonas_hw.train import distributed
+from dsonas_hw.train.confusion import CONFUSION_NAME, save_confusion
 from dsonas_hw.train.curve import rise_at_end
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.identity import architecture_hash
@@ -180,8 +181,10 @@ def _finish(
     architecture: Trainable,
     dataset: Dataset,
 ) -> RetrainResult:
+    assert trainer.confusion is not None
     assert trainer.test_accuracy is not None
     save_preprocessing(run.path / PREPROCESSING_NAME, dataset)
+    save_confusion(run.path / CONFUSION_NAME, dataset.class_names, trainer.confusion.tolist())
     save_weights(run.path / WEIGHTS_NAME, architecture, trainer.network.named_arrays())
     result = RetrainResult(
         architecture=identity["architecture"],

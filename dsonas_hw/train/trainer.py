@@ -25,8 +25,9 @@ from dsonas_hw.train.drop_path import draw_drop_masks
 from dsonas_hw.train.loop import (
     EpochMeter,
     StopSignal,
+    accuracy_of,
     autocast,
-    evaluate_accuracy,
+    count_confusion,
     keep_freed_memory,
     loss_scaler,
     random_state,
@@ -95,10 +96,11 @@ class Trainer:
             rank=distributed.rank(),
             world_size=distributed.world_size(),
         )
+        self.num_classes = dataset.num_classes
         self.epoch, self.step = 0, 0
         self.meter = EpochMeter(device)
-        self.test_accuracy: float | None = None
-        """After the last whole epoch, None if it was not tested."""
+        self.confusion: Tensor | None = None
+        """Of the test images after the last whole epoch (`count_confusion`), None if it was not tested."""
         self._seconds, self._started_s = 0.0, time.monotonic()
 
     @property
@@ -109,6 +111,11 @@ class Trainer:
     @property
     def num_steps(self) -> int:
         return self.epoch * len(self.batches) + self.step
+
+    @property
+    def test_accuracy(self) -> float | None:
+        """After the last whole epoch; None if it was not tested."""
+        return None if self.confusion is None else accuracy_of(self.confusion)
 
     # -- going forward -------------------------------------------------------------------------------------
 
@@ -133,7 +140,7 @@ class Trainer:
         self.check()
         self.collect()
         is_due = (self.epoch + 1) % self.recipe.test_every == 0 or self.epoch + 1 == self.recipe.epochs
-        self.test_accuracy = self.test(stop) if is_due else None
+        self.confusion = self.test(stop) if is_due else None
         row = {
             "stage": "retrain",
             "epoch": self.epoch + 1,
@@ -201,8 +208,8 @@ class Trainer:
         distributed.broadcast(distributed.COLLECT)
         self.meter.collect()
 
-    def test(self, stop: StopSignal) -> float:
-        """Return the accuracy on the test images.
+    def test(self, stop: StopSignal) -> Tensor:
+        """Count what the test images are taken for.
 
         Raises:
             StoppedError: `stop` was requested; several processes end the test first, together.
@@ -215,7 +222,10 @@ class Trainer:
                     raise StoppedError
                 yield batch
 
-        return evaluate_accuracy(self.network, until_stopped(), device=self.device, amp=self.recipe.amp)
+        return count_confusion(
+            self.network, until_stopped(), num_classes=self.num_classes, device=self.device,
+            amp=self.recipe.amp,
+        )  # fmt: skip
 
     def check(self) -> None:
         """Refuse to go on, and to be stored, with broken weights.
@@ -242,7 +252,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "random": random_state(self.device),
             "meter": self.meter.state_dict(),
-            "test_accuracy": self.test_accuracy,
+            "confusion": self.confusion,
             "seconds": self.seconds,
         }
 
@@ -253,4 +263,4 @@ class Trainer:
         self.meter.load_state_dict(state["meter"])
         restore_random_state(state["random"], self.device)
         self.epoch, self.step = int(state["epoch"]), int(state["step"])
-        self.test_accuracy, self._seconds = state["test_accuracy"], float(state["seconds"])
+        self.confusion, self._seconds = state["confusion"], float(state["seconds"])

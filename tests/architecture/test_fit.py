@@ -31,6 +31,7 @@ from dsonas_hw.errors import BudgetError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.rows import Source
+from dsonas_hw.target import Target
 
 SPACE = SearchSpace(levels=2, stages=(1, 1), channels=8, input_shape=(3, 8, 8), share=False)
 DEEP = SearchSpace(levels=4, stages=(2,), channels=8, input_shape=(3, 8, 8), share=False)
@@ -41,8 +42,8 @@ TARGET = TargetCosts()
 class StepLatency:
     """Latency that jumps: channels run in groups of `group`, and a full group is cheaper than one more."""
 
-    device, runtime, precision = "toy", "toy", "fp32"
-    batch_size, fuse = 1, True
+    target = Target(device="toy", runtime="toy")
+    fuse = True
     source: Source = "measured"
     caution = ""
 

@@ -26,6 +26,7 @@ from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.rows import Source
+from dsonas_hw.target import Target
 
 CIFAR = SearchSpace()
 SMALL = SearchSpace(levels=2, stages=(1, 1), channels=8, input_shape=(3, 8, 8), share=False)
@@ -35,19 +36,18 @@ SEP3, SEP5, AVG3, MAX3 = 1, 2, 3, 4
 class KernelTimes:
     """A latency model: one microsecond per kernel and one nanosecond per element accessed."""
 
-    device, runtime, precision = "toy", "toy", "fp32"
     source: Source = "measured"
     caution = ""
 
     def __init__(self, *, batch_size: int = 1, fuse: bool = True) -> None:
-        self.batch_size = batch_size
+        self.target = Target(device="toy", runtime="toy", batch_size=batch_size)
         self.fuse = fuse
 
     def why_not(self, metric: Metric) -> str:
         return "" if metric == "latency" else "nothing tells it"
 
     def kernel_cost(self, kernel: Kernel, metric: Metric = "latency") -> float:
-        assert kernel.batch_size == self.batch_size
+        assert kernel.batch_size == self.target.batch_size
         return 1e-3 + 1e-6 * kernel.mac
 
     def predict(self, kernels: Sequence[Kernel], metric: Metric = "latency") -> Prediction:

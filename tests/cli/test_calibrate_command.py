@@ -132,3 +132,33 @@ def test_operators_become_a_profile(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert Path(result["table"]).exists()
     assert _run(*arguments) == 2
     assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"schema_version": 1}, "schema version 1, this program reads"),
+        ({"device": "v100"}, "of v100, eager, fp32, not of titan-xp, eager, fp32"),
+        ({"precision": "fp16"}, "of titan-xp, eager, fp16, not of titan-xp, eager, fp32"),
+        ({"base": "0" * 12}, "belongs to another estimate"),
+        ({"mape": None}, "mape is None"),
+    ],
+)
+def test_a_calibration_that_does_not_belong_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, object], message: str
+) -> None:
+    shipped = Path(__file__).parents[2] / "profiles" / "1080ti" / "eager-fp32.calibration.json"
+    path = tmp_path / "titan-xp" / "eager-fp32.calibration.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps(json.loads(shipped.read_text()) | {"device": "titan-xp"} | change))
+    _onnx(tmp_path / "m.onnx", 32, 2)
+    model = str(tmp_path / "m.onnx")
+    assert (
+        _run("predict", model, "--device", "titan-xp", "--runtime", "eager", "--profiles", str(tmp_path)) == 2
+    )
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(path) in error
+    assert message in error
+    assert "calibrate" in error
+    assert "or delete it" in error

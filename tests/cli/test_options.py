@@ -125,7 +125,7 @@ def test_an_absent_gpu_s_latency_is_estimated(dsonas: Any) -> None:
         (["--budget", "mcs=5"], "unknown budget 'mcs'"),
         (["--budget", "mac=1M,mac=2M"], "is given twice"),
         (["--budget", "mac=1"], "budget mac=1 is below the smallest network of this space; feasible: 1.1"),
-        (["--budget", "energy=5mJ"], "budget energy=5mJ cannot be steered by"),
+        (["--budget", "energy=5mJ"], "energy of local with ort-cpu is not known: only NVIDIA GPUs are"),
         (["--resume", "nowhere"], "nowhere is not a run directory"),
         (["--out", "file"], "the run directory file cannot be written; choose another with --out"),
         (["--out", "file/below"], "the run directory file/below cannot be written"),

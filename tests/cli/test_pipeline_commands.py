@@ -27,8 +27,8 @@ TINY = {
 }
 FILES = {"config.yaml", "metrics.jsonl", "path.jsonl", "lambda.jsonl", "selection.jsonl", "checkpoints",
          "architecture.json",
-         "weights.npz", "preprocessing.json", "retrain.json", "model.onnx", "infer.py", "validation.json",
-         "report.html"}  # fmt: skip
+         "weights.npz", "preprocessing.json", "confusion.csv", "retrain.json", "model.onnx", "infer.py",
+         "validation.json", "report.html"}  # fmt: skip
 
 
 def write_config(folder: Path) -> Path:

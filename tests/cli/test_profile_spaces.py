@@ -75,15 +75,20 @@ def test_a_space_from_a_file_is_profiled(home: Path) -> None:
 def test_settings_change_every_preset_and_the_target_is_the_files(
     tmp_path: Path, empty_folder: Path, monkeypatch: pytest.MonkeyPatch, dsonas: Any
 ) -> None:
+    from dsonas_hw.profile import generic_profile
     from dsonas_hw.profile import profile_space as profiling
 
     asked: list[tuple[str, SearchSpace, Target]] = []
+    asked_any: list[Target] = []
 
     def note(space: SearchSpace, conditions: Target, *, name: str, **_: object) -> SpaceProfile:
         asked.append((name, space, conditions))
         return SpaceProfile(path=tmp_path / "table.jsonl", check=None)
 
     monkeypatch.setattr(profiling, "profile_space", note)
+    monkeypatch.setattr(
+        generic_profile, "profile_generic", lambda path, where, progress: asked_any.append(where)
+    )
     file = config_file(tmp_path, {"levels": 1}, target={"batch_size": 4})
     presets = ["--preset", "digits", "--preset", "fashion-mnist"]
     result = dsonas("profile", *presets, "--config", file, "--set", "space.width_step=8", "--no-check")
@@ -101,6 +106,7 @@ def test_settings_change_every_preset_and_the_target_is_the_files(
     dsonas("profile", "--no-check")
     assert [name for name, _, _ in asked] == ["digits mine", "fashion-mnist data.dataset=fashion-mnist",
                                               "digits", "fashion-mnist", "cifar10"]  # fmt: skip
+    assert asked_any == [asked[-1][2]]  # networks of every kind, where no space is named
     assert asked[0][2].batch_size == 2
     assert asked[1][1] == space_of_config(configured("--preset", "fashion-mnist"))
 

@@ -59,7 +59,7 @@ has_energy_counter = false
 sources = ["this test"]
 
 [peak_tflops]
-fp32 = 4.0
+fp32 = 3.84
 """
 
 CONSTANT_MS = 0.02

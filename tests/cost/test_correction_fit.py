@@ -15,7 +15,8 @@ from dsonas_hw.cost.kernel_fit import fit_categories
 from dsonas_hw.cost.network_costs import NetworkCosts, Part, kernel_costs
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.table.rows import CorrectionRow, KernelRow, RowError, row_from_json
+from dsonas_hw.table.read_rows import RowError, row_from_json
+from dsonas_hw.table.rows import CorrectionRow, KernelRow
 
 WIDTHS = (8, 16, 24, 32, 48)
 
@@ -168,6 +169,40 @@ def test_a_width_between_two_timed_ones_costs_something_between() -> None:
     assert costs.latency_ms(between) == pytest.approx(true_ms(between), rel=0.05)
     assert costs.latency_ms(pointwise(24)) < costs.latency_ms(between) < costs.latency_ms(pointwise(32))
     assert not costs.knows(pointwise(1024))
+
+
+def true_mj(each: list[Kernel]) -> float:
+    """A pointwise convolution draws 80 W, a depthwise one 30 W; the board 5 mJ an inference besides."""
+    return 5.0 + sum((80.0 if kernel.groups == 1 else 30.0) * true_ms(kernel) for kernel in each)
+
+
+def with_energy(timed: list[TimedNetwork]) -> list[TimedNetwork]:
+    return [replace(network, energy_mj=true_mj(list(network.kernels))) for network in timed]
+
+
+def test_energies_of_whole_networks_tell_the_power_of_every_group() -> None:
+    def latency_ms(each: list[Kernel]) -> float:
+        return 0.03 + sum(map(true_ms, each))
+
+    latency, energy = fit_corrections(rows(), with_energy(networks(60, latency_ms)))
+    assert (latency.metric, energy.metric) == ("latency", "energy")
+    assert latency == fit_latency(
+        rows(), networks(60, latency_ms)
+    )  # the same, whether a meter is there or not
+    costs = NetworkCosts(energy, kernel_costs(latency, rows()))
+    for kernel, watts in ((pointwise(24), 80.0), (depthwise(24), 30.0)):
+        assert costs.share(costs.part([kernel])) == pytest.approx(watts * true_ms(kernel), rel=0.15)
+    for network in networks(30, latency_ms, seed=1):
+        part = costs.part(network.kernels)
+        assert costs.value(part) == pytest.approx(true_mj(list(network.kernels)), rel=0.06)
+        low, high = costs.interval(part)
+        assert low < 1 < high
+    assert row_from_json(json.loads(json.dumps(energy.to_json()))) == energy
+
+
+def test_of_too_few_energies_nothing_is_fitted() -> None:
+    timed = networks(12, lambda each: sum(map(true_ms, each)))
+    assert len(fit_corrections(rows(), [*with_energy(timed[:3]), *timed[3:]])) == 1
 
 
 def test_too_few_networks_are_refused() -> None:

@@ -60,6 +60,21 @@ def test_what_was_logged_is_not_measured_again() -> None:
     assert second.verdicts == second.briefly == second.rows == []
 
 
+def test_of_two_metrics_the_tighter_one_counts() -> None:
+    """Of 4 channels 10 mJ and 1 ms; the time grows with the width, half of the energy does."""
+
+    def measure(architecture: Architecture) -> dict[str, Estimate | None]:
+        return {"latency_ms": Estimate.exact(1.0), "energy_mj": Estimate.exact(10.0)}
+
+    def relative(architecture: Architecture) -> Mapping[Metric, float] | None:
+        return {"latency": architecture.width / 4, "energy": 3.0 + 3.0 * architecture.width / 4}
+
+    use = MeasuredUse(parse_budgets(["latency=4ms,energy=12mJ"]), measure=measure, measure_relative=relative)
+    assert use(NETWORKS[0]) == pytest.approx(10 / 12)
+    assert use(NETWORKS[1]) == pytest.approx(10 / 12 * 9 / 6)
+    assert use(NETWORKS[2]) == pytest.approx(10 / 12 * 12 / 6)  # of the latency it needs 3/4
+
+
 def test_a_target_that_is_not_here_tells_nothing() -> None:
     nothing: dict[str, Estimate | None] = {}
     use = MeasuredUse(

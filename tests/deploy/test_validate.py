@@ -23,6 +23,7 @@ from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.energy import EnergyMeasurement, EnergyWindow
 from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
 from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY
+from dsonas_hw.target import Target
 from dsonas_hw.train.data import Dataset
 
 LOCAL = DeviceConfig()
@@ -31,7 +32,7 @@ LOCAL = DeviceConfig()
 class Predicts:
     """A latency model that always says the same."""
 
-    device, runtime, precision, batch_size, source, fuse = "h100", "tensorrt", "fp32", 1, "estimated", True
+    target, source, fuse = Target(device="h100", runtime="tensorrt"), "estimated", True
     caution = "ESTIMATED, NOT MEASURED: latencies of h100 may be off by ±34%"
 
     def __init__(self, latency_ms: float) -> None:

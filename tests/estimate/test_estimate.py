@@ -64,11 +64,9 @@ SIZES = st.sampled_from([16, 32, 48, 64, 96, 128, 192, 256])
 )
 def test_four_times_the_images_is_not_faster(channels: int, out: int, size: int, k: int) -> None:
     few, many = conv(16, channels, size, out, k), conv(64, channels, size, out, k)
-    corrected = eager()
-    assert corrected.times([many])[0][0] > 0.6 * corrected.times([few])[0][0]  # trees have steps
-    plain = dataclasses.replace(load_constants(), corrections={})
-    analytic = load_estimate(Target(device="2080ti", runtime="eager"), constants=plain)
-    assert analytic.times([many])[0][0] >= analytic.times([few])[0][0]
+    for constants in (load_constants(), dataclasses.replace(load_constants(), corrections={})):
+        model = load_estimate(Target(device="2080ti", runtime="eager"), constants=constants)
+        assert model.times([many])[0][0] >= model.times([few])[0][0]
 
 
 @pytest.mark.parametrize("k", [1, 3])
@@ -115,7 +113,7 @@ def test_eager_is_bound_by_the_host_at_batch_one() -> None:
     kernels = [conv(1, size=7), relu(1, size=7)] * 50
     gpu, host, _ = model.totals(kernels)
     assert host > 1.5 * gpu
-    assert model.predict(kernels).value == pytest.approx(host, rel=0.05)
+    assert host < model.predict(kernels).value < 1.1 * host
     fused = load_estimate(Target(device="v100", runtime="tensorrt"))
     assert fused.predict([conv(1, size=7)] * 50).value < 0.7 * host
 
@@ -154,7 +152,7 @@ def test_views_cost_nothing_in_eager_and_additions_are_fused_in_tensorrt() -> No
     assert eager().times([view]) == [(0.0, 0.0)]
     add = Kernel(op="sum", inputs=(shape, shape), output=shape)
     engine = load_estimate(Target(device="v100", runtime="tensorrt", batch_size=32))
-    assert engine.times([add])[0][0] < 0.5 * engine.times([view])[0][0]
+    assert engine.times([add])[0][0] < 0.6 * engine.times([view])[0][0]
 
 
 def test_refuses_what_it_cannot_estimate() -> None:
@@ -235,6 +233,6 @@ def test_on_a_fast_gpu_eager_is_bound_by_the_host_until_the_batch_is_large() -> 
     (gpu_1, host_1, all_1), (gpu_8, host_8, all_8), (gpu_many, host_many, all_many) = found.values()
     assert host_1 == host_8 == host_many
     assert gpu_1 < gpu_8 < host_8
-    assert all_1 == pytest.approx(all_8, rel=0.01) == pytest.approx(host_1, rel=0.01)
+    assert host_1 < all_1 < all_8 < 1.1 * host_1
     assert gpu_many > host_many
     assert all_many > 1.5 * all_8

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.estimate.constants import load_constants
 from dsonas_hw.estimate.kernel_correction import FEATURES, correction_features, parse_trees
-from dsonas_hw.estimate.kernel_features import COLUMNS, kernel_rows, sort_of
+from dsonas_hw.estimate.kernel_features import COLUMNS, halved, kernel_rows, sort_of
 from dsonas_hw.estimate.machine import machine_of
-from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.kernel.spec import Kernel, Shape
 from dsonas_hw.target import Target
 
 DATA = {
@@ -65,17 +67,28 @@ def test_rows_describe_kernels() -> None:
     assert sort_of(_conv(32, groups=4)) == "grouped"
 
 
-@pytest.mark.parametrize(
-    "kernel",
-    [
-        _conv(32),
-        _conv(32, k=5),
-        Kernel(op="gemm", inputs=((8, 64),), output=(8, 10), num_weights=640),
-        Kernel(op="matmul", inputs=((8, 4, 16, 32), (8, 4, 32, 24)), output=(8, 4, 16, 24)),
-        Kernel(op="conv_transpose", inputs=((2, 8, 7, 7),), output=(2, 4, 14, 14), kernel_size=(2, 2),
-               stride=(2, 2), num_weights=128),
-    ],
-)  # fmt: skip
+MATRIX = [
+    _conv(32),
+    _conv(32, k=5),
+    Kernel(op="gemm", inputs=((8, 64),), output=(8, 10), num_weights=640),
+    Kernel(op="matmul", inputs=((8, 4, 16, 32), (8, 4, 32, 24)), output=(8, 4, 16, 24)),
+    Kernel(op="conv_transpose", inputs=((2, 8, 7, 7),), output=(2, 4, 14, 14), kernel_size=(2, 2),
+           stride=(2, 2), num_weights=128),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kernel", MATRIX)
 def test_matrix_sizes_agree_with_flops(kernel: Kernel) -> None:
     row = dict(zip(COLUMNS, kernel_rows([kernel])[0], strict=True))
     assert row["m"] * row["n"] * row["k"] * row["groups"] == kernel.flops
+
+
+@pytest.mark.parametrize("kernel", MATRIX)
+def test_half_of_the_images_is_the_kernel_of_half_the_batch(kernel: Kernel) -> None:
+    def halve(shape: Shape) -> Shape:
+        return (shape[0] // 2, *shape[1:])
+
+    smaller = dataclasses.replace(
+        kernel, inputs=tuple(map(halve, kernel.inputs)), output=halve(kernel.output)
+    )
+    assert np.array_equal(halved(kernel_rows([kernel])), kernel_rows([smaller]))

@@ -22,7 +22,9 @@ DEVICES = {"1080ti": 9e-7, "v100": 5e-7, "local": 2e-6}
 BUDGETS = ("latency=0.5ms", "latency=0.3ms")
 
 
-def make_study(path: Path, *, until: str = "measure", share: bool = False) -> Path:
+def make_study(
+    path: Path, *, until: str = "measure", share: bool = False, budgets: tuple[str, ...] = BUDGETS
+) -> Path:
     """Write a study that got as far as `until`: plan, derive, train or measure."""
     rng = random.Random(0)
     config = overlay(load_preset("digits"), {"preset": "digits", "space": {"share": share}})
@@ -36,7 +38,7 @@ def make_study(path: Path, *, until: str = "measure", share: bool = False) -> Pa
             )
             for name in DEVICES
         ),
-        budgets=BUDGETS,
+        budgets=budgets,
         config=config,
     )  # fmt: skip
     save_codesign(path, study)

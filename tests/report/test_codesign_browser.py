@@ -10,7 +10,7 @@ import pytest
 from synthetic_study import DEVICES, make_study
 from test_browser import CONTRAST, browser  # noqa: F401  the fixture
 
-from dsonas_hw.report.codesign_report import write_codesign_report
+from dsonas_hw.report.write import write_report
 from dsonas_hw.study.codesign_result import CodesignResult, load_result
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = make_study(tmp_path_factory.mktemp("studies") / "study")
-    write_codesign_report(path)
+    write_report(path)
     return path
 
 

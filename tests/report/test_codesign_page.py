@@ -15,14 +15,11 @@ from synthetic_study import BUDGETS, DEVICES, make_study
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.measure.energy import NO_ENERGY
+from dsonas_hw.report.codesign_cross import cross_table
 from dsonas_hw.report.codesign_figures import codesign_figures
-from dsonas_hw.report.codesign_report import (
-    codesign_matplotlib_figures,
-    write_codesign_figures,
-    write_codesign_report,
-)
-from dsonas_hw.report.codesign_tables import cells_table, choice_table, cross_table
-from dsonas_hw.study.codesign_analysis import pareto_front
+from dsonas_hw.report.codesign_tables import answer_sentences, answer_table, cells_table
+from dsonas_hw.report.write import matplotlib_figures, write_figures, write_report
+from dsonas_hw.study.codesign_analysis import answers, pareto_front
 from dsonas_hw.study.codesign_result import load_result
 
 
@@ -33,7 +30,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def html(study: Path) -> str:
-    return write_codesign_report(study).read_text()
+    return write_report(study).read_text()
 
 
 class Cells(HTMLParser):
@@ -84,12 +81,7 @@ def test_what_is_estimated_is_said_first(html: str) -> None:
 
 def test_why_no_energy_is_known_is_told_per_device(study: Path, tmp_path: Path) -> None:
     def words(path: Path) -> str:
-        return (
-            write_codesign_report(path)
-            .read_text()
-            .partition("Energy is not known on")[2]
-            .partition("</div>")[0]
-        )
+        return write_report(path).read_text().partition("Energy is not known on")[2].partition("</div>")[0]
 
     assert "1080ti, v100: not on this machine" in words(study)
     assert "local: only of GPUs is it read" in words(study)
@@ -97,10 +89,10 @@ def test_why_no_energy_is_known_is_told_per_device(study: Path, tmp_path: Path) 
     job, *others = sorted(path.glob("jobs/measure-local-*/result.json"))
     write_json(job, read_json(job) | {"remarks": [f"{NO_ENERGY}no permission", "the clock fell"]})
     assert "local: no permission" in words(path)
-    assert "on local: the clock fell" in write_codesign_report(path).read_text()
+    assert "on local: the clock fell" in write_report(path).read_text()
     write_json(others[0], read_json(others[0]) | {"energy_mj": 1.234})
     assert "local:" not in words(path)
-    assert "1.234" in write_codesign_report(path).read_text()
+    assert "1.234" in write_report(path).read_text()
 
 
 def test_every_device_has_its_front(study: Path, html: str) -> None:
@@ -123,24 +115,24 @@ def test_all_is_escaped(study: Path, tmp_path: Path) -> None:
     plan["devices"][0]["title"] = "<script>alert(1)</script>"
     plan["config"]["data"]["dataset"] = "<img src=x>"
     write_json(path / "codesign.json", plan)
-    text = write_codesign_report(path).read_text()
+    text = write_report(path).read_text()
     assert "<script>alert" not in text
     assert "<img" not in text
 
 
 @pytest.mark.parametrize("until", ["plan", "derive", "train"])
 def test_an_unfinished_study_has_a_page_too(tmp_path: Path, until: str) -> None:
-    text = write_codesign_report(make_study(tmp_path / "study", until=until)).read_text()
+    text = write_report(make_study(tmp_path / "study", until=until)).read_text()
     assert "This study is not complete" in text
     missing = {"plan": "pretrain-s0: not started", "derive": "train-", "train": "measure-local-"}[until]
     assert missing in text
-    assert ("missing</span>" in text) == (until == "plan")
+    assert ("no network that is trained holds" in text) == (until != "train")
 
 
 def test_carrying_is_judged_once_all_that_are_compared_are_trained(study: Path, tmp_path: Path) -> None:
     def cells(path: Path) -> set[str]:
         table = Cells("carried")
-        table.feed(write_codesign_report(path).read_text())
+        table.feed(write_report(path).read_text())
         return {text.strip() for row in table.rows[1:] for text in row[1:]}
 
     assert "–" not in cells(study)
@@ -156,7 +148,7 @@ def test_a_damaged_result_is_one_line(study: Path, tmp_path: Path) -> None:
     job = next(path.glob("jobs/derive-*"))
     (job / "result.json").write_text("[1, 2]")
     with pytest.raises(UserError, match=f"the result of {re.escape(job.name)} is damaged"):
-        write_codesign_report(path)
+        write_report(path)
 
 
 @pytest.mark.parametrize("network", ["../../../escaped", "/etc", "", None, 7, "0123456789abcdef/.."])
@@ -168,13 +160,29 @@ def test_a_network_s_name_leads_to_no_other_directory(network: object, study: Pa
         load_result(path)
 
 
-def test_the_choice_is_a_row_per_device_and_budget(study: Path) -> None:
+def test_the_answers_are_a_row_per_device_and_budget_and_none_is_dominated(study: Path) -> None:
     result = load_result(study)
-    rows = choice_table(result).to_records()
-    assert [(r["budget"], r["device"]) for r in rows] == [(b, d) for b in BUDGETS for d in DEVICES]
+    rows = answer_table(result).to_records()
+    assert [(r["device"], r["budget"]) for r in rows] == [(d, b) for d in DEVICES for b in BUDGETS]
     for row in rows:
-        (network,) = result.found_for(row["device"], row["budget"])
-        assert (row["network"], row["accuracy"]) == (network.name, network.accuracy)
+        if row["network"] is not None:
+            assert row["network"] in pareto_front(result, row["device"])
+
+
+def test_the_summary_answers_in_a_sentence_a_device(study: Path, html: str) -> None:
+    """What was not measured has `~` before every number of it, its interval, and how likely it is to hold."""
+    result = load_result(study)
+    told = re.findall("<li[^>]*>(.*?)</li>", html.partition('class="answers"')[2].partition("</ul>")[0])
+    assert [re.sub(r"<[^>]+>", "", sentence) for sentence in told] == answer_sentences(result)
+    for device, sentence in zip(DEVICES, answer_sentences(result), strict=True):
+        assert sentence.startswith(f"For {device}: ")
+        held = [a for a in answers(result) if a.device == device and a.network]
+        networks = {a.network.name for a in held if a.network}
+        assert set(re.findall("network ([A-Z]),", sentence)) == networks
+        is_here = device == "local"
+        assert sentence.count("~") == (0 if is_here else 3 * len(networks))
+        assert sentence.count("measured" if is_here else "estimated") == len(networks)
+        assert len(re.findall(r"with \d+ %", sentence)) == (0 if is_here else len(held))
 
 
 def test_tables_agree(study: Path) -> None:
@@ -187,24 +195,26 @@ def test_tables_agree(study: Path) -> None:
             assert row[f"latency_ms_{device}"] == cell["latency_ms"]
 
 
-def test_everything_is_there_as_files(study: Path, tmp_path: Path) -> None:
-    files = {path.name for path in write_codesign_figures(study, tmp_path)}
-    tables = ("choice", "cross-table", "cells", "carried", "operations", "missing")
+def test_everything_is_there_as_files(tmp_path: Path) -> None:
+    study, figures = make_study(tmp_path / "study", share=True, budgets=BUDGETS[:1]), tmp_path / "figures"
+    files = {path.name for path in write_figures(study, figures)}
+    tables = ("answers", "cross-table", "cells", "carried", "operations", "missing")
     assert {f"{name}.{kind}" for name in tables for kind in ("csv", "json")} <= files
     assert {f"front-{name}.{kind}" for name in DEVICES for kind in ("svg", "png", "csv", "json")} <= files
-    blocks = {f"-block-0{number}.{kind}" for number in (1, 2) for kind in ("svg", "png")}
-    assert {f"network-{n}{rest}" for n in "ABCDEF" for rest in {".svg", ".json", *blocks}} <= files
-    assert files == {path.name for path in tmp_path.iterdir()}
-    with (tmp_path / "cells.csv").open() as file:
+    assert {f"network-{n}{rest}" for n in "ABC" for rest in (".json", ".svg", ".png")} <= files
+    assert {f"network-{n}-block-01.{kind}" for n in "ABC" for kind in ("svg", "png")} <= files
+    assert files == {path.name for path in figures.iterdir()}
+    with (figures / "cells.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["latency_ms"]) for row in rows] == [
-        cell["latency_ms"] for cell in json.loads((tmp_path / "cells.json").read_text())
+        cell["latency_ms"] for cell in json.loads((figures / "cells.json").read_text())
     ]
 
 
 def test_figures_are_matplotlib_objects(study: Path) -> None:
     from matplotlib.figure import Figure
 
-    figures = codesign_matplotlib_figures(load_result(study))
-    assert set(figures) == {f"front-{name}" for name in DEVICES}
+    figures = matplotlib_figures(study)
+    blocks = {f"network-{name}-block-0{number}" for name in "ABCDEF" for number in (1, 2)}
+    assert set(figures) == blocks | {f"front-{name}" for name in DEVICES}
     assert all(isinstance(figure, Figure) for figure in figures.values())

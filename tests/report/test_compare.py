@@ -15,8 +15,8 @@ from dsonas_hw.files import read_json
 from dsonas_hw.report.compare import HAND_MADE, RANDOM, SEARCHED, compare, compare_table
 from dsonas_hw.report.compare_page import compare_chart
 from dsonas_hw.study.grid import save_grid
+from dsonas_hw.study.job_files import job_directory
 from dsonas_hw.study.load import load_study
-from dsonas_hw.study.scheduler import job_directory
 
 COSTS = {"flops": 3e6, "mac": 2e5, "params": 1e4, "latency_ms": 0.2}
 

@@ -24,6 +24,7 @@ from dsonas_hw.report.draw import (
     operation_colour,
     text_colour,
 )
+from dsonas_hw.report.draw_figure import drawing_figure
 from dsonas_hw.report.draw_geometry import Box, Route
 from dsonas_hw.report.draw_layout import lay_out_block
 from dsonas_hw.report.draw_network import draw_architecture
@@ -120,6 +121,20 @@ def test_svg_names_every_node_and_edge_once(case: tuple[SearchSpace, Block]) -> 
     texts = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
     for node in block.nodes:
         assert space.operation_of(node).label in texts
+
+
+def test_a_figure_has_the_words_and_lines_of_the_drawing() -> None:
+    architecture = complete_architecture(SearchSpace(levels=1, operations=("sep3", "max3"), stages=(1, 1)))
+    drawing = draw_architecture(architecture)
+    root = ET.fromstring(drawing)
+    axes = drawing_figure(drawing).axes[0]
+    tags = [element.tag.rpartition("}")[2] for element in root.iter()]
+    words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert [text.get_text() for text in axes.texts] == words
+    assert len(axes.patches) == sum(tags.count(kind) for kind in ("path", "rect", "circle"))
+    for text in axes.texts:  # also of what stands within scaled groups
+        assert 0 <= text.get_position()[0] <= float(root.attrib["width"])
+        assert 0 <= text.get_position()[1] <= float(root.attrib["height"])
 
 
 def test_identity_is_drawn_as_such() -> None:

@@ -10,8 +10,8 @@ import pytest
 from dsonas_hw.errors import RunError, UserError
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.report.grid_page import grid_figures
-from dsonas_hw.report.grid_report import write_grid_figures, write_grid_report
 from dsonas_hw.report.tensorboard import write_tensorboard
+from dsonas_hw.report.write import write_figures, write_report
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.study.expand import expand
 from dsonas_hw.study.grid import load_grid, save_grid
@@ -45,7 +45,7 @@ def make_grid(path: Path, *, without: str = "nothing") -> Path:
 
 
 def test_the_page_has_the_table_and_every_network(tmp_path: Path) -> None:
-    html = write_grid_report(make_grid(tmp_path)).read_text(encoding="utf-8")
+    html = write_report(make_grid(tmp_path)).read_text(encoding="utf-8")
     result = load_grid(tmp_path)
     assert len(result.rows) == 2 * 3
     for row in result.rows:
@@ -62,7 +62,7 @@ def test_the_page_has_the_table_and_every_network(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_study_says_what_is_missing(tmp_path: Path) -> None:
-    html = write_grid_report(make_grid(tmp_path, without="flops")).read_text(encoding="utf-8")
+    html = write_report(make_grid(tmp_path, without="flops")).read_text(encoding="utf-8")
     assert "This study is not complete" in html
     assert "search-flops-s0: not started" in html
     assert "flops-mac-100k-s0-searched: waits for search-flops-s0" in html
@@ -70,13 +70,13 @@ def test_an_unfinished_study_says_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_nothing_done_is_a_page_too(tmp_path: Path) -> None:
-    html = write_grid_report(make_grid(tmp_path, without="")).read_text(encoding="utf-8")
+    html = write_report(make_grid(tmp_path, without="")).read_text(encoding="utf-8")
     assert "No network has been trained yet" in html
 
 
 def test_everything_is_there_as_files(tmp_path: Path) -> None:
     make_grid(tmp_path / "study")
-    files = {path.name for path in write_grid_figures(tmp_path / "study", tmp_path / "figures")}
+    files = {path.name for path in write_figures(tmp_path / "study", tmp_path / "figures")}
     for chart in ("accuracy-mac", "accuracy-params", "flops-by-block"):
         assert {f"{chart}.{kind}" for kind in ("svg", "png", "csv", "json")} <= files
     assert {
@@ -96,7 +96,7 @@ def test_the_flops_of_each_block_are_means_over_a_variants_networks(tmp_path: Pa
     assert shares["flops"] == ((1.0, 2.0), pytest.approx((0.125, 0.875)))
     assert shares["mac"] == ((1.0, 2.0), pytest.approx((0.6, 0.4)))  # the empty network has no shares
     assert shares["random"] == ((1.0, 2.0), pytest.approx((0.25, 0.75)))
-    assert chart.title in write_grid_report(path).read_text(encoding="utf-8")
+    assert chart.title in write_report(path).read_text(encoding="utf-8")
 
 
 def test_a_damaged_study_is_refused(tmp_path: Path) -> None:

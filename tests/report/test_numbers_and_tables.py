@@ -76,7 +76,7 @@ def test_table_as_csv_and_records() -> None:
 
 
 def test_table_as_html_is_escaped_and_has_headers() -> None:
-    html = TABLE.to_html()
+    html = str(TABLE._repr_html_())
     assert "<caption>Cap &lt;tion&gt;</caption>" in html
     assert '<th scope="row">a&lt;b&gt;</th>' in html
     assert '<th scope="col" class="num">Latency</th>' in html

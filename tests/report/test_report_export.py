@@ -13,19 +13,19 @@ from synthetic_run import make_run
 
 from dsonas_hw.cli.report import command
 from dsonas_hw.errors import UserError
+from dsonas_hw.report.chart_figure import chart_figure
 from dsonas_hw.report.export import write_figure_file
-from dsonas_hw.report.figures import chart_figure, run_matplotlib_figures
 from dsonas_hw.report.numbers import cost_text
-from dsonas_hw.report.run_figures import run_figures
 from dsonas_hw.report.run_load import load_run_data
-from dsonas_hw.report.run_report import write_figures
+from dsonas_hw.report.run_page import run_figures
+from dsonas_hw.report.write import matplotlib_figures, write_figures
 from dsonas_hw.run_directory import RunDirectory
 
 
 @pytest.fixture(scope="module")
 def files(share_run: RunDirectory, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     directory = tmp_path_factory.mktemp("figures")
-    paths = write_figures(share_run, directory)
+    paths = write_figures(share_run.path, directory)
     assert sorted(paths) == sorted(directory.iterdir())
     return {path.name: path for path in paths}
 
@@ -81,11 +81,11 @@ def test_files_do_not_change_from_one_writing_to_the_next(
 def test_matplotlib_objects(full_run: RunDirectory) -> None:
     from matplotlib.figure import Figure
 
-    figures = run_matplotlib_figures(full_run)
+    figures = matplotlib_figures(full_run.path)
     assert all(isinstance(figure, Figure) for figure in figures.values())
     assert {"path-mac", "lambda-block-01", "block-03", "retrain-accuracy"} <= set(figures)
     axes = figures["path-mac"].axes[0]
-    assert axes.get_ylabel() == "accuracy with shared weights"
+    assert axes.get_title(loc="left") == "accuracy with shared weights"
 
 
 def report(*arguments: str) -> Result:

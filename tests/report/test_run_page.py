@@ -10,14 +10,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from synthetic_run import make_run
+from synthetic_run import CONFUSION, make_run
 
 from dsonas_hw.files import read_json, write_json
+from dsonas_hw.report.explorer import Explorer, Shown
+from dsonas_hw.report.figures_path import path_figures
 from dsonas_hw.report.numbers import cost_text
-from dsonas_hw.report.page import embedded_json
+from dsonas_hw.report.page import render
 from dsonas_hw.report.run_load import load_run_data
-from dsonas_hw.report.run_report import write_report
-from dsonas_hw.report.run_tables import prediction_table
+from dsonas_hw.report.run_tables import class_table, confusion_table, prediction_table
+from dsonas_hw.report.write import write_report
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.table.table import CheckRow, ErrorSummary, TableHeader, save_table, table_path
 from dsonas_hw.target import Target
@@ -58,7 +60,7 @@ class Elements(HTMLParser):
 
 
 def html_of(run: RunDirectory) -> str:
-    path = write_report(run)
+    path = write_report(run.path)
     assert path == run.path / "report.html"
     return path.read_text(encoding="utf-8")
 
@@ -101,7 +103,7 @@ def test_measured_run_says_so(share_run: RunDirectory) -> None:
 def test_estimates_are_loud(full_run: RunDirectory) -> None:
     page = Elements(html_of(full_run))
     assert "ESTIMATED, NOT VALIDATED" in page.words
-    assert "By the estimate, every budget holds" in page.words
+    assert "By the estimate, the latency budget holds with 55 %" in page.words
     assert "measured on local ✓" not in page.words
     assert any(a.get("class") == "warning" for _, a in page.found)
 
@@ -132,6 +134,38 @@ def test_a_prediction_from_an_estimate_says_so_before_any_validation(tmp_path: P
     assert "off by ±34%." in page.words
     assert "latency, estimated" in page.words
     assert [b.source for b in [load_run_data(run).derivation] if b] == ["estimated"]
+
+
+def test_how_likely_an_estimate_is_to_hold_is_told_before_any_validation(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", stages=(1,), until="derive")
+    stored = read_json(run.architecture_path)
+    stored["derived"] |= {"source": "estimated", "probability": {"latency": 0.42}}
+    write_json(run.architecture_path, stored)
+    assert "holds with 42 %" in Elements(html_of(run)).words
+
+
+def test_the_chosen_network_stands_at_its_final_cost(small_run: RunDirectory) -> None:
+    """Whatever its cost was at the width of the search: where the budget holds, on the left of its line."""
+    data = load_run_data(small_run)
+    for chart in path_figures(data):
+        (chosen,) = (series for series in chart.series if series.name == "chosen")
+        budget = next(b for b in data.budget_results if f"path-{b.quantity.replace('_', '-')}" == chart.name)
+        assert chosen.x == (budget.measured,)
+        assert budget.verdict == "holds"
+        assert chosen.x[0] <= chart.marks[0].value == budget.limit
+
+
+def test_every_class_has_its_accuracy_and_its_row_of_the_confusion(small_run: RunDirectory) -> None:
+    words = Elements(html_of(small_run)).words
+    confusion = load_run_data(small_run).confusion
+    classes, table = class_table(confusion), confusion_table(confusion)
+    assert classes is not None
+    assert table is not None
+    assert classes.rows == (("cat", 10, 0.9, "dog (1)"), ("dog", 10, 0.7, "cat (3)"), ("<b>", 10, 1.0, ""))
+    assert [tuple(row.values())[1:] for row in table.to_records()] == list(CONFUSION)
+    assert all(part in words for part in (classes.caption, table.caption, "cat (3)", "<b>"))
+    (small_run.path / "confusion.csv").write_text("true class,a\na,x\n")
+    assert "confusion.csv is damaged" in Elements(html_of(small_run)).words
 
 
 def test_a_missed_budget_is_named(tmp_path: Path) -> None:
@@ -238,20 +272,24 @@ def save_profile(directory: Path, **settings: str) -> None:
 
 def test_the_profile_s_check_is_shown(share_run: RunDirectory, tmp_path: Path) -> None:
     save_profile(tmp_path, device_title="Some CPU")
-    words = Elements(write_report(share_run, profiles_directory=tmp_path).read_text(encoding="utf-8")).words
+    words = Elements(
+        write_report(share_run.path, profiles_directory=tmp_path).read_text(encoding="utf-8")
+    ).words
     for expected in ("2.2 %", "100.0 %", "0.98", "92.5 %", "0123abcd", "isolated timings, summed", "138.0 %"):
         assert expected in words, expected
 
 
 def test_another_machine_s_profile_is_not_this_run_s(share_run: RunDirectory, tmp_path: Path) -> None:
     save_profile(tmp_path, device_title="Another CPU")
-    assert "0123abcd" not in write_report(share_run, profiles_directory=tmp_path).read_text(encoding="utf-8")
+    assert "0123abcd" not in write_report(share_run.path, profiles_directory=tmp_path).read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_damaged_profile_is_left_out(share_run: RunDirectory, tmp_path: Path) -> None:
     save_profile(tmp_path)
     next(tmp_path.rglob("*.jsonl")).write_text("{}\n")
-    assert write_report(share_run, profiles_directory=tmp_path).exists()
+    assert write_report(share_run.path, profiles_directory=tmp_path).exists()
 
 
 def test_an_energy_that_was_only_predicted_is_not_called_measured(small_run: RunDirectory) -> None:
@@ -284,7 +322,11 @@ def test_warnings_of_the_measurement_are_shown(small_run: RunDirectory) -> None:
     assert "noisy: lock <it>" in Elements(html_of(small_run)).words
 
 
-def test_embedded_data_cannot_end_its_element() -> None:
-    element = embedded_json("x", {"a": "</script><script>"})
-    assert element.count("<") == 2
-    assert json.loads(element.split(">", 1)[1].rsplit("<", 1)[0]) == {"a": "</script><script>"}
+def test_embedded_data_cannot_end_its_element(small_run: RunDirectory) -> None:
+    data = load_run_data(small_run)
+    assert data.space is not None
+    shown = [Shown(id=0, text=HOSTILE, blocks=data.path[0].blocks[:1])]
+    html = str(render(Explorer(label="Walk", space=data.space, shown=shown, start=0)))
+    element = html.partition('id="path-data">')[2]
+    assert element.count("<") == element.count("</script>") + element.count("</div>") == 2
+    assert json.loads(element.partition("</script>")[0])["points"][0]["text"] == HOSTILE

@@ -58,6 +58,20 @@ def test_candidates_hold_every_budget_and_fill_the_tightest() -> None:
     assert {c.point.step for c in candidates} <= {p.step for p in points}
 
 
+class Vectors(TargetCosts):
+    """Channels are computed in eights."""
+
+    def cost(self, architecture: Architecture, quantity: str) -> float | None:
+        return super().cost(architecture.with_width(-(-architecture.width // 8) * 8), quantity)
+
+
+def test_no_candidate_is_as_expensive_as_the_same_network_with_more_channels() -> None:
+    points = falling()
+    found = list_candidates(points, [middle(points)], Vectors(), least=0.5)
+    assert found
+    assert {c.architecture.width % 8 for c in found} == {0}
+
+
 def test_an_unscored_point_is_ranked_by_the_last_scored_before_it() -> None:
     points = falling()
     by_step = {c.point.step: c.accuracy for c in list_candidates(points, [middle(points)], TARGET)}

@@ -16,7 +16,7 @@ from dsonas_hw.budget import parse_budgets
 from dsonas_hw.config import build_config, overlay
 from dsonas_hw.errors import BudgetError, DeviceError, UserError
 from dsonas_hw.files import read_json, read_json_lines
-from dsonas_hw.report.codesign_tables import cross_table
+from dsonas_hw.report.codesign_cross import cross_table
 from dsonas_hw.report.draw_network import draw_architecture
 from dsonas_hw.study.codesign import Codesign, load_codesign, save_codesign
 from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs

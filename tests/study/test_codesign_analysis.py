@@ -18,7 +18,7 @@ from dsonas_hw.architecture.architecture import Architecture, close_block
 from dsonas_hw.budget import parse_budgets
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.study.codesign import Codesign, StudyDevice
-from dsonas_hw.study.codesign_analysis import carried, holds, pareto_front, preferences
+from dsonas_hw.study.codesign_analysis import answers, carried, holds, pareto_front, preferences
 from dsonas_hw.study.codesign_result import Cell, CodesignResult, Network, Origin
 
 SPACE = SearchSpace(levels=1, operations=("sep3", "max3"), stages=(1,), channels=4, input_shape=(1, 8, 8))
@@ -71,6 +71,43 @@ def test_of_two_equally_accurate_ones_the_faster_is_on_the_front(result: Codesig
         for c in result.cells
     )
     assert pareto_front(dataclasses.replace(result, cells=cells), "a") == ["A", "B", "D"]
+
+
+def test_the_answer_is_the_most_accurate_that_holds_whatever_it_was_found_for(result: CodesignResult) -> None:
+    found = {(a.device, a.budget[8:]): a.network.name if a.network else None for a in answers(result)}
+    assert found == {("a", "1ms"): "A", ("a", "2ms"): "B", ("b", "1ms"): "C", ("b", "2ms"): "D"}
+    # On b, A becomes as fast as C and more accurate: it is b's answer though it was found for a.
+    a, *others = result.networks
+    networks = (dataclasses.replace(a, accuracies=(0.91,)), *others)
+    cells = tuple(
+        dataclasses.replace(c, latency_ms=0.8) if (c.network, c.device) == ("A", "b") else c
+        for c in result.cells
+    )
+    changed = dataclasses.replace(result, networks=networks, cells=cells)
+    for answer in answers(changed):
+        assert answer.network is not None
+        assert answer.network.name in pareto_front(changed, answer.device)
+        if (answer.device, answer.budget) == ("b", "latency=1ms"):
+            assert answer.network.name == "A"
+
+
+def test_an_estimated_answer_is_as_likely_as_its_interval_says(result: CodesignResult) -> None:
+    def chance(cell: Cell) -> float | None:
+        cells = tuple(cell if (c.network, c.device) == ("B", "a") else c for c in result.cells)
+        found = answers(dataclasses.replace(result, cells=cells))
+        return next(a.probability for a in found if (a.device, a.budget) == ("a", "latency=2ms"))
+
+    (cell,) = (c for c in result.cells if (c.network, c.device) == ("B", "a"))
+    # The limit is the value itself, then the upper end of an interval of 90 %.
+    assert chance(dataclasses.replace(cell, latency_ms_low=1.6, latency_ms_high=2.5)) == pytest.approx(0.5)
+    narrow = dataclasses.replace(cell, latency_ms=1.6, latency_ms_low=1.28, latency_ms_high=2.0)
+    assert chance(narrow) == pytest.approx(0.95, abs=0.001)
+    assert chance(dataclasses.replace(cell, is_measured=True)) is None
+
+
+def test_without_a_trained_network_that_holds_there_is_no_answer(result: CodesignResult) -> None:
+    untrained = tuple(dataclasses.replace(n, accuracies=()) for n in result.networks)
+    assert {a.network for a in answers(dataclasses.replace(result, networks=untrained))} == {None}
 
 
 def test_what_carrying_a_network_costs(result: CodesignResult) -> None:

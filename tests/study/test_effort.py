@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,6 +58,23 @@ def test_counts_are_those_of_the_loops(data: dict[str, Any]) -> None:
     trainer = Trainer(complete_architecture(space), dataset, config.retrain, seed=0, device=CPU)
     counted = job("random", data=data)
     assert count_effort(counted).w_steps == config.retrain.epochs * len(trainer.batches)
+
+
+def test_a_studys_brief_trainings_by_hand() -> None:
+    # Of 400 images 200 are for W, 3 batches of 64; 8, 4 and 2 networks for 1, 1 and 2 more epochs: 16 in all.
+    changes = {
+        "data": {"subset": 400},
+        "select": {"candidates": 8, "epochs": 1},
+        "retrain": {"batch_size": 64},
+    }
+    fitted = replace(job("fit", **changes), network="searched")
+    assert count_effort(fitted) == Effort(w_steps=16 * 3, images=16 * 3 * 64)
+    assert count_effort(replace(fitted, network="random")) == Effort()
+    search = count_effort(job("search", **changes))
+    assert count_effort(job("choose", **changes)) == search + count_effort(fitted)
+    # 8 candidates of each of 2 devices and 3 budgets, for two epochs each.
+    shared = replace(job("evaluate", **changes), devices=("a", "b"), budgets=("mac=1", "mac=2", "mac=3"))
+    assert count_effort(shared).w_steps == 8 * 6 * 2 * 3
 
 
 def test_sizes_are_those_of_the_images() -> None:

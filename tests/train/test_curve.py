@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train.curve import rise_at_end
+from dsonas_hw.train.retrain import RetrainResult
 
 RISING = [0.30, 0.34, 0.38, 0.42, 0.46, 0.50, 0.54, 0.58]
 
@@ -31,3 +36,13 @@ def test_no_rise(accuracies: list[float]) -> None:
 def test_where_the_test_has_levelled_off_nothing_is_advised() -> None:
     assert rise_at_end(RISING, [0.9] * 8) is None
     assert rise_at_end(RISING, [None, None, None, 0.4, None, None, None, 0.5]) is not None
+
+
+def test_the_advice_is_a_command() -> None:
+    level = RetrainResult(
+        architecture="a", dataset="d", epochs=8, test_accuracy=0.5, test_error=0.5, num_params=1, seconds=1.0
+    )
+    assert level.advice(RunDirectory(Path("RUN"))) is None
+    advice = replace(level, rise_at_end=0.08).advice(RunDirectory(Path("RUN")))
+    assert advice is not None
+    assert advice.endswith("; train longer: dsonas-hw retrain RUN --restart --epochs 16")

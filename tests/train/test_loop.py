@@ -14,7 +14,8 @@ from dsonas_hw.train.loop import (
     DivergedError,
     EpochMeter,
     StopSignal,
-    evaluate_accuracy,
+    accuracy_of,
+    count_confusion,
     random_state,
     resolve_train_device,
     restore_random_state,
@@ -95,14 +96,16 @@ def test_meter_names_the_first_step_that_diverged(value: float) -> None:
         meter.check("epoch 7", "lower lr")
 
 
-def test_accuracy_counts_all_images_and_leaves_the_mode() -> None:
+def test_the_confusion_counts_all_images_and_leaves_the_mode() -> None:
     model = nn.Identity()
     batches = [
         (torch.eye(3), torch.tensor([0, 1, 0])),
         (torch.eye(3)[:1], torch.tensor([0])),
     ]
     model.train()
-    assert evaluate_accuracy(model, batches, device=CPU) == pytest.approx(3 / 4)
+    confusion = count_confusion(model, batches, num_classes=3, device=CPU)
+    assert confusion.tolist() == [[2, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert accuracy_of(confusion) == pytest.approx(3 / 4)
     assert model.training
     with pytest.raises(ValueError, match="no images"):
-        evaluate_accuracy(model, [], device=CPU)
+        count_confusion(model, [], num_classes=3, device=CPU)

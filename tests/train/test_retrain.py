@@ -17,6 +17,7 @@ from dsonas_hw.errors import RunError, UserError
 from dsonas_hw.files import read_json, read_json_lines
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.confusion import load_confusion
 from dsonas_hw.train.data import Dataset, load_dataset
 from dsonas_hw.train.loop import DivergedError, Interrupted, StopSignal
 from dsonas_hw.train.retrain import RetrainResult, retrain
@@ -107,6 +108,10 @@ def test_result_and_log_tell_the_same(
     assert result.test_accuracy == rows[-1]["test_accuracy"] == pytest.approx(1 - result.test_error)
     assert result.epochs == 3
     assert result.num_params > 0
+    confusion = load_confusion(uninterrupted.path / "confusion.csv")
+    correct = sum(row[i] for i, row in enumerate(confusion.counts))
+    assert correct / sum(map(sum, confusion.counts)) == result.test_accuracy
+    assert confusion.class_names == digits.class_names
 
 
 def test_tests_every_few_epochs_and_in_the_end(tmp_path: Path, architecture: Architecture) -> None:
