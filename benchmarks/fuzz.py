@@ -449,7 +449,7 @@ def run_seeds(folder: Path) -> list[bytes]:
         costs, identity = TargetCosts().costs(architecture), architecture_hash(architecture)
         derived = {
             "budgets": ["mac=60k"], "limits": {"mac": 60e3}, "predicted": costs.to_dict(),
-            "source": "estimated", "caution": "",
+            "source": "estimated", "disclaimer": "",
             "ratio_before_fit": 1.2, "ratio": 0.9, "step": 3, "shared_accuracy": 0.7,
         }  # fmt: skip
         write_json(run.architecture_path, {**architecture.to_json(), "derived": derived})

@@ -113,7 +113,7 @@ def judge_drift(measured: LatencyMeasurement) -> LatencyMeasurement:
         return measured
     verb = "rose" if change > 0 else "fell"
     remark = f"the timing {verb} by {abs(change):.0%} while it was taken: the GPU's clocks were moving"
-    return replace(measured, settled=False, remarks=(*measured.remarks, remark))
+    return replace(measured, converged=False, remarks=(*measured.remarks, remark))
 
 
 def host_fraction(network: Timed, clock_s: Callable[[], float]) -> float:

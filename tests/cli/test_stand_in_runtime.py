@@ -388,7 +388,7 @@ def test_where_kernels_are_not_timed_networks_calibrate_the_estimate(
     assert {row.source for row in table.kernels.values()} == {"estimated"}
     model = open_cost_model(TARGET, profiles_directory=tmp_path)
     assert model.source == "calibrated"
-    assert model.caution.startswith("CALIBRATED: stand-in-gpu does not time kernels")
+    assert model.disclaimer.startswith("CALIBRATED: stand-in-gpu does not time kernels")
     network = table.networks[0]
     kernels = [table.kernels[key].kernel for key, count in network.kernels.items() for _ in range(count)]
     assert model.predict(kernels).value == pytest.approx(network.latency_ms, rel=0.2)
