@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dsonas_hw.device.lock import exclusive_device
-from dsonas_hw.errors import ProfileError
+from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.measure.measurement import LatencyMeasurement, measure_together
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.measure.reference import build_reference
@@ -43,10 +43,6 @@ class CpuBench:
         from dsonas_hw.device.cpu import local_cpu
 
         cpu = local_cpu()
-        if self.target.threads > cpu.num_cores:
-            raise ProfileError(
-                f"{self.target.threads} threads were asked for; this machine has {cpu.num_cores} cores"
-            )
         runtime = get_runtime(self.target.runtime)
         return TableHeader(
             target=self.target,
@@ -130,6 +126,22 @@ class CpuBench:
                 [session.run], session.synchronize, cpu_clock_s=cpu_clock(self.target)
             )
         return timing.latency_ms
+
+
+def open_cpu(target: Target) -> CpuBench:
+    """Return this machine's CPU as a bench; see `open_bench`.
+
+    Raises:
+        DeviceError: the runtime cannot time kernels here.
+        ProfileError: more threads are asked for than there are cores.
+    """
+    from dsonas_hw.device.cpu import local_cpu
+
+    if reason := get_runtime(target.runtime).why_untimed(target):
+        raise DeviceError(f"{target.device} cannot be profiled with {target.runtime}: {reason}")
+    if target.threads > (num_cores := local_cpu().num_cores):
+        raise ProfileError(f"{target.threads} threads were asked for; this machine has {num_cores} cores")
+    return CpuBench(target=target)
 
 
 def open_reference(target: Target) -> Session:

@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dsonas_hw.device.spec import LOCAL
-from dsonas_hw.errors import DeviceError
 from dsonas_hw.profile.bench import Bench
-from dsonas_hw.profile.cpu_bench import CpuBench
+from dsonas_hw.profile.cpu_bench import open_cpu
 from dsonas_hw.profile.gpu_bench import open_gpu
-from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.target import Target
 
 
@@ -27,11 +25,10 @@ def open_bench(target: Target, *, sm_clock_mhz: int | None = None) -> Iterator[B
 
     Raises:
         DeviceError: it is not here, or its runtime cannot run on it.
+        ProfileError: more threads of this CPU are asked for than there are cores.
     """
     if target.device == LOCAL:
-        if reason := get_runtime(target.runtime).why_untimed(target):
-            raise DeviceError(f"{target.device} cannot be profiled with {target.runtime}: {reason}")
-        yield CpuBench(target=target)
+        yield open_cpu(target)
         return
     with open_gpu(target, sm_clock_mhz=sm_clock_mhz) as gpu:
         yield gpu

@@ -131,16 +131,15 @@ def profile_space(
         ProfileError: the table belongs to another machine, is damaged, or is being written.
     """
     path = path_of(target, profiles_directory)
-    probes = plan_profile(
-        space,
-        num_networks=num_networks or default_num_networks(space),
-        deployment=get_runtime(target.runtime).deployment_here(),
-        batch_size=target.batch_size,
-        widths=widths,
-        resolutions=resolutions,
-    )
-    progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
     with open_bench(target, sm_clock_mhz=sm_clock_mhz) as bench:
+        probes = plan_profile(
+            space,
+            num_networks=num_networks or default_num_networks(space),
+            deployment=get_runtime(target.runtime).deployment_here(),
+            batch_size=target.batch_size,
+            widths=widths,
+            resolutions=resolutions,
+        )
         progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
         table = profile_networks(path, bench, probes, progress=progress)
         if not num_checked:
