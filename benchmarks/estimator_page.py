@@ -10,6 +10,8 @@ tests/benchmarks/test_estimator_page.py fails when the constants are newer.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import tempfile
@@ -248,8 +250,6 @@ EXAMPLES = (
 
 def examples() -> str:
     """What the commands of `EXAMPLES` print, run in an empty folder with an empty home."""
-    from click.testing import CliRunner
-
     from dsonas_hw.cli.main import main as cli
 
     lines = []
@@ -260,10 +260,15 @@ def examples() -> str:
         try:
             _write_files(Path(folder))
             for command in EXAMPLES:
-                result = CliRunner().invoke(cli, list(command))
+                printed, code = io.StringIO(), 0
+                with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                    try:
+                        cli(list(command))
+                    except SystemExit as stop:
+                        code = int(stop.code or 0)
                 lines.append(f"    $ dsonas-hw {' '.join(command)}")
-                lines += [f"    {line}" for line in result.output.replace(folder, "…").splitlines()]
-                lines.append(f"    exit {result.exit_code}")
+                lines += [f"    {line}" for line in printed.getvalue().replace(folder, "…").splitlines()]
+                lines.append(f"    exit {code}")
         finally:
             os.chdir(here)
             os.environ.pop("DSONAS_HW_HOME")

@@ -414,7 +414,7 @@ def read_run(data: bytes, scratch: Path) -> None:
     run = RunDirectory(scratch / "run")
     try:
         for read in (
-            lambda: write_report(run),
+            lambda: write_report(run.path),
             lambda: run.create(run.load_config(), resume=True),
             lambda: load_weights(run.path / "weights.npz", load_architecture(run)[0]),
             lambda: load_path(run, load_architecture(run)[0].to_json()["space"]),
@@ -449,7 +449,7 @@ def run_seeds(folder: Path) -> list[bytes]:
         costs, identity = TargetCosts().costs(architecture), architecture_hash(architecture)
         derived = {
             "budgets": ["mac=60k"], "limits": {"mac": 60e3}, "predicted": costs.to_dict(),
-            "source": "estimated", "caution": "",
+            "source": "estimated", "disclaimer": "",
             "ratio_before_fit": 1.2, "ratio": 0.9, "step": 3, "shared_accuracy": 0.7,
         }  # fmt: skip
         write_json(run.architecture_path, {**architecture.to_json(), "derived": derived})
@@ -479,7 +479,15 @@ def run_seeds(folder: Path) -> list[bytes]:
         }  # fmt: skip
         write_json(run.validation_path, validation)
         save_weights(run.path / "weights.npz", architecture, random_weights(build_graph(architecture)))
+    _draw_once(run.path)
     return [bytes([n]) + (run.path / name).read_bytes() for n, name in enumerate(RUN_FILES)]
+
+
+def _draw_once(path: Path) -> None:
+    """Let matplotlib make its folders and find its fonts before anybody is watched."""
+    from dsonas_hw.report.write import write_report
+
+    write_report(path)
 
 
 def read_study_directory(data: bytes, scratch: Path) -> None:
@@ -518,6 +526,7 @@ def study_directory_seeds(folder: Path) -> list[bytes]:
     for job in loaded.jobs:
         job_directory(study, job.name).mkdir(parents=True, exist_ok=True)
         (job_directory(study, job.name) / "result.json").write_text(json.dumps(result))
+    _draw_once(study)
     return [(study / SPECIFICATION).read_bytes(), b"\0" + json.dumps(result).encode()]
 
 

@@ -57,10 +57,10 @@ def steps_for(device: str, folder: Path) -> list[Step]:
     """What is done on a GPU of that name, in the order of its worth."""
     hw = "dsonas_hw"
 
-    def profile(runtime: str, precision: str) -> Step:
-        options = ("--runtime", runtime, "--precision", precision, "--preset", "digits", "--networks", "16")
-        command = (hw, "profile", "--device", device, *options, "--mode", "measure", "--json")
-        return Step(name=f"profile-{runtime}-{precision}", command=command, seconds=90)
+    def profile(runtime: str, *options: str, name: str = "profile") -> Step:
+        where = ("--device", device, "--runtime", runtime, "--preset", "digits")
+        command = (hw, "profile", *where, *options, "--mode", "measure", "--json")
+        return Step(name=f"{name}-{runtime}", command=command, seconds=100)
 
     speed = ("benchmarks.search_speed", "cifar10", "--batch-size", "128", "--without-darts", "--json")
     memory = ("benchmarks.memory", "cifar10", "--batch-size", "128", "--limit", "8GB", "--json")
@@ -68,14 +68,14 @@ def steps_for(device: str, folder: Path) -> list[Step]:
         Step(name="nvidia-smi", command=("nvidia-smi", "-q"), seconds=20, module=False),
         Step(name="devices", command=(hw, "devices", "--here", "--json"), seconds=40),
         Step(name="tests", command=("pytest", "-m", "gpu", "-q", "-n", "0", "tests"), seconds=120),
-        profile("ort-cuda", "fp32"),
-        profile("eager", "fp32"),
-        profile("ort-cuda", "fp16"),
+        profile("ort-cuda", "--networks", "8", "--no-check"),
+        profile("ort-cuda", "--check", "8", name="check"),
+        profile("eager", "--networks", "8", "--no-check"),
         Step(
             name="run",
             command=(
                 *(hw, "run", "--dataset", "digits", "--budget", "mac=150k,latency=5ms", "--train-on", "cuda"),
-                *("--device", device, "--out", str(folder / "run")),
+                *("--device", device, "--runtime", "ort-cuda", "--out", str(folder / "run")),
             ),
             seconds=150,
         ),

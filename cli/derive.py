@@ -82,8 +82,8 @@ def command(
         found.append((target, task, derive(run, task, task.budgets, step=step)))
         if target is not run:
             target.check_usable(wanted)
-    if task.target.caution:
-        say(task.target.caution)
+    if task.target.disclaimer:
+        say(task.target.disclaimer)
     flag = ("--unfinished",) if unfinished else ()
     for target, task, derived in found:
         _save(run, target, task, derived)

@@ -96,8 +96,8 @@ def command(
         sources.add(result.source)
     if len(failures) < len(models) or inputs:
         check_input_names(input_shapes, inputs)
-    for caution in target.cautions if sources - {None} else ():
-        say(caution)
+    for disclaimer in target.disclaimers if sources - {None} else ():
+        say(disclaimer)
     if len(models) == 1 and failures:
         raise failures[0]
     if failures:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, print_json, say
+from dsonas_hw.cli.common import EXIT_INTERRUPTED, json_option, leave, say
 from dsonas_hw.cli.options import changes_options, config_from_options, input_shape_option, profiles_option
+from dsonas_hw.cli.profile_results import show_results
 from dsonas_hw.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from dsonas_hw.measure.probe import Probe
     from dsonas_hw.profile.profile_space import SpaceProfile
     from dsonas_hw.space.space import SearchSpace
-    from dsonas_hw.table.rows import CheckRow, ErrorSummary
     from dsonas_hw.target import Target
 
 EXAMPLES = """\b
@@ -201,7 +201,7 @@ def command(
     except KeyboardInterrupt:
         say("interrupted; the same command goes on where it stopped")
         leave(EXIT_INTERRUPTED)
-    _show(results, name, as_json=as_json)
+    show_results(results, name, as_json=as_json)
 
 
 def _is_measured(device: str, mode: str) -> bool:
@@ -216,28 +216,6 @@ def _is_measured(device: str, mode: str) -> bool:
     if device == "local" and mode == "estimate":
         raise DeviceError("local is this machine's CPU: it is measured, never estimated")
     return device == "local" or mode == "measure" or (mode == "auto" and is_here(device))
-
-
-def _show(results: list[SpaceProfile], device: str, *, as_json: bool) -> None:
-    path = results[0].path
-    remarks = list(dict.fromkeys(remark for result in results for remark in result.remarks))
-    for remark in remarks:
-        say(f"warning: {remark}")
-    checks = [result.check for result in results if result.check is not None]
-    if as_json:
-        print_json(
-            {
-                "device": device,
-                "table": str(path),
-                "source": results[0].source,
-                "checks": [check.to_json() for check in checks],
-                "remarks": remarks,
-            }
-        )
-        return
-    for check in checks:
-        show_check(check)
-    click.echo(f"table: {path}")
 
 
 def _named_spaces(
@@ -382,24 +360,3 @@ def _profile_models(
     ):
         source = profile_networks(path, bench, probes, progress=report).header.source
         return SpaceProfile(path=path, check=None, source=source, remarks=bench.remarks)
-
-
-def show_check(row: CheckRow) -> None:
-    """The printout of a check: our error, and the baselines' from the same run."""
-    click.echo(f"{row.space}: {row.num_networks} networks that the table had not seen, {row.created}")
-    click.echo(f"  {'':32} {'MAPE':>8} {'in ±10 %':>9} {'Kendall τ':>10}")
-    click.echo(f"  {'this table':32} {_figures(row.error)}")
-    if row.raw_error is not None and row.relative_speed is not None:
-        drift = f"the same, machine at {row.relative_speed:.0%} speed"
-        click.echo(f"  {drift:32} {_figures(row.raw_error)}")
-    for name, error in row.baselines.items():
-        click.echo(f"  {name:32} {_figures(error)}")
-    if row.energy_error is not None:
-        click.echo(f"  {'this table, of energies':32} {_figures(row.energy_error)}")
-    if row.interval_coverage is not None:
-        click.echo(f"  predicted intervals held {row.interval_coverage:.0%} of the measurements (aim: 90 %)")
-
-
-def _figures(error: ErrorSummary) -> str:
-    tau = "–" if error.kendall_tau is None else f"{error.kendall_tau:.3f}"
-    return f"{error.mape:8.1%} {error.share_within_10:9.0%} {tau:>10}"

@@ -34,7 +34,7 @@ def list_estimates(
     )
     used = open_estimate(target, profiles_directory or user_profiles())
     if used.source == "calibrated":
-        say(f"predict and search use a calibration instead. {used.caution}")
+        say(f"predict and search use a calibration instead. {used.disclaimer}")
     if as_json:
         print_json(
             {

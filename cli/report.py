@@ -52,10 +52,11 @@ def command(
     The page is one file that loads nothing from the network and can be read without a script. What is not
     finished gets a page too; it says what is missing. Of a search that was interrupted, only --unfinished.
     """
-    from dsonas_hw.report.write import CONFIG, write_figures, write_report
+    from dsonas_hw.report.kind import kind_of
+    from dsonas_hw.report.write import write_figures, write_report
     from dsonas_hw.run_directory import RunDirectory
 
-    if (path / CONFIG).exists():
+    if kind_of(path) == "run":
         check_finished(RunDirectory(path), unfinished)
     page = write_report(path, profiles_directory=profiles_directory)
     files: list[Path] = []

@@ -72,8 +72,8 @@ def command(
     estimate = estimate_run(config, task.space, len(dataset.train))
     estimate.check()
     say(str(estimate))
-    if task.target.caution:
-        say(task.target.caution)
+    if task.target.disclaimer:
+        say(task.target.disclaimer)
     run.create(config, resume=resuming)
     with run.lock():
         from dsonas_hw.deploy.select_measured import selects

@@ -48,8 +48,8 @@ def command(run_path: Path, download: bool, profiles_directory: Path | None, as_
             f"{command_line('derive', run.path)}"
         )
     refuse_unfinished(run, "derive", run_path)
-    if task.target.caution:
-        say(task.target.caution)
+    if task.target.disclaimer:
+        say(task.target.disclaimer)
     dataset = load_data(config, download=download)
     with run.lock():
         derived = select_measured(run, task, dataset, say=say, bar=progress_bar)

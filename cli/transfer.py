@@ -58,8 +58,8 @@ def command(
     config = config_from_options(**options)
     config = config.model_copy(update={"space": receiving_space(config.space, architecture.space)})
     task = prepare_task(config, space_of_config(config), profiles_directory=profiles_directory, say=say)
-    if task.target.caution:
-        say(task.target.caution)
+    if task.target.disclaimer:
+        say(task.target.disclaimer)
     run = RunDirectory(out or next_run(config.data.dataset))
     derived = transfer(run, task, chosen)
     if as_json:

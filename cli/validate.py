@@ -133,8 +133,8 @@ def describe_validation(validation: Validation) -> None:
     where += f"batch {validation.batch_size})"
     if validation.source != "measured":
         click.echo(f"{validation.source}, not validated: {validation.device} is not here")
-        if validation.caution:
-            click.echo(validation.caution)
+        if validation.disclaimer:
+            click.echo(validation.disclaimer)
     elif not validation.is_measured:
         missing = ", ".join(budget.name for budget in validation.budgets if budget.measured is None)
         click.echo(f"not validated: {missing} was not measured on {where}")

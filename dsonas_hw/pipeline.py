@@ -81,8 +81,8 @@ def run_all(
         say(sentence)
     run.create(config, resume=resume)
     say(f"run directory: {run.path}")
-    if task.target.caution:
-        say(task.target.caution)
+    if task.target.disclaimer:
+        say(task.target.disclaimer)
     if note := steering_note(config):
         say(note)
     with run.lock():

@@ -67,9 +67,9 @@ class TargetCosts:
         return self.cost_model.source if self.cost_model else "estimated"
 
     @property
-    def caution(self) -> str:
+    def disclaimer(self) -> str:
         """What to say about its metrics before anything else; empty if they were measured."""
-        return self.cost_model.caution if self.cost_model else ""
+        return self.cost_model.disclaimer if self.cost_model else ""
 
     def costs(self, architecture: Architecture) -> Costs:
         """Return every known cost of a network; metrics are None where the profile lacks a kernel of it.

@@ -63,7 +63,7 @@ class MeasuredCosts:
         self._alone: dict[tuple[Kernel, Metric], float] = {}
 
     @property
-    def caution(self) -> str:
+    def disclaimer(self) -> str:
         """Empty, unless the table is somebody else's, or its kernels were not timed."""
         if self.source == "measured":
             return ""

@@ -54,7 +54,7 @@ class CostModel(Protocol):
     """Whether it wants the fused kernels (inference runtimes) or the unfused ones (eager frameworks)."""
 
     @property
-    def caution(self) -> str:
+    def disclaimer(self) -> str:
         """What a reader of its predictions must be told first, in one line; empty if it was measured here."""
         ...
 

@@ -33,12 +33,11 @@ from dsonas_hw.deploy.measure import Progress, measure_on_target, silent
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.measure.statistics import Estimate
+from dsonas_hw.search.candidates import WELL_FILLED
 
 SPARE = 0.5
 """Of what an interval reaches above its value: left free for the median of the next measurement, which lies
 above this one's by less in nine cases of ten (4 standard deviations of a measurement are the whole reach)."""
-WELL_FILLED = 0.95
-"""A network that needs less of a limit is worth another try at a wider one."""
 NUM_TRIALS = 8
 """Architectures that are measured at most."""
 MAX_FITS = 50

@@ -76,7 +76,7 @@ class Validation:
     threads: int
     source: str
     """Of latency and energy: measured, or what stands in for it (calibrated, imported, estimated)."""
-    caution: str
+    disclaimer: str
     """What to say of a latency that was not measured; empty if it was."""
     costs: Mapping[str, float | None]
     """Every cost of the exported file: flops, mac, params, memory_bytes, latency_ms, energy_mj.
@@ -196,7 +196,7 @@ def validate(
         threads=target.threads,
         statistic=target.statistic,
         source=source,
-        caution="" if measured else costs.caution,
+        disclaimer="" if measured else costs.disclaimer,
         costs={**values, **{q: values[q] or predicted[q] for q in ("latency_ms", "energy_mj")}},
         latency=_latency_statistics(measured, repeatability) if measured else None,
         energy=_energy_statistics(measured, repeatability) if measured else None,

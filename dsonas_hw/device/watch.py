@@ -71,10 +71,12 @@ class GpuWatch:
 
     @property
     def clocks(self) -> Mapping[str, str | float | bool | None]:
-        """For the header of a table: clocks under load in MHz, what was held, and how the GPU is set."""
+        """For the header of a table: clocks, heat and power under load, what was held, how it is set."""
         return {
             "sm_mhz": _middle([state.sm_clock_mhz for state in self.states]),
             "memory_mhz": _middle([state.memory_clock_mhz for state in self.states]),
+            "temperature_c": _middle([state.temperature_c for state in self.states]),
+            "power_w": _middle([state.power_w for state in self.states]),
             "locked_sm_mhz": self.locked_mhz,
             "power_limit_w": self.settings.power_limit_w,
             "persistence": self.settings.persistence,
@@ -94,7 +96,7 @@ def disturbances(states: Sequence[GpuState]) -> tuple[str, ...]:
     return tuple(remarks)
 
 
-def _middle(values: Sequence[int | None]) -> float | None:
+def _middle(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return median(known) if known else None
 

@@ -60,7 +60,7 @@ class CalibratedLatency(EstimatedLatency):
         self._groups: dict[Kernel, int] = {}
 
     @property
-    def caution(self) -> str:
+    def disclaimer(self) -> str:
         """Says that the network itself was not measured, and how far off others were."""
         found = self.calibration
         error = f"each was off by {found.mape:.1%} (mean) when left out"

@@ -88,7 +88,7 @@ class EstimatedLatency:
         return math.expm1(Z90 * math.sqrt(self._variance(1.0, 0.0)))
 
     @property
-    def caution(self) -> str:
+    def disclaimer(self) -> str:
         """Says that nothing was measured, and how far off a network may be."""
         return (
             f"ESTIMATED, NOT MEASURED: latencies of {self.target.device} come from its datasheet; a "

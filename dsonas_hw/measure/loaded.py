@@ -34,6 +34,8 @@ DRIFT = 0.05
 """Relative difference between the first and the last third of the turns that tells of moving clocks."""
 HOST_BOUND = 0.8
 """Fraction of an inference that its start may take before the CPU is what limits (as in trtexec)."""
+BOUND_BY_HOST = "bound by the host"
+"""How the remark on such a network begins."""
 LAUNCH_BOUND = 0.2
 """Fraction of an inference that a CUDA graph saves, above which that is worth a remark."""
 NUM_EXTRA_SAMPLES = 50
@@ -111,7 +113,7 @@ def judge_drift(measured: LatencyMeasurement) -> LatencyMeasurement:
         return measured
     verb = "rose" if change > 0 else "fell"
     remark = f"the timing {verb} by {abs(change):.0%} while it was taken: the GPU's clocks were moving"
-    return replace(measured, settled=False, remarks=(*measured.remarks, remark))
+    return replace(measured, converged=False, remarks=(*measured.remarks, remark))
 
 
 def host_fraction(network: Timed, clock_s: Callable[[], float]) -> float:
@@ -132,7 +134,7 @@ def with_host_fraction(measured: LatencyMeasurement, fraction: float) -> Latency
     """The measurement, with a remark if the CPU is what limits."""
     if fraction <= HOST_BOUND:
         return measured
-    remark = f"bound by the host: the CPU takes {fraction:.0%} of an inference to start it"
+    remark = f"{BOUND_BY_HOST}: the CPU takes {fraction:.0%} of an inference to start it"
     return replace(measured, remarks=(*measured.remarks, remark))
 
 

@@ -64,7 +64,7 @@ class LatencyMeasurement:
     """Timings of one network, in the order they were taken."""
 
     samples_ms: tuple[float, ...]
-    settled: bool
+    converged: bool
     """Whether the quiet value was seen twice: the last windows, or the two quietest turns, agree."""
     remarks: tuple[str, ...] = ()
     """What else makes the numbers doubtful: throttling, dropped clocks."""
@@ -157,8 +157,8 @@ class LatencyMeasurement:
         found = list(self.remarks)
         if self.was_crowded:
             found.append("other programs shared the core in nearly every sample: the quiet value is CPU time")
-        if not self.settled:
-            found.append("the timing had not settled when its time was up")
+        if not self.converged:
+            found.append("the timing had not converged when its time was up")
         if self.coefficient_of_variation > NOISY_VARIATION:
             found.append(
                 f"noisy: the samples vary by {self.coefficient_of_variation:.0%} "
@@ -202,8 +202,8 @@ def measure_latency(
         samples_ms: list[float] = []
         lows_ms: list[float] = []
         deadline_s = clock_s() + max_seconds
-        settled = False
-        while len(lows_ms) < max_windows and not settled:
+        converged = False
+        while len(lows_ms) < max_windows and not converged:
             start = len(samples_ms)
             for _ in range(window):
                 synchronize()
@@ -216,10 +216,10 @@ def measure_latency(
                     break
             lows_ms.append(quantile(samples_ms[start:], LOW_QUANTILE))
             last = lows_ms[-3:]
-            settled = len(lows_ms) >= min_windows and _agree(last, agreement)
+            converged = len(lows_ms) >= min_windows and _agree(last, agreement)
             if clock_s() > deadline_s:
                 break
-    return LatencyMeasurement(samples_ms=tuple(samples_ms), settled=settled)
+    return LatencyMeasurement(samples_ms=tuple(samples_ms), converged=converged)
 
 
 def measure_together(
@@ -240,7 +240,7 @@ def measure_together(
     Every round times every network for about `round_seconds`. A shared machine changes its speed by 5 to
     10 % from second to second; the best of 4 rounds repeats to 1.7 %, of 6 rounds to 0.9 % (24 networks of
     0.1 to 5 ms), where one block of samples of the same number repeats to 5 %. How many rounds there are does
-    not depend on what they say. A result is settled when its two best rounds agree within 3 %.
+    not depend on what they say. A result is converged when its two best rounds agree within 3 %.
 
     reference: run around every turn (see the module's text).
     cpu_clock_s: `time.thread_time` where `run` does its work in this thread (see `LatencyMeasurement`).
@@ -320,13 +320,13 @@ class Take:
         )
 
     @property
-    def settled(self) -> bool:
+    def converged(self) -> bool:
         return len(self.turns) > 1 and _agree(sorted(turn.low_ms for turn in self.turns)[:2], 0.03)
 
     def measurement(self, *, turns_per_round: int = 1) -> LatencyMeasurement:
         return LatencyMeasurement(
             samples_ms=tuple(self.samples_ms),
-            settled=self.settled,
+            converged=self.converged,
             cpu_samples_ms=tuple(self.cpu_samples_ms),
             turns=tuple(self.turns),
             turns_per_round=turns_per_round,

@@ -45,7 +45,7 @@ class CheckedNetwork:
     """As it was measured."""
     relative_speed: float | None
     """Of the machine at that moment; 1 = as in the profile, None: no reference workload ran beside it."""
-    settled: bool
+    converged: bool
     prediction: Prediction
     """Of the latency."""
     baselines_ms: dict[str, float]
@@ -94,7 +94,7 @@ def check_networks(
                 measured_ms=timing.latency_at(usual_ms) if usual_ms else timing.latency_ms,
                 raw_ms=timing.latency_ms,
                 relative_speed=timing.relative_speed(usual_ms),
-                settled=timing.settled,
+                converged=timing.converged,
                 prediction=model.predict_schedule(probe.schedule),
                 baselines_ms=baselines,
                 measured_mj=measured.energy.energy_mj if measured.energy else None,

@@ -56,7 +56,7 @@ def estimate_gpu(
         settings={
             "device_title": device.title,
             "expected_error": round(model.expected_error, 3),
-            "caution": model.caution,
+            "disclaimer": model.disclaimer,
         },
     )
     rows = [

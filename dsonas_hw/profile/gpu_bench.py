@@ -18,6 +18,7 @@ from dsonas_hw.cost.model import CostModel
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.device.watch import GpuWatch, disturbances, watch_gpu
 from dsonas_hw.errors import DeviceError
+from dsonas_hw.measure.loaded import BOUND_BY_HOST as HOST
 from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.bench import LOCKED
@@ -33,6 +34,8 @@ from dsonas_hw.target import Target
 
 NUM_WARMUP, NUM_SAMPLES = 5, 30
 """Inferences of a network whose kernels are timed."""
+BUSY = 0.5
+"""Fraction of an inference below which its kernels are not what it takes."""
 IN_SITU = Turn(num_warmup=NUM_WARMUP, num_samples=NUM_SAMPLES, low_ms=0.0)
 
 
@@ -91,7 +94,7 @@ class GpuBench:
             model = name_nodes(probe.build())
             with self._opened(model) as session:
                 measured = self._measure(session)
-                timing = self._estimate(probe) if self.untimed else self._time(model, session)
+                timing = self._estimate(probe) if self.untimed else self._time(model, session, measured)
                 found.append((measured, timing))
         return found
 
@@ -124,11 +127,17 @@ class GpuBench:
         latency = replace(latency, remarks=(*latency.warnings, *seen))
         return with_energy(latency, session, self.watch.gpu)
 
-    def _time(self, model: bytes, session: Session) -> NetworkTiming:
+    def _time(self, model: bytes, session: Session, whole: NetworkMeasurement) -> NetworkTiming:
+        """The kernels, with a remark where the GPU mostly waits for their launches."""
         profiled = self._runtime.open_profiled(model, self.target, session)
         for _ in range(NUM_WARMUP + NUM_SAMPLES):
             profiled.run()
-        return profiled.finish([IN_SITU])
+        timing = profiled.finish([IN_SITU])
+        busy = sum(node.latency_ms for node in timing.nodes) / whole.latency.latency_ms
+        if busy >= BUSY or any(remark.startswith(HOST) for remark in whole.latency.remarks):
+            return timing
+        remark = f"{HOST}: its kernels take {busy:.0%} of the time, in the rest the GPU waits for launches"
+        return replace(timing, remarks=(*timing.remarks, remark))
 
     @cached_property
     def _model(self) -> CostModel:

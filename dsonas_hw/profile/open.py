@@ -96,9 +96,9 @@ class Models:
         return all(map(is_measured_here, self._opened.values()))
 
     @property
-    def cautions(self) -> list[str]:
+    def disclaimers(self) -> list[str]:
         """What a reader of the predictions must be told."""
-        return list(dict.fromkeys(model.caution for model in self._opened.values() if model.caution))
+        return list(dict.fromkeys(model.disclaimer for model in self._opened.values() if model.disclaimer))
 
     def profile_command(
         self,

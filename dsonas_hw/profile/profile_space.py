@@ -144,7 +144,9 @@ def profile_space(
         progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
         table = profile_networks(path, bench, probes, progress=progress)
         if not num_checked:
-            return SpaceProfile(path=path, check=None, source=table.header.source, remarks=bench.remarks)
+            return SpaceProfile(
+                path=path, check=None, source=table.header.source, remarks=_remarks_on(bench, table)
+            )
         return _check(
             space,
             table,
@@ -226,8 +228,22 @@ def _check(
         check=row,
         networks=tuple(networks),
         source=table.header.source,
-        remarks=bench.remarks,
+        remarks=_remarks_on(bench, table),
     )
+
+
+def _remarks_on(bench: Bench, table: LookupTable) -> tuple[str, ...]:
+    """What makes the bench doubtful; then each remark on networks once, with their number and an example."""
+    found: dict[str, list[str]] = {}
+    for network in table.networks:
+        for remark in network.remarks:
+            if remark not in bench.remarks:
+                found.setdefault(remark.split(":")[0], []).append(f"{network.name}: {remark}")
+    doubtful = (
+        f"{len(remarks)} of {len(table.networks)} networks, such as {remarks[0]}"
+        for remarks in found.values()
+    )
+    return (*bench.remarks, *doubtful)
 
 
 def path_of(target: Target, profiles_directory: Path | None = None) -> Path:

@@ -14,15 +14,13 @@ from pathlib import Path
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.budget import METRICS, parse_budgets
 from dsonas_hw.config import build_config
-from dsonas_hw.errors import RunError
+from dsonas_hw.report.kind import kind_of
 from dsonas_hw.report.numbers import percent
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.table import Table, costs, numbers, words
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.study.codesign import SPECIFICATION as CODESIGN
 from dsonas_hw.study.codesign_analysis import holds
 from dsonas_hw.study.codesign_result import load_result
-from dsonas_hw.study.grid import SPECIFICATION as GRID
 from dsonas_hw.study.grid import load_grid
 from dsonas_hw.study.table import StudyRow
 
@@ -66,18 +64,13 @@ def compare(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
     """
     rows, notes = [], []
     for path in paths:
-        if (path / "config.yaml").exists():
+        kind = kind_of(path)
+        if kind == "run":
             row, unfinished = _run(path)
             rows.append(row)
             notes += [f"{path}: the search is not finished ({unfinished})."] if unfinished else []
-        elif (path / GRID).exists():
-            rows += _grid(path)
-        elif (path / CODESIGN).exists():
-            rows += _codesign(path)
         else:
-            raise RunError(
-                f"{path} is neither a run (it has no config.yaml) nor a study (no {CODESIGN}, no {GRID})"
-            )
+            rows += _grid(path) if kind == "grid" else _codesign(path)
     if len(datasets := sorted({row.dataset for row in rows})) > 1:
         notes.append(f"The accuracies are on different images: {', '.join(datasets)}.")
     if len(devices := sorted({row.device for row in rows})) > 1:

@@ -140,7 +140,7 @@ class Validation(_Read):
     runtime: Text = ""
     source: Text = "estimated"
     """Of latency and energy: measured, or what stands in for it."""
-    caution: Text = ""
+    disclaimer: Text = ""
     """What to say of a latency that was not measured."""
     costs: Costs = {}
     """Quantity → cost of the exported file."""
@@ -178,7 +178,7 @@ class Derivation(_Read):
     """Budget → how likely an estimated cost is to hold it."""
     source: Text = ""
     """What predicted latency and energy: measured (kernels), calibrated, imported or estimated."""
-    caution: Text = ""
+    disclaimer: Text = ""
     """What to say of them if the device itself was not measured."""
 
     @property

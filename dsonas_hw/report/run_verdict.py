@@ -38,15 +38,15 @@ def _warnings(data: RunData) -> Iterator[Warning]:
         yield Warning(heading="THE SEARCH IS NOT FINISHED", text=text)
     if validation is not None and not validation.is_measured:
         stand_in = "estimated" if validation.source == "measured" else validation.source
-        said = validation.caution.partition(": ")[2]
+        said = validation.disclaimer.partition(": ")[2]
         yield Warning(
             heading="ESTIMATED, NOT VALIDATED",
             text=f"Not everything was measured on {validation.device or 'the device'}: what is marked below "
             f"is {stand_in}. {f'{said[:1].upper()}{said[1:]}. ' if said else ''}Run dsonas-hw validate on a "
             "machine that has the device.",
         )
-    elif validation is None and data.derivation is not None and data.derivation.caution:
-        heading, _, text = data.derivation.caution.partition(": ")
+    elif validation is None and data.derivation is not None and data.derivation.disclaimer:
+        heading, _, text = data.derivation.disclaimer.partition(": ")
         yield Warning(heading=heading, text=f"{text}.")
 
 

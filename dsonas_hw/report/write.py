@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.errors import RunError
 from dsonas_hw.files import write_text
 from dsonas_hw.report.chart import Chart
 from dsonas_hw.report.codesign_cross import cross_table
@@ -22,6 +21,7 @@ from dsonas_hw.report.codesign_tables import codesign_tables, missing_table
 from dsonas_hw.report.draw import draw_block
 from dsonas_hw.report.draw_network import drawn_blocks
 from dsonas_hw.report.grid_page import grid_figures, grid_page, network_table, row_table
+from dsonas_hw.report.kind import kind_of
 from dsonas_hw.report.page import write_page
 from dsonas_hw.report.parts import Page
 from dsonas_hw.report.run_load import load_run_data
@@ -30,15 +30,13 @@ from dsonas_hw.report.run_profile import find_profile
 from dsonas_hw.report.run_tables import check_table, run_tables
 from dsonas_hw.report.table import Table
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.study.codesign import SPECIFICATION as CODESIGN
 from dsonas_hw.study.codesign_result import load_result
-from dsonas_hw.study.grid import SPECIFICATION as GRID
 from dsonas_hw.study.grid import load_grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-CONFIG, PAGE = "config.yaml", "report.html"
+PAGE = "report.html"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,9 +60,10 @@ def read_report(path: Path, *, profiles_directory: Path | None = None) -> Report
         UserError: neither a run nor a study, or a damaged configuration.
     """
     name = path.resolve().name
-    if (path / CONFIG).exists():
+    kind = kind_of(path)
+    if kind == "run":
         return _read_run(RunDirectory(path), profiles_directory)
-    if (path / CODESIGN).exists():
+    if kind == "codesign":
         result = load_result(path)
         return Report(
             page=codesign_page(result, name=name),
@@ -72,14 +71,12 @@ def read_report(path: Path, *, profiles_directory: Path | None = None) -> Report
             tables=[cross_table(result), *codesign_tables(result)],
             networks={f"network-{network.name}": network.architecture for network in result.networks},
         )
-    if (path / GRID).exists():
-        grid = load_grid(path)
-        return Report(
-            page=grid_page(grid, name=name),
-            charts=grid_figures(grid),
-            tables=[row_table(grid), network_table(grid), missing_table(grid.missing)],
-        )
-    raise RunError(f"{path} is neither a run (it has no config.yaml) nor a study (no {CODESIGN}, no {GRID})")
+    grid = load_grid(path)
+    return Report(
+        page=grid_page(grid, name=name),
+        charts=grid_figures(grid),
+        tables=[row_table(grid), network_table(grid), missing_table(grid.missing)],
+    )
 
 
 def _read_run(run: RunDirectory, profiles_directory: Path | None) -> Report:

@@ -171,7 +171,7 @@ def save_architecture(run: RunDirectory, derived: Derived, task: Task) -> None:
         "limits": {budget.name: budget.limit for budget in task.budgets},
         "predicted": derived.costs.to_dict(),
         "source": task.target.source,
-        "caution": task.target.caution,
+        "disclaimer": task.target.disclaimer,
         "probability": _probabilities(derived.architecture, task),
         "ratio_before_fit": derived.ratio_before_fit,
         "ratio": derived.ratio,

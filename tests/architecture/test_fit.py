@@ -45,7 +45,7 @@ class StepLatency:
     target = Target(device="toy", runtime="toy")
     fuse = True
     source: Source = "measured"
-    caution = ""
+    disclaimer = ""
 
     def __init__(self, group: int = 16, penalty: float = 0.0) -> None:
         self.group = group

@@ -37,7 +37,7 @@ class KernelTimes:
     """A latency model: one microsecond per kernel and one nanosecond per element accessed."""
 
     source: Source = "measured"
-    caution = ""
+    disclaimer = ""
 
     def __init__(self, *, batch_size: int = 1, fuse: bool = True) -> None:
         self.target = Target(device="toy", runtime="toy", batch_size=batch_size)

@@ -34,7 +34,7 @@ def test_every_file_is_read_by_the_commands(path: Path, tmp_path: Path) -> None:
     assert isinstance(model, CalibratedLatency), STALE
     assert model.calibration == found
     assert not is_measured_here(model)
-    assert f"calibrated on {found.num_networks} networks measured by others" in model.caution
+    assert f"calibrated on {found.num_networks} networks measured by others" in model.disclaimer
     assert "(MIT)" in found.measured_by or "Apache-2.0" in found.measured_by or "BSD" in found.measured_by
 
 
@@ -85,4 +85,4 @@ def test_a_card_without_measurements_is_estimated(tmp_path: Path) -> None:
     model = open_cost_model(Target(device="titan-xp", runtime="eager"), profiles_directory=tmp_path)
     assert model.source == "estimated"
     estimate = load_estimate(Target(device="titan-xp", runtime="eager"))
-    assert model.caution == estimate.caution
+    assert model.disclaimer == estimate.disclaimer

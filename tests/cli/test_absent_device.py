@@ -54,7 +54,7 @@ def run(home: Path, tmp_path_factory: pytest.TempPathFactory, dsonas: Any) -> Pa
 def test_the_run_keeps_where_its_costs_come_from(run: Path, dsonas: Any) -> None:
     derived = json.loads((run / "architecture.json").read_text())["derived"]
     assert derived["source"] == "estimated"
-    assert derived["caution"].startswith(LOUD)
+    assert derived["disclaimer"].startswith(LOUD)
     result = dsonas("derive", run, "--json")
     assert result.json["source"] == "estimated"
     assert result.err.count(LOUD) == 1
@@ -69,7 +69,7 @@ def test_the_verdict_and_the_page_are_marked(run: Path, dsonas: Any) -> None:
     validation = json.loads((run / "validation.json").read_text())
     assert validation["source"] == "estimated"
     assert validation["budgets"][0]["measured"] is None
-    assert validation["caution"].startswith(LOUD)
+    assert validation["disclaimer"].startswith(LOUD)
     assert dsonas("report", run).code == 0
     page = (run / "report.html").read_text(encoding="utf-8")
     assert "ESTIMATED, NOT VALIDATED" in page

@@ -102,7 +102,7 @@ def test_an_undecided_budget_is_exit_1_and_one_line_says_what_would_decide_it(
     # Half of the 12 rounds take 1 ms, the others 2 ms: the median lies between the two.
     samples = (1.0,) * 600 + (2.0,) * 600
     latency = LatencyMeasurement(
-        samples_ms=samples, settled=True, turns=(Turn(num_warmup=1, num_samples=100, low_ms=1.0),) * 12
+        samples_ms=samples, converged=True, turns=(Turn(num_warmup=1, num_samples=100, low_ms=1.0),) * 12
     )
     found = TargetMeasurement(
         latency=latency, energy=None, runtime="ort-cpu", versions={}, device_title="a machine"

@@ -18,6 +18,13 @@ def test_every_command_of_the_readme_can_be_typed(args: list[str]) -> None:
     parse(args)
 
 
+@pytest.mark.parametrize("name", [p.name for p in sorted((ROOT / "docs").glob("*.md")) if p.name != "cli.md"])
+def test_every_command_of_the_docs_can_be_typed(name: str) -> None:
+    for args in examples((ROOT / "docs" / name).read_text()):
+        if not any("…" in arg for arg in args):
+            parse(args)
+
+
 def test_the_readme_shows_the_whole_way() -> None:
     shown = {args[0] for args in examples(README)}
     assert {"run", "search", "derive", "retrain", "export", "validate", "report", "predict"} <= shown

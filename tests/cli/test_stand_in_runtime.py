@@ -160,13 +160,16 @@ class StandInGpu(StandIn):
     untimed = ""
     taken_away_after: int | None = None
     is_incomplete = False
+    waits_ms = 0.0
     num_opened = 0
 
     def open_session(self, model: bytes, target: Target) -> Session:
         self.num_opened += 1
         if self.taken_away_after is not None and self.num_opened > self.taken_away_after:
             raise RuntimeError("CUDA error: device is lost\nCompile with TORCH_USE_CUDA_DSA")
-        return StandInSession(model, target)
+        session = StandInSession(model, target)
+        session.seconds += 1e-3 * self.waits_ms
+        return session
 
     def why_untimed(self, target: Target) -> str:
         return self.untimed
@@ -379,13 +382,13 @@ def test_where_kernels_are_not_timed_networks_calibrate_the_estimate(
     gpu = estimated
     gpu.untimed = "the driver gives this user no times of kernels"
     done = profile(tmp_path)
-    assert (done.source, done.remarks) == ("calibrated", (f"kernels were not timed: {gpu.untimed}",))
+    assert (done.source, done.remarks[0]) == ("calibrated", f"kernels were not timed: {gpu.untimed}")
     table = load_table(done.path)
     assert table.header.settings["method"] == f"whole networks: {gpu.untimed}"
     assert {row.source for row in table.kernels.values()} == {"estimated"}
     model = open_cost_model(TARGET, profiles_directory=tmp_path)
     assert model.source == "calibrated"
-    assert model.caution.startswith("CALIBRATED: stand-in-gpu does not time kernels")
+    assert model.disclaimer.startswith("CALIBRATED: stand-in-gpu does not time kernels")
     network = table.networks[0]
     kernels = [table.kernels[key].kernel for key, count in network.kernels.items() for _ in range(count)]
     assert model.predict(kernels).value == pytest.approx(network.latency_ms, rel=0.2)
@@ -421,6 +424,16 @@ def test_what_is_doubtful_travels_with_the_row(
     slow = "the GPU was slowed down meanwhile: hardware thermal limit"
     assert slow in done.remarks
     assert all(slow in row.remarks for row in load_table(done.path).networks)
+
+
+def test_a_network_that_waits_for_its_launches_is_named(tmp_path: Path, gpu: StandInGpu) -> None:
+    gpu.waits_ms = 100.0
+    done = profile(tmp_path)
+    networks = load_table(done.path).networks
+    waiting = "bound by the host: its kernels take"
+    assert all(any(waiting in remark for remark in row.remarks) for row in networks)
+    (remark,) = [remark for remark in done.remarks if waiting in remark]
+    assert remark.startswith(f"{len(networks)} of {len(networks)} networks, such as fit-")
 
 
 def test_a_runtime_that_cannot_serve_the_gpu_is_refused_with_its_reason(

@@ -33,7 +33,7 @@ class Predicts:
     """A latency model that always says the same."""
 
     target, source, fuse = Target(device="h100", runtime="tensorrt"), "estimated", True
-    caution = "ESTIMATED, NOT MEASURED: latencies of h100 may be off by ±34%"
+    disclaimer = "ESTIMATED, NOT MEASURED: latencies of h100 may be off by ±34%"
 
     def __init__(self, latency_ms: float) -> None:
         self.latency_ms = latency_ms
@@ -68,7 +68,7 @@ class Clock:
             window = EnergyWindow(energy_mj=10 * self.energy_mj, num_inferences=10, seconds=0.5)
             energy = EnergyMeasurement(windows=(window,) * 12, method="counter")
         return TargetMeasurement(
-            latency=LatencyMeasurement(samples_ms=self.samples_ms, settled=True, turns=(turn,) * 6),
+            latency=LatencyMeasurement(samples_ms=self.samples_ms, converged=True, turns=(turn,) * 6),
             energy=energy,
             runtime="ort-cpu",
             versions={"onnxruntime": "1"},
@@ -132,7 +132,7 @@ def test_latency_is_measured_and_the_prediction_kept_beside_it(check: Any) -> No
     # All samples agree; what is known of how machines repeat themselves is 1 %.
     assert (verdict.statistic, verdict.low, verdict.high) == ("p50", 1.5 * 0.99, 1.5 * 1.01)
     assert (validation.source, validation.runtime) == ("measured", "ort-cpu")
-    assert validation.caution == ""  # the device has answered: the prediction's no longer matters
+    assert validation.disclaimer == ""  # the device has answered: the prediction's no longer matters
 
 
 def test_all_of_a_measurement_is_kept(check: Any) -> None:
@@ -237,8 +237,8 @@ def test_an_absent_device_is_estimated_and_says_so(check: Any, monkeypatch: pyte
     assert validation.budgets[0].measured is None
     assert validation.latency is None
     assert validation.costs["latency_ms"] == 1.2
-    assert validation.caution == Predicts.caution
-    assert validation.to_json()["caution"] == Predicts.caution
+    assert validation.disclaimer == Predicts.disclaimer
+    assert validation.to_json()["disclaimer"] == Predicts.disclaimer
     assert not check("latency=1ms", target=target, model=Predicts(1.2)).holds
     assert not check("latency=1ms", target=target).holds  # nothing is known
 

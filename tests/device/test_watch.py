@@ -28,7 +28,7 @@ def test_clocks_are_noted_and_left_alone(scenario: Scenario, tmp_path: Path) -> 
     clocks, remarks = scenario(WATCH.format(clock=None), LOG=log)
     assert clocks == {
         "sm_mhz": 1582, "memory_mhz": 5505, "locked_sm_mhz": None, "power_limit_w": 250.0,
-        "persistence": True, "ecc": None,
+        "persistence": True, "ecc": None, "temperature_c": 64, "power_w": 55.0,
     }  # fmt: skip
     assert remarks == []
     assert log.read_text() == "shutdown\n"

@@ -11,6 +11,7 @@ import torch
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.onnx import build_onnx
+from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.measure.rounds import Plan
 from dsonas_hw.runtime.registry import get_runtime, open_session
 from dsonas_hw.space.space import SearchSpace
@@ -62,7 +63,7 @@ def test_a_timing_converges_and_a_cuda_graph_is_no_slower(
     usable(runtime)
     with open_session(network(), on_gpu(runtime)) as session:
         measured = get_runtime(session.runtime).measure(session, plan=PLAN, with_cuda_graph=True)
-    assert measured.settled
+    assert measured.converged
     assert measured.graph_ms is not None, measured.remarks
     assert measured.graph_ms < 1.2 * measured.median_ms
 
@@ -91,6 +92,25 @@ def test_eager_agrees_with_the_events_of_cuda(usable: Callable[[str], None]) -> 
         torch.cuda.synchronize()
         per_run_ms = start.elapsed_time(end) / 100
     assert 0.5 * measured.median_ms < per_run_ms < 1.1 * measured.median_ms
+
+
+@pytest.mark.parametrize("runtime", ["ort-cuda", "tensorrt", "eager"])
+def test_kernels_are_timed_where_they_run(runtime: str, usable: Callable[[str], None]) -> None:
+    """Their sum is what the GPU does in an inference: about what a CUDA graph takes."""
+    usable(runtime)
+    target, how, data = on_gpu(runtime), get_runtime(runtime), network()
+    if reason := how.why_untimed(target):
+        pytest.skip(reason)
+    with open_session(data, target) as session:
+        measured = how.measure(session, plan=PLAN, with_cuda_graph=True)
+        profiled = how.open_profiled(data, target, session)
+        for _ in range(15):
+            profiled.run()
+        timing = profiled.finish([Turn(num_warmup=5, num_samples=10, low_ms=0.0)])
+    assert timing.remarks == ()
+    total_ms = sum(node.latency_ms for node in timing.nodes)
+    assert measured.graph_ms is not None, measured.remarks
+    assert 0.4 * measured.graph_ms < total_ms < 2 * measured.median_ms
 
 
 def test_a_closed_session_gives_its_memory_back(usable: Callable[[str], None]) -> None:

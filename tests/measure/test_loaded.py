@@ -58,7 +58,7 @@ class Gpu:
 def test_a_cold_gpu_is_warmed_up_by_time() -> None:
     """0.3 ms on a card that is 2.6 times slow for 150 ms: ten runs to warm up would read 0.78 ms."""
     measured = Gpu(0.3, slowness=lambda busy_s: 2.6 if busy_s < 0.15 else 1.0).measure()
-    assert measured.settled
+    assert measured.converged
     assert measured.latency_ms == pytest.approx(0.3, rel=0.01)
     assert max(measured.samples_ms) == pytest.approx(0.3, rel=0.01)
     assert measured.warnings == ()
@@ -73,7 +73,7 @@ def test_it_is_timed_for_about_a_second() -> None:
 @pytest.mark.parametrize(("change", "word"), [(-0.4, "fell"), (0.4, "rose")])
 def test_clocks_that_still_move_are_told(change: float, word: str) -> None:
     measured = Gpu(1.0, slowness=lambda busy_s: max(0.5, 1.5 + change * busy_s)).measure()
-    assert not measured.settled
+    assert not measured.converged
     assert any(remark.startswith(f"the timing {word} by ") for remark in measured.remarks)
 
 

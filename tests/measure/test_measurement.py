@@ -61,7 +61,7 @@ def test_the_low_end_is_the_latency_whatever_disturbs_the_rest() -> None:
     )
     assert timing.latency_ms == pytest.approx(2.0, rel=1e-6)
     assert timing.mean_ms > 2.1
-    assert timing.settled
+    assert timing.converged
     assert any("noisy" in warning for warning in timing.warnings)
 
 
@@ -80,8 +80,8 @@ def test_what_never_settles_says_so() -> None:
         machine.now_s += next(growing) * 1e-3
 
     timing = measure_latency(run, machine.synchronize, max_seconds=5.0, clock_s=machine.clock_s)
-    assert not timing.settled
-    assert any("not settled" in warning for warning in timing.warnings)
+    assert not timing.converged
+    assert any("not converged" in warning for warning in timing.warnings)
 
 
 def test_a_long_network_stops_when_its_time_is_up() -> None:
@@ -141,7 +141,7 @@ def test_networks_take_turns_and_every_turn_is_counted() -> None:
 def test_samples_in_which_another_program_had_the_core_do_not_count() -> None:
     walls, cpus = (1.0, 1.5, 1.0, 2.0), (0.999, 1.0, 0.998, 1.0)
     assert quiet_samples(walls, cpus) == (1.0, 1.0)
-    crowded = LatencyMeasurement(samples_ms=(1.5, 2.0, 3.0), cpu_samples_ms=(1.0, 1.0, 1.1), settled=True)
+    crowded = LatencyMeasurement(samples_ms=(1.5, 2.0, 3.0), cpu_samples_ms=(1.0, 1.0, 1.1), converged=True)
     assert crowded.was_crowded
     assert crowded.latency_ms == pytest.approx(1.0)
     assert any("other programs" in warning for warning in crowded.warnings)
@@ -161,14 +161,14 @@ def test_cpu_time_is_counted_where_the_thread_does_the_work() -> None:
 
 def test_without_a_reference_the_latency_is_as_measured() -> None:
     timing = LatencyMeasurement(
-        samples_ms=(2.0, 2.1), settled=True, turns=(Turn(num_warmup=1, num_samples=2, low_ms=2.0),)
+        samples_ms=(2.0, 2.1), converged=True, turns=(Turn(num_warmup=1, num_samples=2, low_ms=2.0),)
     )
     assert timing.latency_at(123.0) == timing.latency_ms
 
 
 def test_a_machine_slower_than_when_it_was_profiled_is_named_with_what_the_network_would_take() -> None:
     turns = tuple(Turn(num_warmup=1, num_samples=2, low_ms=2.0, reference_ms=0.5) for _ in range(3))
-    measured = LatencyMeasurement(samples_ms=(2.0, 2.0), settled=True, turns=turns)
+    measured = LatencyMeasurement(samples_ms=(2.0, 2.0), converged=True, turns=turns)
     assert measured.relative_speed(0.4) == pytest.approx(0.8)
     (warning,) = measured.warnings_at(0.4)
     assert "at 80% of the speed" in warning

@@ -92,7 +92,7 @@ def test_a_device_is_kept_busy_between_turns_and_waited_for() -> None:
     assert (min(timing.samples_ms), max(timing.samples_ms)) == pytest.approx((3.0, 3.0))
     assert gpu.now_s == pytest.approx(3e-3 * gpu.num_runs)  # never idle
     assert gpu.now_s > 14 * 0.5
-    assert timing.settled
+    assert timing.converged
 
 
 def test_a_gpu_is_warm_before_the_first_round() -> None:

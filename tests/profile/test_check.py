@@ -28,7 +28,7 @@ def checked(
         measured_ms=measured_ms,
         raw_ms=measured_ms / speed,
         relative_speed=speed,
-        settled=True,
+        converged=True,
         prediction=Prediction(
             value=predicted_ms, low=0.95 * predicted_ms, high=1.05 * predicted_ms, source="measured"
         ),

@@ -60,7 +60,7 @@ def test_rows_become_an_imported_profile(tmp_path: Path, packed: bool) -> None:
     step = ScheduledKernel(kernel=fused, reads=("x",), writes="y")
     schedule = Schedule(kernels=(step,), inputs={"x": shape}, outputs=frozenset({"y"}))
     assert model.predict_schedule(schedule) == found
-    assert "IMPORTED, NOT MEASURED" in model.caution
+    assert "IMPORTED, NOT MEASURED" in model.disclaimer
     with pytest.raises(ProfileError, match="exists"):
         _import(source, tmp_path / "profiles")
 

@@ -110,9 +110,9 @@ def test_estimates_are_loud(full_run: RunDirectory) -> None:
 
 def test_the_expected_error_of_an_estimate_is_told(full_run: RunDirectory) -> None:
     validation = read_json(full_run.validation_path)
-    caution = "ESTIMATED, NOT MEASURED: latencies of 1080ti may be off by ±34%"
+    disclaimer = "ESTIMATED, NOT MEASURED: latencies of 1080ti may be off by ±34%"
     try:
-        write_json(full_run.validation_path, validation | {"caution": caution})
+        write_json(full_run.validation_path, validation | {"disclaimer": disclaimer})
         words = Elements(html_of(full_run)).words
     finally:
         write_json(full_run.validation_path, validation)
@@ -123,8 +123,8 @@ def test_a_prediction_from_an_estimate_says_so_before_any_validation(tmp_path: P
     run = make_run(tmp_path / "run", stages=(1,), until="derive")
     assert "ESTIMATED" not in Elements(html_of(run)).words
     stored = read_json(run.architecture_path)
-    caution = "ESTIMATED, NOT MEASURED: latencies of 1080ti may be off by ±34%"
-    stored["derived"] |= {"source": "estimated", "caution": caution}
+    disclaimer = "ESTIMATED, NOT MEASURED: latencies of 1080ti may be off by ±34%"
+    stored["derived"] |= {"source": "estimated", "disclaimer": disclaimer}
     stored["derived"]["predicted"]["latency_ms"] = 1.5
     stored["derived"]["limits"]["latency"] = 2.0
     write_json(run.architecture_path, stored)

@@ -228,7 +228,7 @@ def test_a_device_that_is_here_is_measured(
     samples = tuple(0.05 + 0.00001 * i for i in range(1001)) * 10
     turns = (Turn(num_warmup=1, num_samples=1001, low_ms=0.05),) * 10
     measured = measure.TargetMeasurement(
-        latency=LatencyMeasurement(samples_ms=samples, settled=True, turns=turns), energy=None,
+        latency=LatencyMeasurement(samples_ms=samples, converged=True, turns=turns), energy=None,
         runtime="fake", versions={}, device_title="",
     )  # fmt: skip
     monkeypatch.setattr(measure, "measure_on_target", lambda model, target: measured)
