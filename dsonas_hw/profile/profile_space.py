@@ -139,7 +139,6 @@ def profile_space(
         widths=widths,
         resolutions=resolutions,
     )
-    progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
     with open_bench(target, sm_clock_mhz=sm_clock_mhz) as bench:
         progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
         table = profile_networks(path, bench, probes, progress=progress)
