@@ -30,6 +30,7 @@ from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.search.effort import brief_effort, pretraining_effort, retraining_effort, search_effort
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train import distributed
 from dsonas_hw.train.loop import resolve_train_device
 from dsonas_hw.train.memory import (
     fitting_batch,
@@ -152,13 +153,14 @@ def time_step(
     images = torch.zeros(batch_size, *input_shape, device=device)
     labels = torch.zeros(batch_size, dtype=torch.int64, device=device)
     seconds = []
-    for _ in range(NUM_STEPS):
-        started = time.perf_counter()
-        loss = F.cross_entropy(module(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        seconds.append(time.perf_counter() - started)
+    with distributed.alone():  # the helpers of a training on several processes wait for its first job
+        for _ in range(NUM_STEPS):
+            started = time.perf_counter()
+            loss = F.cross_entropy(module(images), labels)
+            loss.backward()  # type: ignore[no-untyped-call]
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            seconds.append(time.perf_counter() - started)
     return min(seconds)
 
 
