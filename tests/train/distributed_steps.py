@@ -72,9 +72,9 @@ def retrain() -> dict[str, Any]:
     trainer.network.float()
     if distributed.rank():
         assert distributed.receive()[0] == distributed.TEST  # rank 0 says so in `test`
-    accuracy = trainer.test(StopSignal())
+    confusion = trainer.test(StopSignal())
     weights = digest([v for v in trainer.network.state_dict().values() if v.is_floating_point()])
-    return {"loss": loss, "images": images, "accuracy": accuracy, "weights": weights}
+    return {"loss": loss, "images": images, "confusion": confusion.tolist(), "weights": weights}
 
 
 def main() -> None:

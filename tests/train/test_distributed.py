@@ -70,7 +70,7 @@ def test_two_processes_do_what_one_does() -> None:
     assert two["search"]["num_w"] == one["search"]["num_w"]
     np.testing.assert_allclose(two["retrain"]["weights"], one["retrain"]["weights"], rtol=1e-6, atol=1e-6)
     assert two["retrain"]["loss"] == pytest.approx(one["retrain"]["loss"], rel=1e-6)  # float32
-    for name in ("images", "accuracy"):
+    for name in ("images", "confusion"):
         assert two["retrain"][name] == one["retrain"][name]
     assert len(one["search"]["lam"]) == 8
     assert len(set(map(tuple, one["search"]["lam"]))) == 8  # λ moved
