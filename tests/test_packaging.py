@@ -86,7 +86,7 @@ print(json.dumps({
     "presets": [load_preset(name)["preset"] for name in preset_names()],
     "devices": len(list_devices()),
     "studies": len(shipped_studies()),
-    "estimate": open_cost_model(Target(device="1080ti", runtime="tensorrt")).device,
+    "estimate": open_cost_model(Target(device="1080ti", runtime="tensorrt")).target.device,
     "page": len(write_page(Page(title="A run", kicker="", heading="", subtitle="", sections=[]))) > 1000,
     "profiles": len(list(shipped_profiles().glob("*/*.calibration.json"))),
     "calibrated": open_cost_model(Target(device="1080ti", runtime="eager")).source,

@@ -30,7 +30,7 @@ from dsonas_hw.study.spec import Job, slug
 from dsonas_hw.task import target_costs
 from dsonas_hw.train.images import space_of_config
 
-DEVICES = ("1080ti", "v100")
+DEVICES = ("1080ti", "2080ti")
 
 
 def _complete_ms(device: str) -> float:
@@ -98,7 +98,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
 
 def test_an_unknown_device_names_the_close_ones() -> None:
     with pytest.raises(DeviceError, match=r"unknown device '2080tii'\. Did you mean 2080ti"):
-        plan_codesign(["1080ti", "2080tii", "v100"], BUDGETS, TINY)
+        plan_codesign(["1080ti", "2080tii", "t4"], BUDGETS, TINY)
 
 
 def test_a_device_under_two_names_is_refused() -> None:
@@ -108,7 +108,7 @@ def test_a_device_under_two_names_is_refused() -> None:
 
 def test_budgets_that_fit_no_network_are_refused_or_left_out() -> None:
     budgets = (BUDGETS[1], "latency=9ms")
-    with pytest.raises(BudgetError, match=r"v100: budget latency=9ms is above .*--skip-infeasible"):
+    with pytest.raises(BudgetError, match=r"2080ti: budget latency=9ms is above .*--skip-infeasible"):
         plan_codesign(DEVICES, budgets, TINY)
     study = plan_codesign(DEVICES, budgets, TINY, skip_infeasible=True)
     assert [(p.device, p.budget) for p in study.skipped] == [(d, "latency=9ms") for d in DEVICES]
@@ -146,10 +146,7 @@ def test_a_study_from_end_to_end(finished: tuple[Path, list[str]]) -> None:
             assert cell is not None
             assert cell.latency_ms <= parse_budgets([budget])[0].limit
             assert cell.latency_ms_low < cell.latency_ms < cell.latency_ms_high
-            source = {"1080ti": "estimated", "v100": "calibrated"}[
-                device
-            ]  # what ships is of TensorRT on V100
-            assert (cell.source, cell.is_measured, cell.energy_mj) == (source, False, None)
+            assert (cell.source, cell.is_measured, cell.energy_mj) == ("estimated", False, None)
     # Each distinct network is trained once, and is a row with a cell for every device.
     assert sum(name.startswith("train-") for name in started) == len(result.networks)
     assert len({network.identity for network in result.networks}) == len(result.networks)
@@ -202,16 +199,16 @@ def test_what_is_done_is_not_done_again(finished: tuple[Path, list[str]], tmp_pa
 
 def test_an_unfinished_study_says_what_is_missing(finished: tuple[Path, list[str]], tmp_path: Path) -> None:
     path = shutil.copytree(finished[0], tmp_path / "study")
-    for job in (*path.glob("jobs/*v100*"), path / "jobs" / "evaluate-s0"):
+    for job in (*path.glob("jobs/*2080ti*"), path / "jobs" / "evaluate-s0"):
         shutil.rmtree(job)
     reasons = {missing.job: missing.reason for missing in load_result(path).missing}
-    assert reasons["search-v100-s0"] == "not started"
-    assert reasons[f"derive-v100-{slug(BUDGETS[1])}-s0"] == "waits for evaluate-s0"
-    assert reasons["evaluate-s0"] == "waits for search-v100-s0"
-    (path / "jobs/search-v100-s0").mkdir()
-    (path / "jobs/search-v100-s0/log.txt").write_text("out of memory\n")
+    assert reasons["search-2080ti-s0"] == "not started"
+    assert reasons[f"derive-2080ti-{slug(BUDGETS[1])}-s0"] == "waits for evaluate-s0"
+    assert reasons["evaluate-s0"] == "waits for search-2080ti-s0"
+    (path / "jobs/search-2080ti-s0").mkdir()
+    (path / "jobs/search-2080ti-s0/log.txt").write_text("out of memory\n")
     reasons = {missing.job: missing.reason for missing in load_result(path).missing}
-    assert reasons["search-v100-s0"] == "out of memory"
+    assert reasons["search-2080ti-s0"] == "out of memory"
 
 
 def test_a_device_that_is_here_is_measured(
@@ -248,7 +245,7 @@ def test_a_device_that_is_here_is_measured(
         assert values == pytest.approx((0.99 * 0.055, 0.055, 1.01 * 0.055))
         assert (cell.p50_ms, cell.p95_ms, cell.p99_ms) == pytest.approx((0.055, 0.0595, 0.0599))
         assert cell.quiet_ms == pytest.approx(0.0505)
-        other = result.cell(network.name, "v100")
+        other = result.cell(network.name, "2080ti")
         assert other is not None
         assert not other.is_measured
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -67,13 +66,15 @@ def test_a_studys_brief_trainings_by_hand() -> None:
         "select": {"candidates": 8, "epochs": 1},
         "retrain": {"batch_size": 64},
     }
-    fitted = replace(job("fit", **changes), network="searched")
+    fitted = job("fit", **changes).model_copy(update={"network": "searched"})
     assert count_effort(fitted) == Effort(w_steps=16 * 3, images=16 * 3 * 64)
-    assert count_effort(replace(fitted, network="random")) == Effort()
+    assert count_effort(fitted.model_copy(update={"network": "random"})) == Effort()
     search = count_effort(job("search", **changes))
     assert count_effort(job("choose", **changes)) == search + count_effort(fitted)
     # 8 candidates of each of 2 devices and 3 budgets, for two epochs each.
-    shared = replace(job("evaluate", **changes), devices=("a", "b"), budgets=("mac=1", "mac=2", "mac=3"))
+    shared = job("evaluate", **changes).model_copy(
+        update={"devices": ("a", "b"), "budgets": ("mac=1", "mac=2", "mac=3")}
+    )
     assert count_effort(shared).w_steps == 8 * 6 * 2 * 3
 
 

@@ -29,6 +29,7 @@ def new_run(path: Path) -> tuple[RunDirectory, Architecture]:
         "data": {"subset": 300, "test_subset": 100},
         "train_on": "cpu",
         "space": {"levels": 1, "stages": [1, 1], "channels": 8},
+        "search": {"pretrain_epochs": 0, "epochs": 2},
         "retrain": {"epochs": NUM_EPOCHS, "batch_size": 32, "aux_weight": 0.4, "drop_path": 0.2},
     }
     config = build_config(overlay(load_preset("digits"), changes))
