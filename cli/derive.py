@@ -147,8 +147,7 @@ def describe_derived(derived: Derived, task: Task) -> None:
     from dsonas_hw.budget import COST_LABELS, METRICS, QUANTITIES, format_probability, format_quantity
 
     architecture = derived.architecture
-    edges = sum(block.num_edges for block in architecture.blocks)
-    click.echo(f"architecture: {edges} edges, {architecture.width} channels wide")
+    click.echo(f"architecture: {architecture.num_edges} edges, {architecture.width} channels wide")
     for name in ("mac", "flops", "params", "memory", *METRICS):
         quantity = QUANTITIES[name]
         value = derived.costs.to_dict()[quantity]

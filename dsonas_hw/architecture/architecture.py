@@ -87,6 +87,11 @@ class Architecture:
             raise UserError(f"width must be positive, not {self.width}")
 
     @property
+    def num_edges(self) -> int:
+        """Edges that are left, over all blocks."""
+        return sum(block.num_edges for block in self.blocks)
+
+    @property
     def is_collapsed(self) -> bool:
         """Every block is the identity: nothing but stem, reductions and head is left."""
         return all(block.is_identity for block in self.blocks)

@@ -75,6 +75,6 @@ def select_measured(run: RunDirectory, task: Task, dataset: Dataset, *, say: Say
             run, task, dataset, points_of(run, task), device=resolve_train_device(task.config.train_on),
             measure=use, verdict=use.verdict, progress=report,
         )  # fmt: skip
-    edges = sum(block.num_edges for block in derived.architecture.blocks)
-    say(f"selected: {derived.architecture.width} channels, {edges} edges, {derived.ratio:.1%} of the budget")
+    chosen = derived.architecture
+    say(f"selected: {chosen.width} channels, {chosen.num_edges} edges, {derived.ratio:.1%} of the budget")
     return derived

@@ -102,7 +102,7 @@ def _candidate(
         timed=budget_ratio(architecture, [b for b in budgets if b.metric], target),
         accuracy=accuracy,
         flops=int(flops),
-        num_edges=sum(block.num_edges for block in architecture.blocks),
+        num_edges=architecture.num_edges,
     )
 
 
