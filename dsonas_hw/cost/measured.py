@@ -18,7 +18,6 @@ from dsonas_hw.kernel.deployment import Deployment
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.energy import energy_unknown
-from dsonas_hw.measure.statistics import relative_repeatability
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.rows import Source
@@ -143,13 +142,11 @@ class MeasuredCosts:
 
     @property
     def reference_ms(self) -> float:
-        """What the reference workload took while this machine was profiled; 0 if it was not run."""
-        return self.table.corrections["latency"].values.get("reference_ms", 0.0)
+        """What the reference workload took while this machine was profiled, in the median: its usual speed.
 
-    @property
-    def repeatability(self) -> float:
-        """How far two measurements of one network on this machine differ at most, as a fraction."""
-        return relative_repeatability([n.reference_ms for n in self.table.networks if n.reference_ms])
+        0 if it was not run.
+        """
+        return self.table.corrections["latency"].values.get("reference_ms", 0.0)
 
     def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
         """The kernels of a network, as the runtime runs them, that the table does not know; each once."""

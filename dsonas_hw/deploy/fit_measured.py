@@ -159,17 +159,17 @@ def scale_timed(budgets: Sequence[Budget], scale: float) -> tuple[Budget, ...]:
 
 
 def measure_architecture(
-    target: DeviceConfig, *, repeatability: float, progress: Progress = silent
+    target: DeviceConfig, *, usual_ms: float | None = None, progress: Progress = silent
 ) -> MeasureArchitecture[Architecture]:
     """Measures architectures on a target, with random weights.
 
-    repeatability: how far two measurements there differ, as a fraction (`measure.repeatability_of`).
+    usual_ms: its usual speed (`measure.usual_speed_of`).
     """
 
     def measure(architecture: Architecture) -> Mapping[str, Estimate | None]:
         model = build_onnx(architecture, batch_size=target.batch_size).SerializeToString()
         found = measure_on_target(model, target, progress=progress)
-        return found.costs(target.statistic, repeatability) if found else {}
+        return found.costs(target.statistic, usual_ms) if found else {}
 
     return measure
 

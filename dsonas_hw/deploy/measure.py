@@ -24,7 +24,7 @@ from dsonas_hw.measure.energy import (
 )
 from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.rounds import QUICK, VERDICT, Plan, measure_rounds
-from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
+from dsonas_hw.measure.statistics import Estimate, Statistic
 from dsonas_hw.profile.cpu_bench import open_reference
 from dsonas_hw.runtime.base import Session
 from dsonas_hw.runtime.model import read_model
@@ -53,24 +53,23 @@ class TargetMeasurement:
     versions: Mapping[str, str]
     device_title: str
 
-    def costs(self, statistic: Statistic, repeatability: float) -> dict[str, Estimate | None]:
+    def costs(self, statistic: Statistic, usual_ms: float | None) -> dict[str, Estimate | None]:
         """What a budget limits, by quantity: that percentile of the latency in ms, and the energy in mJ.
 
-        repeatability: how far two measurements on this machine differ, as a fraction; an interval reaches at
-            least so far, since the rounds of one measurement do not show what the next will find.
+        usual_ms: the machine's usual speed, at which the latency is stated (`LatencyMeasurement.estimate`).
         """
         return {
-            "latency_ms": self.latency.estimate(statistic).widened(repeatability),
-            "energy_mj": self.energy.estimate.widened(repeatability) if self.energy else None,
+            "latency_ms": self.latency.estimate(statistic, usual_ms),
+            "energy_mj": self.energy.estimate if self.energy else None,
         }
 
 
-def repeatability_of(model: CostModel | None) -> float:
-    """How far two measurements of one network on a model's device differ, as a fraction, but for rare cases.
+def usual_speed_of(model: CostModel | None) -> float | None:
+    """What the reference workload takes at the usual speed of a model's device, in ms: while it was profiled.
 
-    From the reference workload in the device's table, where there is one.
+    None: there is no profile, or no reference workload ran beside it.
     """
-    return model.repeatability if isinstance(model, MeasuredCosts) else DEFAULT_REPEATABILITY
+    return model.reference_ms or None if isinstance(model, MeasuredCosts) else None
 
 
 def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.errors import DeviceError, ProfileError
-from dsonas_hw.measure.measurement import LatencyMeasurement, measure_together
+from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.measure.reference import build_reference
+from dsonas_hw.measure.timing import measure_together
 from dsonas_hw.profile.network_measurement import NetworkMeasurement, with_energy
 from dsonas_hw.runtime.base import NetworkTiming, Session
 from dsonas_hw.runtime.registry import get_runtime, open_session
@@ -22,12 +23,6 @@ from dsonas_hw.table.table import now_utc
 from dsonas_hw.target import Target
 
 NUM_ROUNDS = 7
-ROUND_SECONDS = 0.03
-NUM_WARMUP = 1
-FEWEST_RUNS, MOST_RUNS = 4, 21
-"""Of one network in one round, those to warm up included."""
-WHOLE_AT_ONCE, WHOLE_ROUNDS = 10, 8
-"""Of networks that are timed without their kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,16 +64,13 @@ class CpuBench:
 
     def measure(self, models: Sequence[bytes]) -> list[NetworkMeasurement]:
         found: list[NetworkMeasurement] = []
-        for start in range(0, len(models), WHOLE_AT_ONCE):
-            with self._opened(models[start : start + WHOLE_AT_ONCE]) as (sessions, reference):
-                timings = measure_together(
-                    [session.run for session in sessions],
-                    reference.synchronize,
-                    num_rounds=WHOLE_ROUNDS,
-                    reference=reference.run,
-                    cpu_clock_s=cpu_clock(self.target),
-                )
-                found += map(self._with_energy, timings, sessions)
+        for start in range(0, len(models), self.networks_at_once):
+            with self._opened(models[start : start + self.networks_at_once]) as (sessions, reference):
+                timings = self._measure([[session.run] for session in sessions], reference)
+                found += [
+                    self._with_energy(latency, session)
+                    for (latency,), session in zip(timings, sessions, strict=True)
+                ]
         return found
 
     def time_kernels(
@@ -91,23 +83,23 @@ class CpuBench:
                 runtime.open_profiled(model, self.target, session)
                 for model, session in zip(models, plain, strict=True)
             ]
-            timings = measure_together(
-                [*(session.run for session in plain), *(session.run for session in profiled)],
-                reference.synchronize,
-                num_rounds=NUM_ROUNDS,
-                max_samples=MOST_RUNS - NUM_WARMUP,
-                min_samples=FEWEST_RUNS - NUM_WARMUP,
-                num_warmup=NUM_WARMUP,
-                round_seconds=ROUND_SECONDS,
-                reference=reference.run,
-                cpu_clock_s=cpu_clock(self.target),
-            )
+            pairs = list(zip(plain, profiled, strict=True))
+            timings = self._measure([[session.run for session in pair] for pair in pairs], reference)
             return [
-                (self._with_energy(latency, running), session.finish(turns.turns, unit_ms))
-                for running, session, latency, turns in zip(
-                    plain, profiled, timings, timings[len(plain) :], strict=False
-                )
+                (self._with_energy(latency, running), session.finish(in_situ.turns, unit_ms))
+                for (running, session), (latency, in_situ) in zip(pairs, timings, strict=True)
             ]
+
+    def _measure(
+        self, networks: Sequence[Sequence[Callable[[], object]]], reference: Session
+    ) -> list[list[LatencyMeasurement]]:
+        return measure_together(
+            networks,
+            reference.synchronize,
+            num_rounds=NUM_ROUNDS,
+            reference=reference.run,
+            cpu_clock_s=cpu_clock(self.target),
+        )
 
     def _with_energy(self, latency: LatencyMeasurement, session: Session) -> NetworkMeasurement:
         return with_energy(latency, session, get_runtime(self.target.runtime).meter)
@@ -122,8 +114,8 @@ class CpuBench:
 
     def _measure_reference(self) -> float:
         with open_reference(self.target) as session:
-            (timing,) = measure_together(
-                [session.run], session.synchronize, cpu_clock_s=cpu_clock(self.target)
+            ((timing,),) = measure_together(
+                [[session.run]], session.synchronize, cpu_clock_s=cpu_clock(self.target)
             )
         return timing.latency_ms
 

@@ -7,15 +7,8 @@ import random
 
 import pytest
 
-from dsonas_hw.measure.measurement import (
-    REFERENCE_RUNS,
-    LatencyMeasurement,
-    Turn,
-    measure_latency,
-    measure_together,
-    quantile,
-    quiet_samples,
-)
+from dsonas_hw.measure.measurement import LatencyMeasurement, Turn, quantile, quiet_samples
+from dsonas_hw.measure.timing import REFERENCE_RUNS, measure_latency, measure_together
 
 
 class Machine:
@@ -106,8 +99,8 @@ def test_a_reference_takes_out_the_speed_of_the_machine() -> None:
             machine.speed = 0.9 if machine.speed == 1.0 else 1.0
         reference()
 
-    (timing,) = measure_together(
-        [run], machine.synchronize, reference=measured_reference, clock_s=machine.clock_s
+    ((timing,),) = measure_together(
+        [[run]], machine.synchronize, reference=measured_reference, clock_s=machine.clock_s
     )
     assert timing.latency_at(0.5) == pytest.approx(2.0, rel=1e-6)
     assert timing.latency_at(1.0) == pytest.approx(4.0, rel=1e-6)
@@ -126,16 +119,20 @@ def test_networks_take_turns_and_every_turn_is_counted() -> None:
 
         return run
 
-    timings = measure_together(
-        [named("a", 1.0), named("b", 20.0)], machine.synchronize, num_rounds=3, clock_s=machine.clock_s
+    (a, a_profiled), (b,) = measure_together(
+        [[named("a", 1.0), named("A", 1.5)], [named("b", 20.0)]],
+        machine.synchronize,
+        num_rounds=3,
+        clock_s=machine.clock_s,
     )
-    runs = {name: order.count(name) for name in "ab"}
-    for name, timing in zip("ab", timings, strict=True):
-        assert runs[name] == sum(turn.num_warmup + turn.num_samples for turn in timing.turns)
+    for name, timing in zip("aAb", (a, a_profiled, b), strict=True):
+        assert order.count(name) == sum(turn.num_warmup + turn.num_samples for turn in timing.turns)
         assert len(timing.turns) == 3
-    changes = sum(first != second for first, second in itertools.pairwise(order))
-    assert changes == 5
-    assert [timing.latency_ms for timing in timings] == pytest.approx([1.0, 20.0])
+    assert [name for name, _ in itertools.groupby(order)] == ["a", "A", "b"] * 3
+    # 3 ms of warming up are three runs of 1 ms; what follows in the turn of its network is warm after one.
+    assert {timing.turns[0].num_warmup for timing in (a_profiled, b)} == {1}
+    assert a.turns[0].num_warmup == 3
+    assert [timing.latency_ms for timing in (a, a_profiled, b)] == pytest.approx([1.0, 1.5, 20.0])
 
 
 def test_samples_in_which_another_program_had_the_core_do_not_count() -> None:
@@ -149,8 +146,8 @@ def test_samples_in_which_another_program_had_the_core_do_not_count() -> None:
 
 def test_cpu_time_is_counted_where_the_thread_does_the_work() -> None:
     machine = Machine()
-    (timing,) = measure_together(
-        [machine.network(1.0, jitter=random.Random(1))],
+    ((timing,),) = measure_together(
+        [[machine.network(1.0, jitter=random.Random(1))]],
         machine.synchronize,
         clock_s=machine.clock_s,
         cpu_clock_s=machine.cpu_clock_s,
@@ -168,13 +165,26 @@ def test_without_a_reference_the_latency_is_as_measured() -> None:
 
 def test_a_machine_slower_than_when_it_was_profiled_is_named_with_what_the_network_would_take() -> None:
     turns = tuple(Turn(num_warmup=1, num_samples=2, low_ms=2.0, reference_ms=0.5) for _ in range(3))
-    measured = LatencyMeasurement(samples_ms=(2.0, 2.0), converged=True, turns=turns)
+    measured = LatencyMeasurement(samples_ms=(2.0,) * 6, converged=True, turns=turns)
     assert measured.relative_speed(0.4) == pytest.approx(0.8)
     (warning,) = measured.warnings_at(0.4)
     assert "at 80% of the speed" in warning
-    assert "about 1.6 ms" in warning
+    assert "the median seen is 2 ms, at that speed it is 1.6 ms" in warning
     assert measured.warnings_at(0.49) == measured.warnings_at(0.6) == ()
     assert measured.warnings_at(0.0) == (), "a table without a reference workload says nothing"
+
+
+def test_a_percentile_is_stated_at_the_usual_speed_and_its_interval_holds_what_was_seen() -> None:
+    """In every other round the machine is 20 % slower; usually it is quick."""
+    turns = [Turn(num_warmup=1, num_samples=8, low_ms=1.0, reference_ms=ms) for ms in (0.5, 0.6) * 6]
+    seen = LatencyMeasurement(
+        samples_ms=((1.0,) * 8 + (1.2,) * 8) * 6, converged=True, turns=tuple(turns), turns_per_round=1
+    )
+    assert all(samples == pytest.approx((1.0,) * 8) for samples in seen.rounds_at(0.5))
+    estimate = seen.estimate("p50", 0.5)
+    assert estimate.value == pytest.approx(1.0)
+    assert (estimate.low, estimate.high) == pytest.approx((0.99, 1.1))  # 1 %; the median seen is 1.1 ms
+    assert seen.estimate("p50").value == seen.estimate("p50", 0.0).value == pytest.approx(1.1)
 
 
 def test_quantiles_are_interpolated() -> None:

@@ -131,7 +131,7 @@ def _timing(median_ms: float, rng: random.Random) -> dict[str, Any]:
         "quiet_ms": 0.97 * median_ms,
         "mean_ms": sum(samples) / 300,
         "std_ms": 0.031 * median_ms,
-        "relative_repeatability": 0.01,
+        "relative_speed": 0.97,
         "num_rounds": 10,
         "num_samples": 300,
         "device_title": "Some CPU",
