@@ -23,7 +23,7 @@ import numpy as np
 from dsonas_hw.budget import Metric
 from dsonas_hw.cost.kernel_costs import Array, Category, CategoryFit, KernelCosts, similarity
 from dsonas_hw.cost.kernel_fit import fit_categories
-from dsonas_hw.cost.network_costs import GROUPS, Part, correction_values, group_of, written_mb
+from dsonas_hw.cost.network_costs import GROUPS, Part, correction_values, group_of, local_means, written_mb
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.rows import Anchor, CorrectionRow, KernelRow
@@ -31,10 +31,6 @@ from dsonas_hw.table.rows import Anchor, CorrectionRow, KernelRow
 INTERVAL_FRACTION = 0.9
 """Fraction of the networks that the interval is made to cover."""
 MIN_INTERVAL = 0.02
-SLOPES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""What the kernels' uncertainty may add to the interval of the median network, relative to the rest."""
-LAPLACE_QUANTILE = 2.303
-"""−ln(1 − 0.9): the 90 % quantile of |x| in units of a Laplace distribution's scale."""
 MIN_NETWORKS = 4
 NUM_FOLDS = 5
 Deviations = tuple[float, float, float]
@@ -98,7 +94,7 @@ def _fit_metric(
     measured = measured / unit
     deviations = GROUP_DEVIATIONS[metric]
     solution, weights = _solve(design, measured, deviations)
-    half_width, slope = _interval(fits, rows, counts, measured, deviations)
+    slopes = _interval_slopes(fits, rows, counts, measured, deviations)
     solution = solution * unit
     values = correction_values(
         fits if metric == "latency" else {},
@@ -106,12 +102,12 @@ def _fit_metric(
         scales=dict(zip(GROUPS, map(float, solution), strict=False)),
         per_kernel=dict(zip(GROUPS, map(float, solution[len(GROUPS) :]), strict=False)),
         constant=float(solution[-1]),
-        interval=half_width,
-        interval_slope=slope,
+        interval=MIN_INTERVAL,
+        interval_slope=float(slopes.mean()),
     )
     anchors: list[Anchor] = [
-        (float(vector[0]), float(vector[1]), float(vector[2]), float(weight))
-        for vector, weight in zip(design.vectors, weights, strict=True)
+        (*map(float, vector), float(weight), float(slope))
+        for vector, weight, slope in zip(design.vectors, weights, slopes, strict=True)
     ]
     values |= {"num_networks": float(len(networks))}
     return CorrectionRow(metric=metric, values=values, anchors=tuple(anchors))
@@ -244,20 +240,20 @@ def _robust_weights(errors: Array) -> Array:
     return np.asarray(weights / weights.max())
 
 
-def _interval(
+def _interval_slopes(
     fits: dict[Category, CategoryFit],
     rows: Sequence[KernelRow],
     counts: _Counts,
     measured: Array,
     deviations: Deviations,
-) -> tuple[float, float]:
-    """Half the interval's width in logarithms, and what the kernels' deviation adds, from held-out networks.
+) -> Array:
+    """What half an interval's width, in logarithms, is to the kernels' deviation, beside every network.
 
     A fold of networks is held out together with the rows of the kernels that no other network has, because a
     network that is predicted later brings kernels of its own.
     """
     folds = np.arange(len(measured)) % min(NUM_FOLDS, len(measured))
-    logs, uncertain = np.zeros(len(measured)), np.zeros(len(measured))
+    logs, uncertain = np.zeros(len(measured)), np.ones(len(measured))
     for fold in range(int(folds.max()) + 1):
         out = folds == fold
         used = counts.counts[~out].sum(axis=0) > 0
@@ -267,24 +263,22 @@ def _interval(
             continue
         design = _design(KernelCosts(fit_categories(kept, like=fits), kept), counts)
         solution, weights = _solve(design.of(~out), measured[~out], deviations)
-        residual = similarity(design.vectors[out], design.vectors[~out]) @ weights
-        predicted = _positive(design.matrix[out] @ solution) * np.exp(residual)
+        near = similarity(design.vectors[out], design.vectors[~out])
+        predicted = _positive(design.matrix[out] @ solution) * np.exp(near @ weights)
         logs[out] = np.log(measured[out] / predicted)
         uncertain[out] = design.deviations[out]
-    return _calibrate_interval(logs, uncertain)
+    return _calibrate_slopes(np.abs(logs) / np.maximum(uncertain, 1e-9), design.vectors)
 
 
-def _calibrate_interval(logs: Array, deviations: Array) -> tuple[float, float]:
-    """(h, slope) so that √(h² + (slope · deviation)²) holds 90 % of |logs|; the likeliest of such pairs."""
-    errors = np.abs(logs)
-    best = (np.inf, 0.0, 0.0)
-    for slope in SLOPES:
-        widths = np.hypot(1.0, slope * deviations / max(float(np.median(deviations)), 1e-9))
-        scale = max(float(np.quantile(errors / widths, INTERVAL_FRACTION)), MIN_INTERVAL)
-        loss = float(np.mean(np.log(scale * widths) + errors / (scale * widths) * LAPLACE_QUANTILE))
-        best = min(best, (loss, scale, scale * slope / max(float(np.median(deviations)), 1e-9)))
-    margin = 1 + 2 / len(logs)  # a quantile of few values comes out too small
-    return max(best[1] * margin, MIN_INTERVAL), best[2] * margin
+def _calibrate_slopes(relative: Array, vectors: Array) -> Array:
+    """Errors relative to the kernels' deviation → those times what makes their local means hold 90 % of them.
+
+    A network's own error has no say in its local mean.
+    """
+    near = similarity(vectors, vectors) - np.eye(len(vectors))
+    means = local_means(near, relative, float(relative.mean()))
+    factor = float(np.quantile(relative / np.maximum(means, 1e-9), INTERVAL_FRACTION))
+    return np.asarray(relative * factor * (1 + 2 / len(relative)))  # a quantile of few comes out too small
 
 
 def _positive(values: Array) -> Array:

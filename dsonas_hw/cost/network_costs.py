@@ -8,7 +8,8 @@ A kernel's cost is its latency, which is known kernel by kernel; so the scale of
 
 A network's feature vector holds the logarithms of its cost, number of kernels and largest tensor: networks
 that are alike in these share what the sum of their kernels misses (caches, address translation, memory).
-The interval grows with how uncertain the kernels' own costs are (`kernel_costs.KernelCost.deviation`). Sums
+The interval grows with how uncertain the kernels' own costs are (`kernel_costs.KernelCost.deviation`); by how
+much, the networks nearby tell as well. Sums
 over kernels can be kept for parts of networks (`Part`) and added up, so that a search that meets the same
 blocks again and again pays for each once.
 """
@@ -26,6 +27,7 @@ from dsonas_hw.budget import QUANTITIES, Metric
 from dsonas_hw.cost.kernel_costs import (
     DIMENSIONS,
     FEATURES,
+    Array,
     Category,
     CategoryFit,
     KernelCosts,
@@ -61,6 +63,8 @@ def group_of(kernel: Kernel) -> str:
 
 
 MIN_LENGTH_SCALE = 1e-3
+USUAL_WEIGHT = 5.0
+"""How many networks the usual slope counts for beside those nearby."""
 LENGTH_SCALE = 2.0
 """How far, in logarithms, networks tell about each other."""
 FeatureVector = tuple[float, float, float]
@@ -132,7 +136,7 @@ class NetworkCosts:
         self._per_kernel = {group: values[f"per_kernel_{unit}:{group}"] for group in GROUPS}
         self._residual = Residual(correction.anchors)
         self._half_width = values["interval"]
-        self._interval_slope = values["interval_slope"]
+        self._usual_slope = values["interval_slope"]
         self._known: dict[Kernel, Part] = {}
 
     def part(self, kernels: Sequence[Kernel]) -> Part:
@@ -174,7 +178,8 @@ class NetworkCosts:
 
     def interval(self, part: Part) -> tuple[float, float]:
         """Return the factors on that value between which 90 % of the measurements are expected."""
-        half_width = math.hypot(self._half_width, self._interval_slope * part.deviation)
+        slope = self._residual.slope_at(part.vector, self._usual_slope)
+        half_width = math.hypot(self._half_width, slope * part.deviation)
         return math.exp(-half_width), math.exp(half_width)
 
     def share(self, part: Part) -> float:
@@ -186,11 +191,21 @@ class Residual:
     """What sums of kernels miss, in logarithms, from the networks nearby; 0 far from all of them."""
 
     def __init__(self, anchors: Sequence[Anchor]) -> None:
-        self._points = np.array([anchor[:3] for anchor in anchors], dtype=np.float64).reshape(-1, 3)
-        self._weights = np.array([anchor[3] for anchor in anchors], dtype=np.float64)
+        rows = np.array(anchors, dtype=np.float64).reshape(-1, 5)
+        self._points, self._weights, self._slopes = rows[:, :3], rows[:, 3], rows[:, 4]
 
     def at(self, vector: FeatureVector) -> float:
         return float(similarity(np.array([vector]), self._points)[0] @ self._weights)
+
+    def slope_at(self, vector: FeatureVector, usual: float) -> float:
+        """The interval's slope from the networks nearby; the usual one far from all of them."""
+        near = similarity(np.array([vector]), self._points)
+        return float(local_means(near, self._slopes, usual)[0])
+
+
+def local_means(near: Array, values: Array, usual: float) -> Array:
+    """Means of values, weighted by how near each is (one row per mean), drawn towards the usual one."""
+    return np.asarray((near @ values + USUAL_WEIGHT * usual) / (near.sum(axis=1) + USUAL_WEIGHT))
 
 
 def correction_values(
@@ -207,7 +222,7 @@ def correction_values(
 
     scales, per_kernel: by group; per_kernel and constant in the metric's unit.
     interval: half the width, in logarithms, of the interval that 90 % of the measurements are expected in.
-    interval_slope: what the kernels' mean standard deviation adds to it.
+    interval_slope: what the kernels' mean standard deviation adds to it, far from all networks.
     """
     unit = unit_of(metric)
     values = {f"constant_{unit}": constant, "interval": interval, "interval_slope": interval_slope}

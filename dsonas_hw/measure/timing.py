@@ -23,8 +23,10 @@ from dataclasses import dataclass
 
 from dsonas_hw.measure.measurement import LOW_QUANTILE, LatencyMeasurement, Turn, quantile
 
-WARMUP_SECONDS = 0.003
-"""Before the samples of a turn."""
+WARMUP_SECONDS, TURN_SECONDS = 0.003, 0.01
+"""Before the samples of a turn, and of these."""
+MIN_SAMPLES, MAX_RECORDED = 4, 20
+"""Of one turn."""
 REFERENCE_RUNS = 3
 """Runs of the reference workload before and after every turn; the first only warms up."""
 
@@ -78,22 +80,22 @@ def measure_together(
     synchronize: Callable[[], None],
     *,
     num_rounds: int = 7,
-    min_samples: int = 4,
-    max_samples: int = 20,
-    turn_seconds: float = 0.03,
+    turn_seconds: float = TURN_SECONDS,
     reference: Callable[[], object] | None = None,
     clock_s: Callable[[], float] = time.perf_counter,
     cpu_clock_s: Callable[[], float] | None = None,
 ) -> list[list[LatencyMeasurement]]:
     """Time several networks in turns, so that a slow minute of the machine hits all of them alike.
 
-    Every round times every network for about `turn_seconds`, after running it for `WARMUP_SECONDS`: what ran
-    before, the reference workload above all, leaves its mark on the first milliseconds. A shared machine
-    changes its speed by 5 to 10 % from second to second, so how many rounds there are does not depend on what
-    they say. A result is converged when its two best rounds agree within 3 %.
+    Every round times every network for `turn_seconds`, and `MIN_SAMPLES` times at least, after running it for
+    `WARMUP_SECONDS`: what ran before, the reference workload above all, leaves its mark on the first
+    milliseconds. A machine that is shared changes its speed within milliseconds, too, so that a few runs of a
+    short network say little. How many rounds there are does not depend on what they say. A result is
+    converged when its two best rounds agree within 3 %.
 
     networks: the ways to run each, e.g. plain and under a profiler. Those of one network follow each other in
-        one turn; the first of them warms up for all.
+        one turn; the first of them warms up for all. Profilers keep a record of every run, so the others run
+        at most `MAX_RECORDED` times.
     reference: run around every turn (see the module's text).
     cpu_clock_s: `time.thread_time` where a run does its work in this thread (see `LatencyMeasurement`).
 
@@ -105,12 +107,12 @@ def measure_together(
         for _ in range(num_rounds):
             for ways, takes_of in zip(networks, takes, strict=True):
                 before_ms = clocks.shortest_ms(reference)
-                for run, take in zip(ways, takes_of, strict=True):
-                    warm_up = clocks.warm_up(run, WARMUP_SECONDS if take is takes_of[0] else 0.0)
-                    take.begin_turn(warm_up.count)
+                for way, (run, take) in enumerate(zip(ways, takes_of, strict=True)):
+                    take.begin_turn(clocks.warm_up(run, 0.0 if way else WARMUP_SECONDS).count)
+                    most = MAX_RECORDED if way else math.inf
                     end_s = start_s = clock_s()
-                    while take.num_taken < min_samples or (
-                        end_s - start_s < turn_seconds and take.num_taken < max_samples
+                    while take.num_taken < MIN_SAMPLES or (
+                        end_s - start_s < turn_seconds and take.num_taken < most
                     ):
                         wall_ms, cpu_ms, end_s = clocks.time_ms(run)
                         take.add(wall_ms, cpu_ms if cpu_clock_s else None)

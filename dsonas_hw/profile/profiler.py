@@ -19,6 +19,7 @@ from dsonas_hw.cost.fit import TimedNetwork, fit_corrections
 from dsonas_hw.cost.network_costs import NetworkCosts, kernel_costs
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.measure.timing import TURN_SECONDS
 from dsonas_hw.profile.bench import Bench
 from dsonas_hw.profile.cpu_bench import NUM_ROUNDS
 from dsonas_hw.profile.network_measurement import NetworkMeasurement
@@ -74,7 +75,7 @@ def profile_networks(
 def estimate_seconds(probes: Sequence[Probe]) -> float:
     """About how long `profile_networks` takes: every network is timed plain and under the profiler."""
     runs_s = (rough_seconds(probe.flops, len(probe.schedule.kernels)) for probe in probes)
-    turns_s = (max(5 * run_s, min(0.03, 21 * run_s)) for run_s in runs_s)
+    turns_s = (max(5 * run_s, TURN_SECONDS) for run_s in runs_s)
     return SETUP_SECONDS + sum(SECONDS_PER_NETWORK + 2 * NUM_ROUNDS * turn_s for turn_s in turns_s)
 
 

@@ -267,11 +267,11 @@ def _anchors(values: Mapping[str, Any]) -> tuple[Anchor, ...]:
         raise RowError("anchors is not a short list")
     anchors = []
     for entry in found:
-        if not isinstance(entry, list) or len(entry) != 4:
-            raise RowError("an anchor is not four numbers")
-        numbers = dict(zip(("cost", "kernels", "largest", "weight"), entry, strict=True))
-        cost, kernels, largest, weight = (_number(numbers, name) for name in numbers)
-        anchors.append((cost, kernels, largest, weight))
+        if not isinstance(entry, list) or len(entry) != 5:
+            raise RowError("an anchor is not five numbers")
+        numbers = dict(zip(("cost", "kernels", "largest", "weight", "slope"), entry, strict=True))
+        cost, kernels, largest, weight, slope = (_number(numbers, name) for name in numbers)
+        anchors.append((cost, kernels, largest, weight, slope))
     return tuple(anchors)
 
 

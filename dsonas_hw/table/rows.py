@@ -120,8 +120,8 @@ class NetworkRow:
         }
 
 
-Anchor = tuple[float, float, float, float]
-"""A network's place (`network_costs.Part.place`) and its weight."""
+Anchor = tuple[float, float, float, float, float]
+"""A network's feature vector (`network_costs.Part.vector`), its weight, and the interval's slope there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +134,7 @@ class CorrectionRow:
     metric: Metric = "latency"
     values: Mapping[str, float]
     anchors: tuple[Anchor, ...] = ()
-    """Networks timed, and what each adds to the residual of those near it."""
+    """Networks timed, and what each says of those near it."""
 
     def to_json(self) -> dict[str, Any]:
         return {
