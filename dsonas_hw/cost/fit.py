@@ -23,14 +23,21 @@ import numpy as np
 from dsonas_hw.budget import Metric
 from dsonas_hw.cost.kernel_costs import Array, Category, CategoryFit, KernelCosts, similarity
 from dsonas_hw.cost.kernel_fit import fit_categories
-from dsonas_hw.cost.network_costs import GROUPS, Part, correction_values, group_of, local_means, written_mb
+from dsonas_hw.cost.network_costs import (
+    GROUPS,
+    Part,
+    correction_values,
+    group_of,
+    local_means,
+    widening,
+    written_mb,
+)
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.rows import Anchor, CorrectionRow, KernelRow
 
 INTERVAL_FRACTION = 0.9
 """Fraction of the networks that the interval is made to cover."""
-MIN_INTERVAL = 0.02
 MIN_NETWORKS = 4
 NUM_FOLDS = 5
 Deviations = tuple[float, float, float]
@@ -56,12 +63,8 @@ class TimedNetwork:
     """None: not measured."""
 
 
-def fit_corrections(
-    rows: Sequence[KernelRow], networks: Sequence[TimedNetwork], *, speed: float = 1.0
-) -> list[CorrectionRow]:
+def fit_corrections(rows: Sequence[KernelRow], networks: Sequence[TimedNetwork]) -> list[CorrectionRow]:
     """Coefficients of every category of kernel, and the numbers of the formula above, for every metric.
-
-    speed: all latencies are multiplied by it: the table's unit of speed against the machine's usual one.
 
     Raises:
         ProfileError: too few networks were timed.
@@ -71,7 +74,7 @@ def fit_corrections(
             f"{len(networks)} networks were timed; a fit needs {MIN_NETWORKS}: profile a preset too"
         )
     fits = fit_categories(rows)
-    latencies_ms = np.array([network.latency_ms for network in networks]) * speed
+    latencies_ms = np.array([network.latency_ms for network in networks])
     found = [_fit_metric("latency", fits, rows, networks, latencies_ms)]
     metered = [network for network in networks if network.energy_mj is not None]
     if len(metered) >= MIN_NETWORKS:
@@ -94,7 +97,7 @@ def _fit_metric(
     measured = measured / unit
     deviations = GROUP_DEVIATIONS[metric]
     solution, weights = _solve(design, measured, deviations)
-    slopes = _interval_slopes(fits, rows, counts, measured, deviations)
+    half_widths, usual_deviation = _half_widths(fits, rows, counts, measured, deviations)
     solution = solution * unit
     values = correction_values(
         fits if metric == "latency" else {},
@@ -102,12 +105,12 @@ def _fit_metric(
         scales=dict(zip(GROUPS, map(float, solution), strict=False)),
         per_kernel=dict(zip(GROUPS, map(float, solution[len(GROUPS) :]), strict=False)),
         constant=float(solution[-1]),
-        interval=MIN_INTERVAL,
-        interval_slope=float(slopes.mean()),
+        interval=float(half_widths.mean()),
+        usual_deviation=usual_deviation,
     )
     anchors: list[Anchor] = [
-        (*map(float, vector), float(weight), float(slope))
-        for vector, weight, slope in zip(design.vectors, weights, slopes, strict=True)
+        (*map(float, vector), float(weight), float(half_width))
+        for vector, weight, half_width in zip(design.vectors, weights, half_widths, strict=True)
     ]
     values |= {"num_networks": float(len(networks))}
     return CorrectionRow(metric=metric, values=values, anchors=tuple(anchors))
@@ -240,14 +243,14 @@ def _robust_weights(errors: Array) -> Array:
     return np.asarray(weights / weights.max())
 
 
-def _interval_slopes(
+def _half_widths(
     fits: dict[Category, CategoryFit],
     rows: Sequence[KernelRow],
     counts: _Counts,
     measured: Array,
     deviations: Deviations,
-) -> Array:
-    """What half an interval's width, in logarithms, is to the kernels' deviation, beside every network.
+) -> tuple[Array, float]:
+    """Half widths of the interval beside every network, in logarithms, and the kernels' usual deviation.
 
     A fold of networks is held out together with the rows of the kernels that no other network has, because a
     network that is predicted later brings kernels of its own.
@@ -267,18 +270,20 @@ def _interval_slopes(
         predicted = _positive(design.matrix[out] @ solution) * np.exp(near @ weights)
         logs[out] = np.log(measured[out] / predicted)
         uncertain[out] = design.deviations[out]
-    return _calibrate_slopes(np.abs(logs) / np.maximum(uncertain, 1e-9), design.vectors)
+    usual = float(uncertain.mean())
+    errors = np.abs(logs) / widening(uncertain, usual)
+    return _calibrate_half_widths(errors, design.vectors), usual
 
 
-def _calibrate_slopes(relative: Array, vectors: Array) -> Array:
-    """Errors relative to the kernels' deviation → those times what makes their local means hold 90 % of them.
+def _calibrate_half_widths(errors: Array, vectors: Array) -> Array:
+    """Errors of held-out networks, times what makes the local means of these hold 90 % of them.
 
     A network's own error has no say in its local mean.
     """
     near = similarity(vectors, vectors) - np.eye(len(vectors))
-    means = local_means(near, relative, float(relative.mean()))
-    factor = float(np.quantile(relative / np.maximum(means, 1e-9), INTERVAL_FRACTION))
-    return np.asarray(relative * factor * (1 + 2 / len(relative)))  # a quantile of few comes out too small
+    means = local_means(near, errors, float(errors.mean()))
+    factor = float(np.quantile(errors / np.maximum(means, 1e-9), INTERVAL_FRACTION))
+    return np.asarray(errors * factor * (1 + 2 / len(errors)))  # a quantile of few comes out too small
 
 
 def _positive(values: Array) -> Array:

@@ -18,6 +18,7 @@ from dsonas_hw.kernel.deployment import Deployment
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.energy import energy_unknown
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.rows import Source
@@ -141,12 +142,9 @@ class MeasuredCosts:
             ) from None
 
     @property
-    def reference_ms(self) -> float:
-        """What the reference workload took while this machine was profiled, in the median: its usual speed.
-
-        0 if it was not run.
-        """
-        return self.table.corrections["latency"].values.get("reference_ms", 0.0)
+    def usual_speed(self) -> Speed | None:
+        """Of the machine while it was profiled, which predictions are stated at; None: it is not known."""
+        return Speed.from_values(self.table.corrections["latency"].values)
 
     def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
         """The kernels of a network, as the runtime runs them, that the table does not know; each once."""

@@ -48,12 +48,12 @@ def derive_measured(
         found[derived.architecture] = derived
         return derived.architecture
 
-    target, usual_ms = task.config.target, usual_speed_of(task.target.cost_model)
+    target, usual = task.config.target, usual_speed_of(task.target.cost_model)
 
     def measure(architecture: Architecture) -> Mapping[str, Estimate | None]:
         with bar("measure") as report:
             return measure_architecture(
-                target, usual_ms=usual_ms, progress=lambda done, total: report(done, total, "")
+                target, usual=usual, progress=lambda done, total: report(done, total, "")
             )(architecture)
 
     fitted = fit_until_measured(

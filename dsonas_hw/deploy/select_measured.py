@@ -40,10 +40,10 @@ def measured_use(task: Task, *, progress: Progress = silent, **options: Any) -> 
 
     progress: of every measurement for a verdict; options: as of `MeasuredUse`.
     """
-    target, usual_ms = task.config.target, usual_speed_of(task.target.cost_model)
+    target, usual = task.config.target, usual_speed_of(task.target.cost_model)
     return MeasuredUse(
         task.budgets,
-        measure=measure_architecture(target, usual_ms=usual_ms, progress=progress),
+        measure=measure_architecture(target, usual=usual, progress=progress),
         measure_relative=relative_costs(target, task.budgets),
         **options,
     )

@@ -30,6 +30,7 @@ from dsonas_hw.files import read_json, write_json
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.measure.measurement import quantile
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.measure.statistics import STATISTICS, Estimate, Statistic
 from dsonas_hw.run_directory import versions
 
@@ -165,10 +166,10 @@ def validate(
     counted = count_model(model_path, target)
     predicted = costs.costs(architecture).to_dict()
     measured = measure(model_path, target)
-    usual_ms = usual_speed_of(costs.cost_model)
+    usual = usual_speed_of(costs.cost_model)
     known: dict[str, Estimate | None] = {"latency_ms": None, "energy_mj": None, **_exact(counted)}
     if measured is not None:
-        known |= measured.costs(target.statistic, usual_ms)
+        known |= measured.costs(target.statistic, usual)
     values = {quantity: estimate.value if estimate else None for quantity, estimate in known.items()}
     verdicts = tuple(
         judge(
@@ -196,9 +197,9 @@ def validate(
         source=source,
         disclaimer="" if measured else costs.disclaimer,
         costs={**values, **{q: values[q] or predicted[q] for q in ("latency_ms", "energy_mj")}},
-        latency=_latency_statistics(measured, usual_ms) if measured else None,
+        latency=_latency_statistics(measured, usual) if measured else None,
         energy=_energy_statistics(measured) if measured else None,
-        warnings=measured.latency.warnings_at(usual_ms) if measured else (),
+        warnings=measured.latency.warnings_at(usual) if measured else (),
         max_abs_output_error=_number(metadata.get("max_abs_output_error")),
         test_accuracy=accuracy,
         test_error=None if accuracy is None else 1 - accuracy,
@@ -286,7 +287,7 @@ def load_training(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _latency_statistics(measured: TargetMeasurement, usual_ms: float | None) -> dict[str, Any]:
+def _latency_statistics(measured: TargetMeasurement, usual: Speed | None) -> dict[str, Any]:
     """The object `latency` of validation.json, in ms; each percentile's interval beside it.
 
     Percentiles and the quiet value are those at the machine's usual speed; samples are as they were seen.
@@ -294,7 +295,7 @@ def _latency_statistics(measured: TargetMeasurement, usual_ms: float | None) -> 
     latency = measured.latency
     percentiles: dict[str, float | None] = {}
     for name in STATISTICS:
-        estimate = latency.estimate(name, usual_ms)
+        estimate = latency.estimate(name, usual)
         percentiles |= {
             f"{name}_ms": estimate.value, f"{name}_ms_low": estimate.low,
             f"{name}_ms_high": _bound(estimate.high),
@@ -302,10 +303,10 @@ def _latency_statistics(measured: TargetMeasurement, usual_ms: float | None) -> 
     return {
         **percentiles,
         "seen_p50_ms": latency.percentile_ms("p50"),
-        "quiet_ms": latency.latency_at(usual_ms),
+        "quiet_ms": latency.latency_at(usual),
         "mean_ms": latency.mean_ms,
         "std_ms": latency.std_ms,
-        "relative_speed": latency.relative_speed(usual_ms),
+        "relative_speed": latency.relative_speed(usual),
         "num_rounds": len(latency.rounds_ms),
         "num_samples": len(latency.samples_ms),
         "device_title": measured.device_title,

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from statistics import median
 
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.measure.statistics import REPEATABILITY, SHARES, Estimate, Statistic, estimate_quantile
 
 LOW_QUANTILE = 0.05
@@ -41,8 +42,8 @@ class Turn:
     num_samples: int
     low_ms: float
     """The shortest sample (by CPU time, where that is known)."""
-    reference_ms: float | None = None
-    """The shortest run of the reference workload around this turn."""
+    speed: Speed | None = None
+    """By the shortest run of each reference workload around this turn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,51 +85,51 @@ class LatencyMeasurement:
             self.samples_ms[begin:end] for begin, end in pairwise(dict.fromkeys(bounds)) if end > begin
         )
 
-    def rounds_at(self, usual_ms: float | None) -> tuple[tuple[float, ...], ...]:
-        """The samples of each round at the speed at which the reference workload takes `usual_ms`.
-
-        What it took is the median of the round's turns; without a reference workload they are `rounds_ms`.
-        """
-        if not usual_ms or self.reference_ms is None:
+    def rounds_at(self, usual: Speed | None) -> tuple[tuple[float, ...], ...]:
+        """The samples of each round at a speed of the machine; as they were seen if nothing tells of it."""
+        if not usual or self.speed is None:
             return self.rounds_ms
         found = []
         for index, samples in enumerate(self.rounds_ms):
             turns = self.turns[index * self.turns_per_round : (index + 1) * self.turns_per_round]
-            speed = usual_ms / median(turn.reference_ms for turn in turns if turn.reference_ms)
-            found.append(tuple(speed * sample for sample in samples))
+            seen = Speed.usual(turn.speed for turn in turns if turn.speed)
+            factor = usual.relative_time(seen, self.quiet_ms) if seen else 1.0
+            found.append(tuple(factor * sample for sample in samples))
         return tuple(found)
 
-    def estimate(self, statistic: Statistic, usual_ms: float | None = None) -> Estimate:
+    def estimate(self, statistic: Statistic, usual: Speed | None = None) -> Estimate:
         """A percentile of the wall time of all samples, and the interval it is known to lie in, in ms.
 
-        usual_ms: what the reference workload takes at the machine's usual speed, which the percentile is then
-            stated at. Its interval, of 99 % over the rounds, is made to hold what was seen, too: a machine
-            slows some networks down by less than the reference workload. None: as it was seen.
+        usual: the usual speed of the machine, which the percentile is stated at. The interval, of 99 % over
+            the rounds, is made to hold what was seen, too: what makes other networks slower need not make
+            this one. None: as it was seen.
         """
-        estimate = estimate_quantile(self.rounds_at(usual_ms), SHARES[statistic])
+        estimate = estimate_quantile(self.rounds_at(usual), SHARES[statistic])
         return estimate.holding(self.percentile_ms(statistic)).widened(REPEATABILITY)
 
     def percentile_ms(self, statistic: Statistic) -> float:
         """A percentile of the wall time of all samples, as it was seen."""
         return quantile(self.samples_ms, SHARES[statistic])
 
-    def latency_at(self, usual_ms: float | None) -> float:
-        """The quiet value at the speed at which the reference workload takes this long.
+    def latency_at(self, usual: Speed | None) -> float:
+        """The quiet value at a speed of the machine: the median over the turns of what each says.
 
-        The median of the turns' ratios; without a reference workload it is `quiet_ms`.
+        Without reference workloads it is `quiet_ms`.
         """
-        ratios = [turn.low_ms / turn.reference_ms for turn in self.turns if turn.reference_ms]
-        return median(ratios) * usual_ms if ratios and usual_ms else self.quiet_ms
+        if not usual or self.speed is None:
+            return self.quiet_ms
+        return median(
+            turn.low_ms * usual.relative_time(turn.speed, turn.low_ms) for turn in self.turns if turn.speed
+        )
 
     @property
-    def reference_ms(self) -> float | None:
-        """What the reference workload took meanwhile, the median of the turns; None: it was not run."""
-        seen = [turn.reference_ms for turn in self.turns if turn.reference_ms]
-        return median(seen) if seen else None
+    def speed(self) -> Speed | None:
+        """How fast the machine was meanwhile, in the median; None: no reference workload ran."""
+        return Speed.usual(turn.speed for turn in self.turns if turn.speed)
 
-    def relative_speed(self, usual_ms: float | None) -> float | None:
-        """How fast the machine was, 1 where the reference workload took `usual_ms`; None: it was not run."""
-        return usual_ms / self.reference_ms if self.reference_ms and usual_ms else None
+    def relative_speed(self, usual: Speed | None) -> float | None:
+        """How fast the machine was for this network, 1 at its usual speed; None: that is not known."""
+        return usual.relative_time(self.speed, self.quiet_ms) if usual and self.speed else None
 
     @property
     def quiet_samples_ms(self) -> tuple[float, ...]:
@@ -177,12 +178,12 @@ class LatencyMeasurement:
             )
         return tuple(found)
 
-    def warnings_at(self, usual_ms: float | None) -> tuple[str, ...]:
-        """The warnings, and another if the machine was slower than where the reference took `usual_ms`."""
-        speed = self.relative_speed(usual_ms)
+    def warnings_at(self, usual: Speed | None) -> tuple[str, ...]:
+        """The warnings, and another if the machine was slower than usual."""
+        speed = self.relative_speed(usual)
         if speed is None or speed >= USUAL_SPEED:
             return self.warnings
-        at_usual_ms = self.estimate("p50", usual_ms).value
+        at_usual_ms = self.estimate("p50", usual).value
         slow = (
             f"slow: the machine ran at {speed:.0%} of the speed at which it was profiled: the median seen is "
             f"{self.median_ms:.4g} ms, at that speed it is {at_usual_ms:.4g} ms"

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dsonas_hw.measure.measurement import LatencyMeasurement
+from dsonas_hw.measure.reference import References
 from dsonas_hw.measure.timing import Clocks, GarbageCollectionOff, Take
 
 WARMUP_SECONDS = 0.5
@@ -89,7 +90,7 @@ def measure_rounds(
     open_network: Callable[[], AbstractContextManager[Timed]],
     *,
     plan: Plan = VERDICT,
-    reference: Callable[[], object] | None = None,
+    references: References | None = None,
     rest: Callable[[float], object] = time.sleep,
     progress: Callable[[int, int], None] = lambda done, total: None,
     clock_s: Callable[[], float] = time.perf_counter,
@@ -97,7 +98,7 @@ def measure_rounds(
     """Time inferences by the wall, waiting for the device before and after every sample.
 
     open_network: called once a turn; gives the network ready to run, and may give the same one each time.
-    reference: run before and after every turn, and tells how fast the machine was (`Turn.reference_ms`).
+    references: run before and after every turn, and tell how fast the machine was (`Turn.speed`).
     rest: called with the seconds that are left until the next turn, and again if it came back early.
     progress: called after every turn with the turns done and those there are.
     """
@@ -109,7 +110,7 @@ def measure_rounds(
             due_s = clock_s() + plan.period_seconds
             with open_network() as network:
                 clocks = Clocks(clock_s, None, network.synchronize)
-                before_ms = clocks.shortest_ms(reference)
+                before = clocks.speed(references)
                 warm_up = clocks.warm_up(
                     network.run, TURN_WARMUP_SECONDS if turns else WARMUP_SECONDS, min_count=WARMUP_RUNS
                 )
@@ -117,8 +118,7 @@ def measure_rounds(
                 take.begin_turn(warm_up.count)
                 for _ in range(turns.num_samples):
                     take.add(clocks.time_ms(network.run)[0])
-                around_ms = min(before_ms, clocks.shortest_ms(reference))
-                take.end_turn(around_ms if reference else None)
+                take.end_turn(before, clocks.speed(references))
             done, num_turns = done + 1, plan.num_rounds * turns.per_round
             progress(done, num_turns)
             while done < num_turns and (left_s := due_s - clock_s()) > 0:

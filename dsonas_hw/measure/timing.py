@@ -6,9 +6,9 @@
 
 On a shared machine the mean and the median move by half while the low end stays within 1 %. Where the work is
 done by the calling thread, its CPU time is sampled too: a sample in which another program had the core does
-not count for the quiet value. And because the machine itself is faster in one minute than in the next, a
-reference workload, a small network that never changes, can be timed around every turn: `latency_at` tells the
-quiet value at a given speed of the machine.
+not count for the quiet value. And because the machine itself is faster in one minute than in the next,
+reference workloads (`measure.reference`) can be timed around every turn: `latency_at` tells the quiet value
+at a given speed of the machine.
 
 `measure_latency`: one small thing, alone, until the last windows of samples agree.
 """
@@ -22,13 +22,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dsonas_hw.measure.measurement import LOW_QUANTILE, LatencyMeasurement, Turn, quantile
+from dsonas_hw.measure.reference import References, Speed
 
 WARMUP_SECONDS, TURN_SECONDS = 0.003, 0.01
 """Before the samples of a turn, and of these."""
 MIN_SAMPLES, MAX_RECORDED = 4, 20
 """Of one turn."""
-REFERENCE_RUNS = 3
-"""Runs of the reference workload before and after every turn; the first only warms up."""
+REFERENCE_SECONDS = 0.0015
+"""Of each reference workload before and after every turn, and a run before that to warm up."""
 
 
 def measure_latency(
@@ -81,7 +82,7 @@ def measure_together(
     *,
     num_rounds: int = 7,
     turn_seconds: float = TURN_SECONDS,
-    reference: Callable[[], object] | None = None,
+    references: References | None = None,
     clock_s: Callable[[], float] = time.perf_counter,
     cpu_clock_s: Callable[[], float] | None = None,
 ) -> list[list[LatencyMeasurement]]:
@@ -96,7 +97,7 @@ def measure_together(
     networks: the ways to run each, e.g. plain and under a profiler. Those of one network follow each other in
         one turn; the first of them warms up for all. Profilers keep a record of every run, so the others run
         at most `MAX_RECORDED` times.
-    reference: run around every turn (see the module's text).
+    references: run around every turn (see the module's text).
     cpu_clock_s: `time.thread_time` where a run does its work in this thread (see `LatencyMeasurement`).
 
     Returns the measurements of each network, in the order of its ways.
@@ -106,7 +107,7 @@ def measure_together(
     with GarbageCollectionOff():
         for _ in range(num_rounds):
             for ways, takes_of in zip(networks, takes, strict=True):
-                before_ms = clocks.shortest_ms(reference)
+                before = clocks.speed(references)
                 for way, (run, take) in enumerate(zip(ways, takes_of, strict=True)):
                     take.begin_turn(clocks.warm_up(run, 0.0 if way else WARMUP_SECONDS).count)
                     most = MAX_RECORDED if way else math.inf
@@ -116,9 +117,9 @@ def measure_together(
                     ):
                         wall_ms, cpu_ms, end_s = clocks.time_ms(run)
                         take.add(wall_ms, cpu_ms if cpu_clock_s else None)
-                around_ms = min(before_ms, clocks.shortest_ms(reference)) if reference else None
+                after = clocks.speed(references)
                 for take in takes_of:
-                    take.end_turn(around_ms)
+                    take.end_turn(before, after)
     return [[take.measurement() for take in takes_of] for takes_of in takes]
 
 
@@ -153,12 +154,22 @@ class Clocks:
             shortest_ms, count = min(shortest_ms, self.time_ms(run)[0]), count + 1
         return WarmUp(count=count, shortest_s=shortest_ms / 1e3)
 
-    def shortest_ms(self, reference: Callable[[], object] | None) -> float:
-        """The reference workload, by the CPU's clock if there is one; infinite where there is none."""
-        if reference is None:
-            return math.inf
-        reference()
-        return min(self.time_ms(reference)[1] for _ in range(REFERENCE_RUNS - 1))
+    def speed(self, references: References | None) -> Speed | None:
+        """The speed of the machine, by the CPU's clock if there is one; None without reference workloads."""
+        if references is None:
+            return None
+        return Speed(
+            small_ms=self._shortest_ms(references.small), large_ms=self._shortest_ms(references.large)
+        )
+
+    def _shortest_ms(self, run: Callable[[], object]) -> float:
+        run()
+        begin_s = end_s = self._clock_s()
+        shortest_ms = math.inf
+        while end_s - begin_s < REFERENCE_SECONDS:
+            _, cpu_ms, end_s = self.time_ms(run)
+            shortest_ms = min(shortest_ms, cpu_ms)
+        return shortest_ms
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,14 +205,14 @@ class Take:
         if cpu_ms is not None:
             self.cpu_samples_ms.append(cpu_ms)
 
-    def end_turn(self, reference_ms: float | None) -> None:
-        """Note the turn, and what the reference workload took around it."""
+    def end_turn(self, before: Speed | None, after: Speed | None) -> None:
+        """Note the turn, and the speeds of the machine around it: the quicker one counts."""
         self.turns.append(
             Turn(
                 num_warmup=self._num_warmup,
                 num_samples=self.num_taken,
                 low_ms=min((self.cpu_samples_ms or self.samples_ms)[self._first :]),
-                reference_ms=reference_ms,
+                speed=before.quicker(after) if before and after else None,
             )
         )
 

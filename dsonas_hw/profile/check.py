@@ -72,7 +72,7 @@ def check_networks(
     with_isolated: also time every kernel alone, for the baseline.
     """
     target = model.table.header.target
-    usual_ms = model.reference_ms
+    usual = model.usual_speed
     progress(0, len(probes), "checking")
     found = bench.measure([probe.build() for probe in probes])
     tells_energy = not model.why_not("energy")
@@ -91,9 +91,9 @@ def check_networks(
             CheckedNetwork(
                 name=probe.name,
                 flops=probe.flops,
-                measured_ms=timing.latency_at(usual_ms),
+                measured_ms=timing.latency_at(usual),
                 raw_ms=timing.latency_ms,
-                relative_speed=timing.relative_speed(usual_ms),
+                relative_speed=timing.relative_speed(usual),
                 converged=timing.converged,
                 prediction=model.predict_schedule(probe.schedule),
                 baselines_ms=baselines,

@@ -163,7 +163,7 @@ class _Meter:
     """Measures networks for a fit and keeps the measurements."""
 
     def __init__(self, config: RunConfig, cost_model: CostModel | None) -> None:
-        self.target, self.usual_ms = config.target, usual_speed_of(cost_model)
+        self.target, self.usual = config.target, usual_speed_of(cost_model)
         self.measurements: dict[Trainable, TargetMeasurement] = {}
 
     def measure(self, network: Trainable, model: bytes) -> Mapping[str, Estimate | None]:
@@ -172,7 +172,7 @@ class _Meter:
         if found is None:
             return {}
         self.measurements[network] = found
-        return found.costs(self.target.statistic, self.usual_ms)
+        return found.costs(self.target.statistic, self.usual)
 
 
 def _fit_family(name: str, config: RunConfig, cost_model: CostModel | None) -> Fitted:

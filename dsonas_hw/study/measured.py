@@ -56,8 +56,8 @@ def measure_target(model: bytes, config: RunConfig) -> measure.TargetMeasurement
 
 def describe(found: measure.TargetMeasurement, config: RunConfig, cost_model: CostModel | None) -> Measured:
     """Return what is stored of a measurement, stated at the usual speed of the machine."""
-    usual_ms = measure.usual_speed_of(cost_model)
-    percentiles = {name: found.latency.estimate(name, usual_ms) for name in STATISTICS}
+    usual = measure.usual_speed_of(cost_model)
+    percentiles = {name: found.latency.estimate(name, usual) for name in STATISTICS}
     median, budgeted = percentiles["p50"], percentiles[config.target.statistic]
     energy = found.energy.estimate if found.energy else None
     return Measured(
@@ -68,7 +68,7 @@ def describe(found: measure.TargetMeasurement, config: RunConfig, cost_model: Co
         **{f"{name}_ms": estimate.value for name, estimate in percentiles.items()},
         p50_ms_low=median.low,
         p50_ms_high=_finite(median.high),
-        quiet_ms=found.latency.latency_at(usual_ms),
+        quiet_ms=found.latency.latency_at(usual),
         energy_mj=energy.value if energy else None,
         energy_mj_low=energy.low if energy else None,
         energy_mj_high=_finite(energy.high) if energy else None,
