@@ -34,7 +34,7 @@ from dsonas_hw.measure.reference import Speed
 from dsonas_hw.measure.statistics import STATISTICS, Estimate, Statistic
 from dsonas_hw.run_directory import versions
 
-SCHEMA = 2
+SCHEMA = 3
 
 Measure = Callable[[Path, DeviceConfig], TargetMeasurement | None]
 

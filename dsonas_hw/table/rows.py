@@ -13,7 +13,7 @@ from dsonas_hw.target import Target
 
 Source = Literal["measured", "calibrated", "imported", "estimated"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SOURCES: tuple[Source, ...] = get_args(Source)
 ESTIMATE = "share of a network"
 """The statistic of every estimated row: what the model says a kernel adds to a network."""

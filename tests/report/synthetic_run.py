@@ -98,7 +98,7 @@ def make_run(
             "architecture": identity,
             "costs": {**costs.to_dict(), "latency_ms": measured or latency},
             "latency": _timing(measured, rng) if measured else None,
-            "schema": 2,
+            "schema": 3,
             "warnings": [],
             "date": "2026-01-02T03:04:05Z",
             "versions": {"onnxruntime": "1.31.0"},
