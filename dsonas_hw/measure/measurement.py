@@ -89,11 +89,11 @@ class LatencyMeasurement:
         """The samples of each round at a speed of the machine; as they were seen if nothing tells of it."""
         if not usual or self.speed is None:
             return self.rounds_ms
-        found = []
+        found, quiet_ms = [], self.quiet_ms
         for index, samples in enumerate(self.rounds_ms):
             turns = self.turns[index * self.turns_per_round : (index + 1) * self.turns_per_round]
             seen = Speed.usual(turn.speed for turn in turns if turn.speed)
-            factor = usual.relative_time(seen, self.quiet_ms) if seen else 1.0
+            factor = usual.relative_time(seen, quiet_ms) if seen else 1.0
             found.append(tuple(factor * sample for sample in samples))
         return tuple(found)
 
