@@ -109,8 +109,10 @@ def _fit_metric(
         usual_deviation=usual_deviation,
     )
     anchors: list[Anchor] = [
-        (*map(float, vector), float(weight), float(half_width))
-        for vector, weight, half_width in zip(design.vectors, weights, half_widths, strict=True)
+        (float(cost), float(kernels), float(largest), float(weight), float(half_width))
+        for (cost, kernels, largest), weight, half_width in zip(
+            design.vectors, weights, half_widths, strict=True
+        )
     ]
     values |= {"num_networks": float(len(networks))}
     return CorrectionRow(metric=metric, values=values, anchors=tuple(anchors))

@@ -37,7 +37,8 @@ class Speed:
         """What a network of about this latency takes, in multiples of what it takes at another speed."""
         span = math.log(LARGE_NETWORK_MS / SMALL_NETWORK_MS)
         large = min(max(math.log(latency_ms / SMALL_NETWORK_MS) / span, 0.0), 1.0)
-        return (self.small_ms / other.small_ms) ** (1 - large) * (self.large_ms / other.large_ms) ** large
+        small_time, large_time = self.small_ms / other.small_ms, self.large_ms / other.large_ms
+        return math.pow(small_time, 1 - large) * math.pow(large_time, large)
 
     def to_values(self) -> dict[str, float]:
         """The two numbers as files hold them."""
