@@ -25,11 +25,11 @@ from dsonas_hw.measure.measurement import LOW_QUANTILE, LatencyMeasurement, Turn
 from dsonas_hw.measure.reference import References, Speed
 
 WARMUP_SECONDS, TURN_SECONDS = 0.003, 0.01
-"""Before the samples of a turn, and of these."""
+"""Before samples, of a network or of a reference workload, and of those of a turn."""
 MIN_SAMPLES, MAX_RECORDED = 4, 20
 """Of one turn."""
-REFERENCE_SECONDS = 0.0015
-"""Of each reference workload before and after every turn, and a run before that to warm up."""
+REFERENCE_SECONDS = 0.002
+"""Of each reference workload before and after every turn, once it is warm."""
 
 
 def measure_latency(
@@ -89,10 +89,10 @@ def measure_together(
     """Time several networks in turns, so that a slow minute of the machine hits all of them alike.
 
     Every round times every network for `turn_seconds`, and `MIN_SAMPLES` times at least, after running it for
-    `WARMUP_SECONDS`: what ran before, the reference workload above all, leaves its mark on the first
-    milliseconds. A machine that is shared changes its speed within milliseconds, too, so that a few runs of a
-    short network say little. How many rounds there are does not depend on what they say. A result is
-    converged when its two best rounds agree within 3 %.
+    `WARMUP_SECONDS`: what ran before leaves its mark on the first milliseconds. A machine that is shared
+    changes its speed within milliseconds, too, so that a few runs of a short network say little. How many
+    rounds there are does not depend on what they say. A result is converged when its two best rounds agree
+    within 3 %.
 
     networks: the ways to run each, e.g. plain and under a profiler. Those of one network follow each other in
         one turn; the first of them warms up for all. Profilers keep a record of every run, so the others run
@@ -105,9 +105,9 @@ def measure_together(
     clocks = Clocks(clock_s, cpu_clock_s, synchronize)
     takes = [[Take() for _ in ways] for ways in networks]
     with GarbageCollectionOff():
+        before = clocks.speed(references)
         for _ in range(num_rounds):
             for ways, takes_of in zip(networks, takes, strict=True):
-                before = clocks.speed(references)
                 for way, (run, take) in enumerate(zip(ways, takes_of, strict=True)):
                     take.begin_turn(clocks.warm_up(run, 0.0 if way else WARMUP_SECONDS).count)
                     most = MAX_RECORDED if way else math.inf
@@ -120,6 +120,7 @@ def measure_together(
                 after = clocks.speed(references)
                 for take in takes_of:
                     take.end_turn(before, after)
+                before = after
     return [[take.measurement() for take in takes_of] for takes_of in takes]
 
 
@@ -163,7 +164,7 @@ class Clocks:
         )
 
     def _shortest_ms(self, run: Callable[[], object]) -> float:
-        run()
+        self.warm_up(run, WARMUP_SECONDS)
         begin_s = end_s = self._clock_s()
         shortest_ms = math.inf
         while end_s - begin_s < REFERENCE_SECONDS:

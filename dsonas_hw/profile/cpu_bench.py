@@ -22,7 +22,8 @@ from dsonas_hw.table.rows import Scalar, TableHeader
 from dsonas_hw.table.table import now_utc
 from dsonas_hw.target import Target
 
-NUM_ROUNDS = 7
+NUM_ROUNDS, WHOLE_ROUNDS = 7, 14
+"""Of networks whose kernels are timed too, each of which tells of many others; and of whole ones alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class CpuBench:
         found: list[NetworkMeasurement] = []
         for start in range(0, len(models), self.networks_at_once):
             with self._opened(models[start : start + self.networks_at_once]) as (sessions, references):
-                timings = self._measure([[session.run] for session in sessions], references)
+                timings = self._measure([[session.run] for session in sessions], references, WHOLE_ROUNDS)
                 found += [
                     self._with_energy(latency, session)
                     for (latency,), session in zip(timings, sessions, strict=True)
@@ -84,19 +85,21 @@ class CpuBench:
                 for model, session in zip(models, plain, strict=True)
             ]
             pairs = list(zip(plain, profiled, strict=True))
-            timings = self._measure([[session.run for session in pair] for pair in pairs], references)
+            timings = self._measure(
+                [[session.run for session in pair] for pair in pairs], references, NUM_ROUNDS
+            )
             return [
                 (self._with_energy(latency, running), session.finish(in_situ.turns, _speeds(latency, unit)))
                 for (running, session), (latency, in_situ) in zip(pairs, timings, strict=True)
             ]
 
     def _measure(
-        self, networks: Sequence[Sequence[Callable[[], object]]], references: References
+        self, networks: Sequence[Sequence[Callable[[], object]]], references: References, num_rounds: int
     ) -> list[list[LatencyMeasurement]]:
         return measure_together(
             networks,
             lambda: None,
-            num_rounds=NUM_ROUNDS,
+            num_rounds=num_rounds,
             references=references,
             cpu_clock_s=cpu_clock(self.target),
         )
