@@ -19,8 +19,10 @@ from dsonas_hw.space.space import SearchSpace
 IDEAL_COMPLETE_OVER_BUDGET = 8.0
 """Cost of the complete network / limit at the width to steer for: of equal cost, wide networks of few edges
 were more accurate than narrow ones of many (docs/results.md)."""
-EDGES_LEFT = 20
+EDGES_LEFT = 16
 """Edges with a λ that should be left to choose all the same; of fewer, the death of one is a jump in cost."""
+CHEAPER_CHANNELS = 0.9
+"""Times the cost of a channel: if a wider network's cost less, the narrower width leaves vectors unfilled."""
 MOST_FIXED_OVER_BUDGET = 0.7
 """Cost of the network without any operation / limit above which too little is left to choose."""
 LOOK_AHEAD = 4
@@ -101,22 +103,24 @@ def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCo
     """Return the deployment width to steer the search for, where the user has not set one.
 
     It is the width at which the complete network's cost is nearest, as a ratio, to
-    `ideal_complete_over_budget` times the budget. Left out are widths that a wider one undercuts, because its
-    channels fill a vector, and those at which stem, reductions and head, which no search prunes, use up the
-    budget. Latency is not monotone in the width, so all are looked at.
+    `ideal_complete_over_budget` times the budget. Left out are widths at which stem, reductions and head,
+    which no search prunes, use up the budget, and of the others those whose channels do not fill a vector, so
+    that a channel of a wider network costs clearly less. Latency is not monotone in the width, so all are
+    looked at.
     """
     if not budgets:
         return space.channels
     ideal = ideal_complete_over_budget(space)
-    complete, narrowest = complete_architecture(space), space.widths()[0]
-    best, distance, cheapest = narrowest, math.inf, math.inf
+    complete = complete_architecture(space)
+    best, distance, cheapest = space.widths()[0], math.inf, math.inf
     for width in reversed(space.widths()):
-        over_budget = budget_ratio(complete.with_width(width), budgets, target)
-        if over_budget >= cheapest:
+        if budget_ratio(identity_architecture(space, width=width), budgets, target) > MOST_FIXED_OVER_BUDGET:
             continue
-        cheapest = over_budget
-        fixed = budget_ratio(identity_architecture(space, width=width), budgets, target)
-        if fixed <= MOST_FIXED_OVER_BUDGET and abs(math.log(over_budget / ideal)) < distance:
+        over_budget = budget_ratio(complete.with_width(width), budgets, target)
+        if over_budget / width > cheapest / CHEAPER_CHANNELS:
+            continue
+        cheapest = min(cheapest, over_budget / width)
+        if abs(math.log(over_budget / ideal)) < distance:
             best, distance = width, abs(math.log(over_budget / ideal))
     return best
 

@@ -233,7 +233,7 @@ def test_the_complete_network_costs_eight_times_the_budget(ratio: float) -> None
 
 
 def test_in_a_space_of_few_edges_more_of_them_are_kept() -> None:
-    # 2 levels: 4·(1 + 5) + 8 = 32 edges, shared: not 8 times the budget, but 2 (20 edges would be 1.6).
+    # 2 levels: 4·(1 + 5) + 8 = 32 edges, shared: not 8 times the budget, but 2 (16 edges would be 2.0).
     space = SearchSpace(levels=2, stages=(2,), channels=8, input_shape=(3, 8, 8))
     mac = TARGET.cost(complete_architecture(space), "mac")
     assert mac is not None
@@ -263,4 +263,4 @@ def test_no_width_is_steered_for_where_a_wider_one_is_faster(limit: float) -> No
     budgets = [Budget(name="latency", limit=limit)]
     width = choose_width(DEEP, budgets, target)
     ratios = over_budget_by_width(DEEP, budgets, target)
-    assert all(ratios[wider] > ratios[width] for wider in ratios if wider > width)
+    assert all(ratios[wider] / wider > 0.9 * ratios[width] / width for wider in ratios if wider > width)
