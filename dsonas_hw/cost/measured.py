@@ -151,21 +151,22 @@ class MeasuredCosts:
         """How far two measurements of one network on this machine differ at most, as a fraction."""
         return relative_repeatability([n.reference_ms for n in self.table.networks if n.reference_ms])
 
-    def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
-        """The kernels of a network, as the runtime runs them, that the table does not know; each once."""
-        deployed = self.deployment.kernels(schedule)
-        return tuple(dict.fromkeys(kernel for kernel in deployed if not self.knows(kernel)))
+    def unknown(self, kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
+        """The kernels, of those that run, that the table does not know; each once."""
+        return tuple(dict.fromkeys(kernel for kernel in kernels if not self.knows(kernel)))
+
+    def kernels(self, schedule: Schedule, *, name: str = "") -> tuple[Kernel, ...]:
+        """The kernels that the runtime runs for a network: what ran if it was timed under this name.
+
+        Otherwise they are derived.
+        """
+        timed = next((network for network in self.table.networks if network.name == name), None)
+        ran = self.table.kernels_of(timed) if timed else ()
+        return ran or self.deployment.kernels(schedule)
 
     def knows(self, kernel: Kernel) -> bool:
         """Whether a kernel, as the runtime runs it, is of a category that was measured, and near what was."""
         return self._kernels.knows(kernel)
-
-    def has_relatives(self, kernel: Kernel) -> bool:
-        """Whether kernels of the same operation were measured, which its cost can be told from, roughly.
-
-        Not so for a table of somebody else's.
-        """
-        return self.source != "imported" and self._kernels.has_relatives(kernel)
 
     def kernel_cost(self, kernel: Kernel, metric: Metric = "latency") -> float:
         """The share of a network's metric that this kernel adds, its inputs in the runtime's own layout.

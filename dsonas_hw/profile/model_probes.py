@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork
+from dsonas_hw.kernel.onnx.load import MAX_FILE_BYTES, external_files
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.model_precision import check_table_precision
@@ -52,12 +53,19 @@ def why_not_timed(network: OnnxNetwork) -> str:
 
 
 def _at_fixed_sizes(path: Path, shapes: Mapping[str, Shape]) -> bytes:
-    """The file's bytes, its inputs declared at these sizes; unchanged if they are that already."""
+    """The file's bytes with all its weights, its inputs declared at these sizes; unchanged if it is that."""
     import onnx
 
     content = path.read_bytes()
     model = onnx.load_model_from_string(content)
-    changed = False
+    beside = external_files(model)
+    changed = bool(beside)
+    if changed:
+        if len(content) + sum(beside.values()) > MAX_FILE_BYTES:
+            raise ProfileError(
+                f"{path} has too large weights to be timed: more than {MAX_FILE_BYTES >> 30} GiB"
+            )
+        onnx.load_external_data_for_model(model, str(path.parent))
     for value in model.graph.input:
         if value.name not in shapes:
             continue

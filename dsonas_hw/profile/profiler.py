@@ -101,12 +101,12 @@ def finish_table(writer: TableWriter) -> LookupTable:
     table = load_table(writer.path)
     timed = [
         TimedNetwork(
-            kernels=kernels_of(network, table),
+            kernels=ran,
             latency_ms=network.latency_ms,
             energy_mj=network.energy_mj,
         )
         for network in table.networks
-        if all(key in table.kernels for key in network.kernels)
+        if (ran := table.kernels_of(network))
     ]
     unit_ms = float(table.header.clocks.get("reference_ms") or 0)
     references_ms = [network.reference_ms for network in table.networks if network.reference_ms]
@@ -121,11 +121,6 @@ def finish_table(writer: TableWriter) -> LookupTable:
     rows: list[Row] = [*kernels, *table.networks, latency, *others, *table.checks.values()]
     writer.rewrite(rows)
     return load_table(writer.path)
-
-
-def kernels_of(network: NetworkRow, table: LookupTable) -> list[Kernel]:
-    """The kernels that ran in a network of a table."""
-    return [table.kernels[key].kernel for key, count in network.kernels.items() for _ in range(count)]
 
 
 def _rows(

@@ -19,6 +19,7 @@ from dsonas_hw.kernel.onnx.lower import (
     window,
 )
 from dsonas_hw.kernel.onnx.lower_product import (
+    ATTENTION,
     contrib_activation,
     lower_attention,
     lower_conv,
@@ -51,6 +52,7 @@ def _matmul_nbits(lowering: Lowering, node: Node) -> None:
         [node.inputs[0]],
         node.outputs[0],
         output=(*source[:-1], n),
+        function="nbits",
         weights={node.inputs[1]: k * n},
         biases=lowering.constants([node.input(5)]),
     )
@@ -71,6 +73,7 @@ def _attention(lowering: Lowering, node: Node) -> None:
         f"{name}/qkv",
         inputs=((batch, tokens, features),),
         output=(batch, tokens, sum(sizes)),
+        function=ATTENTION,
         weights=sizes_of(lowering, weight),
         biases=sizes_of(lowering, node.input(2)),
     )

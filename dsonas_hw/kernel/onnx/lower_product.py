@@ -8,6 +8,9 @@ from dsonas_hw.kernel.onnx.graph import Node
 from dsonas_hw.kernel.onnx.lower import Lowering, LowerNode, UnknownOperationError, image, window
 from dsonas_hw.kernel.spec import RECURRENT_GATES, Shape
 
+ATTENTION = "attention"
+"""Marks the kernels of an operation that a runtime runs as one: there they cost not what they cost alone."""
+
 
 def lower_conv(w: int = 1, bias: int = 2) -> LowerNode:
     """Return what lowers a convolution whose operands are at these positions."""
@@ -160,6 +163,7 @@ def _einsum(lowering: Lowering, node: Node) -> None:
             node.outputs[0],
             inputs=((*lead, *rest, k),),
             output=(*lead, *rest, width),
+            function="einsum",
             weights=sizes_of(lowering, node.inputs[weight]),
         )
         return
@@ -169,6 +173,7 @@ def _einsum(lowering: Lowering, node: Node) -> None:
         node.outputs[0],
         inputs=((*lead, prod(m), k), (*lead, k, prod(n))),
         output=(*lead, prod(m), prod(n)),
+        function="einsum",
     )
 
 
@@ -208,12 +213,20 @@ def lower_attention(
         f"{output}/scores",
         inputs=(q, (*k[:2], k[3], k[2])),
         output=scores,
+        function=ATTENTION,
     )
     reads, shapes = [f"{output}/scores"], [scores]
     if mask and lowering.graph.is_activation(mask):  # it is added on the way
         reads, shapes = [*reads, mask], [*shapes, lowering.shape(mask)]
-    lowering.emit("softmax", reads, weights, inputs=tuple(shapes), output=scores)
-    lowering.emit("matmul", [weights, value_name], output, inputs=(scores, v), output=(*q[:3], v[3]))
+    lowering.emit("softmax", reads, weights, inputs=tuple(shapes), output=scores, function=ATTENTION)
+    lowering.emit(
+        "matmul",
+        [weights, value_name],
+        output,
+        inputs=(scores, v),
+        output=(*q[:3], v[3]),
+        function=ATTENTION,
+    )
 
 
 def lower_recurrent(lowering: Lowering, node: Node) -> None:
