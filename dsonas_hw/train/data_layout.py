@@ -107,7 +107,7 @@ def _check_level(root: Path, folders: list[str]) -> None:
             f"{' and '.join(flat)} of {root} should hold a folder for each class, as train/<class>/IMAGE and "
             "val/<class>/IMAGE, or the folder <class>/IMAGE alone"
         )
-    for name in folders:
+    for name in (name for name in folders if not _side_of(name)):
         inside = _folders(path := root / name)
         while len(folders) == len(inside) == 1:
             inside = _folders(path := path / inside[0])
