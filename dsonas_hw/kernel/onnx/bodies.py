@@ -11,6 +11,7 @@ A loop whose number of iterations depends on the input stays an unknown operatio
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ModelFileError
@@ -40,7 +41,7 @@ def enter_body(walk: Walk, proto: onnx.NodeProto, node: Node, scope: Scope) -> b
         _enter_if(walk, node, scope, bodies)
         return True
     if node.op == "Loop" and "body" in bodies:
-        return _Loop(walk, proto, node, scope, bodies["body"]).start()
+        return _enter_loop(walk, proto, node, scope, bodies["body"])
     if node.op == "Scan" and "body" in bodies:
         return _enter_scan(walk, proto, node, scope, bodies["body"])
     return False
@@ -181,79 +182,139 @@ def _stored_graph(walk: Walk, trial: Walk) -> Graph:
     return graph
 
 
-# -- Loop ------------------------------------------------------------------------------------------------
+# -- Loop and Scan ---------------------------------------------------------------------------------------
 
 
-class _Loop:
-    """The iterations of a Loop, one after the other, until a constant ends them."""
+@dataclass(kw_only=True)
+class _Passes:
+    """A body that runs again and again: states go from pass to pass, its other results are stacked."""
 
-    def __init__(
-        self, walk: Walk, proto: onnx.NodeProto, node: Node, scope: Scope, body: onnx.GraphProto
-    ) -> None:
-        self.walk, self.node, self.scope, self.body = walk, node, scope, body
-        self.place = _place(node)
-        self.num_carried = len(proto.input) - 2
-        initial = list(node.inputs[2 : len(proto.input)])
-        self.carried = _as_states(walk, initial, body.input[2:], body, body.output[1:], self.place)
-        self.stacked: list[list[str]] = [[] for _ in range(len(node.outputs) - self.num_carried)]
-        self.first_node = len(walk.nodes)
-        self.max_iterations = MAX_UNROLLED // max(1, sum(len(graph.node) for graph in all_graphs(body)))
-        self.iteration = 0
-        fits = len(body.input) == 2 + self.num_carried and len(body.output) == 1 + len(node.outputs)
-        if self.num_carried < 0 or not fits:
-            raise _misfit(node, "body")
+    walk: Walk
+    node: Node
+    scope: Scope
+    body: onnx.GraphProto
+    states: list[str]
+    axes: Sequence[int]
+    """Along which each of the other results is stacked."""
+    num_leading: int
+    """Results in front of the states."""
+    inputs: Callable[[int, Sequence[str]], list[str]]
+    """What pass number i takes, from the states."""
+    is_over: Callable[[int, Sequence[str]], bool | None]
+    """Whether there is no pass number i, from what the one before made; None: the input decides that."""
 
-    def start(self) -> bool:
-        """Begin; False if what the loop runs up to is no constant."""
-        trips = self._scalar(self.node.input(0))
-        if self.node.input(0) and (trips is None or trips > self.max_iterations):
-            return False
-        if self.node.input(1) and self._scalar(self.node.input(1)) is None:
-            return False
-        self.trips = None if trips is None else int(trips)
-        self._next(self.node.input(1))
-        return True
+    def __post_init__(self) -> None:
+        num_states, first_node = len(self.states), len(self.walk.nodes)
+        self.stacked: list[list[str]] = [[] for _ in self.axes]
+        self.first_node = first_node
+        self.number = 0
+        fits = len(self.node.outputs) == num_states + len(self.axes)
+        if not fits or len(self.body.output) != self.num_leading + len(self.node.outputs):
+            raise _misfit(self.node, "body")
 
-    def _scalar(self, name: str) -> float | None:
-        constant = self.walk.tensors.constants.get(name)
-        return None if constant is None else constant.scalar
-
-    def _next(self, condition: str) -> None:
-        """Run another iteration, or end."""
-        import numpy as np
-
-        going_on = self._scalar(condition) if condition else 1.0
-        if going_on is None or self.iteration >= self.max_iterations:
-            self._give_up()
+    def go_on(self, results: Sequence[str]) -> None:
+        """Run another pass, or end. results: of the pass before."""
+        walk, place = self.walk, _place(self.node)
+        is_over = self.is_over(self.number, results)
+        if is_over is None:
+            del walk.nodes[self.first_node :]
+            walk.visit(self.node)
             return
-        if not going_on or (self.trips is not None and self.iteration >= self.trips):
-            self._finish()
+        if is_over:
+            walk.notes.append(f"{self.node.label}: its body is counted {self.number} times")
+            _copies(walk, self.states, self.node.outputs[: len(self.states)])
+            stacked = zip(self.node.outputs[len(self.states) :], self.stacked, self.axes, strict=True)
+            for output, parts, axis in stacked:
+                _stack(walk, parts, output, axis=axis)
             return
-        prefix = f"{self.place}/{self.iteration}"
-        tensors = self.walk.tensors
-        tensors.set_values(f"{prefix}/iteration", np.asarray(self.iteration, np.int64))
-        tensors.set_values(f"{prefix}/condition", np.asarray(True))
-        inputs = [f"{prefix}/iteration", f"{prefix}/condition", *self.carried]
-        bound = {value.name: name for value, name in zip(self.body.input, inputs, strict=True)}
-        _put(self.walk, self.body, self.scope, prefix, self.place, bound, self._after)
+        names = self.inputs(self.number, self.states)
+        if len(names) != len(self.body.input):
+            raise _misfit(self.node, "body")
+        bound = {value.name: name for value, name in zip(self.body.input, names, strict=True)}
+        _put(walk, self.body, self.scope, f"{place}/{self.number}", place, bound, self._after)
 
     def _after(self, results: list[str]) -> None:
-        self.carried = results[1 : 1 + self.num_carried]
-        for parts, name in zip(self.stacked, results[1 + self.num_carried :], strict=True):
+        own = results[self.num_leading :]
+        self.states, others = own[: len(self.states)], own[len(self.states) :]
+        for parts, name in zip(self.stacked, others, strict=True):
             parts.append(name)
-        self.iteration += 1
-        self._next(results[0])
+        self.number += 1
+        self.go_on(results)
 
-    def _finish(self) -> None:
-        self.walk.notes.append(f"{self.node.label}: its body is counted {self.iteration} times")
-        _copies(self.walk, self.carried, self.node.outputs[: self.num_carried])
-        for output, parts in zip(self.node.outputs[self.num_carried :], self.stacked, strict=True):
-            _stack(self.walk, parts, output, axis=0)
 
-    def _give_up(self) -> None:
-        """The input decides how often the body runs: the loop is unknown."""
-        del self.walk.nodes[self.first_node :]
-        self.walk.visit(self.node)
+def _most_passes(body: onnx.GraphProto) -> int:
+    return MAX_UNROLLED // max(1, sum(len(graph.node) for graph in all_graphs(body)))
+
+
+def _enter_loop(walk: Walk, proto: onnx.NodeProto, node: Node, scope: Scope, body: onnx.GraphProto) -> bool:
+    """The iterations of a Loop, until a constant ends them; False if what it runs up to is no constant."""
+    place, tensors, most = _place(node), walk.tensors, _most_passes(body)
+
+    def scalar(name: str) -> float | None:
+        constant = tensors.constants.get(name)
+        return None if constant is None else constant.scalar
+
+    def inputs(number: int, states: Sequence[str]) -> list[str]:
+        own = [f"{place}/{number}/iteration", f"{place}/{number}/condition"]
+        tensors.set_values(own[0], np.asarray(number, np.int64))
+        tensors.set_values(own[1], np.asarray(True))
+        return [*own, *states]
+
+    def is_over(number: int, results: Sequence[str]) -> bool | None:
+        condition = results[0] if results else ""
+        going_on = scalar(condition) if condition else 1.0
+        if going_on is None or number >= most:
+            return None
+        return not going_on or (trips is not None and number >= trips)
+
+    import numpy as np
+
+    trips = scalar(node.input(0))
+    is_unknown = node.input(0) and (trips is None or trips > most)
+    if is_unknown or (node.input(1) and scalar(node.input(1)) is None):
+        return False
+    states = _as_states(walk, node.inputs[2 : len(proto.input)], body.input[2:], body, body.output[1:], place)
+    num_stacked = len(node.outputs) - len(states)
+    loop = _Passes(
+        walk=walk, node=node, scope=scope, body=body, states=states, axes=[0] * num_stacked, num_leading=1,
+        inputs=inputs, is_over=is_over,
+    )  # fmt: skip
+    loop.go_on([node.input(1)])
+    return True
+
+
+def _enter_scan(walk: Walk, proto: onnx.NodeProto, node: Node, scope: Scope, body: onnx.GraphProto) -> bool:
+    """Every step of a Scan (opset 9 or newer); the steps' number is a size of what it runs over."""
+    num_scanned = int(node.attributes["num_scan_inputs"])
+    operands = node.inputs[: len(proto.input)]
+    num_states = len(operands) - num_scanned
+    scanned, place = operands[num_states:], _place(node)
+    if walk.opset < 9 or any(name not in walk.tensors.shapes for name in scanned):
+        return False
+    if num_states < 0:
+        raise _misfit(node, "body")
+    axes_in = node.attributes.get("scan_input_axes") or [0] * num_scanned
+    axes_out = node.attributes.get("scan_output_axes") or [0] * (len(node.outputs) - num_states)
+    lengths = {walk.tensors.shapes[name][axis] for name, axis in zip(scanned, axes_in, strict=True)}
+    if len(lengths) != 1:
+        raise ModelFileError(f"{node.label} of the ONNX model runs over inputs of different lengths")
+    num_steps = lengths.pop()
+    if num_steps > _most_passes(body):
+        return False
+
+    def inputs(number: int, states: Sequence[str]) -> list[str]:
+        parts = [f"{place}/{number}/scanned{index}" for index in range(num_scanned)]
+        for name, axis, part in zip(scanned, axes_in, parts, strict=True):
+            _slice(walk, name, axis, part)
+        return [*states, *parts]
+
+    steps = _Passes(
+        walk=walk, node=node, scope=scope, body=body, num_leading=0, axes=axes_out, inputs=inputs,
+        states=_as_states(walk, operands[:num_states], body.input, body, body.output, place),
+        is_over=lambda number, results: number == num_steps,
+    )  # fmt: skip
+    steps.go_on([])
+    return True
 
 
 def _stack(walk: Walk, parts: list[str], output: str, *, axis: int) -> None:
@@ -274,60 +335,8 @@ def _stack(walk: Walk, parts: list[str], output: str, *, axis: int) -> None:
         walk.tensors.set(output, stacked, walk.tensors.elem_types[parts[0]])
 
 
-# -- Scan ------------------------------------------------------------------------------------------------
-
-
-def _enter_scan(walk: Walk, proto: onnx.NodeProto, node: Node, scope: Scope, body: onnx.GraphProto) -> bool:
-    """Every step of a Scan (opset 9 or newer); the steps' number is a size of what it runs over."""
-    num_scanned = int(node.attributes["num_scan_inputs"])
-    operands = node.inputs[: len(proto.input)]
-    num_states = len(operands) - num_scanned
-    states, scanned = list(operands[:num_states]), operands[num_states:]
-    if walk.opset < 9 or any(name not in walk.tensors.shapes for name in scanned):
-        return False
-    if num_states < 0 or len(body.input) != len(operands) or len(body.output) != len(node.outputs):
-        raise _misfit(node, "body")
-    axes_in = node.attributes.get("scan_input_axes") or [0] * num_scanned
-    axes_out = node.attributes.get("scan_output_axes") or [0] * (len(node.outputs) - num_states)
-    lengths = {walk.tensors.shapes[name][axis] for name, axis in zip(scanned, axes_in, strict=True)}
-    if len(lengths) != 1:
-        raise ModelFileError(f"{node.label} of the ONNX model runs over inputs of different lengths")
-    num_steps = lengths.pop()
-    if num_steps * sum(len(graph.node) for graph in all_graphs(body)) > MAX_UNROLLED:
-        return False
-    place = _place(node)
-    states = _as_states(walk, states, body.input, body, body.output, place)
-    stacked: list[list[str]] = [[] for _ in axes_out]
-
-    def step(number: int) -> None:
-        if number == num_steps:
-            walk.notes.append(f"{node.label}: its body is counted {num_steps} times")
-            _copies(walk, states, node.outputs[:num_states])
-            for output, parts, axis in zip(node.outputs[num_states:], stacked, axes_out, strict=True):
-                _stack(walk, parts, output, axis=axis)
-            return
-        prefix = f"{place}/{number}"
-        parts = [
-            _slice(walk, name, axis, f"{prefix}/scanned{index}")
-            for index, (name, axis) in enumerate(zip(scanned, axes_in, strict=True))
-        ]
-        bound = {value.name: name for value, name in zip(body.input, [*states, *parts], strict=True)}
-        _put(walk, body, scope, prefix, place, bound, lambda results: after(number, results))
-
-    def after(number: int, results: list[str]) -> None:
-        states[:] = results[:num_states]
-        for parts, name in zip(stacked, results[num_states:], strict=True):
-            parts.append(name)
-        step(number + 1)
-
-    step(0)
-    return True
-
-
 def _slice(walk: Walk, name: str, axis: int, result: str) -> str:
     """One step of what a Scan runs over: a view."""
-    from dataclasses import replace
-
     shape = walk.tensors.shapes[name]
     axis %= len(shape)
     part = (*shape[:axis], *shape[axis + 1 :])

@@ -118,9 +118,9 @@ def _check_attributes(node: Node) -> None:
 
 def _check_window(node: Node, input_shapes: Mapping[str, Shape], made: Iterable[Inferred]) -> None:
     """Refuse a convolution or pool whose window is larger than what it reads, borders included."""
-    source = input_shapes.get(node.input(0), ())
+    source: Shape = input_shapes.get(node.input(0), ())
     empty = any(one.shape is not None and min(one.shape, default=1) < 1 for one in made)
-    if node.op.endswith(WINDOWED) and prod(source) and empty:
+    if node.op.endswith(WINDOWED) and 0 not in source and empty:
         raise ModelFileError(
             f"{node.label} of the ONNX model reads {by(source)}, which is smaller than its window; read the "
             "network at a larger size"
