@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from dsonas_hw.kernel.onnx.graph import Node
@@ -136,12 +137,8 @@ def lower_product(
 
 def _einsum(lowering: Lowering, node: Node) -> None:
     """A product of two operands, as in attention; anything else is unknown."""
-    equation = str(node.attributes["equation"]).replace(" ", "")
-    terms, arrow, result = equation.partition("->")
-    names = terms.split(",")
-    if not arrow or "." in equation or len(names) != 2 or len(node.inputs) != 2:
-        raise UnknownOperationError
-    left, right = names
+    ranks = [len(lowering.shape(name)) for name in node.inputs]
+    left, right, result = _einsum_terms(str(node.attributes["equation"]).replace(" ", ""), ranks)
     if any(len(set(term)) != len(term) for term in (left, right, result)):
         raise UnknownOperationError
     sizes = dict(zip(left, lowering.shape(node.inputs[0]), strict=True))
@@ -175,6 +172,19 @@ def _einsum(lowering: Lowering, node: Node) -> None:
         output=(*lead, prod(m), prod(n)),
         function="einsum",
     )
+
+
+def _einsum_terms(equation: str, ranks: Sequence[int]) -> tuple[str, str, str]:
+    """Return what letters the axes of both operands and of the result have; digits stand for "..."."""
+    written, arrow, result = equation.partition("->")
+    terms = written.split(",")
+    if len(terms) != 2 or len(ranks) != 2:
+        raise UnknownOperationError
+    num_dots = max(rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True))
+    left, right, result = (t.replace("...", "0123456789"[: max(num_dots, 0)]) for t in (*terms, result))
+    both = left + right
+    implied = "".join(sorted(c for c in set(both) if c.isdigit() or both.count(c) == 1))
+    return left, right, result if arrow else implied
 
 
 def _attention(lowering: Lowering, node: Node) -> None:
