@@ -177,7 +177,7 @@ def attention(path: Path) -> Path:
 
 def einsum(path: Path) -> Path:
     node = helper.make_node("Einsum", ["x", "w"], ["y"], equation="...ij,jk->...ik")
-    return save(path, [node], (2, 16, 32), w=np.ones((32, 24), np.float32))
+    return save(path, [node], (1, 16, 32), w=np.ones((32, 24), np.float32))
 
 
 def four_bits(path: Path) -> Path:
@@ -207,9 +207,7 @@ def test_what_the_runtime_runs_as_one_is_not_taken_for_plain_products(
     assert all(kernel.function for kernel in network.kernels)
 
 
-def test_a_body_that_the_input_chooses_is_not_timed_and_not_predicted_in_ignorance(
-    profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_branch_of_an_if_that_counts_is_timed(profiles: Path, tmp_path: Path) -> None:
     branches = {
         name: helper.make_graph(
             [helper.make_node("Conv", ["x", f"w{size}"], [name], pads=[size // 2] * 4)],
@@ -226,14 +224,27 @@ def test_a_body_that_the_input_chooses_is_not_timed_and_not_predicted_in_ignoran
     ]
     weights = {f"w{size}": np.ones((64, 64, size, size), np.float32) for size in (3, 5)}
     file = save(tmp_path / "if.onnx", nodes, (1, 64, 28, 28), zero=np.float32(0), **weights)
-    refuse_to_measure(monkeypatch)
+    lines: list[str] = []
+    for _ in range(2):
+        models = Models(device="local", runtime="ort-cpu", profiles_directory=profiles)
+        prediction = predict_onnx(file, models, say=lines.append)
+        assert (prediction.source, prediction.unknown_kernels, len(lines)) == ("measured", (), 1)
+        assert prediction.flops == 64 * 64 * 25 * 28 * 28
+        assert prediction.notes[0].startswith("If (y) depends on the input: counted as its then branch")
+    assert any("k5x5" in key for key in load_table(table_path(profiles)).networks[-1].kernels)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_weights_beside_the_file_are_not_needed(missing: bool, profiles: Path, tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    file = save(tmp_path / "network.onnx", [node], (1, 16, 24, 24), w=np.ones((48, 16, 7, 7), np.float32))
+    onnx.save(onnx.load(file), file, save_as_external_data=True, location="w.bin", size_threshold=0)
+    if missing:
+        (tmp_path / "w.bin").unlink()
     models = Models(device="local", runtime="ort-cpu", profiles_directory=profiles)
-    prediction = predict_onnx(file, models, say=pytest.fail)
-    assert (prediction.latency_ms, prediction.source) == (None, None)
-    assert any("k5x5" in name for name in prediction.unknown_kernels)
-    assert prediction.flops == 64 * 64 * 25 * 28 * 28
-    assert not prediction.at_least, "all of it is counted"
-    assert "cannot be timed one by one: If (y) depends on the input" in str(prediction.why_no_latency)
+    prediction = predict_onnx(file, models)
+    assert (prediction.source, prediction.unknown_kernels) == ("measured", ())
+    assert bool(prediction.notes) == missing
 
 
 def test_what_a_table_does_not_know_is_weighed_by_its_work(

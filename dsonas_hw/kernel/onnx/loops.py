@@ -168,11 +168,12 @@ def _stack(walk: Walk, parts: list[str], output: str, *, axis: int) -> None:
     if not parts:  # no iteration, no element; of which rank matters to nobody
         walk.tensors.set(output, (0,), int(TensorProto.FLOAT))
         return
-    walk.nodes.append(Node(op=LOOP_STACK, name="", inputs=tuple(parts), outputs=(output,)))
     shapes = {walk.tensors.shapes.get(name) for name in parts}
     shape = shapes.pop() if len(shapes) == 1 else None
+    axis %= 1 if shape is None else len(shape) + 1
+    stack = Node(op=LOOP_STACK, name="", inputs=tuple(parts), outputs=(output,), attributes={"axis": axis})
+    walk.nodes.append(stack)
     if shape is not None:
-        axis %= len(shape) + 1
         stacked = (*shape[:axis], len(parts), *shape[axis:])
         walk.tensors.set(output, stacked, walk.tensors.elem_types[parts[0]])
 
@@ -187,7 +188,9 @@ def _slice(walk: Walk, name: str, axis: int, result: str) -> str:
     if constant is not None:
         walk.tensors.constants[result] = replace(constant, shape=part, values=None)
     else:
-        walk.nodes.append(Node(op=LOOP_VIEW, name="", inputs=(name,), outputs=(result,)))
+        walk.nodes.append(
+            Node(op=LOOP_VIEW, name="", inputs=(name,), outputs=(result,), attributes={"axis": axis})
+        )
     return result
 
 

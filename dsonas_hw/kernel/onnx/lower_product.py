@@ -9,9 +9,6 @@ from dsonas_hw.kernel.onnx.graph import Node
 from dsonas_hw.kernel.onnx.lower import Lowering, LowerNode, UnknownOperationError, image, window
 from dsonas_hw.kernel.spec import RECURRENT_GATES, Shape
 
-ATTENTION = "attention"
-"""Marks the kernels of an operation that a runtime runs as one: there they cost not what they cost alone."""
-
 
 def lower_conv(w: int = 1, bias: int = 2) -> LowerNode:
     """Return what lowers a convolution whose operands are at these positions."""
@@ -160,7 +157,7 @@ def _einsum(lowering: Lowering, node: Node) -> None:
             node.outputs[0],
             inputs=((*lead, *rest, k),),
             output=(*lead, *rest, width),
-            function="einsum",
+            function=name_of_own(node),
             weights=sizes_of(lowering, node.inputs[weight]),
         )
         return
@@ -170,7 +167,7 @@ def _einsum(lowering: Lowering, node: Node) -> None:
         node.outputs[0],
         inputs=((*lead, prod(m), k), (*lead, k, prod(n))),
         output=(*lead, prod(m), prod(n)),
-        function="einsum",
+        function=name_of_own(node),
     )
 
 
@@ -196,7 +193,7 @@ def _attention(lowering: Lowering, node: Node) -> None:
     if len(q) == 3:
         q_heads, kv_heads = node.attributes["q_num_heads"], node.attributes["kv_num_heads"]
         q, k, v = split_heads(q, q_heads), split_heads(k, kv_heads), split_heads(v, kv_heads)
-    lower_attention(lowering, (query, q), (key, k), (value, v), node.outputs[0], mask=node.input(3))
+    lower_attention(lowering, node, (query, q), (key, k), (value, v), mask=node.input(3))
 
 
 def split_heads(shape: Shape, heads: int) -> Shape:
@@ -204,17 +201,23 @@ def split_heads(shape: Shape, heads: int) -> Shape:
     return shape if len(shape) == 4 else (shape[0], heads, shape[1], shape[2] // heads)
 
 
+def name_of_own(node: Node) -> str:
+    """Return the mark of kernels that a runtime runs as one, where each costs not what it does alone."""
+    return "ms-attention" if node.op == "Attention" and node.domain else node.op.lower()
+
+
 def lower_attention(
     lowering: Lowering,
+    node: Node,
     query: tuple[str, Shape],
     key: tuple[str, Shape],
     value: tuple[str, Shape],
-    output: str,
     *,
     mask: str = "",
 ) -> None:
     """Scores, softmax, weighted sum, of (batch, heads, tokens, size) each."""
     (query_name, q), (key_name, k), (value_name, v) = query, key, value
+    output, own = node.outputs[0], name_of_own(node)
     scores = (*q[:3], k[2])
     weights = f"{output}/weights"
     lowering.emit(
@@ -223,19 +226,19 @@ def lower_attention(
         f"{output}/scores",
         inputs=(q, (*k[:2], k[3], k[2])),
         output=scores,
-        function=ATTENTION,
+        function=own,
     )
     reads, shapes = [f"{output}/scores"], [scores]
     if mask and lowering.graph.is_activation(mask):  # it is added on the way
         reads, shapes = [*reads, mask], [*shapes, lowering.shape(mask)]
-    lowering.emit("softmax", reads, weights, inputs=tuple(shapes), output=scores, function=ATTENTION)
+    lowering.emit("softmax", reads, weights, inputs=tuple(shapes), output=scores, function=own)
     lowering.emit(
         "matmul",
         [weights, value_name],
         output,
         inputs=(scores, v),
         output=(*q[:3], v[3]),
-        function=ATTENTION,
+        function=own,
     )
 
 
