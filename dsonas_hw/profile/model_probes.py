@@ -13,6 +13,9 @@ from dsonas_hw.profile.flat_model import flat_model
 from dsonas_hw.profile.model_precision import check_table_precision
 from dsonas_hw.runtime.registry import get_runtime
 
+PREFIX = "model-"
+"""Begins the names of networks that are from files."""
+
 
 def model_probe(
     path: Path,
@@ -39,7 +42,7 @@ def model_probe(
     if reason:
         raise ProfileError(f"{path} cannot be timed kernel by kernel: {reason}")
     content = flat_model(path, batch_size=batch_size, input_shapes=input_shapes or {})
-    name = f"model-{hashlib.sha256(content).hexdigest()[:16]}"
+    name = f"{PREFIX}{hashlib.sha256(content).hexdigest()[:16]}"
     return Probe(name=name, build=lambda: content, schedule=network.schedule, batch_size=network.batch_size)
 
 

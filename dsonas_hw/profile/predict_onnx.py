@@ -16,10 +16,10 @@ from dsonas_hw.kernel.onnx.unknown import NEGLIGIBLE, work_of
 from dsonas_hw.kernel.recurrent import unrolled
 from dsonas_hw.kernel.spec import Kernel, Shape, by
 from dsonas_hw.profile.model_precision import precision_of_model
-from dsonas_hw.profile.model_probes import model_probe, why_not_timed
+from dsonas_hw.profile.model_probes import PREFIX, model_probe, why_not_timed
 from dsonas_hw.profile.on_demand import can_be_extended, measure_unknown
 from dsonas_hw.profile.open import Models
-from dsonas_hw.table.rows import Source
+from dsonas_hw.table.rows import NetworkRow, Source
 
 Say = Callable[[str], None]
 
@@ -94,14 +94,16 @@ def predict_onnx(
             sizes: Any = {"batch_size": batch_size, "input_shapes": input_shapes}
             running = network_from_onnx(path, fuse=False, **sizes)
         kernels: Sequence[Kernel] = unrolled(running.kernels)
+        timed: NetworkRow | None = None
         if isinstance(model, MeasuredCosts):
-            model, kernels = _learn(model, running, path, input_shapes or {}, say)
+            model, timed = _learn(model, running, path, input_shapes or {}, say)
+            kernels = model.kernels(running.schedule, timed)
             target.keep(model, precision=precision, batch_size=network.batch_size)
             missing = tuple(kernel.key for kernel in model.unknown(kernels))
             reason = _unmeasured_reason(model, kernels, running, path, target, input_shapes or {})
         try:
             if reason is None:
-                predictions = _predict(model, kernels)
+                predictions = _predict(model, kernels, timed)
         except ProfileError as error:
             reason = one_line(error)
     latency, energy = predictions.get("latency"), predictions.get("energy")
@@ -131,11 +133,12 @@ def predict_onnx(
 
 def _learn(
     model: MeasuredCosts, network: OnnxNetwork, path: Path, input_shapes: Mapping[str, Shape], say: Say
-) -> tuple[MeasuredCosts, tuple[Kernel, ...]]:
-    """The kernels that run, and the model that knows them: unknown ones are timed, where that can be done."""
-    kernels = model.kernels(network.schedule)
-    if not model.unknown(kernels) or why_not_timed(network):
-        return model, kernels
+) -> tuple[MeasuredCosts, NetworkRow | None]:
+    """The model that knows a network, and the network's own row if it was timed, which it is if need be."""
+    unknown = model.unknown(model.kernels(network.schedule))
+    has_timed = any(row.name.startswith(PREFIX) for row in model.table.networks)
+    if why_not_timed(network) or not (unknown or has_timed):
+        return model, None
     probe = model_probe(
         path,
         batch_size=network.batch_size,
@@ -143,12 +146,12 @@ def _learn(
         precision=model.target.precision,
         runtime=model.target.runtime,
     )
-    kernels = model.kernels(network.schedule, name=probe.name)
-    unknown = model.unknown(kernels)
+    timed = model.timed(probe.name)
+    unknown = model.unknown(model.kernels(network.schedule, timed))
     if unknown and can_be_extended(model):
         model = measure_unknown(model, unknown, [probe], say=say)
-        kernels = model.kernels(network.schedule, name=probe.name)
-    return model, kernels
+        timed = model.timed(probe.name)
+    return model, timed
 
 
 def _empty_reason(network: OnnxNetwork) -> str | None:
@@ -216,10 +219,14 @@ def _unmeasured_reason(
     )
 
 
-def _predict(model: CostModel, kernels: Sequence[Kernel]) -> dict[Metric, Prediction]:
-    """What is known of these kernels, by metric."""
+def _predict(
+    model: CostModel, kernels: Sequence[Kernel], timed: NetworkRow | None
+) -> dict[Metric, Prediction]:
+    """What is known of these kernels, by metric; timed: the row of the network itself."""
     metrics = [metric for metric in METRICS if not model.why_not(metric)]
     if not isinstance(model, MeasuredCosts):
         return {metric: model.predict(kernels, metric) for metric in metrics}
+    if timed and model.table.kernels_of(timed):
+        return {metric: model.predict_timed(timed, metric) for metric in metrics}
     known = [kernel for kernel in kernels if model.knows(kernel)]
     return {metric: model.predict_part(model.part(known, metric), metric) for metric in metrics}

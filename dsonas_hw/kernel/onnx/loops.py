@@ -63,7 +63,9 @@ class _Passes:
             walk.visit(self.node)
             return
         if is_over:
-            walk.notes.append(f"{self.node.label}: its body is counted {self.number} times")
+            walk.notes.append(
+                f"{self.node.label}: its body is counted {self.number} times, the loop's own work not"
+            )
             hand_on(walk, self.states, self.node.outputs[: len(self.states)])
             stacked = zip(self.node.outputs[len(self.states) :], self.stacked, self.axes, strict=True)
             for output, parts, axis in stacked:
