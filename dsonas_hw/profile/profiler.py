@@ -36,6 +36,8 @@ REFERENCE_SPEED = 0.25
 
 MIN_KERNEL_SHARE = 0.2
 """Share of a kernel's timing that is never taken for the profiler's work."""
+MOST_SLOWED = 1.25
+"""The sum of a network's kernels over its latency; more was never seen of networks that ran undisturbed."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -133,12 +135,10 @@ def _rows(
     """Kernels and network at the unit of speed, without the profiler's own work in each kernel."""
     latency = measured.latency
     latency_ms = latency.latency_at(unit_ms) if unit_ms else latency.latency_ms
-    in_situ_ms = sum(node.latency_ms for node in timing.nodes)
+    in_situ_ms = [node.latency_ms for node in timing.nodes]
     most_ms = get_runtime(header.target.runtime).profiler_overhead_ms
-    overhead_ms = min(max(0.0, in_situ_ms - latency_ms) / len(timing.nodes), most_ms)
     found: dict[Kernel, list[float]] = {}
-    for node in timing.nodes:
-        cost_ms = max(node.latency_ms - overhead_ms, MIN_KERNEL_SHARE * node.latency_ms)
+    for node, cost_ms in zip(timing.nodes, kernel_costs_ms(in_situ_ms, latency_ms, most_ms), strict=True):
         found.setdefault(node.kernel, []).append(cost_ms)
     for kernel, values in found.items():
         mean = max(sum(values) / len(values), 1e-6)
@@ -157,11 +157,26 @@ def _rows(
         energy_mj=measured.energy.energy_mj if measured.energy else None,
         flops=probe.flops,
         relative_noise=latency.coefficient_of_variation,
-        in_situ_ms=in_situ_ms if header.source == "measured" else None,
+        in_situ_ms=sum(in_situ_ms) if header.source == "measured" else None,
         reference_ms=min((turn.reference_ms for turn in latency.turns if turn.reference_ms), default=None),
         remarks=(*latency.remarks, *timing.remarks),
         kernels=dict(Counter(node.kernel.key for node in timing.nodes)),
     )
+
+
+def kernel_costs_ms(in_situ_ms: Sequence[float], latency_ms: float, most_overhead_ms: float) -> list[float]:
+    """What each kernel takes in a network, in ms, without the profiler's own work.
+
+    A profiler counts by the wall clock. Where another process ran meanwhile, kernels seem to take longer than
+    the whole network; they are brought to what it took.
+
+    in_situ_ms: of every kernel under the profiler; latency_ms: of the network without one; most_overhead_ms:
+    the most that the profiler takes for a kernel.
+    """
+    overhead_ms = min(max(0.0, sum(in_situ_ms) - latency_ms) / len(in_situ_ms), most_overhead_ms)
+    costs_ms = [max(ms - overhead_ms, MIN_KERNEL_SHARE * ms) for ms in in_situ_ms]
+    slowed = sum(costs_ms) / latency_ms
+    return [ms / slowed for ms in costs_ms] if slowed > MOST_SLOWED else costs_ms
 
 
 def _batches(probes: Sequence[Probe], size: int) -> Iterator[list[Probe]]:
