@@ -112,6 +112,7 @@ def _datasheet(device: Device) -> dict[str, Any]:
             for runtime, support in device.runtimes.items()
         },
         "sources": list(device.sources),
+        "unconfirmed": device.unconfirmed or None,
     }
 
 
@@ -195,5 +196,7 @@ def _print_details(row: dict[str, Any]) -> None:
         else:
             cuda = f" built for CUDA {support['cuda']}" if support["cuda"] else ""
             line(status["runtime"], f"{support['versions']}{cuda}; {support['install']}")
+    if row.get("unconfirmed"):
+        line("not confirmed", f"{row['unconfirmed']}, by any published source")
     for source in row.get("sources", ()):
         line("source", source)
