@@ -176,11 +176,11 @@ def describe_validation(validation: Validation) -> None:
 
 
 def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
-    from dsonas_hw.budget import COST_LABELS, METRICS, format_interval, format_probability, format_quantity
+    from dsonas_hw.budget import COST_LABELS, METRICS, format_interval, format_quantity, holds_with
 
     answer = {"holds": "holds", "missed": "MISSED", "undecided": "UNDECIDED", None: "unknown"}[budget.verdict]
     if budget.probability is not None:
-        answer = f"holds with {format_probability(budget.probability)}"
+        answer = holds_with(budget.probability)
     value = budget.measured if budget.measured is not None else budget.predicted
     if budget.name not in METRICS:
         how = "counted"

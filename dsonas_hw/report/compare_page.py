@@ -46,7 +46,8 @@ def compare_chart(rows: Sequence[Row], quantity: str) -> Chart | None:
     for row in rows:
         cost = row.latency_ms if quantity == "latency_ms" else row.costs.get(quantity)
         if cost is not None and row.accuracy is not None:
-            hint = f"{row.name} on {row.device}: {cost_text(quantity, cost)}, {percent(row.accuracy, 2)}"
+            text = row.latency_text if quantity == "latency_ms" else cost_text(quantity, cost)
+            hint = f"{row.name} on {row.device}: {text}, {percent(row.accuracy, 2)}"
             points.setdefault(row.kind, []).append((cost, row.accuracy, row.name, hint))
     costs = [cost for found in points.values() for cost, *_ in found]
     if len(costs) < 2:

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.budget import METRICS, QUANTITIES, Budget, format_probability
+from dsonas_hw.budget import METRICS, QUANTITIES, Budget, holds_with
 from dsonas_hw.config import RunConfig
 from dsonas_hw.report.fields import (
     Answer,
@@ -98,7 +98,7 @@ class BudgetResult(_Read):
     def answer(self) -> str:
         """The verdict in a word or two: `holds`, `missed`, `holds with 55 %`; a dash where there is none."""
         if self.probability is not None:
-            return f"holds with {format_probability(self.probability)}"
+            return holds_with(self.probability)
         return self.verdict or NONE
 
     @property

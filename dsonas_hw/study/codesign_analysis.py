@@ -69,13 +69,12 @@ def _answer(result: CodesignResult, device: str, budget: str) -> Answer:
     if not held:
         return Answer(device=device, budget=budget, network=None, cell=None, probability=None)
     *_, network, cell = max(held, key=lambda one: one[:2])
-    guessed = [] if cell.is_measured else [(b.metric, b.limit) for b in budgets if b.metric]
     return Answer(
         device=device,
         budget=budget,
         network=network,
         cell=cell,
-        probability=min((cell.probability_within(*one) for one in guessed), default=None),
+        probability=cell.probability_within(budgets),
     )
 
 

@@ -7,14 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
-from dsonas_hw.budget import QUANTITIES, Metric
+from dsonas_hw.budget import Budget
 from dsonas_hw.cost.model import Prediction
 from dsonas_hw.errors import require
 from dsonas_hw.study.codesign import Codesign, StudyDevice, load_codesign
@@ -99,10 +99,24 @@ class Cell:
     remarks: tuple[str, ...] = ()
     """What the measurement had to say: clocks that dropped, energy that could not be read."""
 
-    def probability_within(self, metric: Metric, limit: float) -> float:
-        """Return how likely a latency or an energy that was not measured is to be at most `limit`."""
-        value, low, high = (getattr(self, f"{QUANTITIES[metric]}{end}") for end in ("", "_low", "_high"))
-        return Prediction(value=value, low=low, high=high, source="estimated").probability_within(limit)
+    def probability_within(self, budgets: Iterable[Budget]) -> float | None:
+        """Return how likely the latency and energy budgets are to hold, of two the less likely.
+
+        None: none of them is guessed here, since they were measured, are not known, or have no limit.
+        """
+        if self.is_measured:
+            return None
+        guesses = {
+            "latency_ms": (self.latency_ms, self.latency_ms_low, self.latency_ms_high),
+            "energy_mj": (self.energy_mj, self.energy_mj_low, self.energy_mj_high),
+        }
+        found = []
+        for budget in budgets:
+            value, low, high = guesses.get(budget.quantity, (None, None, None))
+            if value is not None:
+                guess = Prediction(value=value, low=low or 0.0, high=high or inf, source="estimated")
+                found.append(guess.probability_within(budget.limit))
+        return min(found, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -48,7 +48,8 @@ def test_a_run_is_a_row_with_its_verdict(tmp_path: Path) -> None:
     assert row.costs["mac"] == validation["costs"]["mac"]
     assert row.latency_source == "measured"
     estimated = make_run(tmp_path / "estimated", source="estimated")
-    assert compare([estimated.path])[0][0].verdict == "holds by the estimate"
+    (row,), _ = compare([estimated.path])
+    assert (row.verdict, row.latency_text[0]) == ("holds with 55 %", "~")
 
 
 def test_what_has_not_been_measured_or_finished_is_said(tmp_path: Path) -> None:
@@ -85,9 +86,10 @@ def test_networks_of_a_codesign_study_stand_on_the_devices_they_were_found_for(t
         assert row.latency_ms is not None
         limit_ms = float(row.budget.removeprefix("latency=").removesuffix("ms"))
         assert row.verdict is not None
-        assert row.verdict.endswith("by the estimate") == (row.device != "local")
+        assert row.latency_text.startswith("~") == (row.device != "local")
         if row.device != "local":
-            assert row.verdict.startswith("holds") == (row.latency_ms <= limit_ms)
+            chance = int(row.verdict.removeprefix("holds with ").removesuffix(" %"))
+            assert (chance >= 50) == (row.latency_ms <= limit_ms)
 
 
 def test_the_command_writes_table_and_page(
@@ -101,6 +103,7 @@ def test_the_command_writes_table_and_page(
     assert found["networks"] == compare_table(compare([Path("a"), Path("b")])[0]).to_records()
     page = Path(found["report"]).read_text()
     assert "Latency against accuracy" in page
+    assert page.count("~") == 2  # b's latency, in the table and at its dot
     main(["compare", "a", "--out", "one.html"])
     assert "1 network<" in Path("one.html").read_text()
     assert "holds" in capsys.readouterr().out
