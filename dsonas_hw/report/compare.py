@@ -15,7 +15,7 @@ from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.budget import Budget, holds_with, parse_budgets
 from dsonas_hw.config import build_config
 from dsonas_hw.report.kind import kind_of
-from dsonas_hw.report.numbers import NONE, about, cost_text, percent
+from dsonas_hw.report.numbers import cost_text, percent
 from dsonas_hw.report.run_data import BudgetResult
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.table import Rich, Table, costs, numbers, words
@@ -55,14 +55,18 @@ class Row:
     """holds, missed (does not hold), undecided, or how likely an estimate holds; of several networks how many
     hold. None: not known."""
 
-    @property
-    def latency_text(self) -> str:
-        """The latency for people, `~` before one that was not measured."""
-        return (
-            NONE
-            if self.latency_ms is None
-            else about(self.latency_source) + cost_text("latency_ms", self.latency_ms)
-        )
+    def cost(self, quantity: str) -> float | None:
+        """A cost; None: not known."""
+        return self.latency_ms if quantity == "latency_ms" else self.costs.get(quantity)
+
+    def is_exact(self, quantity: str) -> bool:
+        """Whether a cost was counted or measured."""
+        return quantity != "latency_ms" or self.latency_source == "measured"
+
+    def text(self, quantity: str) -> str:
+        """A cost for people, `~` before what was neither counted nor measured."""
+        cost = self.cost(quantity)
+        return ("" if cost is None or self.is_exact(quantity) else "~") + cost_text(quantity, cost)
 
 
 def compare(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
@@ -204,7 +208,7 @@ def compare_table(rows: Sequence[Row]) -> Table:
         rows=tuple(
             (
                 row.name, row.accuracy, row.accuracy_std,
-                Rich(text=row.latency_text, value=row.latency_ms), row.latency_source,
+                Rich(text=row.text("latency_ms"), value=row.latency_ms), row.latency_source,
                 row.budget, row.verdict, row.device, *(row.costs.get(key) for key in COSTS), row.dataset,
                 row.kind, row.num_networks, row.origin,
             )
