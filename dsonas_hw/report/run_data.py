@@ -24,13 +24,10 @@ from dsonas_hw.report.fields import (
     Text,
     Texts,
 )
-from dsonas_hw.report.numbers import NONE
+from dsonas_hw.report.numbers import METRIC_QUANTITIES, NONE
 from dsonas_hw.report.run_selection import SelectionRow
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.confusion import Confusion
-
-METRIC_QUANTITIES = tuple(QUANTITIES[name] for name in METRICS)
-"""Costs that only a device can tell; the others are counted on the exported file."""
 
 
 class _Read(BaseModel):
