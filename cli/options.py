@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dsonas_hw.cli.common import say
-from dsonas_hw.errors import DataError, RunError, UserError, closest
+from dsonas_hw.errors import DataError, RunError, UserError, closest, command_line
 
 if TYPE_CHECKING:
     from dsonas_hw.config import RunConfig
@@ -226,7 +226,10 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"--set {text!r} is not KEY=VALUE, e.g. --set search.epochs=60")
+            raise UserError(
+                f"--set {text!r} is not KEY=VALUE, e.g. --set search.epochs=60; all fields: "
+                f"{command_line('config')}"
+            )
         parsed = parse_yaml(f"value: {value}", origin=f"--set {key}")["value"]
         changes = overlay(changes, _nest(tuple(key.strip().split(".")), parsed))
     return changes
