@@ -22,6 +22,7 @@ from dsonas_hw.report.numbers import (
     finite,
     percent,
     plain,
+    predicted_text,
     significant,
 )
 from dsonas_hw.report.parts import (
@@ -171,7 +172,7 @@ def network_table(result: GridResult) -> Table:
             *words(job="Job", variant="Variant", budget="Budget"),
             *numbers(seed="Seed"),
             *numbers(partial(percent, digits=2), test_error="Test error"),
-            *costs(*quantities),
+            *costs(*quantities, text=predicted_text),
             *numbers(plain, **_MEASURED),
             *words(verdict="Verdict"),
             *numbers(width="Channels"),

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from functools import partial
 
 from dsonas_hw.report.bars import bullet
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
@@ -193,7 +191,7 @@ def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, quantit
             *numbers(lambda value: plain(value, 3), gamma="γ"),
             *numbers(width="Channels", num_edges="Edges"),
             *numbers(percent, accuracy="Accuracy, shared weights"),
-            *(replace(column, text=partial(predicted_text, column.key)) for column in costs(*quantities)),
+            *costs(*quantities, text=predicted_text),
         ),
         rows=tuple(
             (

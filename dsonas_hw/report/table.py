@@ -76,9 +76,9 @@ def hidden(*keys: str) -> list[Column]:
     return [Column(key=key, heading=key, hidden=True) for key in keys]
 
 
-def costs(*quantities: str) -> list[Column]:
+def costs(*quantities: str, text: Callable[[str, Any], str] = cost_text) -> list[Column]:
     """Columns of costs, each value with its unit: `flops`, `latency_ms` …"""
-    return [Column(key=q, heading=COST_LABELS[q], text=partial(cost_text, q)) for q in quantities]
+    return [Column(key=q, heading=COST_LABELS[q], text=partial(text, q)) for q in quantities]
 
 
 @dataclass(frozen=True, kw_only=True)
