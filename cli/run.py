@@ -50,7 +50,7 @@ def command(
     if dry_run:
         from dsonas_hw.cli.dry_run import show_dry_run
 
-        show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
+        show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json, measures=True)
         return
     run.check_usable(config, resume=resuming)
     from dsonas_hw.cli.dry_run import image_lines

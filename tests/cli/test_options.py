@@ -170,7 +170,8 @@ def test_run_directories_are_numbered(dsonas: Any, empty_folder: Path) -> None:
 
     assert next_run("digits") == Path("runs/digits-1")
     assert next_run("digits") == Path("runs/digits-2")
-    assert next_run("folder:~/my pictures") == Path("runs/folder---my-pictures-1")
+    assert next_run("folder:~/my pictures") == Path("runs/my-pictures-1")
+    assert next_run("folder:my pictures") == Path("runs/my-pictures-2")
     assert (empty_folder / "runs" / "digits-2").is_dir()
     refused = dsonas("search", "--dataset", "digits", "--budget", "mac=1")
     assert refused.code == 2
