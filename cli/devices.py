@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 EPILOG = """
 \b
 Examples:
-  dsonas-hw devices                  every known device, and what is here
-  dsonas-hw devices --here           only this machine, with the reason for every runtime that cannot run
-  dsonas-hw devices 1080ti           one device: datasheet, runtimes, versions to install
+  dsonas-hw devices                  # every known device, and what is here
+  dsonas-hw devices --here           # only this machine, with the reason for every runtime that cannot run
+  dsonas-hw devices 1080ti           # one device: datasheet, runtimes, versions to install
   dsonas-hw devices --json | jq -c 'select(.here)'
 
 \b
