@@ -17,7 +17,7 @@ def get_command(name: str) -> click.Command:
 
 
 def examples(text: str) -> list[list[str]]:
-    """The arguments of every command line in a text, as a shell reads it; what is behind a pipe is cut off."""
+    """The arguments of every command line in a text, as a shell reads it, up to a pipe."""
     joined = re.sub(r"\\\n\s*", "", text)
     lines = re.findall(r"^ *(?:\$ )?dsonas-hw (\S.*?)(?: *\|.*)?$", joined, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
