@@ -7,7 +7,7 @@ from math import isfinite
 
 from dsonas_hw.budget import format_probability
 from dsonas_hw.report.numbers import THIN, budget_words, cost_text, finite, percent, plain, significant
-from dsonas_hw.report.table import Column, Scalar, Table, numbers, words
+from dsonas_hw.report.table import Scalar, Table, numbers, values, words
 from dsonas_hw.study.codesign import Pair
 from dsonas_hw.study.codesign_analysis import Answer, answers, carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult
@@ -99,17 +99,9 @@ def cells_table(result: CodesignResult) -> Table:
         caption="Every network on every device, one row each",
         columns=(
             *words(network="Network", device="Device"),
-            *(
-                Column(key=key, heading=key, text=plain)
-                for key in ("latency_ms", "latency_ms_low", "latency_ms_high")
-            ),
+            *values("latency_ms", "latency_ms_low", "latency_ms_high"),
             *words(source="Source"),
-            *numbers(plain, predicted_ms="predicted_ms"),
-            *(Column(key=key, heading=key, text=plain) for key in MEASURED_MS),
-            *(
-                Column(key=key, heading=key, text=plain)
-                for key in ("energy_mj", "energy_mj_low", "energy_mj_high")
-            ),
+            *values("predicted_ms", *MEASURED_MS, "energy_mj", "energy_mj_low", "energy_mj_high"),
             *words(on_front="On the device's front"),
         ),
         rows=tuple(

@@ -19,7 +19,7 @@ from dsonas_hw.report.numbers import (
 from dsonas_hw.report.run_classes import class_table, confusion_table
 from dsonas_hw.report.run_data import BudgetResult, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
-from dsonas_hw.report.table import Cell, Column, Rich, Table, costs, hidden, numbers, words
+from dsonas_hw.report.table import Cell, Rich, Table, costs, hidden, numbers, values, words
 from dsonas_hw.table.table import LookupTable
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
@@ -222,7 +222,7 @@ def epoch_table(data: RunData) -> Table | None:
         columns=(
             *words(stage="Stage"),
             *numbers(epoch="Epoch"),
-            *(Column(key=name, heading=name, text=plain) for name in _EPOCH_FIELDS),
+            *values(*_EPOCH_FIELDS),
         ),
         rows=tuple(row(epoch) for epoch in data.epochs),
     )

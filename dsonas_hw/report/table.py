@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dsonas_hw.report.numbers import COST_LABELS, NONE, cost_text
+from dsonas_hw.report.numbers import COST_LABELS, NONE, cost_text, plain
 
 Scalar = str | float | int | bool | None
 
@@ -69,6 +69,11 @@ def words(**headings: str) -> list[Column]:
 def numbers(text: Callable[[Any], str] | None = None, /, **headings: str) -> list[Column]:
     """Columns of numbers, all written by `text`: key → heading."""
     return [Column(key=key, heading=heading, text=text) for key, heading in headings.items()]
+
+
+def values(*keys: str) -> list[Column]:
+    """Columns of numbers that are headed by their keys."""
+    return [Column(key=key, heading=key, text=plain) for key in keys]
 
 
 def hidden(*keys: str) -> list[Column]:
