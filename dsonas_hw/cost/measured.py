@@ -165,8 +165,9 @@ class MeasuredCosts:
         if metric == "energy":
             value = network.energy_mj
         else:
-            unit_ms = float(self.table.header.clocks.get("reference_ms") or 0)
-            value = network.latency_ms * (self.reference_ms / unit_ms if unit_ms else 1.0)
+            unit, usual = Speed.from_values(self.table.header.clocks), self.usual_speed
+            value = network.latency_ms
+            value *= usual.relative_time(unit, value) if usual and unit else 1.0
         if value is None:
             return found
         ratio = value / found.value
