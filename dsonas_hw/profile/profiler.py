@@ -34,6 +34,8 @@ FLOPS_PER_SECOND = 3e10
 SECONDS_PER_KERNEL = 1e-5
 MIN_KERNEL_SHARE = 0.2
 """Share of a kernel's timing that is never taken for the profiler's work."""
+MOST_SLOWED = 1.25
+"""The sum of a network's kernels over its latency; more was never seen of networks that ran undisturbed."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -101,13 +103,13 @@ def finish_table(writer: TableWriter) -> LookupTable:
     usual = Speed.usual(network.speed for network in table.networks if network.speed) or unit
     timed = [
         TimedNetwork(
-            kernels=kernels_of(network, table),
+            kernels=ran,
             latency_ms=network.latency_ms
             * (usual.relative_time(unit, network.latency_ms) if usual and unit else 1.0),
             energy_mj=network.energy_mj,
         )
         for network in table.networks
-        if all(key in table.kernels for key in network.kernels)
+        if (ran := table.kernels_of(network))
     ]
     kernels = list(table.kernels.values())
     latency, *others = fit_corrections(kernels, timed)
@@ -120,11 +122,6 @@ def finish_table(writer: TableWriter) -> LookupTable:
     return load_table(writer.path)
 
 
-def kernels_of(network: NetworkRow, table: LookupTable) -> list[Kernel]:
-    """The kernels that ran in a network of a table."""
-    return [table.kernels[key].kernel for key, count in network.kernels.items() for _ in range(count)]
-
-
 def _rows(
     probe: Probe,
     timing: NetworkTiming,
@@ -135,12 +132,10 @@ def _rows(
     """Kernels and network at the unit of speed, without the profiler's own work in each kernel."""
     latency = measured.latency
     latency_ms = latency.latency_at(unit)
-    in_situ_ms = sum(node.latency_ms for node in timing.nodes)
+    in_situ_ms = [node.latency_ms for node in timing.nodes]
     most_ms = get_runtime(header.target.runtime).profiler_overhead_ms
-    overhead_ms = min(max(0.0, in_situ_ms - latency_ms) / len(timing.nodes), most_ms)
     found: dict[Kernel, list[float]] = {}
-    for node in timing.nodes:
-        cost_ms = max(node.latency_ms - overhead_ms, MIN_KERNEL_SHARE * node.latency_ms)
+    for node, cost_ms in zip(timing.nodes, kernel_costs_ms(in_situ_ms, latency_ms, most_ms), strict=True):
         found.setdefault(node.kernel, []).append(cost_ms)
     for kernel, values in found.items():
         mean = max(sum(values) / len(values), 1e-6)
@@ -159,11 +154,26 @@ def _rows(
         energy_mj=measured.energy.energy_mj if measured.energy else None,
         flops=probe.flops,
         relative_noise=latency.coefficient_of_variation,
-        in_situ_ms=in_situ_ms if header.source == "measured" else None,
+        in_situ_ms=sum(in_situ_ms) if header.source == "measured" else None,
         speed=latency.speed,
         remarks=(*latency.remarks, *timing.remarks),
         kernels=dict(Counter(node.kernel.key for node in timing.nodes)),
     )
+
+
+def kernel_costs_ms(in_situ_ms: Sequence[float], latency_ms: float, most_overhead_ms: float) -> list[float]:
+    """What each kernel takes in a network, in ms, without the profiler's own work.
+
+    A profiler counts by the wall clock. Where another process ran meanwhile, kernels seem to take longer than
+    the whole network; they are brought to what it took.
+
+    in_situ_ms: of every kernel under the profiler; latency_ms: of the network without one; most_overhead_ms:
+    the most that the profiler takes for a kernel.
+    """
+    overhead_ms = min(max(0.0, sum(in_situ_ms) - latency_ms) / len(in_situ_ms), most_overhead_ms)
+    costs_ms = [max(ms - overhead_ms, MIN_KERNEL_SHARE * ms) for ms in in_situ_ms]
+    slowed = sum(costs_ms) / latency_ms
+    return [ms / slowed for ms in costs_ms] if slowed > MOST_SLOWED else costs_ms
 
 
 def _batches(probes: Sequence[Probe], size: int) -> Iterator[list[Probe]]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from dsonas_hw.kernel.onnx.unknown import work_of
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.runtime.base import NetworkTiming, NodeTiming
@@ -152,6 +153,9 @@ def _summarise(
         raise ValueError(f"{len(runs)} runs in the profile, {position} were made")
     timings: list[NodeTiming] = []
     for described, duration_us in zip(kernels, np.median(rounds, axis=0), strict=True):
-        share_ms = float(duration_us) / len(described) / 1e3
-        timings.extend(NodeTiming(kernel=kernel, latency_ms=share_ms) for kernel in described)
+        work = [work_of(kernel) for kernel in described]
+        timings.extend(
+            NodeTiming(kernel=kernel, latency_ms=float(duration_us) / 1e3 * part / sum(work))
+            for kernel, part in zip(described, work, strict=True)
+        )
     return NetworkTiming(nodes=tuple(timings))
