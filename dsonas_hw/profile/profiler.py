@@ -99,21 +99,13 @@ def finish_table(writer: TableWriter) -> LookupTable:
         ProfileError: too few networks were timed.
     """
     table = load_table(writer.path)
-    unit = Speed.from_values(table.header.clocks)
-    usual = Speed.usual(network.speed for network in table.networks if network.speed) or unit
     timed = [
-        TimedNetwork(
-            kernels=ran,
-            latency_ms=network.latency_ms
-            * (usual.relative_time(unit, network.latency_ms) if usual and unit else 1.0),
-            energy_mj=network.energy_mj,
-        )
+        TimedNetwork(kernels=ran, latency_ms=table.usual_latency_ms(network), energy_mj=network.energy_mj)
         for network in table.networks
         if (ran := table.kernels_of(network))
     ]
     kernels = list(table.kernels.values())
     latency, *others = fit_corrections(kernels, timed)
-    latency = replace(latency, values={**latency.values, **(usual.to_values() if usual else {})})
     for energy in others:
         costs = NetworkCosts(energy, kernel_costs(latency, kernels))
         kernels = [replace(row, energy_mj=costs.share(costs.part([row.kernel]))) for row in kernels]

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +26,7 @@ from dsonas_hw.budget import Metric
 from dsonas_hw.errors import ProfileError, RunError
 from dsonas_hw.files import atomic_write, read_regular, remove_leftovers
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.read_rows import RowError, SchemaError, header_from_json, row_from_json
 from dsonas_hw.table.rows import (
@@ -73,6 +75,18 @@ class LookupTable:
     checks: dict[str, CheckRow] = field(default_factory=dict)
     """Space → its last check."""
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def usual_speed(self) -> Speed | None:
+        """Of the machine: the median while it was profiled; None: no reference workloads ran."""
+        unit = Speed.from_values(self.header.clocks)
+        return unit and Speed.usual(network.speed or unit for network in self.networks)
+
+    def usual_latency_ms(self, network: NetworkRow) -> float:
+        """The latency of one of the networks at the usual speed."""
+        unit, usual = Speed.from_values(self.header.clocks), self.usual_speed
+        factor = usual.relative_time(unit, network.latency_ms) if usual and unit else 1.0
+        return network.latency_ms * factor
 
     def kernels_of(self, network: NetworkRow) -> tuple[Kernel, ...]:
         """The kernels that ran in one of the networks; empty if some of them have no row."""
