@@ -88,7 +88,7 @@ def row_from_json(values: Any) -> Row:
                 latency_ms=_positive(values, "latency_ms"),
                 energy_mj=_optional(values, "energy_mj", minimum=0.0),
                 flops=_count(values, "flops", default=0),
-                relative_noise=_optional(values, "relative_noise", minimum=0.0),
+                relative_standard_error=_optional(values, "relative_standard_error", minimum=0.0),
                 in_situ_ms=_optional(values, "in_situ_ms", minimum=0.0),
                 speed=_speed(values),
                 remarks=_texts(values, "remarks"),

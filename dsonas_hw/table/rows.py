@@ -97,8 +97,8 @@ class NetworkRow:
     energy_mj: float | None = None
     """None: not measured."""
     flops: int = 0
-    relative_noise: float | None = None
-    """Coefficient of variation of the timing."""
+    relative_standard_error: float | None = None
+    """Of the latency."""
     in_situ_ms: float | None = None
     """Sum of its kernels under the profiler."""
     speed: Speed | None = None
@@ -113,7 +113,7 @@ class NetworkRow:
             "latency_ms": self.latency_ms,
             "energy_mj": self.energy_mj,
             "flops": self.flops,
-            "relative_noise": self.relative_noise,
+            "relative_standard_error": self.relative_standard_error,
             "in_situ_ms": self.in_situ_ms,
             **(self.speed.to_values() if self.speed else {}),
             "remarks": list(self.remarks),
