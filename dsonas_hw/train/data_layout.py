@@ -111,14 +111,10 @@ def _check_level(root: Path, folders: list[str]) -> None:
     below = [path for name in others if (path := _data_set_in(root / name, is_alone=len(folders) == 1))]
     if below:
         meant = [f"{path.relative_to(root)}/" for path in below]
-        hint = (
-            ""
-            if len(below) == 1
-            else "; if they are classes, write train/<class>/IMAGE and val/<class>/IMAGE"
-        )
+        classes = "" if len(below) == 1 else "; if they are classes, put them into train/ and val/"
         raise DataError(
-            f"{root} holds {', '.join(meant[:4])} with {', '.join(_folders(below[0])[:3])}; if that is the data "
-            f"set, give --dataset {shlex.quote(f'folder:{below[0]}')}{hint}"
+            f"{root} holds {', '.join(meant[:4])} with {', '.join(_folders(below[0])[:3])}{classes}; if that is "
+            f"the data set, give --dataset {shlex.quote(f'folder:{below[0]}')}"
         )
 
 

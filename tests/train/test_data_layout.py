@@ -90,9 +90,7 @@ def test_a_directory_above_the_data_set_is_no_data_set(tmp_path: Path, above: tu
 
 def test_classes_that_hold_the_sides_are_turned_round(tmp_path: Path) -> None:
     put(tmp_path, "cat", "dog", classes=("train", "val"))
-    with pytest.raises(
-        DataError, match="cat/, dog/ with train, val; .* if they are classes, write train/<class>"
-    ):
+    with pytest.raises(DataError, match=r"cat/, dog/ with train, val; if they are classes"):
         find_sides(tmp_path)
 
 
