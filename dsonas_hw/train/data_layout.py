@@ -113,8 +113,8 @@ def _check_level(root: Path, folders: list[str]) -> None:
         meant = [f"{path.relative_to(root)}/" for path in below]
         classes = "" if len(below) == 1 else "; if they are classes, put them into train/ and val/"
         raise DataError(
-            f"{root} holds {', '.join(meant[:4])} with {', '.join(_folders(below[0])[:3])}{classes}; if that is "
-            f"the data set, give --dataset {shlex.quote(f'folder:{below[0]}')}"
+            f"{root} holds {', '.join(meant[:4])} with {', '.join(_folders(below[0])[:3])}{classes}; if that "
+            f"is the data set, give --dataset {shlex.quote(f'folder:{below[0]}')}"
         )
 
 
