@@ -24,7 +24,7 @@ Examples:
   dsonas-hw profile --device local
   dsonas-hw profile --device local --preset digits
   dsonas-hw profile --device local --preset cifar10 --width 24 --width 36 --resolution 32
-  dsonas-hw profile --device local --preset cifar10 --set space.levels=3 --set space.operations=[sep3,max3]
+  dsonas-hw profile --device local --preset cifar10 --set space.levels=3 --set 'space.operations=[sep3,max3]'
   dsonas-hw profile --device local --config mine.yaml
   dsonas-hw profile --device local --check 40 --preset cifar10
   dsonas-hw profile --device local --model mobilenet_v2.onnx

@@ -18,7 +18,7 @@ from dsonas_hw.kernel.deployment import Deployment
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.energy import energy_unknown
-from dsonas_hw.measure.statistics import relative_repeatability
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.rows import NetworkRow, Source
@@ -142,14 +142,9 @@ class MeasuredCosts:
             ) from None
 
     @property
-    def reference_ms(self) -> float:
-        """What the reference workload took while this machine was profiled; 0 if it was not run."""
-        return self.table.corrections["latency"].values.get("reference_ms", 0.0)
-
-    @property
-    def repeatability(self) -> float:
-        """How far two measurements of one network on this machine differ at most, as a fraction."""
-        return relative_repeatability([n.reference_ms for n in self.table.networks if n.reference_ms])
+    def usual_speed(self) -> Speed | None:
+        """Of the machine while it was profiled, which predictions are stated at; None: it is not known."""
+        return Speed.from_values(self.table.corrections["latency"].values)
 
     def unknown(self, kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
         """The kernels, of those that run, that the table does not know; each once."""
@@ -170,8 +165,9 @@ class MeasuredCosts:
         if metric == "energy":
             value = network.energy_mj
         else:
-            unit_ms = float(self.table.header.clocks.get("reference_ms") or 0)
-            value = network.latency_ms * (self.reference_ms / unit_ms if unit_ms else 1.0)
+            unit, usual = Speed.from_values(self.table.header.clocks), self.usual_speed
+            value = network.latency_ms
+            value *= usual.relative_time(unit, value) if usual and unit else 1.0
         if value is None:
             return found
         ratio = value / found.value

@@ -17,10 +17,11 @@ from pathlib import Path
 from dsonas_hw.cost.fit import TimedNetwork, fit_corrections
 from dsonas_hw.cost.network_costs import NetworkCosts, kernel_costs
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.measure.measurement import quantile
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.measure.reference import Speed
+from dsonas_hw.measure.timing import TURN_SECONDS
 from dsonas_hw.profile.bench import Bench
-from dsonas_hw.profile.cpu_bench import FEWEST_RUNS, MOST_RUNS, NUM_ROUNDS, ROUND_SECONDS
+from dsonas_hw.profile.cpu_bench import NUM_ROUNDS
 from dsonas_hw.profile.network_measurement import NetworkMeasurement
 from dsonas_hw.runtime.base import NetworkTiming
 from dsonas_hw.runtime.registry import get_runtime
@@ -31,9 +32,6 @@ SETUP_SECONDS, SECONDS_PER_NETWORK = 1.0, 0.2
 FLOPS_PER_SECOND = 3e10
 """What a core of a usual server does in a second; like the two before only to say how long it will take."""
 SECONDS_PER_KERNEL = 1e-5
-REFERENCE_SPEED = 0.25
-"""Quantile of the reference's timings that predictions are stated at: the machine when it is quick."""
-
 MIN_KERNEL_SHARE = 0.2
 """Share of a kernel's timing that is never taken for the profiler's work."""
 MOST_SLOWED = 1.25
@@ -65,10 +63,10 @@ def profile_networks(
         todo = [probe for probe in probes if probe.name not in done]
         total = len(probes)
         progress(total - len(todo), total, "")
-        unit_ms = float(writer.header.clocks.get("reference_ms") or 0) or None
+        unit = Speed.from_values(writer.header.clocks)
         for batch in _batches(todo, bench.networks_at_once):
-            for probe, (latency, timing) in zip(batch, bench.time_kernels(batch, unit_ms), strict=True):
-                for row in _rows(probe, timing, latency, writer.header, unit_ms):
+            for probe, (latency, timing) in zip(batch, bench.time_kernels(batch, unit), strict=True):
+                for row in _rows(probe, timing, latency, writer.header, unit):
                     writer.append(row)
             todo = todo[len(batch) :]
             progress(total - len(todo), total, f"{len(probes) - len(todo)} networks")
@@ -79,7 +77,7 @@ def profile_networks(
 def estimate_seconds(probes: Sequence[Probe]) -> float:
     """About how long `profile_networks` takes: every network is timed plain and under the profiler."""
     runs_s = (rough_seconds(probe.flops, len(probe.schedule.kernels)) for probe in probes)
-    turns_s = (max(FEWEST_RUNS * run_s, min(ROUND_SECONDS, MOST_RUNS * run_s)) for run_s in runs_s)
+    turns_s = (max(5 * run_s, TURN_SECONDS) for run_s in runs_s)
     return SETUP_SECONDS + sum(SECONDS_PER_NETWORK + 2 * NUM_ROUNDS * turn_s for turn_s in turns_s)
 
 
@@ -101,22 +99,21 @@ def finish_table(writer: TableWriter) -> LookupTable:
         ProfileError: too few networks were timed.
     """
     table = load_table(writer.path)
+    unit = Speed.from_values(table.header.clocks)
+    usual = Speed.usual(network.speed for network in table.networks if network.speed) or unit
     timed = [
         TimedNetwork(
             kernels=ran,
-            latency_ms=network.latency_ms,
+            latency_ms=network.latency_ms
+            * (usual.relative_time(unit, network.latency_ms) if usual and unit else 1.0),
             energy_mj=network.energy_mj,
         )
         for network in table.networks
         if (ran := table.kernels_of(network))
     ]
-    unit_ms = float(table.header.clocks.get("reference_ms") or 0)
-    references_ms = [network.reference_ms for network in table.networks if network.reference_ms]
-    usual_ms = quantile(references_ms, REFERENCE_SPEED) if references_ms and unit_ms else 0.0
-    speed = usual_ms / unit_ms if usual_ms else 1.0
     kernels = list(table.kernels.values())
-    latency, *others = fit_corrections(kernels, timed, speed=speed)
-    latency = replace(latency, values={**latency.values, "reference_ms": usual_ms or unit_ms})
+    latency, *others = fit_corrections(kernels, timed)
+    latency = replace(latency, values={**latency.values, **(usual.to_values() if usual else {})})
     for energy in others:
         costs = NetworkCosts(energy, kernel_costs(latency, kernels))
         kernels = [replace(row, energy_mj=costs.share(costs.part([row.kernel]))) for row in kernels]
@@ -130,11 +127,11 @@ def _rows(
     timing: NetworkTiming,
     measured: NetworkMeasurement,
     header: TableHeader,
-    unit_ms: float | None,
+    unit: Speed | None,
 ) -> Iterator[Row]:
     """Kernels and network at the unit of speed, without the profiler's own work in each kernel."""
     latency = measured.latency
-    latency_ms = latency.latency_at(unit_ms) if unit_ms else latency.latency_ms
+    latency_ms = latency.latency_at(unit)
     in_situ_ms = [node.latency_ms for node in timing.nodes]
     most_ms = get_runtime(header.target.runtime).profiler_overhead_ms
     found: dict[Kernel, list[float]] = {}
@@ -158,7 +155,7 @@ def _rows(
         flops=probe.flops,
         relative_noise=latency.coefficient_of_variation,
         in_situ_ms=sum(in_situ_ms) if header.source == "measured" else None,
-        reference_ms=min((turn.reference_ms for turn in latency.turns if turn.reference_ms), default=None),
+        speed=latency.speed,
         remarks=(*latency.remarks, *timing.remarks),
         kernels=dict(Counter(node.kernel.key for node in timing.nodes)),
     )
