@@ -101,21 +101,34 @@ def _check_level(root: Path, folders: list[str]) -> None:
     Raises:
         DataError: says which layout is wanted, or which folder is meant.
     """
-    flat = [f"{name}/" for name in folders if not _is_side(root / name)]
-    if flat and all(map(_side_of, folders)):
+    others = [name for name in folders if not _side_of(name)]
+    flat = [f"{name}/" for name in folders if _side_of(name) and not _is_side(root / name)]
+    if flat and not any(_holds_images(root / name) for name in others):
         raise DataError(
             f"{' and '.join(flat)} of {root} should hold a folder for each class, as train/<class>/IMAGE and "
             "val/<class>/IMAGE, or the folder <class>/IMAGE alone"
         )
-    for name in (name for name in folders if not _side_of(name)):
-        inside = _folders(path := root / name)
-        while len(folders) == len(inside) == 1:
-            inside = _folders(path := path / inside[0])
-        if {"train", "test"} <= set(map(_side_of, inside)) or (len(folders) == 1 and len(inside) > 1):
-            raise DataError(
-                f"{root} holds {path.relative_to(root)}/ with {', '.join(inside[:3])}; if that is the data "
-                f"set, give --dataset {shlex.quote(f'folder:{path}')}"
-            )
+    below = [path for name in others if (path := _data_set_in(root / name, is_alone=len(folders) == 1))]
+    if below:
+        meant = [f"{path.relative_to(root)}/" for path in below]
+        classes = "" if len(below) == 1 else "; if they are classes, put them into train/ and val/"
+        raise DataError(
+            f"{root} holds {', '.join(meant[:4])} with {', '.join(_folders(below[0])[:3])}{classes}; if that "
+            f"is the data set, give --dataset {shlex.quote(f'folder:{below[0]}')}"
+        )
+
+
+def _data_set_in(path: Path, *, is_alone: bool) -> Path | None:
+    """The folder that seems to be a data set, `path` or one below it; is_alone: nothing lies beside it."""
+    inside = _folders(path)
+    while is_alone and len(inside) == 1:
+        inside = _folders(path := path / inside[0])
+    has_sides = {"train", "test"} <= set(map(_side_of, inside))
+    return path if has_sides or (is_alone and len(inside) > 1) else None
+
+
+def _holds_images(path: Path) -> bool:
+    return any(name.lower().endswith(EXTENSIONS) for *_, names in os.walk(path) for name in names)
 
 
 def _side_of(name: str) -> str:
