@@ -21,9 +21,9 @@ from dsonas_hw.device.paths import data_directory
 from dsonas_hw.errors import DeviceError, ModelFileError, UserError, command_line
 from dsonas_hw.files import atomic_write, read_json, write_json
 from dsonas_hw.runtime.cuda import Cuda
+from dsonas_hw.runtime.half import to_fp16
 from dsonas_hw.runtime.model import is_quantised, read_model
 from dsonas_hw.runtime.quantised import QUANTISE, why_not_for_tensorrt
-from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.runtime.tensorrt.library import (
     first_of,
     major_version,
@@ -71,9 +71,8 @@ class EngineInfo:
 def build_engine(
     model: bytes | Path,
     engine_path: Path,
+    target: Target,
     *,
-    precision: str = "fp32",
-    batch_size: int = 1,
     timing_cache_path: Path | None = None,
     placeholder_ranges: bool = False,
     cuda: Cuda | None = None,
@@ -81,7 +80,7 @@ def build_engine(
 ) -> EngineInfo:
     """Build an engine for the GPU that is here and write it with its description and timing cache.
 
-    batch_size: for a model whose batch is symbolic; a fixed one must agree.
+    target: its batch size is for a model whose batch is symbolic; a fixed one must agree.
     timing_cache_path: default is one per GPU and TensorRT version in the user's data directory.
     placeholder_ranges: build int8 from a model without Q/DQ nodes, for timing only (TensorRT 8.6 and 10).
 
@@ -89,7 +88,7 @@ def build_engine(
         DeviceError: no GPU, or a TensorRT that cannot serve it, or that fails to build.
         ModelFileError: a model that TensorRT does not take, or not in this precision.
     """
-    get_runtime("tensorrt", precision)
+    precision, batch_size = target.precision, target.batch_size
     cuda = cuda if cuda is not None else require_tensorrt()
     import tensorrt as trt
 
@@ -191,11 +190,7 @@ def _typed(data: bytes, precision: str) -> bytes:
     """TensorRT 11 takes the precision from the model: half-precision types inside, fp32 at the ends."""
     if precision != "fp16" or major_version() < 11:
         return data
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    model = convert_float_to_float16(onnx.load_model_from_string(data), keep_io_types=True)
-    return bytes(model.SerializeToString())
+    return to_fp16(data, keep_io_types=True)
 
 
 def _parse(network: trt.INetworkDefinition, data: bytes, model: bytes | Path, log: trt.ILogger) -> None:
