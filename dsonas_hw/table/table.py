@@ -250,19 +250,9 @@ def _ends_with_newline(file: FileIO) -> bool:
 def _difference(found: TableHeader, wanted: TableHeader) -> str:
     """What disagrees between two headers, apart from date and clocks; empty when they agree."""
     there, now = found.to_json(), wanted.to_json()
-    for name in (
-        "device",
-        "fingerprint",
-        "runtime",
-        "precision",
-        "batch_size",
-        "threads",
-        "source",
-        "versions",
-        "settings",
-    ):
-        old, new = there[name], now[name]
-        if old != new:
+    for name, old in there.items():
+        new = now[name]
+        if old != new and name not in ("created", "clocks"):
             return f"{name}: {_brief(old, new)} there, {_brief(new, old)} now"
     return ""
 

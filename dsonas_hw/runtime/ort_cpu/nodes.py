@@ -112,8 +112,8 @@ def _describe_one(
     if op_type in RECURRENT:
         return _recurrent(op_type, shapes, names, constants, attributes)
     if op in ("conv", "conv_transpose"):
-        # Inputs are image, weight, bias and a residual that is added in the same kernel. The runtime packs the
-        # weight of some, which then is no input that its profile lists.
+        # Inputs are image, weight, bias and a residual that is added in the same kernel. The runtime packs
+        # some weights, which then are no inputs that its profile lists.
         weight = constants[names[1]] if len(names) > 1 and names[1] in constants else shapes[1]
         if blocked and attributes.get("group", 1) == 1 and shapes[0][1] < block_size:
             function = FROM_PLAIN
