@@ -21,7 +21,8 @@ from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.run_tables import class_table, confusion_table, prediction_table
 from dsonas_hw.report.write import write_report
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.table.table import CheckRow, ErrorSummary, TableHeader, save_table, table_path
+from dsonas_hw.table.rows import CheckRow, ErrorSummary, TableHeader
+from dsonas_hw.table.table import save_table, table_path
 from dsonas_hw.target import Target
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
