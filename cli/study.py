@@ -184,26 +184,26 @@ def _grid(
             click.echo(str(estimate_duration(study.jobs)))
         return
     check_data(study)
-    from dsonas_hw.report.write import write_report
+    from dsonas_hw.report.write import write_grid, write_report
     from dsonas_hw.study.grid import save_grid
     from dsonas_hw.study.scheduler import describe_jobs
-    from dsonas_hw.study.table import collect_skipped, markdown, save_tables
+    from dsonas_hw.study.table import collect_skipped
 
     path = out or Path("studies") / study.file.name
     with _workers(path, workers, ray_address) as run_jobs:
         describe_jobs(path, study.jobs)
         save_grid(path, study)
         failures = run_jobs(path, list(study.jobs))
-    rows = save_tables(path, study)
+    table = write_grid(path)
     page = write_report(path)
     if as_json:
         from dataclasses import asdict
 
-        print_json({"study": str(path), "report": str(page), "rows": [asdict(r) for r in rows],
+        print_json({"study": str(path), "report": str(page), "rows": table.to_records(),
                     "skipped": collect_skipped(path, study),
                     "failed": [asdict(f) for f in failures]})  # fmt: skip
     else:
-        click.echo(markdown(rows))
+        click.echo(table.to_markdown())
     say(f"report: {page}")
     for line in collect_skipped(path, study):
         say(line)

@@ -148,10 +148,11 @@ def _words(result: CodesignResult, network: Network) -> str:
         if (cell := result.cell(network.name, device.name)) is not None
     )
     accuracy = "not trained yet" if network.accuracy is None else f"{percent(network.accuracy)} accuracy"
+    counted = ", ".join(
+        f"{COST_LABELS[name]} {cost_text(name, getattr(network.costs, name))}" for name in ("mac", "flops")
+    )
     return (
-        f"Network {network.name}: {accuracy}; {latencies}; {COST_LABELS['mac']} "
-        f"{cost_text('mac', network.mac)}, {COST_LABELS['flops']} {cost_text('flops', network.flops)}; "
-        f"{network.architecture.width} channels."
+        f"Network {network.name}: {accuracy}; {latencies}; {counted}; {network.architecture.width} channels."
     )
 
 

@@ -35,7 +35,7 @@ from dsonas_hw.report.parts import (
     Section,
     missing_notes,
 )
-from dsonas_hw.report.table import Table, costs, numbers, words
+from dsonas_hw.report.table import Table, costs, hidden, numbers, words
 from dsonas_hw.study.grid import GridResult
 from dsonas_hw.study.spec import RANDOM, SAME_WIDTH
 from dsonas_hw.study.table import StudyRow, measured_ms
@@ -131,32 +131,27 @@ def _row_words(row: StudyRow) -> str:
 
 def row_table(result: GridResult) -> Table:
     """Means and deviations, a row per budget and variant."""
+    columns = (
+        *words(budget="Budget", variant="Variant"),
+        *numbers(num="Networks"),
+        *numbers(partial(percent, digits=2), test_error_mean="Test error", test_error_std="± std"),
+        *costs("mac", "flops", "params"),
+        *numbers(plain, latency_ms="Predicted, ms"),
+        *numbers(plain, **{f"latency_{name}_ms": f"Measured {name}, ms" for name in STATISTICS}),
+        *numbers(num_holding="Hold the budget"),
+        *numbers(
+            partial(plain, digits=2), beats_random_by_std="Better than random, σ",
+            beats_same_width_by_std="Than random of its width, σ", ratio_before_fit="Budget × before fitting",
+        ),
+        *hidden("budget_used"),
+    )  # fmt: skip
     return Table(
         name="table",
         caption="Means over seeds; the deviation is the sample’s standard deviation",
         sortable=True,
-        columns=(
-            *words(budget="Budget", variant="Variant"),
-            *numbers(num="Networks"),
-            *numbers(partial(percent, digits=2), test_error_mean="Test error", test_error_std="± std"),
-            *costs("mac", "flops", "params"),
-            *numbers(plain, latency_ms="Predicted, ms"),
-            *numbers(plain, **{f"latency_{name}_ms": f"Measured {name}, ms" for name in STATISTICS}),
-            *numbers(num_holding="Hold the budget"),
-            *numbers(
-                partial(plain, digits=2), beats_random_by_std="Better than random, σ",
-                beats_same_width_by_std="Than random of its width, σ",
-            ),
-        ),
-        rows=tuple(
-            (
-                r.budget, r.variant, r.num, r.test_error_mean, r.test_error_std, r.mac, r.flops, r.params,
-                r.latency_ms, r.latency_p50_ms, r.latency_p95_ms, r.latency_p99_ms,
-                r.num_holding, r.beats_random_by_std, r.beats_same_width_by_std,
-            )
-            for r in result.rows
-        ),
-    )  # fmt: skip
+        columns=columns,
+        rows=tuple(tuple(getattr(row, column.key) for column in columns) for row in result.rows),
+    )
 
 
 def network_table(result: GridResult) -> Table:

@@ -14,7 +14,6 @@ from dsonas_hw.table.table import LookupTable
 from dsonas_hw.train.confusion import Confusion
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
-_COSTS = ("flops", "mac", "params", "memory_bytes", "latency_ms", "energy_mj")
 _EPOCH_FIELDS = ("step", "loss", "accuracy", "test_accuracy", "lr", "gamma", "cost_ratio", "target_ratio",
                  "num_edges", "seconds")  # fmt: skip
 
@@ -159,7 +158,7 @@ def path_table(data: RunData) -> Table | None:
     """Every point of the path with its costs."""
     if not data.path:
         return None
-    return _path_table(data.path, name="path", caption="Path of architectures", quantities=_COSTS)
+    return _path_table(data.path, name="path", caption="Path of architectures", quantities=tuple(COST_LABELS))
 
 
 def front_table(data: RunData) -> Table | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.files import write_text
+from dsonas_hw.files import write_json, write_text
 from dsonas_hw.report.chart import Chart
 from dsonas_hw.report.codesign_cross import cross_table
 from dsonas_hw.report.codesign_figures import codesign_figures
@@ -120,6 +120,24 @@ def write_figures(path: Path, directory: Path, *, profiles_directory: Path | Non
     for name, architecture in report.networks.items():
         paths += write_drawings(directory, architecture, name=name, block_name=_block_stem(name))
     return paths + write_tables(directory, report.tables)
+
+
+def write_grid(path: Path) -> Table:
+    """Write what a grid study found into its directory: results.json, and table.csv, .json and .md.
+
+    Returns the table.
+
+    Raises:
+        UserError: as `write_report`.
+    """
+    from dsonas_hw.report.export import write_tables
+
+    grid = load_grid(path)
+    table = row_table(grid)
+    write_json(path / "results.json", list(grid.results))
+    write_tables(path, [table])
+    write_text(path / "table.md", table.to_markdown() + "\n")
+    return table
 
 
 def matplotlib_figures(path: Path) -> dict[str, Figure]:

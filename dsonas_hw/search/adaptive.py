@@ -20,11 +20,6 @@ from dsonas_hw.space.space import SearchSpace
 
 BY_COST: tuple[Adaptive, ...] = ("block", "operation", "marginal")
 """Where γ goes by a cost of the target."""
-_COST_OF_BUDGET: dict[str, CostName] = {
-    "flops": "flops", "mac": "mac", "params": "params", "memory": "mac", "latency": "latency",
-    "energy": "energy",
-}  # fmt: skip
-"""Memory is activations, which `mac` counts edge by edge; a peak is nobody's in particular."""
 
 
 def gamma_cost(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts, *, width: int) -> CostName:
@@ -37,7 +32,8 @@ def gamma_cost(space: SearchSpace, budgets: Sequence[Budget], target: TargetCost
     if not budgets:
         return "mac"
     tightest = max(budgets, key=lambda budget: budget_ratio(complete, [budget], target))
-    return _COST_OF_BUDGET[tightest.name]
+    # Memory is activations, which `mac` counts edge by edge; a peak is nobody's in particular.
+    return "mac" if tightest.name == "memory" else tightest.name
 
 
 def relative_gamma(

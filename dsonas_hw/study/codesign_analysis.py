@@ -154,11 +154,10 @@ def holds(result: CodesignResult, network: Network, device: str, budgets: Iterab
     cell = result.cell(network.name, device)
     if cell is None:
         return False
-    costs: dict[str, float | None] = {
+    costs = network.costs.to_dict() | {
         "latency_ms": cell.latency_ms_high if cell.is_measured else cell.latency_ms,
-        "energy_mj": cell.energy_mj, "mac": network.mac, "flops": network.flops, "params": network.params,
-        "memory_bytes": network.memory_bytes,
-    }  # fmt: skip
+        "energy_mj": cell.energy_mj,
+    }
     return all((cost := costs[b.quantity]) is not None and cost <= b.limit for b in budgets)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from dsonas_hw.errors import UserError, first_problem, require
+from dsonas_hw.errors import UserError, first_problem
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.study.expand import expand
 from dsonas_hw.study.job_files import Missing, missing_jobs
@@ -29,16 +29,6 @@ class GridResult:
     missing: tuple[Missing, ...]
     skipped: tuple[str, ...] = ()
     """Why families have no network, a line each."""
-
-    def to_pandas(self) -> Any:
-        """Return the rows as a data frame.
-
-        Raises:
-            MissingDependencyError: pandas is not installed.
-        """
-        return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame(
-            [asdict(r) for r in self.rows]
-        )
 
 
 def save_grid(path: Path, study: Study) -> None:

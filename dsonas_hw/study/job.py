@@ -74,8 +74,7 @@ def _search(work: Work) -> dict[str, Any]:
     """One search, steered by the tightest of the job's budgets."""
     space = space_of_config(work.config)
     tightest = _tightest(work.config, space, [parse_budgets([text]) for text in work.job.budgets])
-    budget = tuple(f"{b.name}={_exact(b)}" for b in tightest)
-    config = work.config.model_copy(update={"budget": budget})
+    config = work.config.model_copy(update={"budget": tuple(budget.exact for budget in tightest)})
     task = prepare_task(config, space)
     run, begun = work.open_run(config)
     pretrained = work.needed_run if work.job.needs else None
@@ -91,11 +90,6 @@ def _tightest(config: RunConfig, space: Any, choices: list[tuple[Budget, ...]]) 
     """The budgets that leave least of the complete network."""
     target = prepare_task(config.model_copy(update={"budget": ()}), space).target
     return max(choices, key=lambda budgets: budget_ratio(complete_architecture(space), budgets, target))
-
-
-def _exact(budget: Budget) -> str:
-    unit = {"latency": "ms", "energy": "mJ", "memory": "B"}.get(budget.name, "")
-    return f"{budget.limit!r}{unit}"
 
 
 def _train(work: Work) -> dict[str, Any]:

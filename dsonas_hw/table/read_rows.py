@@ -83,7 +83,7 @@ def header_from_json(values: Any) -> TableHeader:
     """Check and build the first line of a table."""
     if not isinstance(values, dict) or values.get("row") != TableHeader.row:
         raise RowError("the first line is not the header of a lookup table")
-    target = Target(**dict(_checked(_TARGET, values)))
+    target = Target(**_checked(_TARGET, values).model_dump())
     if (schema := values.get("schema")) != SCHEMA_VERSION:
         raise SchemaError(schema, target)
     return _checked(_HEADER, {**values, "target": target})
@@ -104,7 +104,7 @@ def row_from_json(values: Any) -> Row:
 
 def _kernel_row(values: Mapping[str, Any]) -> KernelRow:
     try:
-        kernel = Kernel(**dict(_checked(_KERNEL, values)))
+        kernel = Kernel(**_checked(_KERNEL, values).model_dump())
     except ValueError as error:  # no such operation
         raise RowError(str(error)[:200]) from None
     if values.get("key") != kernel.key:

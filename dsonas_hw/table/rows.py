@@ -165,7 +165,8 @@ class CheckRow(_Line):
     def to_json(self) -> dict[str, Any]:
         """The error's fields stand beside the row's."""
         values = super().to_json()
-        return values | values.pop("error")
+        error: dict[str, Any] = values.pop("error")
+        return values | error
 
 
 Row = KernelRow | NetworkRow | CorrectionRow | CheckRow

@@ -167,17 +167,23 @@ def test_latency_is_asked_for_the_batch_and_the_kernels_the_model_knows() -> Non
         for fuse in (True, False):
             model = KernelTimes(batch_size=batch_size, fuse=fuse)
             kernels = lower(architecture, batch_size=batch_size, fuse=fuse)
-            costs = TargetCosts(model, batch_size=batch_size).costs(architecture)
+            costs = TargetCosts(model).costs(architecture)
             assert costs.latency_ms == pytest.approx(sum(map(model.kernel_cost, kernels)))
 
 
 def test_counts_are_per_image_and_memory_is_per_batch() -> None:
     architecture = complete_architecture(SMALL)
-    one, eight = TargetCosts().costs(architecture), TargetCosts(batch_size=8).costs(architecture)
+    one, eight = (
+        TargetCosts().costs(architecture),
+        TargetCosts(target=Target(runtime="toy", batch_size=8)).costs(architecture),
+    )
     assert (one.flops, one.mac, one.params) == (eight.flops, eight.mac, eight.params)
     assert eight.memory_bytes == 8 * one.memory_bytes
-    assert peak_memory_bytes(architecture, precision="fp16") * 2 == one.memory_bytes
-    assert TargetCosts(precision="int8").costs(architecture).memory_bytes * 4 == one.memory_bytes
+    assert peak_memory_bytes(architecture, Target(runtime="toy", precision="fp16")) * 2 == one.memory_bytes
+    assert (
+        TargetCosts(target=Target(runtime="toy", precision="int8")).costs(architecture).memory_bytes * 4
+        == one.memory_bytes
+    )
 
 
 def test_latency_without_a_model_is_unknown_never_zero() -> None:

@@ -23,6 +23,7 @@ from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.energy import EnergyMeasurement, EnergyWindow
 from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
 from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY
+from dsonas_hw.profile.open import resolve_target
 from dsonas_hw.target import Target
 from dsonas_hw.train.data import Dataset
 
@@ -93,7 +94,7 @@ def check(model_path: Path, architecture: Architecture) -> Any:
     """check("mac=1M", measure=…) → the validation."""
 
     def run(*budgets: str, target: DeviceConfig = LOCAL, **options: Any) -> Validation:
-        costs = TargetCosts(options.pop("model", None), batch_size=target.batch_size)
+        costs = TargetCosts(options.pop("model", None), target=resolve_target(target))
         return validate(model_path, architecture, parse_budgets(budgets), costs, target, **options)
 
     return run
