@@ -26,9 +26,8 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
     from dsonas_hw.architecture.architecture import complete_architecture, identity_architecture
     from dsonas_hw.architecture.fit import check_feasible, find_loose
     from dsonas_hw.search.duration import estimate_run
-    from dsonas_hw.search.effort import count_train_images
     from dsonas_hw.task import target_costs
-    from dsonas_hw.train.images import describe_images, space_of_config
+    from dsonas_hw.train.images import count_train_images, describe_images, space_of_config
 
     images = describe_images(config)
     space = space_of_config(config)

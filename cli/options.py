@@ -193,14 +193,14 @@ def _fit_to_folder(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
 def _default_preset(dataset: object) -> str:
     from dsonas_hw.config import preset_names
     from dsonas_hw.config.presets import FOLDER_PRESET
-    from dsonas_hw.train.images import KNOWN_SHAPES
+    from dsonas_hw.train.known_images import KNOWN_IMAGES
 
     if dataset is None:
         return "digits"
     if str(dataset).startswith("folder:"):
         return FOLDER_PRESET
-    if dataset not in KNOWN_SHAPES:
-        known = [*KNOWN_SHAPES, "folder:PATH"]
+    if dataset not in KNOWN_IMAGES:
+        known = [*KNOWN_IMAGES, "folder:PATH"]
         raise DataError(f"unknown dataset {dataset!r}. {closest(str(dataset), known)}")
     preset = _PRESET_OF_DATASET.get(str(dataset), str(dataset))
     if preset not in preset_names():

@@ -35,6 +35,7 @@ from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.loop import (
+    CHECK_EVERY,
     DivergedError,
     EpochMeter,
     Interrupted,
@@ -42,9 +43,6 @@ from dsonas_hw.train.loop import (
     StopSignal,
     resolve_train_device,
 )
-
-CHECK_EVERY = 20
-"""Steps between two looks for a NaN."""
 
 
 @dataclass(frozen=True, kw_only=True)

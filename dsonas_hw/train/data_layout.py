@@ -13,8 +13,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import DataError
 from dsonas_hw.train.data_decode import EXTENSIONS
+from dsonas_hw.train.known_images import FOLDER_PREFIX
 
 _AROUND = r"(?:set|data|dataset|imgs?|images?|split|samples|folder|dir)?s?\d*"
 TRAIN = re.compile(rf"(?:.*[^a-z])?(?:train|training|trn){_AROUND}(?:[^a-z].*)?")
@@ -41,6 +43,18 @@ class Sides:
     """Folders that are left alone."""
 
 
+def sides_of(data: DataConfig) -> Sides:
+    """Find the sides of folder:PATH.
+
+    Raises:
+        DataError: there is no such folder, or it cannot be told which of those in it is which.
+    """
+    path = data.dataset.removeprefix(FOLDER_PREFIX)
+    if not path:
+        raise DataError("folder: needs a path, as in folder:/data/flowers")
+    return find_sides(Path(path).expanduser(), train_dir=data.train_dir, test_dir=data.test_dir)
+
+
 def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | None = None) -> Sides:
     """Find the sides below a directory.
 
@@ -62,7 +76,7 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
         if test is not None and train.resolve() == test.resolve():
             raise DataError(f"--train-dir and --test-dir are the same folder, {train}")
         return Sides(train=train, test=test)
-    folders = _folders(root)
+    folders = class_folders(root)
     sides = [name for name in folders if _is_side(root / name)]
     trains = [name for name in sides if TRAIN.fullmatch(name.lower())]
     tests = [
@@ -95,11 +109,7 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
 
 
 def class_folders(root: Path) -> list[str]:
-    """Return the names of the folders that are classes, sorted."""
-    return _folders(root)
-
-
-def _folders(root: Path) -> list[str]:
+    """Return the names of the folders that may be classes, sorted."""
     return sorted(e.name for e in os.scandir(root) if e.is_dir() and not _is_hidden(e.name))
 
 
@@ -125,13 +135,13 @@ def _is_side(path: Path) -> bool:
 
 def _unwrapped(side: Path) -> Path:
     """The folder of the classes: archives often hold seg_train/seg_train/<class>."""
-    folders = _folders(side)
+    folders = class_folders(side)
     return _unwrapped(side / folders[0]) if len(folders) == 1 and _is_side(side / folders[0]) else side
 
 
 def _hold_the_same_classes(root: Path, names: list[str]) -> bool:
     """Whether these folders look like sides: each holds the same two or more folders."""
-    held = [set(_folders(_unwrapped(root / name))) for name in names]
+    held = [set(class_folders(_unwrapped(root / name))) for name in names]
     return len(held[0]) >= 2 and all(classes == held[0] for classes in held)
 
 

@@ -21,10 +21,13 @@ from torch import Tensor, nn
 from dsonas_hw.config import Amp
 from dsonas_hw.errors import DeviceError, UserError
 from dsonas_hw.train import distributed
+from dsonas_hw.train.batch_norm import fixed_statistics
 
 if TYPE_CHECKING:
     from typing import Self
 
+CHECK_EVERY = 20
+"""Steps between two looks for a NaN, each of which waits for the device; its step is named exactly."""
 Progress = Callable[[int, int, str], None]
 """Called as (steps done, steps in all, a few words for the reader)."""
 
@@ -272,6 +275,30 @@ def count_confusion(
     if not summed.any():
         raise ValueError("no images to evaluate on")
     return summed
+
+
+@torch.no_grad()
+def batch_accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, amp: Amp) -> float:
+    """Return the accuracy with batch norms by the batch, of this process alone; the network stays as it was.
+
+    After a short training, and while λ moves, the running statistics lag behind.
+    """
+    was_training = network.training
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.train()
+    num_correct = num_images = 0
+    try:
+        with distributed.alone(), fixed_statistics(network):
+            for images, labels in batches:
+                with autocast(images.device, amp):
+                    logits = network(images)
+                num_correct += int((logits.argmax(1) == labels).sum())
+                num_images += len(labels)
+    finally:
+        network.train(was_training)
+    return num_correct / num_images
 
 
 def accuracy_of(confusion: Tensor) -> float:

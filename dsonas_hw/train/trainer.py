@@ -23,6 +23,7 @@ from dsonas_hw.train.data_batches import Batch, Batches
 from dsonas_hw.train.distill_loss import distilled_loss
 from dsonas_hw.train.drop_path import draw_drop_masks
 from dsonas_hw.train.loop import (
+    CHECK_EVERY,
     EpochMeter,
     StopSignal,
     accuracy_of,
@@ -38,9 +39,6 @@ from dsonas_hw.train.recipe import build_augmentation, build_optimizer
 from dsonas_hw.train.regularise import classification_loss
 from dsonas_hw.train.schedule import LearningRate
 from dsonas_hw.train.trainable import Trainable, build_network
-
-STEPS_BETWEEN_CHECKS = 20
-"""A look at the loss waits for the device; a NaN is noticed that late, but its step is named exactly."""
 
 
 class StoppedError(Exception):
@@ -132,7 +130,7 @@ class Trainer:
         for batch in self.batches.epoch(self.epoch, self.step):
             distributed.broadcast(distributed.STEP, self.epoch, self.step)
             self.train_step(batch)
-            if self.step % STEPS_BETWEEN_CHECKS == 0:
+            if self.step % CHECK_EVERY == 0:
                 self.check()
                 after_steps()
             if stop.requested:

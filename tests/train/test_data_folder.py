@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import DataError
 from dsonas_hw.train.augment import Augmentation
 from dsonas_hw.train.data import _LOADERS, load_dataset
@@ -82,7 +83,7 @@ def test_other_files_are_left_out_with_a_warning(write_folder, caplog: pytest.Lo
 
 def refused(root: Path, reason: str) -> None:
     with pytest.raises(DataError, match=reason) as caught:
-        load_dataset(f"folder:{root}")
+        load_dataset(DataConfig(dataset=f"folder:{root}"))
     assert "\n" not in str(caught.value)
 
 
@@ -213,7 +214,7 @@ def test_decoding_keeps_pixels_and_order(write_folder):
 
 def test_images_of_other_shapes_are_resized_and_cut(write_folder):
     root = write_folder("", a=2, b=2, size=(30, 10))
-    dataset = load_dataset(f"folder:{root}", image_size=16)
+    dataset = load_dataset(DataConfig(dataset=f"folder:{root}", image_size=16))
     assert dataset.train.images.shape[1:] == (3, 16, 16)
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture
-from dsonas_hw.config import RunConfig, build_config, load_preset, overlay
+from dsonas_hw.config import DataConfig, RunConfig, build_config, load_preset, overlay
 from dsonas_hw.errors import RunError, UserError
 from dsonas_hw.files import read_json, read_json_lines
 from dsonas_hw.run_directory import RunDirectory
@@ -33,7 +33,7 @@ EVERYTHING_ON = {
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load_dataset("digits", subset=200, subset_test=100)
+    return load_dataset(DataConfig(dataset="digits", subset=200, test_subset=100))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_result_and_log_tell_the_same(
 def test_tests_every_few_epochs_and_in_the_end(tmp_path: Path, architecture: Architecture) -> None:
     config = config_with(epochs=5, test_every=2)
     run = new_run(tmp_path / "run", config)
-    dataset = load_dataset("digits", subset=100, subset_test=50)
+    dataset = load_dataset(DataConfig(dataset="digits", subset=100, test_subset=50))
     result = retrain(run, config, architecture, dataset, device=CPU)
     accuracies = [row["test_accuracy"] for row in logged(run)[1:]]
     assert [accuracy is not None for accuracy in accuracies] == [False, True, False, True, True]
@@ -130,7 +130,7 @@ def test_training_learns(tmp_path: Path, architecture: Architecture) -> None:
         schedule="cosine", lr=0.1,
     )  # fmt: skip
     run = new_run(tmp_path / "run", config)
-    dataset = load_dataset("digits", subset=400, subset_test=100)
+    dataset = load_dataset(DataConfig(dataset="digits", subset=400, test_subset=100))
     result = retrain(run, config, architecture.with_width(8), dataset, device=CPU)
     assert result.test_accuracy > 0.6  # chance is 0.1
     losses = [row["train_loss"] for row in logged(run)[1:]]
@@ -233,7 +233,9 @@ def test_a_checkpoint_of_something_else_is_refused(
     with pytest.raises(RunError, match=r"another recipe.*--restart"):
         retrain(run, config_with(epochs=1, lr=0.01), architecture, digits, device=CPU, resume=True)
     with pytest.raises(UserError, match=r"images of 1×8×8 and 10 classes; digits has 1×16×16"):
-        retrain(run, config, architecture, load_dataset("digits", image_size=16), device=CPU)
+        retrain(
+            run, config, architecture, load_dataset(DataConfig(dataset="digits", image_size=16)), device=CPU
+        )
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler")
