@@ -164,7 +164,7 @@ class SelectConfig(_Section):
 
 
 class DistillConfig(_Section):
-    """Learning from a teacher in retraining, beside the labels (`train.distill_loss`)."""
+    """Learning from a teacher in retraining, beside the labels (`train.regularise`)."""
 
     teacher: str | None = None
     """None: no teacher. supernet: that of a search; network: the trained network of `run`; else a hand-made

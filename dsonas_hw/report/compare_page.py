@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsonas_hw.files import write_text
-from dsonas_hw.report.chart import Axis, Chart, Series, spans
+from dsonas_hw.report.chart import Chart
 from dsonas_hw.report.compare import HAND_MADE, RANDOM, SEARCHED, Row, compare_table
-from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, count_of, percent
+from dsonas_hw.report.numbers import count_of
 from dsonas_hw.report.page import write_page
 from dsonas_hw.report.parts import Figures, Notes, Page, Part, Section
+from dsonas_hw.report.scatter import Dot, scatter
 
 COLOURS = {RANDOM: "muted", HAND_MADE: "orange", SEARCHED: "accent"}
 """By kind, in the order they are drawn."""
@@ -42,29 +43,20 @@ def write_comparison(path: Path, rows: Sequence[Row], remarks: Sequence[str]) ->
 
 def compare_chart(rows: Sequence[Row], quantity: str) -> Chart | None:
     """Accuracy against one cost; None where fewer than two networks have both."""
-    points: dict[str, list[tuple[float, float, str, str]]] = {}
-    for row in rows:
-        cost = row.latency_ms if quantity == "latency_ms" else row.costs.get(quantity)
-        if cost is not None and row.accuracy is not None:
-            hint = f"{row.name} on {row.device}: {cost_text(quantity, cost)}, {percent(row.accuracy, 2)}"
-            points.setdefault(row.kind, []).append((cost, row.accuracy, row.name, hint))
-    costs = [cost for found in points.values() for cost, *_ in found]
-    if len(costs) < 2:
+    known = [
+        (row, cost, row.accuracy)
+        for row in rows
+        if (cost := row.latency_ms if quantity == "latency_ms" else row.costs.get(quantity)) is not None
+        and row.accuracy is not None
+    ]
+    if len(known) < 2:
         return None
-    kinds = [kind for kind in COLOURS if kind in points]
-    return Chart(
-        name=f"comparison-{quantity.replace('_', '-')}",
-        title=f"{COST_LABELS[quantity]} against accuracy".capitalize(),
-        caption="Each dot is a row of the table.",
-        x=Axis(label=f"{COST_LABELS[quantity]}, {COST_UNITS[quantity]}", log=spans(costs, 12)),
-        y=Axis(label="test accuracy", percent=True),
-        series=tuple(
-            Series(
-                name=kind, kind="points", colour=COLOURS[kind], size=4.5, x=tuple(p[0] for p in points[kind]),
-                y=tuple(p[1] for p in points[kind]), hints=tuple(p[3] for p in points[kind]),
-                names=tuple(p[2] for p in points[kind]) if len(costs) <= FEW else (),
-            )
-            for kind in kinds
-        ),
-        legend=tuple((kind, COLOURS[kind]) for kind in kinds),
+    groups: dict[str, list[Dot]] = {}
+    for row, cost, accuracy in known:
+        name = row.name if len(known) <= FEW else ""
+        dot = Dot(cost=cost, accuracy=accuracy, text=f"{row.name} on {row.device}", name=name)
+        groups.setdefault(row.kind, []).append(dot)
+    return scatter(
+        groups, quantity, name="comparison", caption="Each dot is a row of the table.",
+        colours={kind: colour for kind, colour in COLOURS.items() if kind in groups},
     )  # fmt: skip

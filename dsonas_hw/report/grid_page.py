@@ -9,14 +9,12 @@ from typing import Any
 
 from dsonas_hw.budget import parse_budgets
 from dsonas_hw.measure.statistics import STATISTICS
-from dsonas_hw.report.chart import Axis, Chart, Series, spans
+from dsonas_hw.report.chart import Axis, Chart, Series
 from dsonas_hw.report.codesign_tables import missing_table
 from dsonas_hw.report.numbers import (
     COST_LABELS,
-    COST_UNITS,
     THIN,
     budget_words,
-    cost_text,
     count_of,
     finite,
     percent,
@@ -35,6 +33,7 @@ from dsonas_hw.report.parts import (
     Section,
     missing_notes,
 )
+from dsonas_hw.report.scatter import Dot, scatter
 from dsonas_hw.report.table import Table, costs, hidden, numbers, words
 from dsonas_hw.study.grid import GridResult
 from dsonas_hw.study.spec import RANDOM, SAME_WIDTH
@@ -195,34 +194,18 @@ def _cost_charts(result: GridResult) -> list[Chart]:
 
 
 def _cost_chart(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
-    points: dict[str, list[tuple[float, float]]] = {}
     measured = quantity == "latency_ms" and all(measured_ms(r, "p50_ms") is not None for r in results)
-    label = f"measured median {COST_LABELS[quantity]}" if measured else COST_LABELS[quantity]
+    groups: dict[str, list[Dot]] = {}
     for result in results:
         told = measured_ms(result, "p50_ms") if measured else result["costs"].get(quantity)
-        cost, error = finite(told), finite(result.get("test_error"))
+        cost, error, variant = finite(told), finite(result.get("test_error")), str(result["variant"])
         if cost is not None and error is not None:
-            points.setdefault(str(result["variant"]), []).append((cost, 1 - error))
-    if not points:
+            groups.setdefault(variant, []).append(Dot(cost=cost, accuracy=1 - error, text=variant))
+    if not groups:
         return None
-    colours = _colours(points)
-    costs = [cost for found in points.values() for cost, _ in found]
-    return Chart(
-        name=f"accuracy-{quantity.replace('_', '-')}",
-        title=f"{label} against accuracy".capitalize(),
-        caption="Every network that is trained.",
-        x=Axis(label=f"{label}, {COST_UNITS[quantity]}", log=spans(costs, 12)),
-        y=Axis(label="test accuracy", percent=True),
-        series=tuple(
-            Series(
-                name=name, x=tuple(x for x, _ in points[name]), y=tuple(y for _, y in points[name]),
-                kind="points", colour=colour, size=4.5,
-                opacity=0.6 if name in BASELINES else 1.0,
-                hints=tuple(f"{name}: {cost_text(quantity, x)}, {percent(y, 2)}" for x, y in points[name]),
-            )
-            for name, colour in colours.items()
-        ),
-        legend=tuple(colours.items()),
+    return scatter(
+        groups, quantity, name="accuracy", caption="Every network that is trained.", colours=_colours(groups),
+        faint=tuple(BASELINES), label=f"measured median {COST_LABELS[quantity]}" if measured else "",
     )  # fmt: skip
 
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dsonas_hw.report.chart import Chart
+from dsonas_hw.report.draw_network import list_steps
 from dsonas_hw.report.explorer import Explorer, Shown
-from dsonas_hw.report.figures_epochs import retrain_figures, search_figures
-from dsonas_hw.report.figures_lambda import lambda_figures
-from dsonas_hw.report.figures_latency import latency_figures
 from dsonas_hw.report.figures_path import path_figures, shown_points
 from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, count_of, percent
 from dsonas_hw.report.parts import (
@@ -19,10 +16,16 @@ from dsonas_hw.report.parts import (
     Pairs,
     Part,
     Section,
+    Steps,
     block_drawings,
-    layer_steps,
 )
 from dsonas_hw.report.run_data import METRIC_QUANTITIES, PathPoint, RunData
+from dsonas_hw.report.run_figures import (
+    lambda_figures,
+    latency_figures,
+    retrain_figures,
+    search_figures,
+)
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.run_tables import (
     check_table,
@@ -71,17 +74,6 @@ def run_page(data: RunData, profile: LookupTable | None = None) -> Page:
     )
 
 
-def run_figures(data: RunData) -> list[Chart]:
-    """Every chart that this run has data for, in the order of the page."""
-    return [
-        *path_figures(data),
-        *lambda_figures(data),
-        *search_figures(data),
-        *latency_figures(data),
-        *retrain_figures(data),
-    ]
-
-
 def _architecture(data: RunData) -> list[Part]:
     architecture = data.architecture
     if architecture is None:
@@ -90,7 +82,7 @@ def _architecture(data: RunData) -> list[Part]:
     return [
         f"{shared}, {architecture.width} channels in the first stage. Colours are operations; an edge has "
         "the colour of where it comes from.",
-        layer_steps(architecture),
+        Steps(items=list_steps(architecture)),
         block_drawings(architecture),
     ]
 

@@ -16,7 +16,7 @@ from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.measure.energy import NO_ENERGY
 from dsonas_hw.report.codesign_cross import cross_table
-from dsonas_hw.report.codesign_figures import codesign_figures
+from dsonas_hw.report.codesign_page import codesign_figures
 from dsonas_hw.report.codesign_tables import answer_sentences, answer_table, cells_table
 from dsonas_hw.report.write import matplotlib_figures, write_figures, write_report
 from dsonas_hw.study.codesign_analysis import answers, pareto_front

@@ -14,8 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.runtime.eager import operations
 from dsonas_hw.runtime.eager import session as eager
-from dsonas_hw.runtime.eager.session import open_eager_session
-from dsonas_hw.runtime.eager.switches import gpu_versions
+from dsonas_hw.runtime.eager.session import gpu_versions, open_eager_session
 from dsonas_hw.target import Target
 
 ON_CPU = Target(runtime="eager")

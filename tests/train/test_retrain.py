@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture
-from dsonas_hw.config import DataConfig, RunConfig, build_config, load_preset, overlay
+from dsonas_hw.config import DataConfig, RetrainConfig, RunConfig, build_config, load_preset, overlay
 from dsonas_hw.errors import RunError, UserError
 from dsonas_hw.files import read_json, read_json_lines
 from dsonas_hw.run_directory import RunDirectory
@@ -20,7 +20,7 @@ from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.confusion import load_confusion
 from dsonas_hw.train.data import Dataset, load_dataset
 from dsonas_hw.train.loop import DivergedError, Interrupted, StopSignal
-from dsonas_hw.train.retrain import RetrainResult, retrain
+from dsonas_hw.train.retrain import RetrainResult, retrain, with_epochs
 from dsonas_hw.train.trainer import Trainer
 from dsonas_hw.train.weights import load_weights
 
@@ -74,6 +74,23 @@ class KillAt:
     def __call__(self, done: int, total: int, text: str) -> None:
         if done >= self.num_steps:
             raise KilledError
+
+
+def test_other_epochs_scale_the_warm_up() -> None:
+    recipe = with_epochs(build_config(load_preset("imagenet-steered")).retrain, 24)
+    assert (recipe.epochs, recipe.warmup_epochs) == (24, 0.5)
+    assert with_epochs(recipe, 24) is recipe
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_weight_decay_is_on_every_parameter(
+    architecture: Architecture, digits: Dataset, momentum: float
+) -> None:
+    recipe = RetrainConfig(momentum=momentum, cutout=0)
+    trainer = Trainer(architecture, digits, recipe, seed=0, device=CPU)
+    (group,) = trainer.optimizer.param_groups
+    assert len(group["params"]) == len(list(trainer.network.parameters()))
+    assert (group["weight_decay"], group["nesterov"]) == (3e-4, momentum > 0)
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ class Eager(Runtime):
     def versions(self) -> dict[str, str]:
         import torch
 
-        from dsonas_hw.runtime.eager.switches import gpu_versions
+        from dsonas_hw.runtime.eager.session import gpu_versions
 
         return super().versions() | (gpu_versions() if torch.cuda.is_available() else {})
 

@@ -16,8 +16,8 @@ import numpy as np
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, ModelFileError
 from dsonas_hw.runtime.base import Session
+from dsonas_hw.runtime.driver import version_text, why_no_driver
 from dsonas_hw.runtime.eager.operations import OPERATIONS, Attributes, Operation
-from dsonas_hw.runtime.eager.switches import free_choice_of_kernels, gpu_versions
 from dsonas_hw.runtime.model import onnx_graph
 from dsonas_hw.target import Target
 
@@ -192,8 +192,6 @@ def _constant(tensor: Any, device: torch.device, dtype: torch.dtype) -> Any:
 def _why_no_cuda() -> str:
     import torch
 
-    from dsonas_hw.runtime.driver import why_no_driver
-
     if torch.version.cuda is None:
         return "the installed torch is built for the CPU only"
     return why_no_driver() or f"torch {torch.__version__} (CUDA {torch.version.cuda}) finds no usable GPU"
@@ -212,3 +210,41 @@ def _shape(info: Any, batch_size: int) -> tuple[int, ...]:
 
 def _value(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
+
+
+# -- what of PyTorch's global state decides which kernels run ------------------------------------------------
+
+_num_open = 0
+_was_deterministic = False
+
+
+@contextmanager
+def free_choice_of_kernels() -> Iterator[None]:
+    """Inside, PyTorch is not asked for deterministic algorithms, as training does; contexts may overlap."""
+    global _num_open, _was_deterministic
+    import torch
+
+    if _num_open == 0:
+        _was_deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(False)
+    _num_open += 1
+    try:
+        yield
+    finally:
+        _num_open -= 1
+        if _num_open == 0:
+            torch.use_deterministic_algorithms(_was_deterministic, warn_only=True)
+
+
+def gpu_versions() -> dict[str, str]:
+    """CUDA and cuDNN of PyTorch, and the switches that decide which kernels run."""
+    import torch
+
+    cudnn: Any = torch.backends.cudnn
+    return {
+        "cuda": str(torch.version.cuda),
+        "cudnn": version_text(cudnn.version() or 0),
+        "tf32 of convolutions": str(cudnn.allow_tf32),
+        "tf32 of matrix products": str(torch.backends.cuda.matmul.allow_tf32),
+        "cudnn.benchmark": str(cudnn.benchmark),
+    }

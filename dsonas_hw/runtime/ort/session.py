@@ -20,9 +20,8 @@ import numpy as np
 
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError
 from dsonas_hw.runtime.base import Session
-from dsonas_hw.runtime.driver import why_no_driver
+from dsonas_hw.runtime.driver import cudnn_version, tensorrt_library_version, why_no_driver
 from dsonas_hw.runtime.ort.provider import Provider
-from dsonas_hw.runtime.vendor_versions import cudnn_version, tensorrt_library_version
 from dsonas_hw.target import Target
 
 TYPES: dict[str, Any] = {

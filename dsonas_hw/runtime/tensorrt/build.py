@@ -21,8 +21,7 @@ from dsonas_hw.device.paths import data_directory
 from dsonas_hw.errors import DeviceError, ModelFileError, UserError, command_line
 from dsonas_hw.files import atomic_write, read_json, write_json
 from dsonas_hw.runtime.cuda import Cuda
-from dsonas_hw.runtime.half import to_fp16
-from dsonas_hw.runtime.model import is_quantised, read_model
+from dsonas_hw.runtime.model import is_quantised, read_model, to_fp16
 from dsonas_hw.runtime.quantised import QUANTISE, why_not_for_tensorrt
 from dsonas_hw.runtime.tensorrt.library import (
     first_of,
