@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dsonas_hw.budget import LIMITABLE
 from dsonas_hw.cli.common import say
 from dsonas_hw.errors import DataError, RunError, UserError, closest
+from dsonas_hw.train.known_images import KNOWN_IMAGES
 
 if TYPE_CHECKING:
     from dsonas_hw.config import RunConfig
@@ -52,7 +54,7 @@ _OPTIONS = [
                  help="Start from this preset (default: the dataset's own; see: dsonas-hw presets)."),
     *_CHANGES,
     click.option("--dataset", metavar="NAME",
-                 help="digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."),
+                 help=f"{', '.join(KNOWN_IMAGES)} or folder:PATH."),
     click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR",
                  help="Where the dataset's files are, or go with --download."),
     click.option("--train-dir", type=click.Path(path_type=Path), metavar="DIR",
@@ -60,8 +62,9 @@ _OPTIONS = [
     click.option("--test-dir", type=click.Path(path_type=Path), metavar="DIR",
                  help="Of folder:PATH, the folder of the test classes."),
     click.option("--budget", "budget", multiple=True, metavar="LIMITS",
-                 help="mac=12M (memory access), flops=600M (multiply-adds), params=3M, latency=5ms, "
-                      "memory=8MB, energy=20mJ; repeat it or give a comma list; all must hold."),
+                 help=", ".join(f"{name}={cost.example}" for name, cost in LIMITABLE.items())
+                      + " (mac: memory access, flops: multiply-adds); repeat it or give a comma list; all "
+                      "must hold."),
     click.option("--device", metavar="NAME",
                  help="Target whose costs count: local, 1080ti, … (see: dsonas-hw devices)."),
     click.option("--runtime", metavar="NAME", help="What runs networks there (see: dsonas-hw devices)."),

@@ -13,6 +13,7 @@ import click
 from dsonas_hw.cli.common import EXIT_INTERRUPTED, EXIT_NO, json_option, leave, print_json, say
 from dsonas_hw.cli.options import parse_settings
 from dsonas_hw.cli.progress import progress_bar
+from dsonas_hw.train.known_images import KNOWN_IMAGES
 
 if TYPE_CHECKING:
     from dsonas_hw.study.engine import Engine
@@ -61,9 +62,7 @@ Examples:
     help="Limits to serve instead of the study's own, e.g. params=3M or latency=3ms,5ms,8ms; limits of "
     "several quantities are combined, each with each. codesign serves them on every device.",
 )
-@click.option(
-    "--dataset", help="codesign: digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."
-)
+@click.option("--dataset", help=f"codesign: {', '.join(KNOWN_IMAGES)} or folder:PATH.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the dataset's files are.")
 @click.option(
     "--config",

@@ -38,18 +38,21 @@ class Limitable:
     """What people read: others call multiply-adds MACs, which `mac` is not."""
     axis: str
     """Its unit on a chart."""
+    example: str
+    """Of a limit."""
     units: Mapping[str, float] = field(default_factory=lambda: _COUNTS)
     """Unit in a budget → how many of the stored one it is."""
-    example: str = ""
-    """Of a limit; empty: it needs no unit."""
+    adds_up: bool = True
+    """Whether a network's is what its kernels add up to, so that γ can go by it."""
 
 
 LIMITABLE: dict[str, Limitable] = {
-    "mac": Limitable(quantity="mac", label="memory access (mac)", axis="elements"),
-    "flops": Limitable(quantity="flops", label="multiply-adds (flops)", axis="count"),
-    "params": Limitable(quantity="params", label="weights (params)", axis="count"),
+    "mac": Limitable(quantity="mac", label="memory access (mac)", axis="elements", example="12M"),
+    "flops": Limitable(quantity="flops", label="multiply-adds (flops)", axis="count", example="600M"),
+    "params": Limitable(quantity="params", label="weights (params)", axis="count", example="3M"),
     "memory": Limitable(
-        quantity="memory_bytes", label="peak activations (memory)", axis="bytes", units=_BYTES, example="8MB"
+        quantity="memory_bytes", label="peak activations (memory)", axis="bytes", units=_BYTES, example="8MB",
+        adds_up=False,
     ),
     "latency": Limitable(
         quantity="latency_ms", label="latency", axis="ms", example="5ms",
@@ -117,7 +120,7 @@ def parse_budget(text: str) -> Budget:
     units, unit, example = LIMITABLE[name].units, match["unit"].strip(), LIMITABLE[name].example
     if unit not in units:
         known = ", ".join(u for u in units if u)
-        if not unit and example:
+        if not unit:
             raise BudgetError(f"budget {text!r} has no unit; write e.g. {name}={example} (units: {known})")
         raise BudgetError(f"budget {text!r}: unknown unit {unit!r} (units: {known})")
     limit = float(match["value"]) * units[unit]

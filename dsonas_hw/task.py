@@ -41,7 +41,7 @@ class Task:
 def needed_metrics(config: RunConfig) -> tuple[Metric, ...]:
     """The metrics that steer a search: those of its budgets, and what γ goes by."""
     names = {budget.name for budget in config.budgets}
-    if config.search.adaptive in ("block", "operation", "marginal"):
+    if config.search.is_by_cost:
         names.add(config.search.adaptive_cost or "")
     return tuple(metric for metric in METRICS if metric in names)
 

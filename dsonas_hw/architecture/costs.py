@@ -30,7 +30,7 @@ from dsonas_hw.table.rows import Source
 from dsonas_hw.target import Target
 
 CostName = str
-"""Of a cost that kernels add up to: the name of any budget but `memory`."""
+"""Of a cost that kernels add up to (`budget.Limitable.adds_up`)."""
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "int8": 1}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dsonas_hw.report.class_tables import class_table, confusion_table
 from dsonas_hw.report.draw_network import list_steps
 from dsonas_hw.report.explorer import Explorer, Shown
 from dsonas_hw.report.figures_path import path_figures, shown_points
@@ -29,8 +30,6 @@ from dsonas_hw.report.run_figures import (
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.run_tables import (
     check_table,
-    class_table,
-    confusion_table,
     front_table,
     latency_table,
     prediction_table,
@@ -193,9 +192,9 @@ def _retraining(data: RunData) -> list[Part]:
 
 
 def _classes(data: RunData) -> list[Part]:
-    table, matrix = class_table(data.confusion), confusion_table(data.confusion)
-    if table is None or matrix is None:
+    if data.confusion is None:
         return []
+    table, matrix = class_table(data.confusion), confusion_table(data.confusion)
     heading = Heading(text="Class by class, on the test images")
     if len(table.rows) > FEW_CLASSES:
         return [heading, Details(summary=table.caption, parts=[table])]

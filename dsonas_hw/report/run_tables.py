@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsonas_hw.report.bars import bullet
+from dsonas_hw.report.class_tables import class_table, confusion_table
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
 from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, percent, plain, signed_percent
 from dsonas_hw.report.run_data import METRIC_QUANTITIES, BudgetResult, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.table import Cell, Column, Rich, Table, costs, hidden, numbers, words
 from dsonas_hw.table.table import LookupTable
-from dsonas_hw.train.confusion import Confusion
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
 _EPOCH_FIELDS = ("step", "loss", "accuracy", "test_accuracy", "lr", "gamma", "cost_ratio", "target_ratio",
@@ -27,8 +27,7 @@ def run_tables(data: RunData) -> list[Table]:
         lambda_table(data),
         selection_table(data.selection),
         latency_table(data),
-        class_table(data.confusion),
-        confusion_table(data.confusion),
+        *([class_table(data.confusion), confusion_table(data.confusion)] if data.confusion else []),
     ]
     return [table for table in tables if table is not None]
 
@@ -243,52 +242,6 @@ def lambda_table(data: RunData) -> Table | None:
             for number, values in enumerate(row.lam)
             for (source, target), value in zip(names, values, strict=True)
         ),
-    )
-
-
-def class_table(confusion: Confusion | None) -> Table | None:
-    """Accuracy of every class, and what its images are most often mistaken for."""
-    if confusion is None:
-        return None
-
-    def row(position: int, name: str) -> tuple[Cell, ...]:
-        counts = confusion.counts[position]
-        mistaken = [(n, other) for other, n in enumerate(counts) if other != position and n]
-        num, other = max(mistaken, key=lambda one: one[0], default=(0, None))
-        where = "" if other is None else f"{confusion.class_names[other]} ({num})"
-        return name, sum(counts), confusion.accuracy_of(position), where
-
-    return Table(
-        name="classes",
-        caption="Accuracy of every class on the test images",
-        columns=(
-            Column(key="class", heading="Class", numeric=False),
-            *numbers(num_images="Images"),
-            *numbers(percent, accuracy="Accuracy"),
-            *words(mistaken_for="Most often mistaken for"),
-        ),
-        rows=tuple(row(position, name) for position, name in enumerate(confusion.class_names)),
-        sortable=True,
-    )
-
-
-def confusion_table(confusion: Confusion | None) -> Table | None:
-    """The number of test images by true class (rows) and by the class that the network told (columns)."""
-    if confusion is None:
-        return None
-    names = confusion.class_names
-    return Table(
-        name="confusion",
-        caption="Test images by their class (rows) and by what they were taken for (columns)",
-        columns=(
-            Column(key="class", heading="", numeric=False),
-            *(Column(key=name, heading=name) for name in names),
-        ),
-        rows=tuple(
-            (name, *(Rich(text=str(n) if n else "·", value=n, fraction=n / max(sum(row), 1)) for n in row))
-            for name, row in zip(names, confusion.counts, strict=True)
-        ),
-        style="heat",
     )
 
 

@@ -11,15 +11,12 @@ from dsonas_hw.architecture.architecture import Architecture, complete_architect
 from dsonas_hw.architecture.costs import CostName, TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.architecture.graph import BlockSegment, block_segments
-from dsonas_hw.budget import Budget
+from dsonas_hw.budget import LIMITABLE, Budget
 from dsonas_hw.config import Adaptive
 from dsonas_hw.cost.gamma import adaptive_gamma_per_block, adaptive_gamma_per_operation
 from dsonas_hw.search.marginal import marginal_gamma
 from dsonas_hw.search.release_gamma import release_flops_gamma, release_mac_gamma
 from dsonas_hw.space.space import SearchSpace
-
-BY_COST: tuple[Adaptive, ...] = ("block", "operation", "marginal")
-"""Where γ goes by a cost of the target."""
 
 
 def gamma_cost(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts, *, width: int) -> CostName:
@@ -33,7 +30,7 @@ def gamma_cost(space: SearchSpace, budgets: Sequence[Budget], target: TargetCost
         return "mac"
     tightest = max(budgets, key=lambda budget: budget_ratio(complete, [budget], target))
     # Memory is activations, which `mac` counts edge by edge; a peak is nobody's in particular.
-    return "mac" if tightest.name == "memory" else tightest.name
+    return tightest.name if LIMITABLE[tightest.name].adds_up else "mac"
 
 
 def relative_gamma(

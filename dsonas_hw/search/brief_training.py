@@ -13,9 +13,10 @@ from dataclasses import replace
 import torch
 
 from dsonas_hw.architecture.architecture import Architecture
+from dsonas_hw.checkpoint_file import load_checkpoint_file
 from dsonas_hw.config import RetrainConfig, RunConfig, SelectConfig
 from dsonas_hw.errors import RunError
-from dsonas_hw.run_directory import RunDirectory, load_checkpoint_file
+from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_split import split_for_search

@@ -57,10 +57,10 @@ class Dataset:
 
 
 def load_dataset(data: DataConfig, *, download: bool = False, in_memory: bool | None = None) -> Dataset:
-    """Load a dataset: digits, fashion-mnist, cifar10, cifar100, imagenet, or folder:PATH.
+    """Load a dataset: one of `KNOWN_IMAGES`, or folder:PATH.
 
     data: its files are in `data_dir`, or go there when downloaded; default `default_data_dir()`.
-    download: fetch fashion-mnist, cifar10 or cifar100 when they are not there.
+    download: fetch files that are not there, where the dataset can be fetched.
     in_memory: for images in folders, whether to decode them once; default: when they are small and fit.
 
     Raises:

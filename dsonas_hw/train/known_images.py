@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import DataError
+
+if TYPE_CHECKING:
+    from dsonas_hw.config import DataConfig
 
 FOLDER_PREFIX = "folder:"
 

@@ -29,8 +29,8 @@ from dsonas_hw.runtime.tensorrt.build import (
     TIMING_ONLY,
     build_engine,
     default_timing_cache_path,
-    load_engine_info,
 )
+from dsonas_hw.runtime.tensorrt.engine_info import load_engine_info
 from dsonas_hw.runtime.tensorrt.session import (
     TensorRTSession,
     measure_engine,

@@ -13,16 +13,17 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.device.paths import data_directory
-from dsonas_hw.errors import DeviceError, ModelFileError, UserError, command_line
-from dsonas_hw.files import atomic_write, read_json, write_json
+from dsonas_hw.errors import DeviceError, ModelFileError, UserError
+from dsonas_hw.files import atomic_write, write_json
 from dsonas_hw.runtime.cuda import Cuda
 from dsonas_hw.runtime.model import is_quantised, read_model, to_fp16
 from dsonas_hw.runtime.quantised import QUANTISE, why_not_for_tensorrt
+from dsonas_hw.runtime.tensorrt.engine_info import EngineInfo, description_path
 from dsonas_hw.runtime.tensorrt.library import (
     first_of,
     major_version,
@@ -40,31 +41,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
 PLACEHOLDER_RANGE = 4.0
 """Dynamic range (±) of every tensor of an int8 engine that is only timed."""
 TIMING_ONLY = "int8 ranges are placeholders: the engine is good for timing, its outputs mean nothing"
 
 REST_OF_INT8 = "layers without int8 run in {}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineInfo:
-    """What an engine was built from and by; stored beside it."""
-
-    sha256: str
-    """Of the engine file."""
-    model_sha256: str
-    precision: str
-    batch_size: int
-    tensorrt_version: str
-    gpu: str
-    """The GPU it was built on, and runs on."""
-    timing_cache: str | None
-    """File of the timing cache it was built with."""
-    build_seconds: float
-    remarks: tuple[str, ...] = ()
-    schema: int = SCHEMA
 
 
 def build_engine(
@@ -131,44 +112,6 @@ def _remarks(precision: str, is_placeholder: bool) -> tuple[str, ...]:
         return ()
     rest = "fp32" if major_version() >= 11 else "fp16"
     return (REST_OF_INT8.format(rest), *((TIMING_ONLY,) if is_placeholder else ()))
-
-
-def description_path(engine_path: Path) -> Path:
-    """`x.engine` is described by `x.engine.json`."""
-    return engine_path.with_name(engine_path.name + ".json")
-
-
-def load_engine_info(engine_path: Path) -> EngineInfo:
-    """The description of an engine.
-
-    Raises:
-        UserError: missing, damaged, or of another schema.
-    """
-    path = description_path(engine_path)
-    values = read_json(path)
-    names = {field.name for field in fields(EngineInfo)}
-    if not isinstance(values, dict) or set(values) != names or values["schema"] != SCHEMA:
-        raise UserError(f"{path} does not describe an engine (schema {SCHEMA}); build the engine again")
-    return EngineInfo(**{**values, "remarks": tuple(values["remarks"])})
-
-
-def check_engine(engine_path: Path, model: bytes, target: Target) -> None:
-    """Refuse an engine whose timing would be another network's, or another precision's or batch's.
-
-    Raises:
-        DeviceError: says what it is of, and how to build it again.
-    """
-    info = load_engine_info(engine_path)
-    if info.model_sha256 != hashlib.sha256(model).hexdigest():
-        found = "another model"
-    elif (info.precision, info.batch_size) != (target.precision, target.batch_size):
-        found = f"{info.precision} at batch {info.batch_size}, not {target.precision} at {target.batch_size}"
-    else:
-        return
-    command = command_line(
-        "export", engine_path.parent, "--format", "tensorrt", "--precision", target.precision
-    )
-    raise DeviceError(f"{engine_path} is of {found}; build it again: {command}; or delete it")
 
 
 def default_timing_cache_path(gpu: str) -> Path:

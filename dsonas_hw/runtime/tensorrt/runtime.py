@@ -68,7 +68,7 @@ class TensorRT(Runtime):
         return TensorRTProfiledSession(model, target, plain)
 
     def open_engine(self, engine_path: Path, model: bytes, target: Target) -> Session:
-        from dsonas_hw.runtime.tensorrt.build import check_engine
+        from dsonas_hw.runtime.tensorrt.engine_info import check_engine
         from dsonas_hw.runtime.tensorrt.session import open_engine
 
         check_engine(engine_path, model, target)

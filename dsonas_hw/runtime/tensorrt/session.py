@@ -24,7 +24,8 @@ from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.rounds import GPU, Plan, measure_rounds
 from dsonas_hw.runtime.base import Session
 from dsonas_hw.runtime.cuda import Cuda
-from dsonas_hw.runtime.tensorrt.build import EngineInfo, build_engine, load_engine_info
+from dsonas_hw.runtime.tensorrt.build import build_engine
+from dsonas_hw.runtime.tensorrt.engine_info import EngineInfo, load_engine_info
 from dsonas_hw.runtime.tensorrt.library import (
     first_of,
     new_log,
