@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -15,11 +15,11 @@ from dsonas_hw.architecture.architecture import (
     complete_architecture,
     identity_architecture,
 )
-from dsonas_hw.architecture.costs import TargetCosts, peak_memory_bytes
+from dsonas_hw.architecture.costs import Costs, TargetCosts, peak_memory_bytes
 from dsonas_hw.architecture.graph import BlockSegment, list_segments
 from dsonas_hw.architecture.lower import lower, lower_segment
 from dsonas_hw.architecture.sample import random_architecture
-from dsonas_hw.budget import Metric
+from dsonas_hw.budget import LIMITABLE, QUANTITIES, Metric
 from dsonas_hw.cost.model import Prediction
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.costs import count_costs
@@ -140,7 +140,11 @@ def is_merge(segment: BlockSegment, kernel: Kernel) -> bool:
     return kernel is [k for k in lower_segment(segment, 1, True) if k.op == "conv"][-1]
 
 
-@pytest.mark.parametrize("quantity", ["flops", "mac", "params", "memory_bytes", "latency_ms"])
+def test_what_a_budget_can_limit_is_what_is_counted_or_measured() -> None:
+    assert {cost.quantity for cost in LIMITABLE.values()} == {field.name for field in fields(Costs)}
+
+
+@pytest.mark.parametrize("quantity", [one for one in QUANTITIES.values() if one != "energy_mj"])
 @pytest.mark.parametrize("seed", range(3))
 def test_wider_and_fuller_never_cost_less(seed: int, quantity: str) -> None:
     rng, target = random.Random(seed), TargetCosts(KernelTimes())
