@@ -31,6 +31,8 @@ from dsonas_hw.target import Target
 CIFAR = SearchSpace()
 SMALL = SearchSpace(levels=2, stages=(1, 1), channels=8, input_shape=(3, 8, 8), share=False)
 SEP3, SEP5, AVG3, MAX3 = 1, 2, 3, 4
+STRICT = ("flops", "mac", "params", "latency_ms")
+"""Of these an edge into the output always takes some."""
 
 
 class KernelTimes:
@@ -156,7 +158,8 @@ def test_wider_and_fuller_never_cost_less(seed: int, quantity: str) -> None:
             fewer = (*architecture.blocks[:number], without_an_output(architecture.blocks[number]))
             fewer += architecture.blocks[number + 1 :]
             sparser = Architecture(space=SMALL, blocks=fewer, width=architecture.width)
-            assert target.cost(sparser, quantity) < target.cost(architecture, quantity)
+            less, more = target.cost(sparser, quantity), target.cost(architecture, quantity)
+            assert less < more or (less == more and quantity not in STRICT)
 
 
 def without_an_output(block: Block) -> Block:
