@@ -40,7 +40,7 @@ def load_lambda(path: Path, space: SearchSpace | None, notes: list[str]) -> tupl
         return found
 
     return read_each(
-        read_log(path, notes, without="No training is recorded here"),
+        read_log(path, notes, without="No λ is recorded here"),
         read,
         notes,
         "lines of lambda.jsonl do not fit the search space",
