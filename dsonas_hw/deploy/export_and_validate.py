@@ -78,7 +78,7 @@ def _test(
 
     from dsonas_hw.train.confusion import CONFUSION_NAME, save_confusion
     from dsonas_hw.train.data_batches import Batches
-    from dsonas_hw.train.loop import accuracy_of, count_confusion
+    from dsonas_hw.train.evaluate import accuracy_of, count_confusion
     from dsonas_hw.train.network import DerivedNetwork
 
     network = DerivedNetwork(architecture)

@@ -19,8 +19,8 @@ from dsonas_hw.errors import RunError
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
-from dsonas_hw.train.data_split import split_for_search
-from dsonas_hw.train.loop import StopSignal, batch_accuracy
+from dsonas_hw.train.evaluate import batch_accuracy
+from dsonas_hw.train.loop import StopSignal
 from dsonas_hw.train.trainer import StoppedError, Trainer
 
 
@@ -50,7 +50,7 @@ class BriefTraining:
             DataError: a class has too few images for a part of the W:λ split.
         """
         self.run, self.config, self.device = run, config, device
-        w_images, lam_images = split_for_search(dataset, config.data.split_ratio, seed=config.seed)
+        w_images, lam_images = dataset.split_for_search(config.data.split_ratio, seed=config.seed)
         self.dataset = replace(dataset, train=w_images, test=lam_images)
         self.recipe = brief_recipe(config.retrain, config.select, epochs=epochs)
 

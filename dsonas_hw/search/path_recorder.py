@@ -12,7 +12,7 @@ from dsonas_hw.search.path import PathPoint, load_path
 from dsonas_hw.search.steering import Steering
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import Batch, Batches
-from dsonas_hw.train.loop import batch_accuracy
+from dsonas_hw.train.evaluate import batch_accuracy
 
 
 class PathRecorder:

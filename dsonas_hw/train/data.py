@@ -1,6 +1,6 @@
 """Datasets by name: find, check, decode; or say what to download and where to put it.
 
-    load_dataset(data: DataConfig) ─▶ Dataset ─▶ split_for_search ─▶ W images, λ images ─▶ Batches
+    load_dataset(data: DataConfig) ─▶ Dataset ─▶ Dataset.split_for_search ─▶ W images, λ images ─▶ Batches
 
 Small sets live in memory as uint8 tensors (`MemoryImages`); large ones stay on disk (`ImageFiles`).
 """
@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
+
+import torch
 
 from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import DataError, closest
@@ -54,6 +56,31 @@ class Dataset:
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
+
+    def split_for_search(
+        self, ratio: tuple[float, float] | None = (1, 1), *, seed: int = 0
+    ) -> tuple[Images, Images]:
+        """Return the training images that teach the weights W, and those that teach λ.
+
+        ratio: W:λ, (1, 1) or (4, 1) in the paper. None is the "no split" ablation: both are the whole set.
+
+        Raises:
+            DataError: a class would have no images on one side; named in the message.
+        """
+        if ratio is None:
+            return self.train, self.train
+        parts = split_by_class(self.train.labels, ratio, seed=seed)
+        for part, learner in zip(parts, ("weights", "λ"), strict=True):
+            counts = torch.bincount(self.train.labels[part], minlength=self.num_classes)
+            for label, count in enumerate(counts.tolist()):
+                if count == 0:
+                    total = int((self.train.labels == label).sum())
+                    raise DataError(
+                        f"class {self.class_names[label]!r} of {self.name} has {total} training image(s), so "
+                        f"none for the {learner} half of the {ratio[0]:g}:{ratio[1]:g} split; add images of "
+                        "it, remove the class, take a larger subset, or search without a split"
+                    )
+        return self.train.take(parts[0]), self.train.take(parts[1])
 
 
 def load_dataset(data: DataConfig, *, download: bool = False, in_memory: bool | None = None) -> Dataset:
@@ -135,7 +162,6 @@ def _finish(data: DataConfig, sides: Split, in_memory: bool | None, augmentation
 def _load_digits(data_dir: Path | None, download: bool) -> Split:
     """scikit-learn's 1,797 digits of 8×8 pixels, which come with the library; 4 of 5 of each class train."""
     import numpy as np
-    import torch
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)  # 0 … 16
@@ -166,7 +192,6 @@ def _load_fashion_mnist(data_dir: Path | None, download: bool) -> Split:
 
 def _load_cifar(title: Literal["CIFAR10", "CIFAR100"], data_dir: Path | None, download: bool) -> Split:
     """CIFAR through torchvision, which reads a file only if its checksum is that of the authors' file."""
-    import torch
     import torchvision
 
     reader = getattr(torchvision.datasets, title)

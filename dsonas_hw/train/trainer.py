@@ -22,13 +22,12 @@ from dsonas_hw.train.augment import onto
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import Batch, Batches
 from dsonas_hw.train.drop_path import draw_drop_masks
+from dsonas_hw.train.evaluate import accuracy_of, count_confusion
 from dsonas_hw.train.loop import (
     CHECK_EVERY,
     EpochMeter,
     StopSignal,
-    accuracy_of,
     autocast,
-    count_confusion,
     keep_freed_memory,
     loss_scaler,
     random_state,

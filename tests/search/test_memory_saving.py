@@ -13,7 +13,8 @@ from dsonas_hw.errors import UserError
 from dsonas_hw.search.step import Batch, lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.train.loop import batch_accuracy, loss_scaler
+from dsonas_hw.train.evaluate import batch_accuracy
+from dsonas_hw.train.loop import loss_scaler
 
 SPACE = SearchSpace(levels=2, stages=(1, 2), channels=8, input_shape=(3, 8, 8), stage_shortcut=True)
 CONFIG = SearchConfig()

@@ -15,7 +15,7 @@ from dsonas_hw.search.apg_nag import APGNAG
 from dsonas_hw.search.step import Batch, lambda_after, lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
-from dsonas_hw.train.loop import batch_accuracy
+from dsonas_hw.train.evaluate import batch_accuracy
 
 SPACE = SearchSpace(levels=2, stages=(1, 1), channels=4, input_shape=(1, 8, 8), share=False)
 CONFIG = SearchConfig()
