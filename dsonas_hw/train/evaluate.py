@@ -1,4 +1,4 @@
-"""What a network gets right: class by class with its running statistics, or in all with those of the batch."""
+"""What a network gets right: class by class with its running statistics, in all with those of the batch."""
 
 from __future__ import annotations
 
