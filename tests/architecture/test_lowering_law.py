@@ -45,14 +45,11 @@ SPACES["every operation"] = SearchSpace(
 
 def assert_law(architecture: Architecture, *, batch_size: int = 1) -> None:
     deployed = build_onnx(architecture, batch_size=batch_size)
-    eager = build_onnx(architecture, batch_size=batch_size, fold_bn=False)
     fused = network_from_onnx(deployed)
-    unfused = network_from_onnx(eager, fuse=False)
+    unfused = network_from_onnx(deployed, fuse=False)
     assert fused.unknown == unfused.unknown == ()
     assert fused.kernels == lower(architecture, batch_size=batch_size)
     assert unfused.kernels == lower(architecture, batch_size=batch_size, fuse=False)
-    # Fusing what an eager framework runs gives what is deployed.
-    assert network_from_onnx(eager).kernels == fused.kernels
     assert fused.peak_activation_elements is not None
     assert 4 * fused.peak_activation_elements == peak_memory_bytes(
         architecture, Target(runtime="any", batch_size=batch_size)
