@@ -107,7 +107,7 @@ class Runtime(ABC):
     """It serves this machine's CPU (device `local`)."""
     on_gpu: bool = True
     fuses: bool = True
-    """It runs kernels with batch norms and activations inside; False: each operation of the file on its own."""
+    """It runs kernels with batch norms and activations inside; False: each operation of a file on its own."""
     profiler_overhead_ms: float = 0.0
     """The most that its profiler adds to the time of a kernel."""
     runs_in_caller: bool = False
