@@ -34,8 +34,6 @@ class Derived(BaseModel):
     """Hash of the architecture; it becomes part of a directory's name."""
     architecture: dict[str, Any]
     costs: Costs
-    relative_flops: float | None = None
-    """Of those of the complete network of this width."""
     ratio: float | None = None
     ratio_before_fit: float | None = None
     predicted: dict[str, PredictedLatency]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, Strict
 
@@ -15,7 +15,6 @@ from dsonas_hw.target import Target
 Source = Literal["measured", "calibrated", "imported", "estimated"]
 
 SCHEMA_VERSION = 2
-SOURCES: tuple[Source, ...] = get_args(Source)
 ESTIMATE = "share of a network"
 """The statistic of every estimated row: what the model says a kernel adds to a network."""
 MAX_ITEMS = 20_000
