@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dsonas_hw.files import write_text
 from dsonas_hw.report.chart import Chart
 from dsonas_hw.report.compare import HAND_MADE, RANDOM, SEARCHED, Row, compare_table
-from dsonas_hw.report.numbers import count_of
+from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, count_of, percent
 from dsonas_hw.report.page import write_page
 from dsonas_hw.report.parts import Figures, Notes, Page, Part, Section
 from dsonas_hw.report.scatter import Dot, scatter
@@ -25,7 +26,7 @@ def write_comparison(path: Path, rows: Sequence[Row], remarks: Sequence[str]) ->
     Raises:
         RunError: it cannot be written.
     """
-    charts = [chart for quantity in ("latency_ms", "mac") if (chart := compare_chart(rows, quantity))]
+    charts = compare_charts(rows)
     table, notes = compare_table(rows), Notes(heading="To know before comparing:", items=remarks)
     drawn: Part = Figures(items=charts) if charts else "No network is trained yet."
     page = Page(
@@ -41,22 +42,45 @@ def write_comparison(path: Path, rows: Sequence[Row], remarks: Sequence[str]) ->
     write_text(path, write_page(page))
 
 
-def compare_chart(rows: Sequence[Row], quantity: str) -> Chart | None:
+def compare_charts(rows: Sequence[Row]) -> list[Chart]:
+    """Accuracy against memory access, and against the latency on each device, each dataset by itself."""
+    devices = dict.fromkeys(row.device for row in rows)
+    charts = []
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        same = [row for row in rows if row.dataset == dataset]
+        images = "" if len(same) == len(rows) else f", {dataset}"
+        for device in devices:
+            there = [row for row in same if row.device == device]
+            where = "" if len(devices) == 1 else f" on {device}"
+            charts.append(_chart(there, "latency_ms", title=f"Latency{where} against accuracy{images}"))
+        charts.append(_chart(same, "mac", title=f"Memory access against accuracy{images}"))
+    return [chart for chart in charts if chart is not None]
+
+
+def _chart(rows: Sequence[Row], quantity: str, *, title: str) -> Chart | None:
     """Accuracy against one cost; None where fewer than two networks have both."""
-    known = [
+    points = [
         (row, cost, row.accuracy)
         for row in rows
-        if (cost := row.latency_ms if quantity == "latency_ms" else row.costs.get(quantity)) is not None
-        and row.accuracy is not None
+        if (cost := row.cost(quantity)) is not None and row.accuracy is not None
     ]
-    if len(known) < 2:
+    if len(points) < 2:
         return None
     groups: dict[str, list[Dot]] = {}
-    for row, cost, accuracy in known:
-        name = row.name if len(known) <= FEW else ""
-        dot = Dot(cost=cost, accuracy=accuracy, text=f"{row.name} on {row.device}", name=name)
-        groups.setdefault(row.kind, []).append(dot)
+    for row, cost, accuracy in points:
+        groups.setdefault(row.kind, []).append(
+            Dot(
+                cost=cost, accuracy=accuracy, hollow=not row.is_exact(quantity),
+                hint=f"{row.name} on {row.device}: {row.text(quantity)}, {percent(accuracy, 2)}",
+                name=row.name if len(points) <= FEW else "",
+            )
+        )  # fmt: skip
+    hollow = "; hollow: not measured" if any(dot.hollow for dots in groups.values() for dot in dots) else ""
     return scatter(
-        groups, quantity, name="comparison", caption="Each dot is a row of the table.",
+        groups,
+        name=re.sub(r"[^a-z0-9]+", "-", title.lower()),
+        title=title,
+        caption=f"Each dot is a row of the table{hollow}.",
+        cost=f"{COST_LABELS[quantity]}, {COST_UNITS[quantity]}",
         colours={kind: colour for kind, colour in COLOURS.items() if kind in groups},
-    )  # fmt: skip
+    )

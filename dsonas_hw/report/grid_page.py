@@ -13,12 +13,16 @@ from dsonas_hw.report.chart import Axis, Chart, Series
 from dsonas_hw.report.codesign_tables import missing_table
 from dsonas_hw.report.numbers import (
     COST_LABELS,
+    COST_UNITS,
+    METRIC_QUANTITIES,
     THIN,
     budget_words,
+    cost_text,
     count_of,
     finite,
     percent,
     plain,
+    predicted_text,
     significant,
 )
 from dsonas_hw.report.parts import (
@@ -164,7 +168,7 @@ def network_table(result: GridResult) -> Table:
             *words(job="Job", variant="Variant", budget="Budget"),
             *numbers(seed="Seed"),
             *numbers(partial(percent, digits=2), test_error="Test error"),
-            *costs(*quantities),
+            *costs(*quantities, text=predicted_text),
             *numbers(plain, **_MEASURED),
             *words(verdict="Verdict"),
             *numbers(width="Channels"),
@@ -195,17 +199,21 @@ def _cost_charts(result: GridResult) -> list[Chart]:
 
 def _cost_chart(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
     measured = quantity == "latency_ms" and all(measured_ms(r, "p50_ms") is not None for r in results)
+    how = "measured median " if measured else "predicted " if quantity in METRIC_QUANTITIES else ""
+    label = how + COST_LABELS[quantity]
     groups: dict[str, list[Dot]] = {}
     for result in results:
         told = measured_ms(result, "p50_ms") if measured else result["costs"].get(quantity)
         cost, error, variant = finite(told), finite(result.get("test_error")), str(result["variant"])
         if cost is not None and error is not None:
-            groups.setdefault(variant, []).append(Dot(cost=cost, accuracy=1 - error, text=variant))
+            hint = f"{variant}: {cost_text(quantity, cost)}, {percent(1 - error, 2)}"
+            groups.setdefault(variant, []).append(Dot(cost=cost, accuracy=1 - error, hint=hint))
     if not groups:
         return None
     return scatter(
-        groups, quantity, name="accuracy", caption="Every network that is trained.", colours=_colours(groups),
-        faint=tuple(BASELINES), label=f"measured median {COST_LABELS[quantity]}" if measured else "",
+        groups, name=f"accuracy-{quantity.replace('_', '-')}", title=f"{label} against accuracy".capitalize(),
+        caption="Every network that is trained.", cost=f"{label}, {COST_UNITS[quantity]}",
+        colours=_colours(groups), faint=tuple(BASELINES),
     )  # fmt: skip
 
 

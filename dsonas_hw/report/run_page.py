@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from dsonas_hw.report.class_tables import class_table, confusion_table
 from dsonas_hw.report.draw_network import list_steps
 from dsonas_hw.report.explorer import Explorer, Shown
 from dsonas_hw.report.figures_path import path_figures, shown_points
-from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, count_of, percent
+from dsonas_hw.report.numbers import (
+    COST_LABELS,
+    METRIC_QUANTITIES,
+    about,
+    cost_text,
+    count_of,
+    percent,
+    predicted_text,
+)
 from dsonas_hw.report.parts import (
     Code,
     Details,
@@ -20,7 +27,8 @@ from dsonas_hw.report.parts import (
     Steps,
     block_drawings,
 )
-from dsonas_hw.report.run_data import METRIC_QUANTITIES, PathPoint, RunData
+from dsonas_hw.report.run_classes import class_table, confusion_table
+from dsonas_hw.report.run_data import PathPoint, RunData
 from dsonas_hw.report.run_figures import (
     lambda_figures,
     latency_figures,
@@ -76,7 +84,7 @@ def run_page(data: RunData, profile: LookupTable | None = None) -> Page:
 def _architecture(data: RunData) -> list[Part]:
     architecture = data.architecture
     if architecture is None:
-        return ["Nothing has been derived yet: finish the search, then run dsonas-hw derive."]
+        return ["Nothing has been derived yet: finish the search, then run `dsonas-hw derive`."]
     shared = "The same block everywhere" if architecture.space.share else "Every block of its own"
     return [
         f"{shared}, {architecture.width} channels in the first stage. Colours are operations; an edge has "
@@ -96,8 +104,8 @@ def _path(data: RunData) -> list[Part]:
     return [
         f"Each dot is an architecture that the search passed, {data.path[0].width} channels wide in the "
         "first stage, scored with the shared weights: they rank architectures; retraining gives the "
-        "accuracy. Any of them is taken, at the width that fills the budget, by: dsonas-hw derive RUN "
-        "--step STEP.",
+        "accuracy. Any of them is taken, at the width that fills the budget, by `dsonas-hw derive RUN --step "
+        "STEP`.",
         Figures(items=charts, explorer=_explorer(data)),
         *([Details(summary="Best architectures as a table", parts=[front])] if front else []),
     ]
@@ -120,7 +128,7 @@ def _explorer(data: RunData) -> Explorer | None:
 
 def _point_words(data: RunData, point: PathPoint) -> str:
     costs = ", ".join(
-        f"{COST_LABELS[q].split(' (')[0]} {cost_text(q, point.costs[q])}"
+        f"{COST_LABELS[q].split(' (')[0]} {predicted_text(q, point.costs[q])}"
         for q in ("mac", "flops", "params", *METRIC_QUANTITIES)
         if q in point.costs
     )
@@ -136,7 +144,8 @@ def _final_words(data: RunData) -> str:
     """The chosen network as it is in the end."""
     assert data.architecture is not None
     final = [
-        f"{about(data.source_of(b.quantity))}{cost_text(b.quantity, cost)} {b.name}"
+        f"{COST_LABELS[b.quantity].split(' (')[0]} {about(data.source_of(b.quantity))}"
+        f"{cost_text(b.quantity, cost)}"
         for b in data.budgets
         if (cost := data.final_cost(b.quantity)) is not None
     ]
@@ -187,7 +196,7 @@ def _prediction(data: RunData, profile: LookupTable | None) -> list[Part]:
 def _retraining(data: RunData) -> list[Part]:
     charts = retrain_figures(data)
     if not charts:
-        return ["The network has not been retrained yet: dsonas-hw retrain."]
+        return ["The network has not been retrained yet: `dsonas-hw retrain`."]
     return [Figures(items=charts), *_classes(data)]
 
 

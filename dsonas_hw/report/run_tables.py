@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsonas_hw.report.bars import bullet
-from dsonas_hw.report.class_tables import class_table, confusion_table
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
-from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, percent, plain, signed_percent
-from dsonas_hw.report.run_data import METRIC_QUANTITIES, BudgetResult, EpochRow, PathPoint, RunData
+from dsonas_hw.report.numbers import (
+    COST_LABELS,
+    METRIC_QUANTITIES,
+    about,
+    cost_text,
+    percent,
+    plain,
+    predicted_text,
+    signed_percent,
+)
+from dsonas_hw.report.run_classes import class_table, confusion_table
+from dsonas_hw.report.run_data import BudgetResult, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
-from dsonas_hw.report.table import Cell, Column, Rich, Table, costs, hidden, numbers, words
+from dsonas_hw.report.table import Cell, Rich, Table, costs, hidden, numbers, values, words
 from dsonas_hw.table.table import LookupTable
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
@@ -59,7 +68,7 @@ def _budget_row(budget: BudgetResult, source: str) -> tuple[Cell, ...]:
     used = None if budget.value is None else budget.value / budget.limit
     is_bad = budget.verdict in ("missed", "undecided")
     return (
-        budget.name,
+        Rich(text=COST_LABELS[budget.quantity], value=budget.name),
         cost(budget.limit),
         cost(budget.predicted, before=about(source)),
         cost(budget.measured, small=(f"{budget.statistic}, {interval}",) if budget.statistic else ()),
@@ -124,6 +133,7 @@ def latency_table(data: RunData) -> Table | None:
         "p50_ms": "p50, the median",
         "p95_ms": "p95",
         "p99_ms": "p99",
+        "seen_p50_ms": "median as seen",
         "quiet_ms": "undisturbed (low quantile)",
         "mean_ms": "mean",
         "std_ms": "standard deviation",
@@ -139,7 +149,11 @@ def latency_table(data: RunData) -> Table | None:
     ]
     rows += [
         (name, plain(latency.values[key], 6), "")
-        for key, name in (("num_rounds", "rounds"), ("num_samples", "samples"))
+        for key, name in (
+            ("relative_speed", "speed of the machine, 1 = usual"),
+            ("num_rounds", "rounds"),
+            ("num_samples", "samples"),
+        )
         if key in latency.values
     ]
     return Table(
@@ -180,7 +194,7 @@ def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, quantit
             *numbers(lambda value: plain(value, 3), gamma="γ"),
             *numbers(width="Channels", num_edges="Edges"),
             *numbers(percent, accuracy="Accuracy, shared weights"),
-            *costs(*quantities),
+            *costs(*quantities, text=predicted_text),
         ),
         rows=tuple(
             (
@@ -211,7 +225,7 @@ def epoch_table(data: RunData) -> Table | None:
         columns=(
             *words(stage="Stage"),
             *numbers(epoch="Epoch"),
-            *(Column(key=name, heading=name, text=plain) for name in _EPOCH_FIELDS),
+            *values(*_EPOCH_FIELDS),
         ),
         rows=tuple(row(epoch) for epoch in data.epochs),
     )

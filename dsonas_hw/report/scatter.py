@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dsonas_hw.report.chart import Axis, Chart, Series, spans
-from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, percent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,42 +14,40 @@ class Dot:
 
     cost: float
     accuracy: float
-    text: str
-    """What its hint begins with."""
+    hint: str
     name: str = ""
     """Written beside it."""
+    hollow: bool = False
 
 
 def scatter(
     groups: Mapping[str, Sequence[Dot]],
-    quantity: str,
     *,
     name: str,
+    title: str,
     caption: str,
+    cost: str,
     colours: Mapping[str, str],
     faint: Sequence[str] = (),
-    label: str = "",
 ) -> Chart:
-    """The chart; colours: of each group, in the order they are drawn; label: instead of the cost's own."""
-    label = label or COST_LABELS[quantity]
-    costs = [dot.cost for dots in groups.values() for dot in dots]
+    """Return the chart; cost: what its axis says; colours: of each group, in the order they are drawn."""
+
+    def series(group: str, hollow: bool) -> Series:
+        dots = [dot for dot in groups[group] if dot.hollow == hollow]
+        return Series(
+            name=group, kind="points", colour=colours[group], size=4.5, hollow=hollow,
+            opacity=0.6 if group in faint else 1.0,
+            x=tuple(dot.cost for dot in dots), y=tuple(dot.accuracy for dot in dots),
+            names=tuple(dot.name for dot in dots if dot.name), hints=tuple(dot.hint for dot in dots),
+        )  # fmt: skip
+
+    drawn = [series(group, hollow) for group in colours for hollow in (True, False)]
     return Chart(
-        name=f"{name}-{quantity.replace('_', '-')}",
-        title=f"{label} against accuracy".capitalize(),
+        name=name,
+        title=title,
         caption=caption,
-        x=Axis(label=f"{label}, {COST_UNITS[quantity]}", log=spans(costs, 12)),
+        x=Axis(label=cost, log=spans([dot.cost for dots in groups.values() for dot in dots], 12)),
         y=Axis(label="test accuracy", percent=True),
-        series=tuple(
-            Series(
-                name=group, kind="points", colour=colour, size=4.5, opacity=0.6 if group in faint else 1.0,
-                x=tuple(dot.cost for dot in groups[group]), y=tuple(dot.accuracy for dot in groups[group]),
-                names=tuple(dot.name for dot in groups[group] if dot.name),
-                hints=tuple(
-                    f"{dot.text}: {cost_text(quantity, dot.cost)}, {percent(dot.accuracy, 2)}"
-                    for dot in groups[group]
-                ),
-            )
-            for group, colour in colours.items()
-        ),
+        series=tuple(one for one in drawn if one.x),
         legend=tuple(colours.items()),
-    )  # fmt: skip
+    )

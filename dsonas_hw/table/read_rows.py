@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field, Strict, TypeAdapter, ValidationError
 
 from dsonas_hw.errors import first_problem
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.reference import LARGE_KEY, SMALL_KEY, Speed
 from dsonas_hw.table.rows import (
     ESTIMATE,
     SCHEMA_VERSION,
@@ -22,6 +23,7 @@ from dsonas_hw.table.rows import (
     Count,
     KernelRow,
     NetworkRow,
+    NotNegative,
     Row,
     TableHeader,
     Text,
@@ -72,6 +74,7 @@ class _StoredKernel(BaseModel):
 
 _TARGET = TypeAdapter(_StoredTarget)
 _KERNEL = TypeAdapter(_StoredKernel)
+_SPEED: TypeAdapter[Any] = TypeAdapter(dict[str, NotNegative | None])
 _HEADER = TypeAdapter(TableHeader)
 _KERNEL_ROW = TypeAdapter(KernelRow)
 _OTHERS: dict[object, TypeAdapter[Any]] = {
@@ -98,7 +101,12 @@ def row_from_json(values: Any) -> Row:
         return _kernel_row(values)
     if not isinstance(kind, str) or kind not in _OTHERS:
         raise RowError(f"unknown kind of row {str(kind)[:40]!r}")
-    row: Row = _checked(_OTHERS[kind], {**values, "error": values} if kind == CheckRow.row else values)
+    if kind == CheckRow.row:
+        values = {**values, "error": values}
+    if kind == NetworkRow.row:
+        speed = {key: values.get(key) for key in (SMALL_KEY, LARGE_KEY)}
+        values = {**values, "speed": Speed.from_values(_checked(_SPEED, speed))}
+    row: Row = _checked(_OTHERS[kind], values)
     return row
 
 

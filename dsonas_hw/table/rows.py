@@ -10,11 +10,12 @@ from pydantic import Field, Strict
 
 from dsonas_hw.budget import Metric
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.target import Target
 
 Source = Literal["measured", "calibrated", "imported", "estimated"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 ESTIMATE = "share of a network"
 """The statistic of every estimated row: what the model says a kernel adds to a network."""
 MAX_ITEMS = 20_000
@@ -100,16 +101,22 @@ class NetworkRow(_Line):
     """Coefficient of variation of the timing."""
     in_situ_ms: NotNegative | None = None
     """Sum of its kernels under the profiler."""
-    reference_ms: NotNegative | None = None
-    """The reference workload's shortest run beside it: how fast the machine was."""
+    speed: Speed | None = None
+    """Of the machine meanwhile."""
     remarks: Annotated[tuple[Text, ...], Field(max_length=50)] = ()
     """What makes its timing doubtful, or says what limits it."""
     kernels: Annotated[Mapping[Text, Annotated[Count, Field(ge=1)]], Field(max_length=MAX_ITEMS)]
     """Key → how often it runs."""
 
+    def to_json(self) -> dict[str, Any]:
+        """The speed's numbers stand beside the row's."""
+        values = super().to_json()
+        del values["speed"]
+        return (self.speed.to_values() if self.speed else {}) | values
 
-Anchor = tuple[Number, Number, Number, Number]
-"""A network's place (`network_costs.Part.place`) and its weight."""
+
+Anchor = tuple[Number, Number, Number, Number, Number]
+"""A network's feature vector (`network_costs.Part.vector`), its weight, and the interval's half width."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +131,7 @@ class CorrectionRow(_Line):
     metric: Metric = "latency"
     values: Annotated[Mapping[Text, Number], Field(max_length=MAX_ITEMS)]
     anchors: Annotated[tuple[Anchor, ...], Field(max_length=MAX_ITEMS)] = ()
-    """Networks timed, and what each adds to the residual of those near it."""
+    """Networks timed, and what each says of those near it."""
 
 
 @dataclass(frozen=True, kw_only=True)

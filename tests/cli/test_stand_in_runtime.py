@@ -22,8 +22,9 @@ from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.loaded import measure_loaded
-from dsonas_hw.measure.measurement import LatencyMeasurement, measure_together
+from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.rounds import measure_rounds
+from dsonas_hw.measure.timing import measure_together
 from dsonas_hw.profile import gpu_bench
 from dsonas_hw.profile import open as profile_open
 from dsonas_hw.profile.open import open_cost_model

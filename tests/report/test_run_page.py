@@ -13,11 +13,11 @@ import pytest
 from synthetic_run import CONFUSION, make_run
 
 from dsonas_hw.files import read_json, write_json
-from dsonas_hw.report.class_tables import class_table, confusion_table
 from dsonas_hw.report.explorer import Explorer, Shown
 from dsonas_hw.report.figures_path import path_figures
 from dsonas_hw.report.numbers import cost_text
 from dsonas_hw.report.page import render
+from dsonas_hw.report.run_classes import class_table, confusion_table
 from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.run_tables import prediction_table
 from dsonas_hw.report.write import write_report
@@ -171,7 +171,7 @@ def test_every_class_has_its_accuracy_and_its_row_of_the_confusion(small_run: Ru
 
 def test_a_missed_budget_is_named(tmp_path: Path) -> None:
     words = Elements(html_of(make_run(tmp_path / "run", stages=(1,), verdict="missed"))).words
-    assert "The mac budget is missed" in words
+    assert "The memory access (mac) budget is missed" in words
     assert "Every budget holds" not in words
 
 

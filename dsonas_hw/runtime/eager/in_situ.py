@@ -30,7 +30,7 @@ class EagerProfiledSession:
     def run(self) -> object:
         return self._recorder.run(self._session)
 
-    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
         trace = self._recorder.stop()
         self._session.close()
         nodes = spans_inside(trace.spans(RUN), trace.spans(NODE))

@@ -40,7 +40,7 @@ class CudaProfiledSession:
     def run(self) -> object:
         return self._recorder.run(self._session)
 
-    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
         import onnx
 
         trace = self._recorder.stop()

@@ -1,4 +1,4 @@
-"""How every class of the test images fares, as plain data."""
+"""What the test images were taken for by the trained network, as tables."""
 
 from __future__ import annotations
 
