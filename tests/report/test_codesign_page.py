@@ -154,7 +154,7 @@ def test_a_damaged_result_is_one_line(study: Path, tmp_path: Path) -> None:
     path = shutil.copytree(study, tmp_path / "study")
     job = next(path.glob("jobs/derive-*"))
     (job / "result.json").write_text("[1, 2]")
-    with pytest.raises(UserError, match=f"the result of {re.escape(job.name)} is damaged"):
+    with pytest.raises(UserError, match=f"{re.escape(job.name)}/result.json is damaged"):
         write_report(path)
 
 
