@@ -23,7 +23,6 @@ from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.energy import EnergyMeasurement, EnergyWindow
 from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
 from dsonas_hw.measure.statistics import REPEATABILITY
-from dsonas_hw.profile.open import resolve_target
 from dsonas_hw.target import Target
 from dsonas_hw.train.data import Dataset
 
@@ -94,7 +93,8 @@ def check(model_path: Path, architecture: Architecture) -> Any:
     """check("mac=1M", measure=…) → the validation."""
 
     def run(*budgets: str, target: DeviceConfig = LOCAL, **options: Any) -> Validation:
-        costs = TargetCosts(options.pop("model", None), target=resolve_target(target))
+        where = Target(runtime="any", precision=target.precision, batch_size=target.batch_size)
+        costs = TargetCosts(options.pop("model", None), target=where)
         return validate(model_path, architecture, parse_budgets(budgets), costs, target, **options)
 
     return run
