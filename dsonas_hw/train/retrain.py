@@ -61,8 +61,8 @@ class RetrainResult:
         if self.test_accuracy <= self.guessing_accuracy:
             return (
                 f"nothing was learned: by guessing a network reaches up to {self.guessing_accuracy:.1%} of "
-                f"these test images, too; check the images of each class, give more of them, or train longer: "
-                f"{command}"
+                "these test images, too; check the images of each class, give more of them, or train longer: "
+                + command
             )
         if self.rise_at_end is None:
             return None
