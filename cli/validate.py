@@ -211,8 +211,10 @@ def latency_lines(validation: Validation) -> list[str]:
         return [f"  latency  {format_quantity('latency', latency_ms):>10}  {validation.source}"]
     names = ", ".join(f"{name} {format_quantity('latency', latency[f'{name}_ms'])}" for name in STATISTICS)
     interval = format_interval("latency", latency["p50_ms_low"], latency["p50_ms_high"])
+    seen, speed = format_quantity("latency", latency["seen_p50_ms"]), latency["relative_speed"]
+    at_usual = "" if speed is None else f" at the machine's usual speed (now {speed:.0%}: median {seen})"
     return [
-        f"  latency measured: {names}; the median lies within {interval}; undisturbed "
+        f"  latency measured: {names}{at_usual}; the median lies within {interval}; undisturbed "
         f"{format_quantity('latency', latency['quiet_ms'])}"
     ]
 

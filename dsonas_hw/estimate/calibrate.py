@@ -129,7 +129,7 @@ def calibrate(
     before = combined(*NO_ADJUSTMENT.apply(streams), model.sharpness)
     check_units(networks, before)
     if not measured_by:
-        check_repeats(networks)
+        check_repeats(networks, least=MIN_ROWS)
     rows = Fitted(streams, measured, np.array([n.importance for n in networks]), model.sharpness)
     folds = fold_of_groups([frozenset(Counter(network.kernels).items()) for network in networks])
     plan, errors = choose_fit(rows, folds)

@@ -135,6 +135,7 @@ def latency_table(data: RunData) -> Table | None:
         "p50_ms": "p50, the median",
         "p95_ms": "p95",
         "p99_ms": "p99",
+        "seen_p50_ms": "median as seen",
         "quiet_ms": "undisturbed (low quantile)",
         "mean_ms": "mean",
         "std_ms": "standard deviation",
@@ -150,7 +151,11 @@ def latency_table(data: RunData) -> Table | None:
     ]
     rows += [
         (name, plain(latency.values[key], 6), "")
-        for key, name in (("num_rounds", "rounds"), ("num_samples", "samples"))
+        for key, name in (
+            ("relative_speed", "speed of the machine, 1 = usual"),
+            ("num_rounds", "rounds"),
+            ("num_samples", "samples"),
+        )
         if key in latency.values
     ]
     return Table(
