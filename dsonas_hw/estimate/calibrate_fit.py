@@ -6,7 +6,8 @@
 
 The logarithm of the latency is fitted by iterated least squares; weights fall with the residual, so that an
 outlier moves nothing; normal priors hold what the networks do not tell apart. They are centred on the scale
-factor (`scale_only`), so that a large assumed noise ends in it.
+factor (`scale_only`), so that a large assumed noise ends in it. The constants are never negative: what is
+timed besides the kernels takes time, and a larger batch is not faster.
 """
 
 from __future__ import annotations
@@ -34,9 +35,7 @@ PRIOR_SPREADS: dict[str, float] = {
 }
 FACTORS = tuple(PRIOR_SPREADS)
 _CONSTANT_SPREAD = 0.08
-"""Of the constants, as a share of the median network's GPU time (per image) and host time."""
-_LEAST = 0.1
-"""Constants may be negative, but leave this share of a stream."""
+"""Of the constants, as a fraction of the median network's GPU time (per image) and host time."""
 NOISES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.3, 0.6)
 """Spreads of measured around adjusted estimates that are tried; large ones stay close to one scale factor."""
 
@@ -68,19 +67,12 @@ class Adjustment:
         """GPU and host time of every network in ms."""
         kernels = (streams.gpu * np.exp(self.logs)).sum(axis=1) + streams.network
         host = streams.host * math.exp(self.logs[_HOST])
-        return (
-            adjusted(kernels * math.exp(self.logs[_GPU]), self.gpu_constant * streams.batch),
-            adjusted(host, self.host_constant),
-        )
+        gpu = kernels * math.exp(self.logs[_GPU])
+        return gpu + self.gpu_constant * streams.batch, host + self.host_constant
 
 
 _GPU, _HOST = FACTORS.index("gpu"), FACTORS.index("host")
 NO_ADJUSTMENT = Adjustment(np.zeros(len(FACTORS)))
-
-
-def adjusted(stream_ms: Array | float, constant_ms: Array | float) -> Array:
-    """A stream and its constant; a negative constant never eats the stream."""
-    return np.maximum(stream_ms + constant_ms, _LEAST * stream_ms)
 
 
 def fit_adjustment(
@@ -107,9 +99,13 @@ def fit_adjustment(
         slopes = _slopes(streams, now, gpu_ms, host_ms, sharpness, unit_gpu, unit_host)
         weights = importance / (1 + (residuals / (3 * noise)) ** 2) / noise**2
         normal = (slopes * weights[:, None]).T @ slopes + np.diag(priors**-2)
-        step = np.linalg.solve(normal, slopes.T @ (weights * residuals) - (x - centre) / priors**2)
+        towards = slopes.T @ (weights * residuals) - (x - centre) / priors**2
+        # A constant at zero stays there while the fit would have it negative.
+        free = np.append(np.full(len(FACTORS), True), (x[-2:] > 0) | (towards[-2:] > 0))
+        step = np.zeros(len(x))
+        step[free] = np.linalg.solve(normal[np.ix_(free, free)], towards[free])
         step *= min(1.0, 0.5 / max(float(np.max(np.abs(step))), 1e-12))
-        x = x + step
+        x = np.append(x[:-2] + step[:-2], np.maximum(x[-2:] + step[-2:], 0.0))
         if float(np.max(np.abs(step))) < 1e-6:
             break
     return Adjustment(x[:-2], float(x[-2]) * unit_gpu, float(x[-1]) * unit_host)
