@@ -326,7 +326,7 @@ def calibration_seeds(folder: Path) -> list[bytes]:
     rows = "".join(f"model{n}.onnx,{n},{n / 7:.3f}\n" for n in range(1, 9))
     example = Calibration(
         device="1080ti", runtime="tensorrt", precision="fp32", factors=dict.fromkeys(FACTORS, 1.1),
-        gpu_constant_ms=0.1, host_constant_ms=0.1, num_networks=8, mape=0.1, mape_before=0.2,
+        image_ms=0.1, network_ms=0.1, num_networks=8, mape=0.1, mape_before=0.2,
         relative_sd=0.1, work=((18.0, 15.0),), outliers=("a",), base="0123456789abcdef", created="2026-11-24",
     )  # fmt: skip
     stored = {"schema_version": 3, **asdict(example)}

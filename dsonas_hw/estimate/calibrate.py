@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -49,10 +50,10 @@ class Calibration:
     runtime: str
     precision: str
     factors: Mapping[str, float]
-    gpu_constant_ms: float
-    """Per image of the batch."""
-    host_constant_ms: float
-    """Per network."""
+    image_ms: float
+    """Per million elements of the images that a network takes: timings of others often include their copy."""
+    network_ms: float
+    """Per network, on the host."""
     num_networks: int
     mape: float
     """Cross-validated mean absolute relative error; 0.03 is 3 %."""
@@ -110,8 +111,19 @@ def streams_of(model: EstimatedLatency, networks: Sequence[MeasuredNetwork]) -> 
         for kernel, (gpu_ms, host_ms) in zip(network.kernels, model.times(network.kernels), strict=True):
             gpu[index, FACTORS.index(group_of(kernel))] += gpu_ms
             host[index] += host_ms
-    batch = np.array([float(network.batch_size) for network in networks])
-    return Streams(gpu, host, np.full(len(networks), model.network_ms), batch)
+    return Streams(
+        gpu,
+        host,
+        np.full(len(networks), model.network_ms),
+        np.array([float(network.batch_size) for network in networks]),
+        np.array([million_image_elements(network.kernels) for network in networks]),
+    )
+
+
+def million_image_elements(kernels: Sequence[Kernel]) -> float:
+    """Of the largest tensor of at most four channels that a kernel reads, in millions; 0: none does."""
+    shapes = [shape for kernel in kernels for shape in kernel.inputs if len(shape) == 4 and shape[1] <= 4]
+    return max(map(prod, shapes), default=0) / 1e6
 
 
 def calibrate(
@@ -151,8 +163,8 @@ def calibrate(
         runtime=model.target.runtime,
         precision=model.target.precision,
         factors=dict(zip(FACTORS, np.exp(fit.adjustment.logs).tolist(), strict=True)),
-        gpu_constant_ms=fit.adjustment.gpu_constant,
-        host_constant_ms=fit.adjustment.host_constant,
+        image_ms=fit.adjustment.image_ms,
+        network_ms=fit.adjustment.network_ms,
         num_networks=len(networks),
         mape=relative_error(chosen.alone, weights),
         mape_before=float(np.abs(before / measured - 1) @ weights),

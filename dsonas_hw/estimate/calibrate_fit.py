@@ -1,7 +1,7 @@
 """The fit of a calibration: factors and constants that explain latencies, shrunk to one scale factor.
 
-    gpu  = factor_gpu · (Σ_g factor_g · gpu_g + network) + constant_gpu · batch       g: groups of kernels
-    host = factor_host · host + constant_host
+    gpu  = factor_gpu · (Σ_g factor_g · gpu_g + network) + image_ms · images          g: groups of kernels
+    host = factor_host · host + network_ms
     latency = (gpu^s + host^s)^(1/s)                                                s: sharpness
 
 The logarithm of the latency is fitted by iterated least squares; weights fall with the residual, so that an
@@ -13,7 +13,7 @@ timed besides the kernels takes time, and a larger batch is not faster.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,7 @@ PRIOR_SPREADS: dict[str, float] = {
 }
 FACTORS = tuple(PRIOR_SPREADS)
 _CONSTANT_SPREAD = 0.08
-"""Of the constants, as a fraction of the median network's GPU time (per image) and host time."""
+"""Of the constants, as fractions of the median network's GPU and host time."""
 NOISES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.3, 0.6)
 """Spreads of measured around adjusted estimates that are tried; large ones stay close to one scale factor."""
 
@@ -50,25 +50,28 @@ class Streams:
     network: Array
     """What a network costs besides its kernels."""
     batch: Array
+    images: Array
+    """Millions of elements of the images that networks take, which some timings copy."""
 
     def pick(self, chosen: Array) -> Streams:
-        return Streams(self.gpu[chosen], self.host[chosen], self.network[chosen], self.batch[chosen])
+        return Streams(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 @dataclass(frozen=True)
 class Adjustment:
-    """Logarithms of the factors, and the constants in ms (GPU: per image)."""
+    """Logarithms of the factors, and the constants."""
 
     logs: Array
-    gpu_constant: float = 0.0
-    host_constant: float = 0.0
+    image_ms: float = 0.0
+    """Per million elements of the images."""
+    network_ms: float = 0.0
 
     def apply(self, streams: Streams) -> tuple[Array, Array]:
         """GPU and host time of every network in ms."""
         kernels = (streams.gpu * np.exp(self.logs)).sum(axis=1) + streams.network
         host = streams.host * math.exp(self.logs[_HOST])
         gpu = kernels * math.exp(self.logs[_GPU])
-        return gpu + self.gpu_constant * streams.batch, host + self.host_constant
+        return gpu + self.image_ms * streams.images, host + self.network_ms
 
 
 _GPU, _HOST = FACTORS.index("gpu"), FACTORS.index("host")
@@ -87,7 +90,7 @@ def fit_adjustment(
     if importance is None:
         importance = np.ones(len(measured))
     gpu_ms, host_ms = NO_ADJUSTMENT.apply(streams)
-    unit_gpu = float(np.median(gpu_ms / streams.batch))
+    unit_gpu = float(np.median(gpu_ms)) / (float(np.median(streams.images)) or 1.0)
     unit_host = float(np.median(host_ms)) or 1.0
     priors = np.array([*PRIOR_SPREADS.values(), _CONSTANT_SPREAD, _CONSTANT_SPREAD])
     centre = np.append(scale_only(streams, measured, sharpness, importance).logs, [0.0, 0.0])
@@ -156,5 +159,5 @@ def _slopes(
     slopes = kernels * by_gpu[:, None]
     slopes[:, _GPU] = (kernels.sum(axis=1) + streams.network * scale) * by_gpu
     slopes[:, _HOST] = streams.host * math.exp(now.logs[_HOST]) * by_host
-    constants = np.stack([unit_gpu * streams.batch * by_gpu, unit_host * by_host], axis=1)
+    constants = np.stack([unit_gpu * streams.images * by_gpu, unit_host * by_host], axis=1)
     return np.concatenate([slopes, constants], axis=1)

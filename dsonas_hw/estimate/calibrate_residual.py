@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-LENGTH_SCALES = {"gpu": 1.0, "host": 0.7, "batch": 1.0, "fraction": 0.25}
+LENGTH_SCALES = {"gpu": 1.5, "host": 0.7, "batch": 2.0, "fraction": 0.25}
 RESIDUAL_SPREAD = 0.12
 """Prior standard deviation of what the factors leave over."""
 MAX_ANCHORS = 60

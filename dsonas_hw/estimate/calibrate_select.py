@@ -117,8 +117,8 @@ def averaged(candidates: Sequence[tuple[Adjustment, float]]) -> Adjustment:
     """Geometric mean of the factors and mean of the constants, weighted."""
     return Adjustment(
         sum((weight * found.logs for found, weight in candidates), np.zeros(len(FACTORS))),
-        sum(weight * found.gpu_constant for found, weight in candidates),
-        sum(weight * found.host_constant for found, weight in candidates),
+        sum(weight * found.image_ms for found, weight in candidates),
+        sum(weight * found.network_ms for found, weight in candidates),
     )
 
 

@@ -17,7 +17,7 @@ from dsonas_hw.cost.model import Z90, Prediction
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError, RunError
-from dsonas_hw.estimate.calibrate import Calibration, group_of
+from dsonas_hw.estimate.calibrate import Calibration, group_of, million_image_elements
 from dsonas_hw.estimate.calibrate_fit import FACTORS, Array
 from dsonas_hw.estimate.calibrate_residual import Residual, feature_vectors
 from dsonas_hw.estimate.calibrate_trust import Evidence, Moments, mixed, work_vector
@@ -126,8 +126,8 @@ class CalibratedLatency(EstimatedLatency):
         """As the estimate's, with the constants of the calibration; a single kernel has none."""
         gpu, host, squares = super().totals(kernels)
         if len(kernels) > 1:
-            gpu += self.calibration.gpu_constant_ms * self.target.batch_size
-            host += self.calibration.host_constant_ms
+            gpu += self.calibration.image_ms * million_image_elements(kernels)
+            host += self.calibration.network_ms
         return gpu, host, squares
 
     def _compute(self, kernels: Sequence[Kernel]) -> list[tuple[float, float]]:
@@ -230,7 +230,7 @@ def _parse(data: Any) -> Calibration:
         raise ValueError(f"factors must be {', '.join(FACTORS)}")
     for name, value in data["factors"].items():
         _check_number(f"factor {name}", value, *_FACTOR_RANGE)
-    for name in ("gpu_constant_ms", "host_constant_ms"):
+    for name in ("image_ms", "network_ms"):
         _check_number(name, data[name], 0.0, 1e6)
     _check_number("reach", data["reach"], 1e-3, 1e3)
     if not isinstance(data["measured_by"], str):
