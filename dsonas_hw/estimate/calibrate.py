@@ -32,7 +32,7 @@ from dsonas_hw.estimate.calibrate_fit import FACTORS, NO_ADJUSTMENT, Array, Stre
 from dsonas_hw.estimate.calibrate_select import Fitted, choose_fit
 from dsonas_hw.estimate.calibrate_trust import work_vector
 from dsonas_hw.estimate.estimate import EstimatedLatency
-from dsonas_hw.estimate.kernel_features import sort_of
+from dsonas_hw.estimate.kernel_features import category_of
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.target import Target
 
@@ -89,18 +89,18 @@ class Calibration:
 
 def group_of(kernel: Kernel) -> str:
     """Which factor a kernel's GPU time is multiplied with, besides "gpu"."""
-    sort = sort_of(kernel)
-    if sort == "matrix" and kernel.kind == "conv":
+    category = category_of(kernel)
+    if category == "matrix" and kernel.kind == "conv":
         if max(kernel.kernel_size) == 1:
             return "point_conv"
         return "thin_conv" if kernel.inputs[0][1] <= 16 else "window_conv"
-    if sort == "matrix":
+    if category == "matrix":
         return "product"
-    if sort in ("depthwise", "grouped"):
+    if category in ("depthwise", "grouped"):
         return "depthwise"
-    if sort in ("pool", "reduce"):
+    if category in ("pool", "reduce"):
         return "pool"
-    return "norm" if sort in ("norm", "softmax") else "elementwise"
+    return "norm" if category in ("norm", "softmax") else "elementwise"
 
 
 def streams_of(model: EstimatedLatency, networks: Sequence[MeasuredNetwork]) -> Streams:

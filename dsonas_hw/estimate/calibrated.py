@@ -61,7 +61,7 @@ class CalibratedLatency(EstimatedLatency):
         self.network_ms *= self._factors["gpu"]
         rows = np.array(calibration.anchors)
         self._residual = Residual(rows[:, :-1], rows[:, -1]) if len(rows) else Residual()
-        self._evidence = Evidence(np.array(calibration.work), calibration.reach)
+        self.evidence = Evidence(np.array(calibration.work), calibration.reach)
         self._groups: dict[Kernel, int] = {}
 
     @property
@@ -96,7 +96,7 @@ class CalibratedLatency(EstimatedLatency):
             # Near what was measured the interval is that of networks held out, far from it that of families.
             narrow = self._relative_sd(float(self._residual.nearness(z)[0])) / self._relative_sd(0.0)
             calibrated = calibrated[0] + float(self._residual.at(z)[0]), calibrated[1] * narrow**2
-        trust = float(self._evidence.trust(np.array([work_vector(kernels)]))[0])
+        trust = float(self.evidence.trust(np.array([work_vector(kernels)]))[0])
         mean, variance = mixed(trust, calibrated, _moments(self._estimate.predict(kernels, metric)))
         half = Z90 * math.sqrt(variance)
         return Prediction(
