@@ -16,6 +16,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsonas_hw.estimate.calibrate_fit import (
     FACTORS,
@@ -56,6 +57,7 @@ class Fitted:
     work: Array
     """Shape (networks, 2): work vectors of `calibrate_trust`."""
     sharpness: float
+    _adjustments: dict[float, Adjustment] = field(default_factory=dict, repr=False, compare=False)
 
     def pick(self, chosen: Array) -> Fitted:
         return Fitted(
@@ -69,6 +71,16 @@ class Fitted:
     def latency_ms(self, adjustment: Adjustment) -> Array:
         """Of every network, shape (networks,)."""
         return combined(*adjustment.apply(self.streams), self.sharpness)
+
+    def adjustment(self, noise: float) -> Adjustment:
+        """The candidate of an assumed noise, fitted once; of infinite noise is the scale factor alone."""
+        if noise not in self._adjustments:
+            self._adjustments[noise] = (
+                scale_only(self.streams, self.measured, self.sharpness, self.importance)
+                if math.isinf(noise)
+                else fit_adjustment(self.streams, self.measured, self.sharpness, noise, self.importance)
+            )
+        return self._adjustments[noise]
 
 
 @dataclass(frozen=True)
@@ -92,25 +104,18 @@ class Plan:
     """An average of candidates, and the residual on top of it."""
 
     weights: tuple[tuple[float, float], ...]
-    """(noise, weight); of infinite noise is the scale factor alone. The weights add up to 1."""
+    """(noise, weight); the weights add up to 1."""
     residual_noise: float | None = None
     reach: float = USUAL_REACH
 
     def fit(self, rows: Fitted) -> Fit:
-        found = averaged([(fit_candidate(rows, noise), weight) for noise, weight in self.weights])
+        found = averaged([(rows.adjustment(noise), weight) for noise, weight in self.weights])
         evidence = collect_evidence(rows.work, self.reach)
         if self.residual_noise is None:
             return Fit(found, evidence=evidence)
         logs = np.log(rows.measured / rows.latency_ms(found))
         z = network_vectors(rows.streams, found)
         return Fit(found, fit_residual(z, logs, rows.importance, self.residual_noise), evidence)
-
-
-def fit_candidate(rows: Fitted, noise: float) -> Adjustment:
-    """Factors at an assumed noise."""
-    if math.isinf(noise):
-        return scale_only(rows.streams, rows.measured, rows.sharpness, rows.importance)
-    return fit_adjustment(rows.streams, rows.measured, rows.sharpness, noise, rows.importance)
 
 
 def averaged(candidates: Sequence[tuple[Adjustment, float]]) -> Adjustment:
@@ -138,14 +143,29 @@ def fold_of_groups(groups: Sequence[Hashable]) -> list[int]:
     return [number[group] % num_folds for group in groups]
 
 
-def cross_validate(rows: Fitted, plan: Plan, folds: Sequence[Hashable]) -> Array:
+@dataclass(frozen=True)
+class Split:
+    """Networks that are held out together, and the others."""
+
+    held_out: NDArray[np.bool_]
+    """Shape (networks,)."""
+    test: Fitted
+    training: Fitted
+
+
+def split(rows: Fitted, groups: Sequence[Hashable]) -> list[Split]:
+    """Every network in one test set; those of one group stay together."""
+    folds = np.array(fold_of_groups(groups))
+    masks = [folds == fold for fold in range(folds.max() + 1)]
+    return [Split(out, rows.pick(out), rows.pick(~out)) for out in masks]
+
+
+def cross_validate(splits: Sequence[Split], plan: Plan) -> Array:
     """log(measured / predicted) of every network, predicted without those of its fold."""
-    errors = np.empty(len(rows.measured))
-    for fold in dict.fromkeys(folds):
-        out = np.array([other == fold for other in folds])
-        held = rows.pick(out)
-        fit = Fit() if out.all() else plan.fit(rows.pick(~out))
-        errors[out] = np.log(held.measured / fit.predict(held))
+    errors = np.empty(len(splits[0].held_out))
+    for one in splits:
+        fit = Fit() if one.held_out.all() else plan.fit(one.training)
+        errors[one.held_out] = np.log(one.test.measured / fit.predict(one.test))
     return errors
 
 
@@ -167,14 +187,14 @@ def choose_fit(rows: Fitted, networks: Sequence[Hashable], families: Sequence[Ha
     networks: the network of every row, which may occur at several batch sizes; families: its family.
     """
     several = len(set(families)) > 1
-    folds, family_folds = fold_of_groups(networks), fold_of_groups(families)
+    one_by_one, by_family = split(rows, networks), split(rows, families)
 
     def loss(errors: Array) -> float:
         return float(np.minimum(np.abs(errors), _CLIP) @ rows.importance) / float(rows.importance.sum())
 
     def tried(plan: Plan) -> Choice:
-        alone = cross_validate(rows, plan, folds)
-        far = cross_validate(rows, plan, family_folds) if several else None
+        alone = cross_validate(one_by_one, plan)
+        far = cross_validate(by_family, plan) if several else None
         return Choice(plan, alone, far, loss(alone) if far is None else (loss(alone) + loss(far)) / 2)
 
     losses = [tried(Plan(((noise, 1.0),))).loss for noise in CANDIDATES]
