@@ -71,13 +71,18 @@ def beside(run_path: Path, budget: str) -> Path:
     return path.with_name(f"{path.name}-{slug(budget)}")
 
 
+def free_beside(run_path: Path, budget: str) -> Path:
+    """The same, with the first number that makes it a path that does not exist."""
+    out = beside(run_path, budget)
+    names = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
+    return next(path for path in itertools.chain([out], names) if not path.exists())
+
+
 def derive_command(run: RunDirectory, budget: str, profiles_directory: Path | None) -> str:
     """The command that serves another budget from a finished search, in a run of its own."""
-    out = beside(run.path, budget)
-    names = (out.with_name(f"{out.name}-{number}") for number in itertools.count(2))
-    free = next(path for path in itertools.chain([out], names) if not path.exists())
+    out = free_beside(run.path, budget)
     return command_line(
-        "derive", run.path, "--budget", budget, "--out", free, *profiles_arguments(profiles_directory)
+        "derive", run.path, "--budget", budget, "--out", out, *profiles_arguments(profiles_directory)
     )
 
 

@@ -144,7 +144,7 @@ def derived_json(run: RunDirectory, derived: Derived, task: Task) -> dict[str, A
 
 def describe_derived(derived: Derived, task: Task) -> None:
     """A few lines about a derived architecture, for people; a predicted latency is the quiet value."""
-    from dsonas_hw.budget import COST_LABELS, METRICS, QUANTITIES, format_probability, format_quantity
+    from dsonas_hw.budget import COST_LABELS, METRICS, QUANTITIES, format_quantity, holds_with
 
     architecture = derived.architecture
     click.echo(f"architecture: {architecture.num_edges} edges, {architecture.width} channels wide")
@@ -160,5 +160,5 @@ def describe_derived(derived: Derived, task: Task) -> None:
         undisturbed = ", undisturbed" if name == "latency" else ""
         source = f"  predicted{undisturbed}, from {task.target.source} kernels" if name in METRICS else ""
         probability = task.target.probability_within(architecture, budget) if budget else None
-        source += "" if probability is None else f"; holds with {format_probability(probability)}"
+        source += "" if probability is None else f"; {holds_with(probability)}"
         click.echo(f"  {COST_LABELS[name]:26}{format_quantity(name, value):>10}{of_limit}{source}")

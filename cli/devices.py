@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 EPILOG = """
 \b
 Examples:
-  dsonas-hw devices                  every known device, and what is here
-  dsonas-hw devices --here           only this machine, with the reason for every runtime that cannot run
-  dsonas-hw devices 1080ti           one device: datasheet, runtimes, versions to install
+  dsonas-hw devices                  # every known device, and what is here
+  dsonas-hw devices --here           # only this machine, with the reason for every runtime that cannot run
+  dsonas-hw devices 1080ti           # one device: datasheet, runtimes, versions to install
   dsonas-hw devices --json | jq -c 'select(.here)'
 
 \b
@@ -112,6 +112,7 @@ def _datasheet(device: Device) -> dict[str, Any]:
             for runtime, support in device.runtimes.items()
         },
         "sources": list(device.sources),
+        "unconfirmed": device.unconfirmed or None,
     }
 
 
@@ -195,5 +196,7 @@ def _print_details(row: dict[str, Any]) -> None:
         else:
             cuda = f" built for CUDA {support['cuda']}" if support["cuda"] else ""
             line(status["runtime"], f"{support['versions']}{cuda}; {support['install']}")
+    if row.get("unconfirmed"):
+        line("not confirmed", f"{row['unconfirmed']}, by any published source")
     for source in row.get("sources", ()):
         line("source", source)

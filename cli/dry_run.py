@@ -24,8 +24,12 @@ COLUMNS = {
 }
 
 
-def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool) -> None:
+def show_dry_run(
+    config: Any, *, profiles_directory: Path | None, as_json: bool, measures: bool = False
+) -> None:
     """Resolve everything that training would use, without images, profile or training.
+
+    measures: the command would measure this machine first.
 
     Raises:
         BudgetError: a budget that no network of the space meets; latency and energy only where there is a
@@ -74,7 +78,9 @@ def show_dry_run(config: Any, *, profiles_directory: Path | None, as_json: bool)
             }
         )
     else:
-        _print(config, space, costs, target, profiles_directory)
+        _print(
+            config, space, costs, target, "" if known else _why_unknown(config, profiles_directory, measures)
+        )
         for line in (*image_lines(images), str(estimate), *filter(None, [estimate.refusal])):
             click.echo(line)
 
@@ -103,7 +109,7 @@ def _print(
     space: SearchSpace,
     costs: dict[str, dict[str, float | None]],
     target: TargetCosts,
-    profiles_directory: Path | None,
+    why_unknown: str,
 ) -> None:
     import yaml
 
@@ -128,8 +134,8 @@ def _print(
             f"\nselection: networks × epochs (in all) {words}; "
             f"{selection['relative_to_retraining']:.0%} of a retraining's images"
         )
-    if target.cost_model is None:
-        click.echo(f"\nlatency: unknown; {_why_unknown(config, profiles_directory)}")
+    if why_unknown:
+        click.echo(f"\nlatency: unknown; {why_unknown}")
     else:
         where = f"{config.target.device}, {config.target.precision}, batch {config.target.batch_size}"
         click.echo(f"\nlatency: predicted for {where}, from {target.source} kernels")
@@ -152,8 +158,12 @@ def _selection(config: Any) -> dict[str, Any] | None:
     }
 
 
-def _why_unknown(config: Any, profiles_directory: Path | None) -> str:
+def _why_unknown(config: Any, profiles_directory: Path | None, measures: bool) -> str:
     """What stands in the way of a latency: no table, or one that cannot be used."""
+    from dsonas_hw.device.spec import LOCAL
+
+    if measures and config.target.device == LOCAL:
+        return "this machine is measured first"
     from dsonas_hw.config import space_options
     from dsonas_hw.errors import ProfileError
     from dsonas_hw.task import target_costs

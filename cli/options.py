@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from dsonas_hw.cli.common import say
-from dsonas_hw.errors import DataError, RunError, UserError, closest
+from dsonas_hw.errors import DataError, RunError, UserError, closest, command_line
 
 if TYPE_CHECKING:
     from dsonas_hw.config import RunConfig
@@ -226,7 +226,10 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
     for text in settings:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise UserError(f"--set {text!r} is not KEY=VALUE, e.g. --set search.epochs=60")
+            raise UserError(
+                f"--set {text!r} is not KEY=VALUE, e.g. --set search.epochs=60; all fields: "
+                f"{command_line('config')}"
+            )
         parsed = parse_yaml(f"value: {value}", origin=f"--set {key}")["value"]
         changes = overlay(changes, _nest(tuple(key.strip().split(".")), parsed))
     return changes
@@ -246,7 +249,7 @@ def open_run(
         config = config_from_options(**options)
         if out is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
             raise RunError("give --out RUN: when torchrun starts the processes again, they go on there")
-        run = RunDirectory(out or next_run(default_name or _name_of(config.data.dataset)))
+        run = RunDirectory(out or next_run(default_name or config.data.dataset))
         return run, config, was_restarted() and run.config_path.exists()
     if out is not None and out != resume:
         raise RunError("--resume names the run directory already; leave --out away")
@@ -262,11 +265,6 @@ def open_run(
     return run, config, True
 
 
-def _name_of(dataset: str) -> str:
-    """What a run on a dataset is called: folder:/data/flowers is `flowers`."""
-    return Path(dataset).name if dataset.startswith("folder:") else dataset
-
-
 def was_restarted() -> bool:
     """Whether torchrun started this process in the place of one that ended (--max-restarts)."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
@@ -275,11 +273,14 @@ def was_restarted() -> bool:
 def next_run(name: str) -> Path:
     """Make runs/<name>-<n>, with the first number that is free; gone again if the command leaves it empty.
 
+    name: of a dataset; that of a folder, as of folder:/data/flowers, is the folder's, flowers.
+
     Whoever makes the folder has it: of two commands that start together, one takes the next number.
 
     Raises:
         RunError: it cannot be made.
     """
+    name = Path(name.removeprefix("folder:")).name if name.startswith("folder:") else name
     stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
     runs = Path("runs")
     try:

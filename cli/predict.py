@@ -59,7 +59,7 @@ def command(
     least". Estimates exit with 3.
     """
     from dsonas_hw.errors import ProfileError, UserError, one_line
-    from dsonas_hw.kernel.onnx.inputs import check_input_names
+    from dsonas_hw.kernel.onnx.from_onnx import check_input_names
     from dsonas_hw.profile.open import Models, resolve
     from dsonas_hw.profile.predict_onnx import predict_onnx
     from dsonas_hw.runtime.registry import get_runtime
@@ -73,8 +73,8 @@ def command(
         threads=threads,
         profiles_directory=profiles_directory,
     )
+    check_input_names(input_shapes, models)
     sources = set()
-    inputs: set[str] = set()
     failures: list[UserError] = []
     for path in models:
         try:
@@ -84,7 +84,6 @@ def command(
             if len(models) > 1:
                 say(f"no prediction of {path}: {one_line(error)}")
             continue
-        inputs.update(result.input_shapes)
         if as_json:
             print_json(result.to_json())
         else:
@@ -94,8 +93,6 @@ def command(
             if len(models) > 1:
                 say(f"no latency of {path}: {result.why_no_latency}")
         sources.add(result.source)
-    if len(failures) < len(models) or inputs:
-        check_input_names(input_shapes, inputs)
     for disclaimer in target.disclaimers if sources - {None} else ():
         say(disclaimer)
     if len(models) == 1 and failures:
@@ -132,8 +129,4 @@ def _show(values: dict[str, Any]) -> None:
     for note in values["notes"]:
         say(f"  {note}")
     for name in values["unknown_kernels"]:
-        say(
-            f"  unknown, not counted: {name}"
-            if values["at_least"]
-            else f"  unknown, not in the latency: {name}"
-        )
+        say(f"  unknown{'' if values['latency_ms'] is None else ', not in the latency'}: {name}")

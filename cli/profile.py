@@ -24,7 +24,7 @@ Examples:
   dsonas-hw profile --device local
   dsonas-hw profile --device local --preset digits
   dsonas-hw profile --device local --preset cifar10 --width 24 --width 36 --resolution 32
-  dsonas-hw profile --device local --preset cifar10 --set space.levels=3 --set space.operations=[sep3,max3]
+  dsonas-hw profile --device local --preset cifar10 --set space.levels=3 --set 'space.operations=[sep3,max3]'
   dsonas-hw profile --device local --config mine.yaml
   dsonas-hw profile --device local --check 40 --preset cifar10
   dsonas-hw profile --device local --model mobilenet_v2.onnx
@@ -327,16 +327,15 @@ def _read_models(
         UserError: a file that cannot be timed, or files of different batch sizes.
     """
     from dsonas_hw.errors import ProfileError
-    from dsonas_hw.kernel.onnx.inputs import check_input_names
+    from dsonas_hw.kernel.onnx.from_onnx import check_input_names
     from dsonas_hw.profile.model_probes import model_probe
 
+    check_input_names(input_shapes, models)
     wanted = 1 if presets and batch_size is None else batch_size
     probes = [
         model_probe(path, batch_size=wanted, input_shapes=input_shapes, precision=precision, runtime=runtime)
         for path in models
     ]
-    if models:
-        check_input_names(input_shapes, {name for probe in probes for name in probe.schedule.inputs})
     sizes = sorted({probe.batch_size for probe in probes})
     if len(sizes) > 1:
         raise ProfileError(

@@ -12,11 +12,11 @@ from dsonas_hw.cli.options import profiles_option
 
 EPILOG = """\b
 Examples:
-  dsonas-hw report runs/digits                      write runs/digits/report.html
-  dsonas-hw report studies/codesign                 the page of a study, finished or not
-  dsonas-hw report runs/digits --figures figures    also every figure and table as files
-  dsonas-hw report runs/digits --tensorboard tb     also its curves, for: tensorboard --logdir tb
-  dsonas-hw report runs/digits --json               print the page's path as JSON
+  dsonas-hw report runs/digits                      # write runs/digits/report.html
+  dsonas-hw report studies/codesign                 # the page of a study, finished or not
+  dsonas-hw report runs/digits --figures figures    # also every figure and table as files
+  dsonas-hw report runs/digits --tensorboard tb     # also its curves, for: tensorboard --logdir tb
+  dsonas-hw report runs/digits --json               # print the page's path as JSON
 """
 
 

@@ -15,7 +15,7 @@ from dsonas_hw.cli.progress import progress_bar
 EXAMPLES = """\b
 Examples:
   dsonas-hw retrain runs/cifar10-1
-  dsonas-hw retrain runs/cifar10-1 --resume         go on after Ctrl-C, a kill or a power cut
+  dsonas-hw retrain runs/cifar10-1 --resume         # go on after Ctrl-C, a kill or a power cut
   dsonas-hw retrain runs/cifar10-1 --epochs 60 --train-on cuda:1
 """
 

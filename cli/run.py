@@ -50,25 +50,28 @@ def command(
     if dry_run:
         from dsonas_hw.cli.dry_run import show_dry_run
 
-        show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json)
+        show_dry_run(config, profiles_directory=profiles_directory, as_json=as_json, measures=True)
         return
     run.check_usable(config, resume=resuming)
     from dsonas_hw.cli.dry_run import image_lines
-    from dsonas_hw.cli.validate import describe_validation, exit_code, kit_command
+    from dsonas_hw.cli.validate import describe_validation, exit_code, next_commands
     from dsonas_hw.pipeline import run_all
     from dsonas_hw.train.images import describe_images
 
     for line in image_lines(describe_images(config)):
         say(line)
     with interruptible("run", run, profiles_directory):
-        validation = run_all(
+        outcome = run_all(
             run, config, resume=resuming, download=download, profiles_directory=profiles_directory, say=say,
             bar=progress_bar,
         )  # fmt: skip
+    validation = outcome.validation
     if as_json:
         print_json({"run": str(run.path), **validation.to_json()})
     else:
         describe_validation(validation)
-        if not validation.is_measured:
-            click.echo(f"next: {kit_command(run.path, validation, profiles_directory)}")
+        for line in next_commands(
+            run, validation, config.target, profiles_directory, exhausted=outcome.exhausted
+        ):
+            click.echo(f"next: {line}")
     leave(exit_code(validation))

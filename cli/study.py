@@ -28,7 +28,7 @@ Examples:
   dsonas-hw study table3 --preset cifar10 --budget params=3M --seeds 5 --dry-run
   dsonas-hw study hand-made --preset fashion-mnist --budget latency=0.142ms --seeds 3
   dsonas-hw study my-grid.yaml --dry-run
-  dsonas-hw study codesign --devices 1080ti,2080ti,v100,local --budget latency=0.1ms,0.15ms --dataset digits
+  dsonas-hw study codesign --devices 1080ti,2080ti,v100,local --budget latency=0.2ms,0.25ms --dataset digits
   dsonas-hw study codesign --devices t4,a100 --budget latency=3ms,5ms --dataset imagenet --workers 8 \\
       --ray-address 10.0.0.1:6379
 """

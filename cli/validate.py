@@ -77,43 +77,67 @@ def command(
         print_json(validation.to_json())
     else:
         describe_validation(validation)
-        if validation.missed or validation.undecided:
-            click.echo(f"next: {repair_command(run, validation, target, profiles_directory)}")
-        if validation.source != "measured":
-            click.echo(f"next: {kit_command(run.path, validation, profiles_directory)}")
+        for line in next_commands(run, validation, target, profiles_directory):
+            click.echo(f"next: {line}")
     leave(exit_code(validation))
 
 
+def next_commands(
+    run: RunDirectory,
+    validation: Validation,
+    target: DeviceConfig,
+    profiles_directory: Path | None,
+    *,
+    exhausted: bool = False,
+) -> list[str]:
+    """What to type after a verdict: what repairs one that does not hold, what measures an estimated one.
+
+    exhausted: the search is known to have no other network for these budgets.
+    """
+    from dsonas_hw.errors import command_line
+
+    found, profiles = [], profiles_arguments(profiles_directory)
+    if validation.missed or validation.undecided:
+        found.append(repair_command(run, validation, target, profiles_directory, exhausted=exhausted))
+    if validation.source != "measured":
+        found.append(command_line("kit", run.path, "--device", validation.device, *profiles))
+    return found
+
+
 def repair_command(
-    run: RunDirectory, validation: Validation, target: DeviceConfig, profiles_directory: Path | None
+    run: RunDirectory,
+    validation: Validation,
+    target: DeviceConfig,
+    profiles_directory: Path | None,
+    *,
+    exhausted: bool = False,
 ) -> str:
     """The command that takes another network in the place of one that does not hold its budgets.
 
-    `run` makes smaller ones and measures them until one holds, as the run's target is. Held against another
-    runtime, precision or percentile, or only estimated, or with weights that were trained elsewhere, it is a
-    new run, under limits that are tighter by what this network was measured to miss them by.
+    `run` makes smaller ones and measures them until one holds, as the run's target is; where the search has
+    none, another search does, under limits that are tighter by what this network was measured to miss them
+    by. Held against another runtime, precision or percentile, or only estimated, or with weights that were
+    trained elsewhere, it is a new run from the same path, under such limits.
     """
     from dsonas_hw.budget import Budget
-    from dsonas_hw.cli.advice import derive_command
+    from dsonas_hw.cli.advice import derive_command, free_beside
     from dsonas_hw.deploy.fit_measured import scale_timed
     from dsonas_hw.deploy.validate import load_training
     from dsonas_hw.errors import command_line
     from dsonas_hw.pipeline import NARROWER, worst_use
 
+    profiles = profiles_arguments(profiles_directory)
     saved = (load_training(run.path / "retrain.json") or {}).get("saved") is True
-    if validation.is_measured and target == run.load_config().target and not saved:
-        return command_line("run", "--resume", run.path, *profiles_arguments(profiles_directory))
+    same_target = validation.is_measured and target == run.load_config().target
+    if same_target and not saved and not exhausted:
+        return command_line("run", "--resume", run.path, *profiles)
     budgets = [Budget(name=b.name, limit=b.limit) for b in validation.budgets]
     scale = NARROWER / worst_use(validation) if validation.is_measured else 1.0
-    return derive_command(run, ",".join(map(str, scale_timed(budgets, scale))), profiles_directory)
-
-
-def kit_command(run_path: Path, validation: Validation, profiles_directory: Path | None) -> str:
-    """The command that makes an estimated verdict a calibrated one, by times from the device."""
-    from dsonas_hw.errors import command_line
-
-    options = profiles_arguments(profiles_directory)
-    return command_line("kit", run_path, "--device", validation.device, *options)
+    limits = ",".join(map(str, scale_timed(budgets, scale)))
+    if exhausted:
+        again = ("--config", run.config_path, "--budget", limits, "--out", free_beside(run.path, limits))
+        return command_line("run", *again, *profiles)
+    return derive_command(run, limits, profiles_directory)
 
 
 def exit_code(validation: Validation) -> int:
@@ -152,11 +176,11 @@ def describe_validation(validation: Validation) -> None:
 
 
 def _budget_line(budget: BudgetVerdict, validation: Validation) -> str:
-    from dsonas_hw.budget import COST_LABELS, METRICS, format_interval, format_probability, format_quantity
+    from dsonas_hw.budget import COST_LABELS, METRICS, format_interval, format_quantity, holds_with
 
     answer = {"holds": "holds", "missed": "MISSED", "undecided": "UNDECIDED", None: "unknown"}[budget.verdict]
     if budget.probability is not None:
-        answer = f"holds with {format_probability(budget.probability)}"
+        answer = holds_with(budget.probability)
     value = budget.measured if budget.measured is not None else budget.predicted
     if budget.name not in METRICS:
         how = "counted"
@@ -187,8 +211,10 @@ def latency_lines(validation: Validation) -> list[str]:
         return [f"  latency  {format_quantity('latency', latency_ms):>10}  {validation.source}"]
     names = ", ".join(f"{name} {format_quantity('latency', latency[f'{name}_ms'])}" for name in STATISTICS)
     interval = format_interval("latency", latency["p50_ms_low"], latency["p50_ms_high"])
+    seen, speed = format_quantity("latency", latency["seen_p50_ms"]), latency["relative_speed"]
+    at_usual = "" if speed is None else f" at the machine's usual speed (now {speed:.0%}: median {seen})"
     return [
-        f"  latency measured: {names}; the median lies within {interval}; undisturbed "
+        f"  latency measured: {names}{at_usual}; the median lies within {interval}; undisturbed "
         f"{format_quantity('latency', latency['quiet_ms'])}"
     ]
 

@@ -179,6 +179,11 @@ def format_probability(probability: float) -> str:
     return f"{min(max(round(100 * probability), 1), 99)} %"
 
 
+def holds_with(probability: float) -> str:
+    """The verdict on what was only estimated: `holds with 55 %`."""
+    return f"holds with {format_probability(probability)}"
+
+
 def judge_interval(low: float, high: float, limit: float) -> Verdict:
     """Hold a cost that lies between `low` and `high` against a limit; a cost that is exact has both alike."""
     if high <= limit:

@@ -7,7 +7,7 @@ run that was stopped anywhere goes on from there.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,15 @@ NARROWER = 0.97
 """Beside the cost (or the upper end of its interval) / limit: how much smaller the next one is made."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How a run ended."""
+
+    validation: Validation
+    exhausted: bool
+    """Whether the search leads to no other network that could take the place of one that does not hold."""
+
+
 def run_all(
     run: RunDirectory,
     config: RunConfig,
@@ -53,7 +62,7 @@ def run_all(
     profiles_directory: Path | None = None,
     say: Say,
     bar: Bar,
-) -> Validation:
+) -> Outcome:
     """Do every stage that is not done yet, until the measured network holds its budgets.
 
     Raises:
@@ -97,11 +106,11 @@ def run_all(
                 else derive_measured(run, task, say=say, bar=bar)
             )
             take_architecture(run, derived, task, say=say)
-        validation = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
+        outcome = _deploy_until_it_holds(run, task, dataset, resume=resume, say=say, bar=bar)
         from dsonas_hw.report.write import write_report
 
         say(f"report: {write_report(run.path, profiles_directory=profiles_directory)}")
-    return validation
+    return outcome
 
 
 def check_counted_budgets(config: RunConfig, space: SearchSpace) -> None:
@@ -150,12 +159,12 @@ def ensure_profile(
 
 def _deploy_until_it_holds(
     run: RunDirectory, task: Task, dataset: Dataset, *, resume: bool, say: Say, bar: Bar
-) -> Validation:
+) -> Outcome:
     """Retrain, export, validate; if the network does not hold, try the next candidate, or a smaller one."""
     shrink = 1.0
     refused: list[Architecture] = []
     _, budgets = load_architecture(run)  # others than the search's, if it was derived for them
-    by_selection = selects(task) and budgets == task.budgets
+    by_selection, exhausted = selects(task) and budgets == task.budgets, False
     task = replace(task, budgets=budgets)
     for attempt in range(1, MAX_ATTEMPTS + 1):
         validation = deploy(run, task, dataset, resume=resume, say=say, bar=bar)
@@ -173,10 +182,11 @@ def _deploy_until_it_holds(
                 another = derive_measured(run, task, say=say, bar=bar, shrink=shrink, refused=refused)
         except BudgetError as error:
             say(f"there is none: {error}")
+            exhausted = True
             break
         save_architecture(run, another, task)
         resume = False
-    return validation
+    return Outcome(validation=validation, exhausted=exhausted)
 
 
 def worst_use(validation: Validation) -> float:

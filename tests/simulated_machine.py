@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dsonas_hw.measure.measurement import LatencyMeasurement
+from dsonas_hw.measure.reference import References, Speed
 from dsonas_hw.measure.rounds import VERDICT, Plan, measure_rounds
 
 KINDS = ("quiet", "noisy", "drifting")
@@ -86,17 +87,19 @@ class SimulatedMachine:
         return measure_rounds(
             self.network(milliseconds),  # type: ignore[arg-type]
             plan=plan,
-            reference=lambda: self.run(0.5),
+            references=References(small=lambda: self.run(0.05), large=lambda: self.run(0.5)),
             rest=self.rest,
             clock_s=self.clock_s,
         )
 
-    def reference_ms(self, num: int = 40, seconds: float = 5.0) -> list[float]:
-        """What the reference workload takes, again and again, while the machine is profiled."""
+    def usual_speed(self, num: int = 40, seconds: float = 5.0) -> Speed:
+        """The median of what the reference workloads take, again and again, while the machine is profiled."""
         found = []
         for _ in range(num):
             self.rest(seconds)
             begin_s = self.now_s
             self.run(0.5)
-            found.append(1e3 * (self.now_s - begin_s))
-        return found
+            found.append(Speed(small_ms=1e2 * (self.now_s - begin_s), large_ms=1e3 * (self.now_s - begin_s)))
+        usual = Speed.usual(found)
+        assert usual is not None
+        return usual

@@ -15,6 +15,7 @@ from dsonas_hw.config import build_config, load_preset
 from dsonas_hw.deploy.validate import BudgetVerdict
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.files import write_json
+from dsonas_hw.pipeline import Outcome
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.task import Task
@@ -89,7 +90,7 @@ class Pipeline:
 
 def test_a_network_that_holds_is_the_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = Pipeline(tmp_path / "run", [HOLDS], monkeypatch)
-    assert pipeline() is HOLDS
+    assert pipeline() == Outcome(validation=HOLDS, exhausted=False)
     assert pipeline.validated == [32]
 
 
@@ -98,7 +99,7 @@ def test_another_network_follows_one_that_does_not_hold(
     first: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = Pipeline(tmp_path / "run", [first, HOLDS], monkeypatch)
-    assert pipeline() is HOLDS
+    assert pipeline().validation is HOLDS
     assert pipeline.validated == [32, 16]
     assert pipeline.refused == [[32]]
     # By the upper end of the interval, and 3 % more.
@@ -109,7 +110,7 @@ def test_no_network_is_validated_twice_and_three_at_most(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = Pipeline(tmp_path / "run", [MISSED, UNDECIDED, UNDECIDED, HOLDS], monkeypatch)
-    assert pipeline() is UNDECIDED
+    assert pipeline() == Outcome(validation=UNDECIDED, exhausted=False)
     assert pipeline.validated == [32, 16, 8]
     assert pipeline.refused == [[32], [32, 16]]
 
@@ -118,6 +119,6 @@ def test_where_nothing_is_smaller_the_verdict_stays_and_so_does_the_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = Pipeline(tmp_path / "run", [UNDECIDED], monkeypatch, narrowest=20)
-    assert pipeline() is UNDECIDED
+    assert pipeline() == Outcome(validation=UNDECIDED, exhausted=True)
     assert pipeline.width == 32
     assert pipeline.said[-1] == "there is none: no width is narrow enough"

@@ -19,10 +19,10 @@ from dsonas_hw.space.space import SearchSpace
 IDEAL_COMPLETE_OVER_BUDGET = 8.0
 """Cost of the complete network / limit at the width to steer for: of equal cost, wide networks of few edges
 were more accurate than narrow ones of many (docs/results.md)."""
-EDGES_LEFT = 20
+EDGES_LEFT = 16
 """Edges with a λ that should be left to choose all the same; of fewer, the death of one is a jump in cost."""
-NEAR_IDEAL = (0.625, 1.5)
-"""Times the ideal: where the search's own width is kept."""
+CHEAPER_CHANNELS = 0.9
+"""Times the cost of a channel: if a wider network's cost less, the narrower width leaves vectors unfilled."""
 MOST_FIXED_OVER_BUDGET = 0.7
 """Cost of the network without any operation / limit above which too little is left to choose."""
 LOOK_AHEAD = 4
@@ -102,42 +102,27 @@ def ideal_complete_over_budget(space: SearchSpace) -> float:
 def choose_width(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> int:
     """Return the deployment width to steer the search for, where the user has not set one.
 
-    It is the search's own width, unless the complete network is so cheap there that too little would be
-    pruned, or so expensive that hardly anything would be left. Then it is the narrowest width at which the
-    budget is at most an eighth of the complete network's cost, or a larger fraction in a space of few edges.
-    It is narrower where stem, reductions and head, which no search prunes, would use up the budget; and wider
-    where a few more channels that fill a vector are no slower.
+    It is the width at which the complete network's cost is nearest, as a ratio, to
+    `ideal_complete_over_budget` times the budget. Left out are widths at which stem, reductions and head,
+    which no search prunes, use up the budget, and of the others those whose channels do not fill a vector, so
+    that a channel of a wider network costs clearly less. Latency is not monotone in the width, so all are
+    looked at.
     """
-    ideal = ideal_complete_over_budget(space)
-    low, high = (factor * ideal for factor in NEAR_IDEAL)
-    complete = complete_architecture(space)
-
-    def leaves_a_choice(width: int) -> bool:
-        fixed = budget_ratio(identity_architecture(space, width=width), budgets, target)
-        return fixed <= MOST_FIXED_OVER_BUDGET
-
     if not budgets:
         return space.channels
-    if low <= budget_ratio(complete, budgets, target) <= high and leaves_a_choice(space.channels):
-        return _widest_as_cheap(space, space.channels, budgets, target)
-    widths, first, last = space.widths(), 0, len(space.widths()) - 1
-    while first < last:
-        middle = (first + last) // 2
-        if budget_ratio(complete.with_width(widths[middle]), budgets, target) < ideal:
-            first = middle + 1
-        else:
-            last = middle
-    while first > 0 and not leaves_a_choice(widths[first]):
-        first -= 1
-    return _widest_as_cheap(space, widths[first], budgets, target)
-
-
-def _widest_as_cheap(space: SearchSpace, width: int, budgets: Sequence[Budget], target: TargetCosts) -> int:
-    """This width, or a little wider one at which the complete network costs no more."""
-    wider = [w for w in space.widths() if w > width][:LOOK_AHEAD]
+    ideal = ideal_complete_over_budget(space)
     complete = complete_architecture(space)
-    ratios = {w: budget_ratio(complete.with_width(w), budgets, target) for w in (width, *wider)}
-    return max(w for w, ratio in ratios.items() if ratio <= ratios[width])
+    best, distance, cheapest = space.widths()[0], math.inf, math.inf
+    for width in reversed(space.widths()):
+        if budget_ratio(identity_architecture(space, width=width), budgets, target) > MOST_FIXED_OVER_BUDGET:
+            continue
+        over_budget = budget_ratio(complete.with_width(width), budgets, target)
+        if over_budget / width > cheapest / CHEAPER_CHANNELS:
+            continue
+        cheapest = min(cheapest, over_budget / width)
+        if abs(math.log(over_budget / ideal)) < distance:
+            best, distance = width, abs(math.log(over_budget / ideal))
+    return best
 
 
 def check_feasible(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts) -> None:

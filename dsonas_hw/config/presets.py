@@ -1,4 +1,8 @@
-"""The shipped presets: `presets/<name>.yaml`, each a whole configuration that begins with what it is for."""
+"""The shipped presets: `presets/<name>.yaml`.
+
+Each begins with what it is for, and is a whole configuration, or what it changes in the preset that it names
+as its `base`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from dsonas_hw.config.load import build_config, parse_yaml
+from dsonas_hw.config.load import build_config, overlay, parse_yaml
 from dsonas_hw.config.models import RunConfig
 from dsonas_hw.errors import UserError, closest
 
@@ -28,12 +32,14 @@ def preset_names() -> list[str]:
 
 
 def load_preset(name: str) -> dict[str, Any]:
-    """A shipped preset as nested dictionaries.
+    """A shipped preset, with its base, as nested dictionaries.
 
     Raises:
         UserError: no preset of that name.
     """
-    return parse_yaml(_read_preset(name), origin=f"preset {name}")
+    data = parse_yaml(_read_preset(name), origin=f"preset {name}")
+    base = data.pop("base", None)
+    return data if base is None else overlay(load_preset(base), data)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,18 +23,21 @@ import numpy as np
 from dsonas_hw.budget import Metric
 from dsonas_hw.cost.kernel_costs import Array, Category, CategoryFit, KernelCosts, similarity
 from dsonas_hw.cost.kernel_fit import fit_categories
-from dsonas_hw.cost.network_costs import GROUPS, Part, correction_values, group_of, written_mb
+from dsonas_hw.cost.network_costs import (
+    GROUPS,
+    Part,
+    correction_values,
+    group_of,
+    local_means,
+    widening,
+    written_mb,
+)
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.rows import Anchor, CorrectionRow, KernelRow
 
 INTERVAL_FRACTION = 0.9
 """Fraction of the networks that the interval is made to cover."""
-MIN_INTERVAL = 0.02
-SLOPES = (0.0, 0.25, 0.5, 1.0, 2.0, 4.0)
-"""What the kernels' uncertainty may add to the interval of the median network, relative to the rest."""
-LAPLACE_QUANTILE = 2.303
-"""−ln(1 − 0.9): the 90 % quantile of |x| in units of a Laplace distribution's scale."""
 MIN_NETWORKS = 4
 NUM_FOLDS = 5
 Deviations = tuple[float, float, float]
@@ -60,12 +63,8 @@ class TimedNetwork:
     """None: not measured."""
 
 
-def fit_corrections(
-    rows: Sequence[KernelRow], networks: Sequence[TimedNetwork], *, speed: float = 1.0
-) -> list[CorrectionRow]:
+def fit_corrections(rows: Sequence[KernelRow], networks: Sequence[TimedNetwork]) -> list[CorrectionRow]:
     """Coefficients of every category of kernel, and the numbers of the formula above, for every metric.
-
-    speed: all latencies are multiplied by it: the table's unit of speed against the machine's usual one.
 
     Raises:
         ProfileError: too few networks were timed.
@@ -75,7 +74,7 @@ def fit_corrections(
             f"{len(networks)} networks were timed; a fit needs {MIN_NETWORKS}: profile a preset too"
         )
     fits = fit_categories(rows)
-    latencies_ms = np.array([network.latency_ms for network in networks]) * speed
+    latencies_ms = np.array([network.latency_ms for network in networks])
     found = [_fit_metric("latency", fits, rows, networks, latencies_ms)]
     metered = [network for network in networks if network.energy_mj is not None]
     if len(metered) >= MIN_NETWORKS:
@@ -98,7 +97,7 @@ def _fit_metric(
     measured = measured / unit
     deviations = GROUP_DEVIATIONS[metric]
     solution, weights = _solve(design, measured, deviations)
-    half_width, slope = _interval(fits, rows, counts, measured, deviations)
+    half_widths, usual_deviation = _half_widths(fits, rows, counts, measured, deviations)
     solution = solution * unit
     values = correction_values(
         fits if metric == "latency" else {},
@@ -106,12 +105,14 @@ def _fit_metric(
         scales=dict(zip(GROUPS, map(float, solution), strict=False)),
         per_kernel=dict(zip(GROUPS, map(float, solution[len(GROUPS) :]), strict=False)),
         constant=float(solution[-1]),
-        interval=half_width,
-        interval_slope=slope,
+        interval=float(half_widths.mean()),
+        usual_deviation=usual_deviation,
     )
     anchors: list[Anchor] = [
-        (float(vector[0]), float(vector[1]), float(vector[2]), float(weight))
-        for vector, weight in zip(design.vectors, weights, strict=True)
+        (float(cost), float(kernels), float(largest), float(weight), float(half_width))
+        for (cost, kernels, largest), weight, half_width in zip(
+            design.vectors, weights, half_widths, strict=True
+        )
     ]
     values |= {"num_networks": float(len(networks))}
     return CorrectionRow(metric=metric, values=values, anchors=tuple(anchors))
@@ -244,20 +245,20 @@ def _robust_weights(errors: Array) -> Array:
     return np.asarray(weights / weights.max())
 
 
-def _interval(
+def _half_widths(
     fits: dict[Category, CategoryFit],
     rows: Sequence[KernelRow],
     counts: _Counts,
     measured: Array,
     deviations: Deviations,
-) -> tuple[float, float]:
-    """Half the interval's width in logarithms, and what the kernels' deviation adds, from held-out networks.
+) -> tuple[Array, float]:
+    """Half widths of the interval beside every network, in logarithms, and the kernels' usual deviation.
 
     A fold of networks is held out together with the rows of the kernels that no other network has, because a
     network that is predicted later brings kernels of its own.
     """
     folds = np.arange(len(measured)) % min(NUM_FOLDS, len(measured))
-    logs, uncertain = np.zeros(len(measured)), np.zeros(len(measured))
+    logs, uncertain = np.zeros(len(measured)), np.ones(len(measured))
     for fold in range(int(folds.max()) + 1):
         out = folds == fold
         used = counts.counts[~out].sum(axis=0) > 0
@@ -267,24 +268,24 @@ def _interval(
             continue
         design = _design(KernelCosts(fit_categories(kept, like=fits), kept), counts)
         solution, weights = _solve(design.of(~out), measured[~out], deviations)
-        residual = similarity(design.vectors[out], design.vectors[~out]) @ weights
-        predicted = _positive(design.matrix[out] @ solution) * np.exp(residual)
+        near = similarity(design.vectors[out], design.vectors[~out])
+        predicted = _positive(design.matrix[out] @ solution) * np.exp(near @ weights)
         logs[out] = np.log(measured[out] / predicted)
         uncertain[out] = design.deviations[out]
-    return _calibrate_interval(logs, uncertain)
+    usual = float(uncertain.mean())
+    errors = np.abs(logs) / widening(uncertain, usual)
+    return _calibrate_half_widths(errors, design.vectors), usual
 
 
-def _calibrate_interval(logs: Array, deviations: Array) -> tuple[float, float]:
-    """(h, slope) so that √(h² + (slope · deviation)²) holds 90 % of |logs|; the likeliest of such pairs."""
-    errors = np.abs(logs)
-    best = (np.inf, 0.0, 0.0)
-    for slope in SLOPES:
-        widths = np.hypot(1.0, slope * deviations / max(float(np.median(deviations)), 1e-9))
-        scale = max(float(np.quantile(errors / widths, INTERVAL_FRACTION)), MIN_INTERVAL)
-        loss = float(np.mean(np.log(scale * widths) + errors / (scale * widths) * LAPLACE_QUANTILE))
-        best = min(best, (loss, scale, scale * slope / max(float(np.median(deviations)), 1e-9)))
-    margin = 1 + 2 / len(logs)  # a quantile of few values comes out too small
-    return max(best[1] * margin, MIN_INTERVAL), best[2] * margin
+def _calibrate_half_widths(errors: Array, vectors: Array) -> Array:
+    """Errors of held-out networks, times what makes the local means of these hold 90 % of them.
+
+    A network's own error has no say in its local mean.
+    """
+    near = similarity(vectors, vectors) - np.eye(len(vectors))
+    means = local_means(near, errors, float(errors.mean()))
+    factor = float(np.quantile(errors / np.maximum(means, 1e-9), INTERVAL_FRACTION))
+    return np.asarray(errors * factor * (1 + 2 / len(errors)))  # a quantile of few comes out too small
 
 
 def _positive(values: Array) -> Array:

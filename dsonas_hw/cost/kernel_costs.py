@@ -60,6 +60,7 @@ Category = tuple[str, ...]
 
 def category_of(kernel: Kernel) -> Category:
     """Return the kernel's category, from general to special."""
+    own = (kernel.function,) if kernel.function else ()
     match kernel.op:
         case "conv":
             layout = "volume" if len(kernel.kernel_size) > 2 else "plain"
@@ -67,7 +68,9 @@ def category_of(kernel: Kernel) -> Category:
         case "maxpool" | "avgpool" | "global_avgpool" | "global_maxpool":
             return ("pool", kernel.op, kernel.function or "plain")
         case "gemm" | "matmul":
-            return ("product", kernel.op if len(kernel.inputs) == 1 else "two_inputs")
+            return ("product", kernel.op if len(kernel.inputs) == 1 else "two_inputs", *own)
+        case "softmax":
+            return ("other", kernel.op, *own)
         case "sum" | "mul" | "sub" | "div":
             return ("elementwise", kernel.op, "broadcast" if len({*kernel.inputs}) > 1 else "equal")
         case "unary" | "copy":
@@ -191,11 +194,6 @@ class KernelCosts:
         if category not in self._rows or category not in self.fits:
             return False
         return bool(self._residual(category).excess([kernel])[0] <= KNOWN_EXCESS)
-
-    def has_relatives(self, kernel: Kernel) -> bool:
-        """Whether kernels of the same operation, if of another layout or geometry, were measured."""
-        operation = category_of(kernel)[:1]
-        return operation != ("other",) and operation in self.fits
 
     def latency_ms(self, kernel: Kernel) -> float:
         """Return the cost of a kernel.

@@ -18,10 +18,10 @@ from dsonas_hw.kernel.deployment import Deployment
 from dsonas_hw.kernel.network import Schedule, ScheduledKernel
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.energy import energy_unknown
-from dsonas_hw.measure.statistics import relative_repeatability
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.commands import directory_of, profile_command
-from dsonas_hw.table.rows import Source
+from dsonas_hw.table.rows import NetworkRow, Source
 from dsonas_hw.table.table import LookupTable
 
 
@@ -142,30 +142,40 @@ class MeasuredCosts:
             ) from None
 
     @property
-    def reference_ms(self) -> float:
-        """What the reference workload took while this machine was profiled; 0 if it was not run."""
-        return self.table.corrections["latency"].values.get("reference_ms", 0.0)
+    def usual_speed(self) -> Speed | None:
+        """Of the machine while it was profiled, which predictions are stated at; None: it is not known."""
+        return Speed.from_values(self.table.corrections["latency"].values)
 
-    @property
-    def repeatability(self) -> float:
-        """How far two measurements of one network on this machine differ at most, as a fraction."""
-        return relative_repeatability([n.reference_ms for n in self.table.networks if n.reference_ms])
+    def unknown(self, kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
+        """The kernels, of those that run, that the table does not know; each once."""
+        return tuple(dict.fromkeys(kernel for kernel in kernels if not self.knows(kernel)))
 
-    def unknown(self, schedule: Schedule) -> tuple[Kernel, ...]:
-        """The kernels of a network, as the runtime runs them, that the table does not know; each once."""
-        deployed = self.deployment.kernels(schedule)
-        return tuple(dict.fromkeys(kernel for kernel in deployed if not self.knows(kernel)))
+    def timed(self, name: str) -> NetworkRow | None:
+        """The network that was timed under this name; None if there is none."""
+        return next((network for network in self.table.networks if network.name == name), None)
+
+    def kernels(self, schedule: Schedule, timed: NetworkRow | None = None) -> tuple[Kernel, ...]:
+        """The kernels that the runtime runs for a network: those that ran if it was timed, else derived."""
+        ran = self.table.kernels_of(timed) if timed else ()
+        return ran or self.deployment.kernels(schedule)
+
+    def predict_timed(self, network: NetworkRow, metric: Metric = "latency") -> Prediction:
+        """The metric of a network that was timed itself: what it took, at the speed that the table states."""
+        found = self.predict_part(self.part(self.table.kernels_of(network), metric), metric)
+        if metric == "energy":
+            value = network.energy_mj
+        else:
+            unit, usual = Speed.from_values(self.table.header.clocks), self.usual_speed
+            value = network.latency_ms
+            value *= usual.relative_time(unit, value) if usual and unit else 1.0
+        if value is None:
+            return found
+        ratio = value / found.value
+        return replace(found, value=value, low=found.low * ratio, high=found.high * ratio)
 
     def knows(self, kernel: Kernel) -> bool:
         """Whether a kernel, as the runtime runs it, is of a category that was measured, and near what was."""
         return self._kernels.knows(kernel)
-
-    def has_relatives(self, kernel: Kernel) -> bool:
-        """Whether kernels of the same operation were measured, which its cost can be told from, roughly.
-
-        Not so for a table of somebody else's.
-        """
-        return self.source != "imported" and self._kernels.has_relatives(kernel)
 
     def kernel_cost(self, kernel: Kernel, metric: Metric = "latency") -> float:
         """The share of a network's metric that this kernel adds, its inputs in the runtime's own layout.

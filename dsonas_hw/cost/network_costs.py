@@ -2,15 +2,15 @@
 
     value    = (constant + Σ_groups (scale · cost + per_kernel · kernels)) · exp(residual)
     residual = Σ_points weight · exp(−½ |vector − point|²)
-    interval = value · exp(± √(h² + (slope · Σ cost · deviation / Σ cost)²))
+    interval = value · exp(± half width · widening)
 
 A kernel's cost is its latency, which is known kernel by kernel; so the scale of an energy is a power (W).
 
 A network's feature vector holds the logarithms of its cost, number of kernels and largest tensor: networks
 that are alike in these share what the sum of their kernels misses (caches, address translation, memory).
-The interval grows with how uncertain the kernels' own costs are (`kernel_costs.KernelCost.deviation`). Sums
-over kernels can be kept for parts of networks (`Part`) and added up, so that a search that meets the same
-blocks again and again pays for each once.
+So the half width of the interval is theirs, too; it grows where the kernels' own costs are more uncertain
+than usual (`kernel_costs.KernelCost.deviation`). Sums over kernels can be kept for parts of networks (`Part`)
+and added up, so that a search that meets the same blocks again and again pays for each once.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from dsonas_hw.budget import QUANTITIES, Metric
 from dsonas_hw.cost.kernel_costs import (
     DIMENSIONS,
     FEATURES,
+    Array,
     Category,
     CategoryFit,
     KernelCosts,
@@ -61,6 +62,9 @@ def group_of(kernel: Kernel) -> str:
 
 
 MIN_LENGTH_SCALE = 1e-3
+USUAL_WEIGHT = 5.0
+"""How many networks the usual half width counts for beside those nearby."""
+MIN_HALF_WIDTH = 0.02
 LENGTH_SCALE = 2.0
 """How far, in logarithms, networks tell about each other."""
 FeatureVector = tuple[float, float, float]
@@ -131,8 +135,8 @@ class NetworkCosts:
         self._scales = {group: values[f"scale:{group}"] for group in GROUPS}
         self._per_kernel = {group: values[f"per_kernel_{unit}:{group}"] for group in GROUPS}
         self._residual = Residual(correction.anchors)
-        self._half_width = values["interval"]
-        self._interval_slope = values["interval_slope"]
+        self._usual_half_width = values["interval"]
+        self._usual_deviation = values["usual_deviation"]
         self._known: dict[Kernel, Part] = {}
 
     def part(self, kernels: Sequence[Kernel]) -> Part:
@@ -174,7 +178,8 @@ class NetworkCosts:
 
     def interval(self, part: Part) -> tuple[float, float]:
         """Return the factors on that value between which 90 % of the measurements are expected."""
-        half_width = math.hypot(self._half_width, self._interval_slope * part.deviation)
+        half_width = self._residual.half_width_at(part.vector, self._usual_half_width)
+        half_width *= float(widening(np.array(part.deviation), self._usual_deviation))
         return math.exp(-half_width), math.exp(half_width)
 
     def share(self, part: Part) -> float:
@@ -186,11 +191,26 @@ class Residual:
     """What sums of kernels miss, in logarithms, from the networks nearby; 0 far from all of them."""
 
     def __init__(self, anchors: Sequence[Anchor]) -> None:
-        self._points = np.array([anchor[:3] for anchor in anchors], dtype=np.float64).reshape(-1, 3)
-        self._weights = np.array([anchor[3] for anchor in anchors], dtype=np.float64)
+        rows = np.array(anchors, dtype=np.float64).reshape(-1, 5)
+        self._points, self._weights, self._half_widths = rows[:, :3], rows[:, 3], rows[:, 4]
 
     def at(self, vector: FeatureVector) -> float:
         return float(similarity(np.array([vector]), self._points)[0] @ self._weights)
+
+    def half_width_at(self, vector: FeatureVector, usual: float) -> float:
+        """Of the interval, from the networks nearby; the usual one far from all of them."""
+        near = similarity(np.array([vector]), self._points)
+        return max(float(local_means(near, self._half_widths, usual)[0]), MIN_HALF_WIDTH)
+
+
+def local_means(near: Array, values: Array, usual: float) -> Array:
+    """Means of values, weighted by how near each is (one row per mean), drawn towards the usual one."""
+    return np.asarray((near @ values + USUAL_WEIGHT * usual) / (near.sum(axis=1) + USUAL_WEIGHT))
+
+
+def widening(deviations: Array, usual: float) -> Array:
+    """How much wider intervals are for networks whose kernels are less certain than usual; 0: never."""
+    return np.maximum(deviations / usual, 1.0) if usual > 0 else np.ones_like(deviations)
 
 
 def correction_values(
@@ -201,16 +221,16 @@ def correction_values(
     per_kernel: Mapping[str, float] | None = None,
     constant: float = 0.0,
     interval: float,
-    interval_slope: float = 0.0,
+    usual_deviation: float = 0.0,
 ) -> dict[str, float]:
     """Return the numbers of a table's correction row; by default latencies add up as they are.
 
     scales, per_kernel: by group; per_kernel and constant in the metric's unit.
     interval: half the width, in logarithms, of the interval that 90 % of the measurements are expected in.
-    interval_slope: what the kernels' mean standard deviation adds to it.
+    usual_deviation: the kernels' mean standard deviation up to which it is not wider.
     """
     unit = unit_of(metric)
-    values = {f"constant_{unit}": constant, "interval": interval, "interval_slope": interval_slope}
+    values = {f"constant_{unit}": constant, "interval": interval, "usual_deviation": usual_deviation}
     for group in GROUPS:
         values[f"scale:{group}"] = (scales or {}).get(group, 1.0)
         values[f"per_kernel_{unit}:{group}"] = (per_kernel or {}).get(group, 0.0)

@@ -10,7 +10,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.budget import METRICS, QUANTITIES, format_interval, format_quantity
 from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.fit_measured import Trial, fit_until_measured, measure_architecture, scale_timed
-from dsonas_hw.deploy.measure import repeatability_of
+from dsonas_hw.deploy.measure import usual_speed_of
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.choose import derive
 from dsonas_hw.task import Task
@@ -48,12 +48,12 @@ def derive_measured(
         found[derived.architecture] = derived
         return derived.architecture
 
-    target, repeatability = task.config.target, repeatability_of(task.target.cost_model)
+    target, usual = task.config.target, usual_speed_of(task.target.cost_model)
 
     def measure(architecture: Architecture) -> Mapping[str, Estimate | None]:
         with bar("measure") as report:
             return measure_architecture(
-                target, repeatability=repeatability, progress=lambda done, total: report(done, total, "")
+                target, usual=usual, progress=lambda done, total: report(done, total, "")
             )(architecture)
 
     fitted = fit_until_measured(

@@ -32,6 +32,7 @@ from dsonas_hw.config import DeviceConfig
 from dsonas_hw.deploy.measure import Progress, measure_on_target, silent
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.kernel.costs import count_costs
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.measure.statistics import Estimate
 from dsonas_hw.search.candidates import WELL_FILLED
 
@@ -159,17 +160,17 @@ def scale_timed(budgets: Sequence[Budget], scale: float) -> tuple[Budget, ...]:
 
 
 def measure_architecture(
-    target: DeviceConfig, *, repeatability: float, progress: Progress = silent
+    target: DeviceConfig, *, usual: Speed | None = None, progress: Progress = silent
 ) -> MeasureArchitecture[Architecture]:
     """Measures architectures on a target, with random weights.
 
-    repeatability: how far two measurements there differ, as a fraction (`measure.repeatability_of`).
+    usual: its usual speed (`measure.usual_speed_of`).
     """
 
     def measure(architecture: Architecture) -> Mapping[str, Estimate | None]:
         model = build_onnx(architecture, batch_size=target.batch_size).SerializeToString()
         found = measure_on_target(model, target, progress=progress)
-        return found.costs(target.statistic, repeatability) if found else {}
+        return found.costs(target.statistic, usual) if found else {}
 
     return measure
 

@@ -23,9 +23,10 @@ from dsonas_hw.measure.energy import (
     energy_or_reason,
 )
 from dsonas_hw.measure.measurement import LatencyMeasurement
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.measure.rounds import QUICK, VERDICT, Plan, measure_rounds
-from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY, Estimate, Statistic
-from dsonas_hw.profile.cpu_bench import open_reference
+from dsonas_hw.measure.statistics import Estimate, Statistic
+from dsonas_hw.profile.cpu_bench import open_references
 from dsonas_hw.runtime.base import Session
 from dsonas_hw.runtime.model import read_model
 from dsonas_hw.runtime.registry import all_runtimes, get_runtime, open_session, runtimes_of
@@ -34,6 +35,8 @@ from dsonas_hw.target import Target
 if TYPE_CHECKING:
     from dsonas_hw.runtime.detect import DetectedDevice
 
+COMPARED_AT = Speed(small_ms=0.03, large_ms=1.0)
+"""About that of a usual server."""
 Progress = Callable[[int, int], None]
 """Called after every turn with the turns done and those there are."""
 
@@ -53,24 +56,20 @@ class TargetMeasurement:
     versions: Mapping[str, str]
     device_title: str
 
-    def costs(self, statistic: Statistic, repeatability: float) -> dict[str, Estimate | None]:
+    def costs(self, statistic: Statistic, usual: Speed | None) -> dict[str, Estimate | None]:
         """What a budget limits, by quantity: that percentile of the latency in ms, and the energy in mJ.
 
-        repeatability: how far two measurements on this machine differ, as a fraction; an interval reaches at
-            least so far, since the rounds of one measurement do not show what the next will find.
+        usual: speed of the machine, at which the latency is stated (`LatencyMeasurement.estimate`).
         """
         return {
-            "latency_ms": self.latency.estimate(statistic).widened(repeatability),
-            "energy_mj": self.energy.estimate.widened(repeatability) if self.energy else None,
+            "latency_ms": self.latency.estimate(statistic, usual),
+            "energy_mj": self.energy.estimate if self.energy else None,
         }
 
 
-def repeatability_of(model: CostModel | None) -> float:
-    """How far two measurements of one network on a model's device differ, as a fraction, but for rare cases.
-
-    From the reference workload in the device's table, where there is one.
-    """
-    return model.repeatability if isinstance(model, MeasuredCosts) else DEFAULT_REPEATABILITY
+def usual_speed_of(model: CostModel | None) -> Speed | None:
+    """The usual speed of this machine, by its profile; None: there is none, or it is another device's."""
+    return model.usual_speed if isinstance(model, MeasuredCosts) else None
 
 
 def find_target(target: DeviceConfig) -> tuple[DetectedDevice, str] | None:
@@ -143,9 +142,8 @@ def measure_relative(
 ) -> dict[Metric, float] | None:
     """Metrics of an ONNX model for comparison with other models on this target; None: it is not here.
 
-    Takes a second for the latency, and some more for an energy. The unit of a latency is a run of the
-    reference workload, which takes the machine's changes of speed out, on this machine, and a millisecond
-    elsewhere.
+    Takes a second for the latency, and some more for an energy. On this machine a latency is stated at the
+    speed `COMPARED_AT`, which takes the machine's changes of speed out.
 
     Raises:
         as `measure_on_target`.
@@ -161,9 +159,9 @@ def measure_relative(
 
     with exclusive_device(device.lock_name):
         if "latency" in metrics and device.name == LOCAL:
-            with open_reference(replace(where, precision="fp32")) as reference:
-                latency = measure_rounds(open_network, plan=QUICK, reference=reference.run)
-                relative["latency"] = latency.latency_at(1.0)
+            with open_references(where) as references:
+                latency = measure_rounds(open_network, plan=QUICK, references=references)
+                relative["latency"] = latency.latency_at(COMPARED_AT)
         elif "latency" in metrics:
             with open_network() as session:
                 relative["latency"] = get_runtime(where.runtime).measure(session, plan=QUICK).quiet_ms
@@ -222,8 +220,8 @@ def _measure_here(
         versions.update(session.versions)
         return session
 
-    with open_reference(replace(target, precision="fp32")) as reference:
-        latency = measure_rounds(open_noted, plan=plan, reference=reference.run, progress=progress)
+    with open_references(target) as references:
+        latency = measure_rounds(open_noted, plan=plan, references=references, progress=progress)
     meter = get_runtime(target.runtime).meter
     if meter is None:
         return latency, None, versions

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.deploy.derive_measured import Bar, Say, trial_text
 from dsonas_hw.deploy.fit_measured import measure_architecture
-from dsonas_hw.deploy.measure import Progress, repeatability_of, silent
+from dsonas_hw.deploy.measure import Progress, silent, usual_speed_of
 from dsonas_hw.deploy.measured_use import MeasuredUse, relative_costs
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.choose import points_of
@@ -40,10 +40,10 @@ def measured_use(task: Task, *, progress: Progress = silent, **options: Any) -> 
 
     progress: of every measurement for a verdict; options: as of `MeasuredUse`.
     """
-    target, repeatability = task.config.target, repeatability_of(task.target.cost_model)
+    target, usual = task.config.target, usual_speed_of(task.target.cost_model)
     return MeasuredUse(
         task.budgets,
-        measure=measure_architecture(target, repeatability=repeatability, progress=progress),
+        measure=measure_architecture(target, usual=usual, progress=progress),
         measure_relative=relative_costs(target, task.budgets),
         **options,
     )

@@ -23,18 +23,18 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import BYTES_PER_ELEMENT, TargetCosts
 from dsonas_hw.budget import Budget, Verdict, judge_interval
 from dsonas_hw.config import DeviceConfig
-from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.deploy.export import read_metadata
-from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target, repeatability_of
+from dsonas_hw.deploy.measure import TargetMeasurement, measure_on_target, usual_speed_of
 from dsonas_hw.errors import ModelFileError, RunError, UserError, command_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.measure.measurement import quantile
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.measure.statistics import STATISTICS, Estimate, Statistic
 from dsonas_hw.run_directory import versions
 
-SCHEMA = 2
+SCHEMA = 3
 
 Measure = Callable[[Path, DeviceConfig], TargetMeasurement | None]
 
@@ -166,10 +166,10 @@ def validate(
     counted = count_model(model_path, target)
     predicted = costs.costs(architecture).to_dict()
     measured = measure(model_path, target)
-    repeatability = repeatability_of(costs.cost_model)
+    usual = usual_speed_of(costs.cost_model)
     known: dict[str, Estimate | None] = {"latency_ms": None, "energy_mj": None, **_exact(counted)}
     if measured is not None:
-        known |= measured.costs(target.statistic, repeatability)
+        known |= measured.costs(target.statistic, usual)
     values = {quantity: estimate.value if estimate else None for quantity, estimate in known.items()}
     verdicts = tuple(
         judge(
@@ -179,7 +179,6 @@ def validate(
         for budget in budgets
     )  # fmt: skip
     model = costs.cost_model
-    usual_ms = model.reference_ms if isinstance(model, MeasuredCosts) else 0.0
     source = (
         "measured" if measured else (model.source if model and model.source != "measured" else "estimated")
     )
@@ -198,9 +197,9 @@ def validate(
         source=source,
         disclaimer="" if measured else costs.disclaimer,
         costs={**values, **{q: values[q] or predicted[q] for q in ("latency_ms", "energy_mj")}},
-        latency=_latency_statistics(measured, repeatability) if measured else None,
-        energy=_energy_statistics(measured, repeatability) if measured else None,
-        warnings=measured.latency.warnings_at(usual_ms) if measured else (),
+        latency=_latency_statistics(measured, usual) if measured else None,
+        energy=_energy_statistics(measured) if measured else None,
+        warnings=measured.latency.warnings_at(usual) if measured else (),
         max_abs_output_error=_number(metadata.get("max_abs_output_error")),
         test_accuracy=accuracy,
         test_error=None if accuracy is None else 1 - accuracy,
@@ -288,22 +287,26 @@ def load_training(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _latency_statistics(measured: TargetMeasurement, repeatability: float) -> dict[str, Any]:
-    """The object `latency` of validation.json, in ms; each percentile's interval beside it."""
+def _latency_statistics(measured: TargetMeasurement, usual: Speed | None) -> dict[str, Any]:
+    """The object `latency` of validation.json, in ms; each percentile's interval beside it.
+
+    Percentiles and the quiet value are those at the machine's usual speed; samples are as they were seen.
+    """
     latency = measured.latency
     percentiles: dict[str, float | None] = {}
     for name in STATISTICS:
-        estimate = latency.estimate(name).widened(repeatability)
+        estimate = latency.estimate(name, usual)
         percentiles |= {
             f"{name}_ms": estimate.value, f"{name}_ms_low": estimate.low,
             f"{name}_ms_high": _bound(estimate.high),
         }  # fmt: skip
     return {
         **percentiles,
-        "quiet_ms": latency.quiet_ms,
+        "seen_p50_ms": latency.percentile_ms("p50"),
+        "quiet_ms": latency.latency_at(usual),
         "mean_ms": latency.mean_ms,
         "std_ms": latency.std_ms,
-        "relative_repeatability": repeatability,
+        "relative_speed": latency.relative_speed(usual),
         "num_rounds": len(latency.rounds_ms),
         "num_samples": len(latency.samples_ms),
         "device_title": measured.device_title,
@@ -321,11 +324,11 @@ def _short(value_ms: float) -> float:
     return float(f"{value_ms:.5g}")
 
 
-def _energy_statistics(measured: TargetMeasurement, repeatability: float) -> dict[str, Any] | None:
+def _energy_statistics(measured: TargetMeasurement) -> dict[str, Any] | None:
     """The object `energy` of validation.json: the mean in mJ and its interval."""
     if (energy := measured.energy) is None:
         return None
-    estimate = energy.estimate.widened(repeatability)
+    estimate = energy.estimate
     return {
         "energy_mj": estimate.value,
         "energy_mj_low": estimate.low,

@@ -94,6 +94,14 @@ class Device:
     runtimes: Mapping[str, RuntimeSupport] = field(default_factory=dict)
     """Runtime → the versions that serve it; a runtime that never can is absent. Empty: nothing is stated."""
     sources: tuple[str, ...]
+    unconfirmed: str = ""
+    """Which of its numbers no published source confirms; empty: all are confirmed."""
+
+    @property
+    def provenance(self) -> str:
+        """What an estimate of it goes by, for messages: `its datasheet`, and what is not certain there."""
+        doubt = f" ({self.unconfirmed} not confirmed by any published source)" if self.unconfirmed else ""
+        return f"its datasheet{doubt}"
 
     def serves(self, runtime: str) -> bool:
         """Whether some version of a runtime can run here; any can where nothing is stated."""

@@ -43,6 +43,7 @@ KEYS = {
     "has_energy_counter",
     "runtimes",
     "sources",
+    "unconfirmed",
 }
 #: Stated peaks and those that follow from SMs and clock may differ by this factor: makers round.
 PEAK_TOLERANCE = 0.02
@@ -121,6 +122,7 @@ class _Checker:
             has_energy_counter=self.flag(values, "has_energy_counter"),
             runtimes=self.runtimes(values),
             sources=self.texts(values, "sources"),
+            unconfirmed=self.text(values, "unconfirmed") if "unconfirmed" in values else "",
         )
         self.check_consistency(device)
         return device

@@ -150,8 +150,8 @@ def calibrate(
     measured, before = rows.measured, rows.latency_ms(NO_ADJUSTMENT)
     check_units(networks, before)
     if not measured_by:
-        check_repeats(networks)
-    chosen = choose_fit(rows, list(map(tuple, rows.work)), [network.family for network in networks])
+        check_repeats(networks, least=MIN_ROWS)
+    chosen = choose_fit(rows, _held_out_together(rows), [network.family for network in networks])
     check_consistent(networks, chosen.alone)
     fit = chosen.plan.fit(rows)
     logs = np.log(measured / fit.predict(rows))
@@ -183,6 +183,14 @@ def calibrate(
         outliers=tuple(n.name for n, left in zip(networks, np.abs(logs), strict=True) if left > limit),
         measured_by=measured_by,
     )
+
+
+def _held_out_together(rows: Fitted) -> list[tuple[float, ...]]:
+    """The network of every row at any batch size; with fewer than `MIN_ROWS` networks, every row."""
+    networks = [tuple(work) for work in rows.work.tolist()]
+    if len(set(networks)) >= MIN_ROWS:
+        return networks
+    return [(*network, batch) for network, batch in zip(networks, rows.streams.batch.tolist(), strict=True)]
 
 
 def relative_error(errors: Array, weights: Array) -> float:

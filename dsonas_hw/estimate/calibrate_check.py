@@ -78,11 +78,11 @@ def check_unit_of_all(rows: Sequence[MeasuredNetwork], estimated: Array) -> floa
     return middle
 
 
-def check_repeats(networks: Sequence[MeasuredNetwork]) -> None:
-    """Refuse two measurements of the same kernels that are far apart.
+def check_repeats(networks: Sequence[MeasuredNetwork], *, least: int) -> None:
+    """Refuse two measurements of the same kernels that are far apart; and fewer networks than `least`.
 
     Raises:
-        ProfileError: names both rows.
+        ProfileError: names both rows, or says how many networks there are.
     """
     seen: dict[frozenset[tuple[Kernel, int]], MeasuredNetwork] = {}
     for network in networks:
@@ -93,6 +93,11 @@ def check_repeats(networks: Sequence[MeasuredNetwork]) -> None:
                 f"{other.name} ({other.latency_ms:g} ms) and {network.name} ({network.latency_ms:g} ms) are "
                 f"the same network at batch {network.batch_size}; measure it again and keep one row"
             )
+    if len(seen) < least:
+        raise ProfileError(
+            f"the {len(networks)} rows are of {len(seen)} network{'s'[: len(seen) > 1]}, some measured "
+            f"repeatedly; a calibration takes {least} different ones, or more batch sizes of one"
+        )
 
 
 def check_consistent(networks: Sequence[MeasuredNetwork], errors: Array) -> None:

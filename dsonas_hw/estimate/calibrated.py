@@ -71,8 +71,8 @@ class CalibratedLatency(EstimatedLatency):
         error = f"each was off by {found.mape:.1%} (mean) when held out"
         if not found.measured_by:
             return (
-                f"CALIBRATED, NOT MEASURED: latencies of {self.target.device} come from its datasheet and "
-                f"{found.num_networks} measured networks; {error}; {_ELSEWHERE}"
+                f"CALIBRATED, NOT MEASURED: latencies of {self.target.device} come from {self._provenance} "
+                f"and {found.num_networks} measured networks; {error}; {_ELSEWHERE}"
             )
         if found.mape_other_family is not None:
             error += f", by {found.mape_other_family:.1%} with all of its family"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from dsonas_hw.estimate.calibrate_check import MeasuredNetwork
 from dsonas_hw.files import read_regular
 from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork
 from dsonas_hw.kernel.recurrent import unrolled
-from dsonas_hw.table.csv_file import positive_number, read_rows
+from dsonas_hw.table.csv_file import positive_number, read_rows, whole_number
 
 COLUMNS = ("model", "batch_size", "latency_ms")
 _ALIASES = {"model_path": "model", "path": "model", "onnx": "model", "batch": "batch_size"}
@@ -50,7 +49,7 @@ def read_calibration_rows(path: Path) -> list[CalibrationRow]:
         rows = list(_rows(text, path))
     except OSError as error:
         raise ProfileError(f"cannot read the measurements {path}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise ProfileError(f"{path} is not a CSV file in UTF-8, save it as one: {error}") from error
     if not MIN_ROWS <= len(rows) <= MAX_ROWS:
         raise ProfileError(
@@ -106,15 +105,13 @@ def _rows(text: str, path: Path) -> Iterator[CalibrationRow]:
         if not values["model"]:
             raise ProfileError(f"{path}, line {line}: no model")
         try:
-            batch = positive_number(values["batch_size"], "batch_size")
-            if batch != int(batch) or batch > 1_000_000:
-                raise ValueError(f"batch_size must be a whole number, not {batch:g}")
+            batch_size = whole_number(values["batch_size"], "batch_size", most=1_000_000)
             latency_ms = positive_number(values["latency_ms"], "latency_ms")
         except ValueError as error:
             raise ProfileError(f"{path}, line {line}: {error}") from None
         yield CalibrationRow(
             line=line,
             model=path.parent / Path(values["model"]).expanduser(),
-            batch_size=int(batch),
+            batch_size=batch_size,
             latency_ms=latency_ms,
         )

@@ -53,6 +53,7 @@ class EstimatedLatency:
             )
         self._how = get_runtime(runtime)
         self.target = replace(target, device=device.name)
+        self._provenance = device.provenance
         self.fuse = self._how.fuses
         self._constants = constants.resolve(device.architecture, runtime, precision)
         self._machine = machine_of(device, target, self._constants)
@@ -91,7 +92,7 @@ class EstimatedLatency:
     def disclaimer(self) -> str:
         """Says that nothing was measured, and how far off a network may be."""
         return (
-            f"ESTIMATED, NOT MEASURED: latencies of {self.target.device} come from its datasheet; a "
+            f"ESTIMATED, NOT MEASURED: latencies of {self.target.device} come from {self._provenance}; a "
             f"network's may be off by about ±{self.expected_error:.0%} (90 % interval)"
         )
 

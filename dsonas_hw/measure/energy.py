@@ -25,7 +25,7 @@ from statistics import stdev
 from typing import Literal, Protocol
 
 from dsonas_hw.errors import DeviceError
-from dsonas_hw.measure.statistics import Estimate, student_t
+from dsonas_hw.measure.statistics import REPEATABILITY, Estimate, student_t
 from dsonas_hw.target import Target
 
 NO_ENERGY = "energy was not measured: "
@@ -98,13 +98,17 @@ class EnergyMeasurement:
 
     @property
     def estimate(self) -> Estimate:
-        """The mean in mJ and its 99 % interval over the windows; of a single one, without a bound."""
+        """The mean in mJ and its 99 % interval over the windows; of a single one, without a bound.
+
+        It reaches at least `REPEATABILITY` to both sides.
+        """
         each = [window.energy_mj / window.num_inferences for window in self.windows]
         if len(each) < 2:
             return Estimate(value=self.energy_mj, low=0.0, high=math.inf)
         reach = student_t(len(each) - 1) * stdev(each) / math.sqrt(len(each))
         value = self.energy_mj
-        return Estimate(value=value, low=max(value - reach, 0.0), high=value + reach)
+        interval = Estimate(value=value, low=max(value - reach, 0.0), high=value + reach)
+        return interval.widened(REPEATABILITY)
 
 
 def measure_energy(

@@ -3,7 +3,7 @@
     │ turn   turn   turn   turn   turn │ turn   turn   turn   turn   turn │ … 12 rounds
     └ round 1: a turn every 0.5 s ─────┘ └ round 2, 2.5 s later ──────────┘
 
-    a turn: open the network, run it to warm up, time some runs, close it
+    a turn: open the network, [reference], run it to warm up, time some runs, [reference], close it
 
 Timings that follow each other resemble each other, for two reasons. A machine changes its speed for seconds
 at a time (two cores of a virtual server: turns 0.5 s apart correlate by 0.4, 4 s apart by 0.1). And a session
@@ -22,14 +22,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from dsonas_hw.measure.measurement import Clocks, GarbageCollectionOff, LatencyMeasurement, Take
+from dsonas_hw.measure.measurement import LatencyMeasurement
+from dsonas_hw.measure.reference import References
+from dsonas_hw.measure.timing import Clocks, GarbageCollectionOff, Take
 
 WARMUP_SECONDS = 0.5
 """Before the first turn: a GPU at rest needs about as long to reach its clocks."""
 TURN_WARMUP_SECONDS = 0.02
 """Before every other turn."""
 WARMUP_RUNS = 3
-"""At least, and after the reference workload, which takes the caches."""
+"""At least."""
 MIN_SAMPLES, MAX_SAMPLES = 8, 100
 """Of one turn."""
 
@@ -59,7 +61,7 @@ class Plan:
         """The turns of a network whose run takes that long."""
         wanted = math.ceil(self.turn_seconds / run_seconds) if run_seconds > 0 else MAX_SAMPLES
         num_samples = min(max(wanted, MIN_SAMPLES), MAX_SAMPLES)
-        lasts = max(self.period_seconds, self.turn_seconds, run_seconds * (2 * WARMUP_RUNS + num_samples))
+        lasts = max(self.period_seconds, self.turn_seconds, run_seconds * (WARMUP_RUNS + num_samples))
         room = self.turns_per_round * max(self.period_seconds, self.turn_seconds) / lasts
         return Turns(per_round=max(1, int(room + 1e-9)), num_samples=num_samples)
 
@@ -88,7 +90,7 @@ def measure_rounds(
     open_network: Callable[[], AbstractContextManager[Timed]],
     *,
     plan: Plan = VERDICT,
-    reference: Callable[[], object] | None = None,
+    references: References | None = None,
     rest: Callable[[float], object] = time.sleep,
     progress: Callable[[int, int], None] = lambda done, total: None,
     clock_s: Callable[[], float] = time.perf_counter,
@@ -96,7 +98,7 @@ def measure_rounds(
     """Time inferences by the wall, waiting for the device before and after every sample.
 
     open_network: called once a turn; gives the network ready to run, and may give the same one each time.
-    reference: run before and after every turn, and tells how fast the machine was (`Turn.reference_ms`).
+    references: run before and after every turn, and tell how fast the machine was (`Turn.speed`).
     rest: called with the seconds that are left until the next turn, and again if it came back early.
     progress: called after every turn with the turns done and those there are.
     """
@@ -107,52 +109,19 @@ def measure_rounds(
         while done < num_turns:
             due_s = clock_s() + plan.period_seconds
             with open_network() as network:
-                warm_up = _warm_up(network, TURN_WARMUP_SECONDS if turns else WARMUP_SECONDS, clock_s)
+                clocks = Clocks(clock_s, None, network.synchronize)
+                before = clocks.speed(references)
+                warm_up = clocks.warm_up(
+                    network.run, TURN_WARMUP_SECONDS if turns else WARMUP_SECONDS, min_count=WARMUP_RUNS
+                )
                 turns = turns or plan.turns(warm_up.shortest_s)
-                _time_turn(network, warm_up.count, turns.num_samples, take, reference, clock_s)
+                take.begin_turn(warm_up.count)
+                for _ in range(turns.num_samples):
+                    take.add(clocks.time_ms(network.run)[0])
+                take.end_turn(before, clocks.speed(references))
             done, num_turns = done + 1, plan.num_rounds * turns.per_round
             progress(done, num_turns)
             while done < num_turns and (left_s := due_s - clock_s()) > 0:
                 rest(left_s)
     assert turns is not None, "there is a first turn"
     return take.measurement(turns_per_round=turns.per_round)
-
-
-def _time_turn(
-    network: Timed,
-    num_warmup: int,
-    num_samples: int,
-    take: Take,
-    reference: Callable[[], object] | None,
-    clock_s: Callable[[], float],
-) -> None:
-    """Take the samples of one turn, between two runs of the reference workload."""
-    clocks = Clocks(clock_s, None, network.synchronize)
-    before_ms = clocks.shortest_ms(reference)
-    for _ in range(WARMUP_RUNS):
-        network.run()
-    network.synchronize()
-    first = len(take.samples_ms)
-    take.samples_ms += [clocks.time_ms(network.run)[0] for _ in range(num_samples)]
-    after_ms = clocks.shortest_ms(reference)
-    take.end_turn(first, num_warmup + WARMUP_RUNS, min(before_ms, after_ms) if reference else None)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _WarmUp:
-    """The runs before a turn."""
-
-    count: int
-    shortest_s: float
-
-
-def _warm_up(network: Timed, seconds: float, clock_s: Callable[[], float]) -> _WarmUp:
-    """Run for so long, and at least `WARMUP_RUNS` times."""
-    begin_s = clock_s()
-    shortest_s, count = math.inf, 0
-    while count < WARMUP_RUNS or clock_s() - begin_s < seconds:
-        start_s = clock_s()
-        network.run()
-        network.synchronize()
-        shortest_s, count = min(shortest_s, clock_s() - start_s), count + 1
-    return _WarmUp(count=count, shortest_s=shortest_s)

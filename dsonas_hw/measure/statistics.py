@@ -31,18 +31,8 @@ STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 SHARES: dict[Statistic, float] = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 """Share of the samples that lie at or below each."""
 
-MIN_REPEATABILITY = 0.005
-"""Relative. No machine is believed to repeat a latency more closely than that."""
-DEFAULT_REPEATABILITY = 0.01
-"""Relative. Where nothing is known of how a machine repeats itself."""
-REPEATABILITY_FACTOR = 4.0
-"""Standard deviations that two results differ by in one of 200 cases: 2.8·√2. (The repeatability limit of ISO
-5725, 1.96·√2, is exceeded in one of 20; but a verdict is asked for again and again.)"""
-MIN_KNOWN = 8
-"""Timings of the reference workload, and windows of them, below which nothing is learned from them."""
-WINDOW_SIZE = 20
-"""Timings of the reference workload that follow each other and last, with the networks between them, about as
-long as one measurement for a verdict: half a minute."""
+REPEATABILITY = 0.01
+"""Relative. No machine is believed to repeat a percentile more closely than that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +53,10 @@ class Estimate:
     def relative_width(self) -> float:
         """How far above the value the interval reaches, as a fraction of the value."""
         return self.high / self.value - 1
+
+    def holding(self, value: float) -> Estimate:
+        """The same value with an interval that holds another value, too."""
+        return Estimate(value=self.value, low=min(self.low, value), high=max(self.high, value))
 
     def widened(self, relative: float) -> Estimate:
         """The same value with an interval that reaches at least this fraction of it to both sides."""
@@ -116,20 +110,3 @@ def student_t(degrees: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
     return math.fsum(term / float(degrees) ** power for power, term in enumerate(terms))
-
-
-def relative_repeatability(reference_ms: Sequence[float]) -> float:
-    """How far two measurements of one network on one machine differ, as a fraction, rare cases apart.
-
-    reference_ms: what the reference workload took, again and again over the minutes of a profile, in order.
-        A measurement is a median over half a minute, so the standard deviation is that of the medians of
-        windows about as long: what varies faster is averaged out there as well. It is told from the median
-        deviation, so that single outliers do not count.
-    """
-    if len(reference_ms) < MIN_KNOWN:
-        return DEFAULT_REPEATABILITY
-    logs = np.log(np.asarray(reference_ms, dtype=float))
-    size = min(WINDOW_SIZE, len(logs) // MIN_KNOWN)
-    medians = np.array([np.median(logs[i : i + size]) for i in range(0, len(logs) - size + 1, size)])
-    deviation = 1.4826 * float(np.median(np.abs(medians - np.median(medians))))
-    return max(MIN_REPEATABILITY, REPEATABILITY_FACTOR * deviation)

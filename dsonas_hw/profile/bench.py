@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.profile.network_measurement import NetworkMeasurement
 from dsonas_hw.runtime.base import NetworkTiming
 from dsonas_hw.table.rows import Scalar, TableHeader
@@ -52,11 +53,11 @@ class Bench(Protocol):
         ...
 
     def time_kernels(
-        self, probes: Sequence[Probe], unit_ms: float | None
+        self, probes: Sequence[Probe], unit: Speed | None
     ) -> list[tuple[NetworkMeasurement, NetworkTiming]]:
         """Measure whole networks, and every kernel inside of them.
 
-        unit_ms: the time of the reference workload at which to state what kernels took; None: as it is.
+        unit: the speed of the machine at which to state what kernels took; None: as it is.
 
         Raises:
             DeviceError: the device failed, or was taken away.

@@ -12,8 +12,7 @@ from dsonas_hw.estimate.calibrate import Calibration, calibrate
 from dsonas_hw.estimate.calibrated import calibration_path, save_calibration
 from dsonas_hw.estimate.calibration_csv import load_networks, read_calibration_rows
 from dsonas_hw.estimate.estimate import load_estimate
-from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
-from dsonas_hw.kernel.onnx.inputs import check_input_names
+from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, check_input_names, network_from_onnx
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.profile.model_precision import precision_of_model
 from dsonas_hw.runtime.registry import get_runtime
@@ -50,21 +49,19 @@ def calibrate_device(
     get_runtime(runtime, precision or "fp32")
     rows = read_calibration_rows(measurements)
     precisions: dict[Path, str] = {}
-    inputs: set[str] = set()
 
     def read(path: Path, batch_size: int) -> OnnxNetwork:
         network = network_from_onnx(
             path, batch_size=batch_size, input_shapes=input_shapes, fuse=get_runtime(runtime).fuses
         )
-        inputs.update(network.input_shapes)
         precisions[path], _ = precision_of_model(
             str(path), network.precision, asked=precision, runtime=runtime
         )
         return network
 
     try:
+        check_input_names(input_shapes or {}, dict.fromkeys(row.model for row in rows))
         networks = load_networks(rows, read, progress)
-        check_input_names(input_shapes or {}, inputs)
         target = Target(
             device=device, runtime=runtime, precision=_only(precisions), batch_size=rows[0].batch_size
         )

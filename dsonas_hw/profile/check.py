@@ -17,9 +17,9 @@ from dsonas_hw.cost.model import Prediction
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.measure.measurement import measure_latency
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.measure.single_kernel import build_kernel_model
+from dsonas_hw.measure.timing import measure_latency
 from dsonas_hw.profile.bench import Bench
 from dsonas_hw.profile.open import check_is_this_machine
 from dsonas_hw.runtime.registry import open_session
@@ -72,7 +72,7 @@ def check_networks(
     with_isolated: also time every kernel alone, for the baseline.
     """
     target = model.table.header.target
-    usual_ms = model.reference_ms
+    usual = model.usual_speed
     progress(0, len(probes), "checking")
     found = bench.measure([probe.build() for probe in probes])
     tells_energy = not model.why_not("energy")
@@ -91,9 +91,9 @@ def check_networks(
             CheckedNetwork(
                 name=probe.name,
                 flops=probe.flops,
-                measured_ms=timing.latency_at(usual_ms) if usual_ms else timing.latency_ms,
+                measured_ms=timing.latency_at(usual),
                 raw_ms=timing.latency_ms,
-                relative_speed=timing.relative_speed(usual_ms),
+                relative_speed=timing.relative_speed(usual),
                 converged=timing.converged,
                 prediction=model.predict_schedule(probe.schedule),
                 baselines_ms=baselines,

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from dsonas_hw.device.lock import exclusive_device
 from dsonas_hw.errors import DeviceError, ProfileError
-from dsonas_hw.measure.measurement import LatencyMeasurement, measure_together
+from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.probe import Probe
-from dsonas_hw.measure.reference import build_reference
+from dsonas_hw.measure.reference import References, Speed, build_large, build_small
+from dsonas_hw.measure.timing import measure_together
 from dsonas_hw.profile.network_measurement import NetworkMeasurement, with_energy
 from dsonas_hw.runtime.base import NetworkTiming, Session
 from dsonas_hw.runtime.registry import get_runtime, open_session
@@ -21,13 +22,8 @@ from dsonas_hw.table.rows import Scalar, TableHeader
 from dsonas_hw.table.table import now_utc
 from dsonas_hw.target import Target
 
-NUM_ROUNDS = 7
-ROUND_SECONDS = 0.03
-NUM_WARMUP = 1
-FEWEST_RUNS, MOST_RUNS = 4, 21
-"""Of one network in one round, those to warm up included."""
-WHOLE_AT_ONCE, WHOLE_ROUNDS = 10, 8
-"""Of networks that are timed without their kernels."""
+NUM_ROUNDS, WHOLE_ROUNDS = 7, 14
+"""Of networks whose kernels are timed too, each of which tells of many others; and of whole ones alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +46,7 @@ class CpuBench:
             source="measured",
             created=now_utc(),
             versions=runtime.versions(),
-            clocks={"maximum_mhz": _maximum_mhz(), "reference_ms": round(self._measure_reference(), 6)},
+            clocks={"maximum_mhz": _maximum_mhz(), **self._measure_speed().to_values()},
             settings={
                 "device_title": cpu.title,
                 **runtime.settings_here(),
@@ -69,63 +65,61 @@ class CpuBench:
 
     def measure(self, models: Sequence[bytes]) -> list[NetworkMeasurement]:
         found: list[NetworkMeasurement] = []
-        for start in range(0, len(models), WHOLE_AT_ONCE):
-            with self._opened(models[start : start + WHOLE_AT_ONCE]) as (sessions, reference):
-                timings = measure_together(
-                    [session.run for session in sessions],
-                    reference.synchronize,
-                    num_rounds=WHOLE_ROUNDS,
-                    reference=reference.run,
-                    cpu_clock_s=cpu_clock(self.target),
-                )
-                found += map(self._with_energy, timings, sessions)
+        for start in range(0, len(models), self.networks_at_once):
+            with self._opened(models[start : start + self.networks_at_once]) as (sessions, references):
+                timings = self._measure([[session.run] for session in sessions], references, WHOLE_ROUNDS)
+                found += [
+                    self._with_energy(latency, session)
+                    for (latency,), session in zip(timings, sessions, strict=True)
+                ]
         return found
 
     def time_kernels(
-        self, probes: Sequence[Probe], unit_ms: float | None
+        self, probes: Sequence[Probe], unit: Speed | None
     ) -> list[tuple[NetworkMeasurement, NetworkTiming]]:
         models = [probe.build() for probe in probes]
         runtime = get_runtime(self.target.runtime)
-        with self._opened(models) as (plain, reference):
+        with self._opened(models) as (plain, references):
             profiled = [
                 runtime.open_profiled(model, self.target, session)
                 for model, session in zip(models, plain, strict=True)
             ]
-            timings = measure_together(
-                [*(session.run for session in plain), *(session.run for session in profiled)],
-                reference.synchronize,
-                num_rounds=NUM_ROUNDS,
-                max_samples=MOST_RUNS - NUM_WARMUP,
-                min_samples=FEWEST_RUNS - NUM_WARMUP,
-                num_warmup=NUM_WARMUP,
-                round_seconds=ROUND_SECONDS,
-                reference=reference.run,
-                cpu_clock_s=cpu_clock(self.target),
+            pairs = list(zip(plain, profiled, strict=True))
+            timings = self._measure(
+                [[session.run for session in pair] for pair in pairs], references, NUM_ROUNDS
             )
             return [
-                (self._with_energy(latency, running), session.finish(turns.turns, unit_ms))
-                for running, session, latency, turns in zip(
-                    plain, profiled, timings, timings[len(plain) :], strict=False
-                )
+                (self._with_energy(latency, running), session.finish(in_situ.turns, _speeds(latency, unit)))
+                for (running, session), (latency, in_situ) in zip(pairs, timings, strict=True)
             ]
+
+    def _measure(
+        self, networks: Sequence[Sequence[Callable[[], object]]], references: References, num_rounds: int
+    ) -> list[list[LatencyMeasurement]]:
+        return measure_together(
+            networks,
+            lambda: None,
+            num_rounds=num_rounds,
+            references=references,
+            cpu_clock_s=cpu_clock(self.target),
+        )
 
     def _with_energy(self, latency: LatencyMeasurement, session: Session) -> NetworkMeasurement:
         return with_energy(latency, session, get_runtime(self.target.runtime).meter)
 
     @contextlib.contextmanager
-    def _opened(self, models: Sequence[bytes]) -> Iterator[tuple[list[Session], Session]]:
-        """Sessions of networks, and that of the reference workload; no one else measures meanwhile."""
+    def _opened(self, models: Sequence[bytes]) -> Iterator[tuple[list[Session], References]]:
+        """Sessions of networks, and the reference workloads; no one else measures meanwhile."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(exclusive_device(self.target.device))
             sessions = [stack.enter_context(open_session(model, self.target)) for model in models]
-            yield sessions, stack.enter_context(open_reference(self.target))
+            yield sessions, stack.enter_context(open_references(self.target))
 
-    def _measure_reference(self) -> float:
-        with open_reference(self.target) as session:
-            (timing,) = measure_together(
-                [session.run], session.synchronize, cpu_clock_s=cpu_clock(self.target)
-            )
-        return timing.latency_ms
+    def _measure_speed(self) -> Speed:
+        with open_references(self.target) as references:
+            runs = [[references.small], [references.large]]
+            (small,), (large,) = measure_together(runs, lambda: None, cpu_clock_s=cpu_clock(self.target))
+        return Speed(small_ms=small.latency_ms, large_ms=large.latency_ms)
 
 
 def open_cpu(target: Target) -> CpuBench:
@@ -144,9 +138,19 @@ def open_cpu(target: Target) -> CpuBench:
     return CpuBench(target=target)
 
 
-def open_reference(target: Target) -> Session:
-    """The reference workload, ready to run as what it is compared with, but for one image."""
-    return open_session(build_reference(), replace(target, batch_size=1))
+@contextlib.contextmanager
+def open_references(target: Target) -> Iterator[References]:
+    """The reference workloads, running as what they are compared with, but one image, and in fp32."""
+    where = replace(target, batch_size=1, precision="fp32")
+    with open_session(build_small(), where) as small, open_session(build_large(), where) as large:
+        yield References(small=small.run, large=large.run)
+
+
+def _speeds(latency: LatencyMeasurement, unit: Speed | None) -> list[float]:
+    """What the timings of each turn of a network are multiplied by to be those at the unit of speed."""
+    return [
+        unit.relative_time(turn.speed, turn.low_ms) if unit and turn.speed else 1.0 for turn in latency.turns
+    ]
 
 
 def cpu_clock(target: Target) -> Callable[[], float] | None:

@@ -21,6 +21,7 @@ from dsonas_hw.errors import DeviceError
 from dsonas_hw.measure.loaded import BOUND_BY_HOST as HOST
 from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.profile.bench import LOCKED
 from dsonas_hw.profile.network_measurement import NetworkMeasurement, with_energy
 from dsonas_hw.runtime.base import NetworkTiming, NodeTiming, Runtime, Session
@@ -87,7 +88,7 @@ class GpuBench:
         return found
 
     def time_kernels(
-        self, probes: Sequence[Probe], unit_ms: float | None
+        self, probes: Sequence[Probe], unit: Speed | None
     ) -> list[tuple[NetworkMeasurement, NetworkTiming]]:
         found = []
         for probe in probes:

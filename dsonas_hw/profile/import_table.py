@@ -8,7 +8,6 @@ is every prediction that comes from them; its interval is what cross-validation 
 
 from __future__ import annotations
 
-import csv
 import gzip
 import io
 import math
@@ -29,7 +28,7 @@ from dsonas_hw.estimate.calibrate_check import MeasuredNetwork, check_unit_of_al
 from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.files import read_regular
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.table.csv_file import positive_number, read_rows
+from dsonas_hw.table.csv_file import positive_number, read_rows, whole_number
 from dsonas_hw.table.rows import CorrectionRow, KernelRow, TableHeader
 from dsonas_hw.table.table import now_utc, save_table, table_path
 from dsonas_hw.target import Target
@@ -39,6 +38,7 @@ OPTIONAL = ("groups", "conv_type", "elmt_fused", "precision")
 MIN_ROWS, MAX_ROWS = 20, 20_000
 _NUM_FOLDS = 5
 _MAX_BYTES = 1 << 26
+_LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +158,7 @@ def _read(source: Path, precision: str, batch_size: int) -> Iterator[KernelRow |
             yield row
     except OSError as error:
         raise ProfileError(f"cannot read the table {source}: {error.strerror or error}") from error
-    except (UnicodeDecodeError, csv.Error, EOFError, zlib.error) as error:
+    except (UnicodeDecodeError, EOFError, zlib.error) as error:
         raise ProfileError(f"{source} is not a CSV file in UTF-8: {error}") from error
 
 
@@ -174,13 +174,13 @@ def _read_text(source: Path) -> str:
 
 
 def _row(values: Mapping[str, str], batch_size: int) -> KernelRow | None:
-    numbers = {name: _whole(values, name) for name in REQUIRED[:-1]}
+    numbers = {name: whole_number(values[name], name, most=_LARGEST) for name in REQUIRED[:-1]}
     if numbers["batch"] != batch_size:
         return None
     latency_ms = positive_number(values["latency_ms"], "latency_ms")
     n, cin, h, w, cout, k, stride = (numbers[name] for name in REQUIRED[:-1])
     depthwise = (values.get("conv_type") or "").lower().startswith("depthwise")
-    groups = cin if depthwise else _whole(values, "groups") if values.get("groups") else 1
+    groups = cin if depthwise else whole_number(values.get("groups") or "1", "groups", most=_LARGEST)
     cout = cin if depthwise else cout
     if cin % groups or cout % groups:
         raise ValueError(f"{groups} groups do not divide {cin} and {cout} channels")
@@ -199,14 +199,3 @@ def _row(values: Mapping[str, str], batch_size: int) -> KernelRow | None:
         epilogue=("add",) if fused else (),
     )
     return KernelRow(kernel=kernel, latency_ms=latency_ms, source="imported", statistic="imported")
-
-
-def _whole(values: Mapping[str, str], name: str) -> int:
-    text = values.get(name)
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not (value == int(value) if math.isfinite(value) else False) or not 1 <= value <= 2**31 - 1:
-        raise ValueError(f"{name} must be a whole number above 0, not {text!r}")
-    return int(value)

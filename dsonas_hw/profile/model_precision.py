@@ -35,7 +35,7 @@ def precision_of_model(
     if own == "fp32" and asked == "int8" and get_runtime(runtime).invents_int8:
         return asked, f"{name} is an fp32 file, not quantised: int8 stands for what TensorRT may choose"
     if own == "bf16" and asked == "fp16":
-        return asked, f"{name} computes in bf16: taken for fp16, which is as fast"
+        return asked, f"{name} computes in bf16: this is as {runtime} runs it once it is converted to fp16"
     hint = "quantise it first (Q/DQ), or " if asked == "int8" else ""
     raise ModelFileError(
         f"{name} computes in {own}, which contradicts --precision {asked}; {hint}leave --precision away"

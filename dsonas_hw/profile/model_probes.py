@@ -9,8 +9,12 @@ from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork
 from dsonas_hw.kernel.spec import Shape
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.profile.flat_model import flat_model
 from dsonas_hw.profile.model_precision import check_table_precision
 from dsonas_hw.runtime.registry import get_runtime
+
+PREFIX = "model-"
+"""Begins the names of networks that are from files."""
 
 
 def model_probe(
@@ -37,40 +41,11 @@ def model_probe(
     reason = why_not_timed(network)
     if reason:
         raise ProfileError(f"{path} cannot be timed kernel by kernel: {reason}")
-    content = _at_fixed_sizes(path, network.input_shapes)
-    name = f"model-{hashlib.sha256(content).hexdigest()[:16]}"
+    content = flat_model(path, batch_size=batch_size, input_shapes=input_shapes or {})
+    name = f"{PREFIX}{hashlib.sha256(content).hexdigest()[:16]}"
     return Probe(name=name, build=lambda: content, schedule=network.schedule, batch_size=network.batch_size)
 
 
 def why_not_timed(network: OnnxNetwork) -> str:
     """Why the kernels of a network cannot be timed one by one; empty if they can."""
-    if network.unknown:
-        return f"no kernel stands for {', '.join(network.unknown[:3])}"
-    if network.notes:
-        return network.notes[0]
-    return ""
-
-
-def _at_fixed_sizes(path: Path, shapes: Mapping[str, Shape]) -> bytes:
-    """The file's bytes, its inputs declared at these sizes; unchanged if they are that already."""
-    import onnx
-
-    content = path.read_bytes()
-    model = onnx.load_model_from_string(content)
-    changed = False
-    for value in model.graph.input:
-        if value.name not in shapes:
-            continue
-        shape = value.type.tensor_type.shape
-        stated = [dim.dim_value if dim.HasField("dim_value") else None for dim in shape.dim]
-        if stated != list(shapes[value.name]) or not value.type.tensor_type.HasField("shape"):
-            del shape.dim[:]
-            for size in shapes[value.name]:
-                shape.dim.add().dim_value = size
-            changed = True
-    if not changed:
-        return content
-    del model.graph.value_info[:]
-    for value in model.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    return bytes(model.SerializeToString())
+    return f"no kernel stands for {', '.join(network.unknown[:3])}" if network.unknown else ""

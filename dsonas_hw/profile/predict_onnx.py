@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,12 @@ from dsonas_hw.errors import ProfileError, one_line
 from dsonas_hw.kernel.onnx.from_onnx import OnnxNetwork, network_from_onnx
 from dsonas_hw.kernel.onnx.unknown import NEGLIGIBLE, work_of
 from dsonas_hw.kernel.recurrent import unrolled
-from dsonas_hw.kernel.spec import Shape, by
+from dsonas_hw.kernel.spec import Kernel, Shape, by
 from dsonas_hw.profile.model_precision import precision_of_model
-from dsonas_hw.profile.model_probes import model_probe, why_not_timed
+from dsonas_hw.profile.model_probes import PREFIX, model_probe, why_not_timed
 from dsonas_hw.profile.on_demand import can_be_extended, measure_unknown
 from dsonas_hw.profile.open import Models
-from dsonas_hw.table.rows import Source
-
-IMPORTED_MAY_LACK = 0.5
-"""A table of convolutions that somebody else measured lacks all other kernels; it says so."""
+from dsonas_hw.table.rows import NetworkRow, Source
 
 Say = Callable[[str], None]
 
@@ -96,11 +93,17 @@ def predict_onnx(
         if not model.fuse:
             sizes: Any = {"batch_size": batch_size, "input_shapes": input_shapes}
             running = network_from_onnx(path, fuse=False, **sizes)
-        learned = _learn(model, running, path, input_shapes or {}, say)
-        if learned is not model:
-            model = target.keep(learned, precision=precision, batch_size=network.batch_size)
+        kernels: Sequence[Kernel] = unrolled(running.kernels)
+        timed: NetworkRow | None = None
+        if isinstance(model, MeasuredCosts):
+            model, timed = _learn(model, running, path, input_shapes or {}, say)
+            kernels = model.kernels(running.schedule, timed)
+            target.keep(model, precision=precision, batch_size=network.batch_size)
+            missing = tuple(kernel.key for kernel in model.unknown(kernels))
+            reason = _unmeasured_reason(model, kernels, running, path, target, input_shapes or {})
         try:
-            predictions, missing = _predict(model, running, path, target, input_shapes or {})
+            if reason is None:
+                predictions = _predict(model, kernels, timed)
         except ProfileError as error:
             reason = one_line(error)
     latency, energy = predictions.get("latency"), predictions.get("energy")
@@ -129,14 +132,13 @@ def predict_onnx(
 
 
 def _learn(
-    model: CostModel, network: OnnxNetwork, path: Path, input_shapes: Mapping[str, Shape], say: Say
-) -> CostModel:
-    """The model that knows the network's kernels, where they can be timed; else as it was."""
-    if not isinstance(model, MeasuredCosts) or not can_be_extended(model) or why_not_timed(network):
-        return model
-    unknown = model.unknown(network.schedule)
-    if not unknown:
-        return model
+    model: MeasuredCosts, network: OnnxNetwork, path: Path, input_shapes: Mapping[str, Shape], say: Say
+) -> tuple[MeasuredCosts, NetworkRow | None]:
+    """The model that knows a network, and the network's own row if it was timed, which it is if need be."""
+    unknown = model.unknown(model.kernels(network.schedule))
+    has_timed = any(row.name.startswith(PREFIX) for row in model.table.networks)
+    if why_not_timed(network) or not (unknown or has_timed):
+        return model, None
     probe = model_probe(
         path,
         batch_size=network.batch_size,
@@ -144,7 +146,12 @@ def _learn(
         precision=model.target.precision,
         runtime=model.target.runtime,
     )
-    return measure_unknown(model, unknown, [probe], say=say)
+    timed = model.timed(probe.name)
+    unknown = model.unknown(model.kernels(network.schedule, timed))
+    if unknown and can_be_extended(model):
+        model = measure_unknown(model, unknown, [probe], say=say)
+        timed = model.timed(probe.name)
+    return model, timed
 
 
 def _empty_reason(network: OnnxNetwork) -> str | None:
@@ -183,34 +190,43 @@ def _mixture(network: OnnxNetwork) -> str:
     return f"{own / total:.0%} of its flops are {network.precision}, the rest {others}"
 
 
-def _predict(
-    model: CostModel,
+def _unmeasured_reason(
+    model: MeasuredCosts,
+    kernels: Sequence[Kernel],
     network: OnnxNetwork,
     path: Path,
     target: Models,
     input_shapes: Mapping[str, Shape],
-) -> tuple[dict[Metric, Prediction], tuple[str, ...]]:
-    """What is known of the network by metric, and the kernels that are not in it."""
+) -> str | None:
+    """Why there is no latency of a network whose kernels the table does not know; None if they are few."""
+    unknown = model.unknown(kernels)
+    total = sum(map(work_of, kernels))
+    lacking = sum(work_of(kernel) for kernel in kernels if kernel in unknown)
+    if lacking <= (NEGLIGIBLE - network.unknown_fraction) * (total - lacking):
+        return None
+    if reason := why_not_timed(network):
+        advice = f"they cannot be timed one by one: {reason}"
+    elif can_be_extended(model):
+        command = target.profile_command(
+            model.target.precision, model.target.batch_size, models=[path], input_shapes=input_shapes
+        )
+        advice = f"measure them with: {command}"
+    else:
+        advice = "its table cannot be added to"
+    return one_line(
+        f"{len(unknown)} kernels of {path} ({lacking / total:.0%} of its work) were never measured on "
+        f"{model.target.device} with {model.target.runtime}, e.g. {unknown[0].key}; {advice}"
+    )
+
+
+def _predict(
+    model: CostModel, kernels: Sequence[Kernel], timed: NetworkRow | None
+) -> dict[Metric, Prediction]:
+    """What is known of these kernels, by metric; timed: the row of the network itself."""
     metrics = [metric for metric in METRICS if not model.why_not(metric)]
     if not isinstance(model, MeasuredCosts):
-        return {metric: model.predict(unrolled(network.kernels), metric) for metric in metrics}, ()
-    deployed = model.deployment.kernels(network.schedule)
-    known = [kernel for kernel in deployed if model.knows(kernel)]
-    unknown = [kernel for kernel in deployed if not model.knows(kernel)]
-    missing = tuple(dict.fromkeys(kernel.key for kernel in unknown))
-    strange = [kernel for kernel in unknown if not model.has_relatives(kernel)]
-    limit = IMPORTED_MAY_LACK if model.source == "imported" else NEGLIGIBLE
-    if sum(map(work_of, strange)) > limit * sum(map(work_of, [*known, *unknown])):
-        reason = why_not_timed(network)
-        advice = f"they cannot be timed one by one: {reason}" if reason else "its table cannot be added to"
-        if not reason and can_be_extended(model):
-            command = target.profile_command(
-                model.target.precision, model.target.batch_size, models=[path], input_shapes=input_shapes
-            )
-            advice = f"measure them with: {command}"
-        raise ProfileError(
-            f"{len(unknown)} of {len(deployed)} kernels of {path} were never measured on "
-            f"{model.target.device} with {model.target.runtime}, e.g. {missing[0]}; {advice}"
-        )
-    told = [kernel for kernel in deployed if kernel not in set(strange)]
-    return {metric: model.predict_part(model.part(told, metric), metric) for metric in metrics}, missing
+        return {metric: model.predict(kernels, metric) for metric in metrics}
+    if timed and model.table.kernels_of(timed):
+        return {metric: model.predict_timed(timed, metric) for metric in metrics}
+    known = [kernel for kernel in kernels if model.knows(kernel)]
+    return {metric: model.predict_part(model.part(known, metric), metric) for metric in metrics}

@@ -17,10 +17,11 @@ from pathlib import Path
 from dsonas_hw.cost.fit import TimedNetwork, fit_corrections
 from dsonas_hw.cost.network_costs import NetworkCosts, kernel_costs
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.measure.measurement import quantile
 from dsonas_hw.measure.probe import Probe
+from dsonas_hw.measure.reference import Speed
+from dsonas_hw.measure.timing import TURN_SECONDS
 from dsonas_hw.profile.bench import Bench
-from dsonas_hw.profile.cpu_bench import FEWEST_RUNS, MOST_RUNS, NUM_ROUNDS, ROUND_SECONDS
+from dsonas_hw.profile.cpu_bench import NUM_ROUNDS
 from dsonas_hw.profile.network_measurement import NetworkMeasurement
 from dsonas_hw.runtime.base import NetworkTiming
 from dsonas_hw.runtime.registry import get_runtime
@@ -31,11 +32,10 @@ SETUP_SECONDS, SECONDS_PER_NETWORK = 1.0, 0.2
 FLOPS_PER_SECOND = 3e10
 """What a core of a usual server does in a second; like the two before only to say how long it will take."""
 SECONDS_PER_KERNEL = 1e-5
-REFERENCE_SPEED = 0.25
-"""Quantile of the reference's timings that predictions are stated at: the machine when it is quick."""
-
 MIN_KERNEL_SHARE = 0.2
 """Share of a kernel's timing that is never taken for the profiler's work."""
+MOST_SLOWED = 1.25
+"""The sum of a network's kernels over its latency; more was never seen of networks that ran undisturbed."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -63,10 +63,10 @@ def profile_networks(
         todo = [probe for probe in probes if probe.name not in done]
         total = len(probes)
         progress(total - len(todo), total, "")
-        unit_ms = float(writer.header.clocks.get("reference_ms") or 0) or None
+        unit = Speed.from_values(writer.header.clocks)
         for batch in _batches(todo, bench.networks_at_once):
-            for probe, (latency, timing) in zip(batch, bench.time_kernels(batch, unit_ms), strict=True):
-                for row in _rows(probe, timing, latency, writer.header, unit_ms):
+            for probe, (latency, timing) in zip(batch, bench.time_kernels(batch, unit), strict=True):
+                for row in _rows(probe, timing, latency, writer.header, unit):
                     writer.append(row)
             todo = todo[len(batch) :]
             progress(total - len(todo), total, f"{len(probes) - len(todo)} networks")
@@ -77,7 +77,7 @@ def profile_networks(
 def estimate_seconds(probes: Sequence[Probe]) -> float:
     """About how long `profile_networks` takes: every network is timed plain and under the profiler."""
     runs_s = (rough_seconds(probe.flops, len(probe.schedule.kernels)) for probe in probes)
-    turns_s = (max(FEWEST_RUNS * run_s, min(ROUND_SECONDS, MOST_RUNS * run_s)) for run_s in runs_s)
+    turns_s = (max(5 * run_s, TURN_SECONDS) for run_s in runs_s)
     return SETUP_SECONDS + sum(SECONDS_PER_NETWORK + 2 * NUM_ROUNDS * turn_s for turn_s in turns_s)
 
 
@@ -99,22 +99,21 @@ def finish_table(writer: TableWriter) -> LookupTable:
         ProfileError: too few networks were timed.
     """
     table = load_table(writer.path)
+    unit = Speed.from_values(table.header.clocks)
+    usual = Speed.usual(network.speed for network in table.networks if network.speed) or unit
     timed = [
         TimedNetwork(
-            kernels=kernels_of(network, table),
-            latency_ms=network.latency_ms,
+            kernels=ran,
+            latency_ms=network.latency_ms
+            * (usual.relative_time(unit, network.latency_ms) if usual and unit else 1.0),
             energy_mj=network.energy_mj,
         )
         for network in table.networks
-        if all(key in table.kernels for key in network.kernels)
+        if (ran := table.kernels_of(network))
     ]
-    unit_ms = float(table.header.clocks.get("reference_ms") or 0)
-    references_ms = [network.reference_ms for network in table.networks if network.reference_ms]
-    usual_ms = quantile(references_ms, REFERENCE_SPEED) if references_ms and unit_ms else 0.0
-    speed = usual_ms / unit_ms if usual_ms else 1.0
     kernels = list(table.kernels.values())
-    latency, *others = fit_corrections(kernels, timed, speed=speed)
-    latency = replace(latency, values={**latency.values, "reference_ms": usual_ms or unit_ms})
+    latency, *others = fit_corrections(kernels, timed)
+    latency = replace(latency, values={**latency.values, **(usual.to_values() if usual else {})})
     for energy in others:
         costs = NetworkCosts(energy, kernel_costs(latency, kernels))
         kernels = [replace(row, energy_mj=costs.share(costs.part([row.kernel]))) for row in kernels]
@@ -123,27 +122,20 @@ def finish_table(writer: TableWriter) -> LookupTable:
     return load_table(writer.path)
 
 
-def kernels_of(network: NetworkRow, table: LookupTable) -> list[Kernel]:
-    """The kernels that ran in a network of a table."""
-    return [table.kernels[key].kernel for key, count in network.kernels.items() for _ in range(count)]
-
-
 def _rows(
     probe: Probe,
     timing: NetworkTiming,
     measured: NetworkMeasurement,
     header: TableHeader,
-    unit_ms: float | None,
+    unit: Speed | None,
 ) -> Iterator[Row]:
     """Kernels and network at the unit of speed, without the profiler's own work in each kernel."""
     latency = measured.latency
-    latency_ms = latency.latency_at(unit_ms) if unit_ms else latency.latency_ms
-    in_situ_ms = sum(node.latency_ms for node in timing.nodes)
+    latency_ms = latency.latency_at(unit)
+    in_situ_ms = [node.latency_ms for node in timing.nodes]
     most_ms = get_runtime(header.target.runtime).profiler_overhead_ms
-    overhead_ms = min(max(0.0, in_situ_ms - latency_ms) / len(timing.nodes), most_ms)
     found: dict[Kernel, list[float]] = {}
-    for node in timing.nodes:
-        cost_ms = max(node.latency_ms - overhead_ms, MIN_KERNEL_SHARE * node.latency_ms)
+    for node, cost_ms in zip(timing.nodes, kernel_costs_ms(in_situ_ms, latency_ms, most_ms), strict=True):
         found.setdefault(node.kernel, []).append(cost_ms)
     for kernel, values in found.items():
         mean = max(sum(values) / len(values), 1e-6)
@@ -162,11 +154,26 @@ def _rows(
         energy_mj=measured.energy.energy_mj if measured.energy else None,
         flops=probe.flops,
         relative_noise=latency.coefficient_of_variation,
-        in_situ_ms=in_situ_ms if header.source == "measured" else None,
-        reference_ms=min((turn.reference_ms for turn in latency.turns if turn.reference_ms), default=None),
+        in_situ_ms=sum(in_situ_ms) if header.source == "measured" else None,
+        speed=latency.speed,
         remarks=(*latency.remarks, *timing.remarks),
         kernels=dict(Counter(node.kernel.key for node in timing.nodes)),
     )
+
+
+def kernel_costs_ms(in_situ_ms: Sequence[float], latency_ms: float, most_overhead_ms: float) -> list[float]:
+    """What each kernel takes in a network, in ms, without the profiler's own work.
+
+    A profiler counts by the wall clock. Where another process ran meanwhile, kernels seem to take longer than
+    the whole network; they are brought to what it took.
+
+    in_situ_ms: of every kernel under the profiler; latency_ms: of the network without one; most_overhead_ms:
+    the most that the profiler takes for a kernel.
+    """
+    overhead_ms = min(max(0.0, sum(in_situ_ms) - latency_ms) / len(in_situ_ms), most_overhead_ms)
+    costs_ms = [max(ms - overhead_ms, MIN_KERNEL_SHARE * ms) for ms in in_situ_ms]
+    slowed = sum(costs_ms) / latency_ms
+    return [ms / slowed for ms in costs_ms] if slowed > MOST_SLOWED else costs_ms
 
 
 def _batches(probes: Sequence[Probe], size: int) -> Iterator[list[Probe]]:

@@ -90,10 +90,15 @@ def _latency(cell: Cell | None, is_own: bool, on_front: bool, has_energy: bool) 
             f"{about(cell.source)}{significant(cell.latency_ms_low)}–{high}",
             *([", ".join(tail)] if tail else []),
             cell.source,
-            *([cost_text("energy_mj", cell.energy_mj)] if has_energy else []),
+            *([_energy(cell)] if has_energy else []),
         ),
         style="own" if is_own else "",
     )
+
+
+def _energy(cell: Cell) -> str:
+    known = cell.energy_mj is not None
+    return (about(cell.source) if known else "") + cost_text("energy_mj", cell.energy_mj)
 
 
 def carried_tables(result: CodesignResult) -> list[Table]:

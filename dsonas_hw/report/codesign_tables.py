@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from math import isfinite
 
 from dsonas_hw.budget import format_probability
-from dsonas_hw.report.numbers import THIN, budget_words, finite, percent, plain, significant
-from dsonas_hw.report.table import Column, Scalar, Table, numbers, words
+from dsonas_hw.report.numbers import THIN, budget_words, cost_text, finite, percent, plain, significant
+from dsonas_hw.report.table import Scalar, Table, numbers, values, words
 from dsonas_hw.study.codesign import Pair
 from dsonas_hw.study.codesign_analysis import Answer, answers, carried, pareto_front, preferences
 from dsonas_hw.study.codesign_result import MEASURED_MS, CodesignResult
@@ -86,7 +86,8 @@ def _answer_words(result: CodesignResult, answer: Answer) -> tuple[str, str]:
     low, high = (f"{about}{significant(v)}" if isfinite(v) else "?"
                  for v in (cell.latency_ms_low, cell.latency_ms_high))  # fmt: skip
     latency = f"{about}{significant(cell.latency_ms)}{THIN}ms ({low} to {high})"
-    words = f"network {network.name}, {percent(network.accuracy)}, {latency}, {cell.source}, holds"
+    energy = "" if cell.energy_mj is None else f", {about}{cost_text('energy_mj', cell.energy_mj)}"
+    words = f"network {network.name}, {percent(network.accuracy)}, {latency}{energy}, {cell.source}, holds"
     return words, f"{budget}{chance}"
 
 
@@ -98,21 +99,17 @@ def cells_table(result: CodesignResult) -> Table:
         caption="Every network on every device, one row each",
         columns=(
             *words(network="Network", device="Device"),
-            *(
-                Column(key=key, heading=key, text=plain)
-                for key in ("latency_ms", "latency_ms_low", "latency_ms_high")
-            ),
+            *values("latency_ms", "latency_ms_low", "latency_ms_high"),
             *words(source="Source"),
-            *numbers(plain, predicted_ms="predicted_ms"),
-            *(Column(key=key, heading=key, text=plain) for key in MEASURED_MS),
-            *numbers(plain, energy_mj="energy_mj"),
+            *values("predicted_ms", *MEASURED_MS, "energy_mj", "energy_mj_low", "energy_mj_high"),
             *words(on_front="On the device's front"),
         ),
         rows=tuple(
             (
                 c.network, c.device, c.latency_ms, c.latency_ms_low,
                 c.latency_ms_high if isfinite(c.latency_ms_high) else None, c.source, c.predicted_ms,
-                *(getattr(c, key) for key in MEASURED_MS), c.energy_mj, c.network in fronts[c.device],
+                *(getattr(c, key) for key in MEASURED_MS), c.energy_mj, c.energy_mj_low, c.energy_mj_high,
+                c.network in fronts[c.device],
             )
             for c in result.cells
         ),

@@ -12,20 +12,20 @@ from functools import partial
 from pathlib import Path
 
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.budget import METRICS, parse_budgets
+from dsonas_hw.budget import Budget, holds_with, parse_budgets
 from dsonas_hw.config import build_config
 from dsonas_hw.report.kind import kind_of
-from dsonas_hw.report.numbers import percent
+from dsonas_hw.report.numbers import cost_text, percent
+from dsonas_hw.report.run_data import BudgetResult
 from dsonas_hw.report.run_load import load_run_data
-from dsonas_hw.report.table import Table, costs, numbers, words
+from dsonas_hw.report.table import Rich, Table, costs, numbers, words
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.study.codesign_analysis import holds
-from dsonas_hw.study.codesign_result import load_result
+from dsonas_hw.study.codesign_result import CodesignResult, Network, load_result
 from dsonas_hw.study.grid import load_grid
 from dsonas_hw.study.table import StudyRow
 
 SEARCHED, HAND_MADE, RANDOM = "searched", "hand-made", "random"
-ESTIMATE = "by the estimate"
 COSTS = ("flops", "mac", "params", "memory_bytes")
 
 
@@ -50,10 +50,23 @@ class Row:
     """Counted costs by quantity."""
     latency_ms: float | None
     latency_source: str
-    """measured, or what predicted it; empty: not known."""
+    """measured, or what stands in for that; empty: not known."""
     verdict: str | None
-    """holds, missed (does not hold) or undecided, and whether by the estimate; of several networks how many
+    """holds, missed (does not hold), undecided, or how likely an estimate holds; of several networks how many
     hold. None: not known."""
+
+    def cost(self, quantity: str) -> float | None:
+        """A cost; None: not known."""
+        return self.latency_ms if quantity == "latency_ms" else self.costs.get(quantity)
+
+    def is_exact(self, quantity: str) -> bool:
+        """Whether a cost was counted or measured."""
+        return quantity != "latency_ms" or self.latency_source == "measured"
+
+    def text(self, quantity: str) -> str:
+        """A cost for people, `~` before what was neither counted nor measured."""
+        cost = self.cost(quantity)
+        return ("" if cost is None or self.is_exact(quantity) else "~") + cost_text(quantity, cost)
 
 
 def compare(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
@@ -80,11 +93,6 @@ def compare(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
 
 def _run(path: Path) -> tuple[Row, str]:
     data = load_run_data(RunDirectory(path))
-    verdicts = [result.verdict for result in data.budget_results]
-    worst = next((v for v in ("missed", "undecided", "holds") if v in verdicts), None)
-    verdict: str | None = None if None in verdicts else worst
-    if verdict and any(r.name in METRICS and r.measured is None for r in data.budget_results):
-        verdict = f"{verdict} {ESTIMATE}"
     counted = {} if data.architecture is None else TargetCosts().costs(data.architecture).to_dict()
     predicted = data.derivation.predicted if data.derivation else {}
     known = {**counted, **predicted, **(data.validation.costs if data.validation else {})}
@@ -101,9 +109,19 @@ def _run(path: Path) -> tuple[Row, str]:
         costs={quantity: known.get(quantity) for quantity in COSTS},
         latency_ms=known.get("latency_ms"),
         latency_source="" if known.get("latency_ms") is None else data.source_of("latency_ms"),
-        verdict=verdict,
+        verdict=_answer(data.budget_results),
     )
     return row, data.unfinished
+
+
+def _answer(results: Sequence[BudgetResult]) -> str | None:
+    """All budgets of a run in a word or two: the worst verdict, or how likely the least likely one holds."""
+    chances = [result.probability for result in results if result.probability is not None]
+    verdicts = [result.verdict for result in results if result.probability is None]
+    if None in verdicts:
+        return None
+    worst = next((v for v in ("missed", "undecided", "holds") if v in verdicts), None)
+    return holds_with(min(chances)) if chances and worst in ("holds", None) else worst
 
 
 def _grid(path: Path) -> Iterator[Row]:
@@ -141,11 +159,7 @@ def _codesign(path: Path) -> Iterator[Row]:
     for network in result.networks:
         for place in {(origin.device, origin.budget): None for origin in network.origins}:
             device, budget = place
-            cell, budgets = result.cell(network.name, device), parse_budgets([budget])
-            verdict = "holds" if holds(result, network, device, budgets) else "does not hold"
-            is_measured = cell is not None and cell.is_measured
-            if not is_measured and any(b.metric for b in budgets):
-                verdict = f"{verdict} {ESTIMATE}"
+            cell = result.cell(network.name, device)
             yield Row(
                 name=network.name,
                 origin=str(path),
@@ -159,12 +173,24 @@ def _codesign(path: Path) -> Iterator[Row]:
                 costs={quantity: getattr(network, quantity) for quantity in COSTS},
                 latency_ms=cell.latency_ms if cell else None,
                 latency_source=cell.source if cell else "",
-                verdict=verdict,
+                verdict=_codesign_answer(result, network, device, parse_budgets([budget])),
             )
 
 
+def _codesign_answer(
+    result: CodesignResult, network: Network, device: str, budgets: Sequence[Budget]
+) -> str | None:
+    cell = result.cell(network.name, device)
+    if cell is None or (cell.energy_mj is None and any(b.metric == "energy" for b in budgets)):
+        return None
+    chance = cell.probability_within(budgets)
+    if chance is not None and holds(result, network, device, [b for b in budgets if not b.metric]):
+        return holds_with(chance)
+    return "holds" if holds(result, network, device, budgets) else "does not hold"
+
+
 def compare_table(rows: Sequence[Row]) -> Table:
-    """The rows as a table; beside a latency stands how it is known."""
+    """The rows as a table; beside a latency stands how it is known, and `~` before one not measured."""
     return Table(
         name="comparison",
         caption="Networks side by side",
@@ -181,7 +207,8 @@ def compare_table(rows: Sequence[Row]) -> Table:
         ),
         rows=tuple(
             (
-                row.name, row.accuracy, row.accuracy_std, row.latency_ms, row.latency_source,
+                row.name, row.accuracy, row.accuracy_std,
+                Rich(text=row.text("latency_ms"), value=row.latency_ms), row.latency_source,
                 row.budget, row.verdict, row.device, *(row.costs.get(key) for key in COSTS), row.dataset,
                 row.kind, row.num_networks, row.origin,
             )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from dsonas_hw.files import write_text
 from dsonas_hw.report.chart import Axis, Chart, Series, spans
 from dsonas_hw.report.compare import HAND_MADE, RANDOM, SEARCHED, Row, compare_table
-from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, count_of, percent
+from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, count_of, percent
 from dsonas_hw.report.page import write_page
 from dsonas_hw.report.parts import Figures, Notes, Page, Part, Section
 
@@ -24,7 +25,7 @@ def write_comparison(path: Path, rows: Sequence[Row], remarks: Sequence[str]) ->
     Raises:
         RunError: it cannot be written.
     """
-    charts = [chart for quantity in ("latency_ms", "mac") if (chart := compare_chart(rows, quantity))]
+    charts = compare_charts(rows)
     table, notes = compare_table(rows), Notes(heading="To know before comparing:", items=remarks)
     drawn: Part = Figures(items=charts) if charts else "No network is trained yet."
     page = Page(
@@ -40,31 +41,51 @@ def write_comparison(path: Path, rows: Sequence[Row], remarks: Sequence[str]) ->
     write_text(path, write_page(page))
 
 
-def compare_chart(rows: Sequence[Row], quantity: str) -> Chart | None:
+def compare_charts(rows: Sequence[Row]) -> list[Chart]:
+    """Accuracy against memory access, and against the latency on each device, each dataset by itself."""
+    devices = dict.fromkeys(row.device for row in rows)
+    charts = []
+    for dataset in dict.fromkeys(row.dataset for row in rows):
+        same = [row for row in rows if row.dataset == dataset]
+        images = "" if len(same) == len(rows) else f", {dataset}"
+        for device in devices:
+            there = [row for row in same if row.device == device]
+            where = "" if len(devices) == 1 else f" on {device}"
+            charts.append(_chart(there, "latency_ms", title=f"Latency{where} against accuracy{images}"))
+        charts.append(_chart(same, "mac", title=f"Memory access against accuracy{images}"))
+    return [chart for chart in charts if chart is not None]
+
+
+def _chart(rows: Sequence[Row], quantity: str, *, title: str) -> Chart | None:
     """Accuracy against one cost; None where fewer than two networks have both."""
-    points: dict[str, list[tuple[float, float, str, str]]] = {}
-    for row in rows:
-        cost = row.latency_ms if quantity == "latency_ms" else row.costs.get(quantity)
-        if cost is not None and row.accuracy is not None:
-            hint = f"{row.name} on {row.device}: {cost_text(quantity, cost)}, {percent(row.accuracy, 2)}"
-            points.setdefault(row.kind, []).append((cost, row.accuracy, row.name, hint))
-    costs = [cost for found in points.values() for cost, *_ in found]
-    if len(costs) < 2:
+    points = [
+        (row, cost, row.accuracy)
+        for row in rows
+        if (cost := row.cost(quantity)) is not None and row.accuracy is not None
+    ]
+    if len(points) < 2:
         return None
-    kinds = [kind for kind in COLOURS if kind in points]
+
+    def series(kind: str, exact: bool) -> Series:
+        found = [p for p in points if (p[0].kind, p[0].is_exact(quantity)) == (kind, exact)]
+        return Series(
+            name=kind, kind="points", colour=COLOURS[kind], size=4.5, hollow=not exact,
+            x=tuple(x for _, x, _ in found), y=tuple(y for _, _, y in found),
+            names=tuple(row.name for row, *_ in found) if len(points) <= FEW else (),
+            hints=tuple(
+                f"{row.name} on {row.device}: {row.text(quantity)}, {percent(y, 2)}" for row, _, y in found
+            ),
+        )  # fmt: skip
+
+    drawn = [found for kind in COLOURS for exact in (False, True) if (found := series(kind, exact)).x]
+    hollow = "; hollow: not measured" if any(one.hollow for one in drawn) else ""
+    log = spans([x for _, x, _ in points], 12)
     return Chart(
-        name=f"comparison-{quantity.replace('_', '-')}",
-        title=f"{COST_LABELS[quantity]} against accuracy".capitalize(),
-        caption="Each dot is a row of the table.",
-        x=Axis(label=f"{COST_LABELS[quantity]}, {COST_UNITS[quantity]}", log=spans(costs, 12)),
+        name=re.sub(r"[^a-z0-9]+", "-", title.lower()),
+        title=title,
+        caption=f"Each dot is a row of the table{hollow}.",
+        x=Axis(label=f"{COST_LABELS[quantity]}, {COST_UNITS[quantity]}", log=log),
         y=Axis(label="test accuracy", percent=True),
-        series=tuple(
-            Series(
-                name=kind, kind="points", colour=COLOURS[kind], size=4.5, x=tuple(p[0] for p in points[kind]),
-                y=tuple(p[1] for p in points[kind]), hints=tuple(p[3] for p in points[kind]),
-                names=tuple(p[2] for p in points[kind]) if len(costs) <= FEW else (),
-            )
-            for kind in kinds
-        ),
-        legend=tuple((kind, COLOURS[kind]) for kind in kinds),
-    )  # fmt: skip
+        series=tuple(drawn),
+        legend=tuple((kind, COLOURS[kind]) for kind in dict.fromkeys(one.name for one in drawn)),
+    )

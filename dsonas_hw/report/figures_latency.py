@@ -37,8 +37,9 @@ def latency_figures(data: RunData) -> list[Chart]:
             name="latency-samples",
             title="Every timing of the exported network",
             caption=f"{len(latency.samples_ms)} samples in the order they were taken; those above the axis "
-            "are drawn at its end. A budget limits the median (or the percentile that was named); a "
-            "prediction is of what the device needs when nothing disturbs it.",
+            "are drawn at its end. Percentiles and the undisturbed time are those at the machine's usual "
+            "speed. A budget limits the median (or the percentile that was named); a prediction is of what "
+            "the device needs when nothing disturbs it.",
             x=Axis(label="sample", whole=True),
             y=Axis(label="latency, ms", low=0.0, high=high),
             series=(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dsonas_hw.report.chart import Axis, Chart, Mark, Series, spans, thin
-from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, cost_text, count_of, percent
+from dsonas_hw.report.numbers import (
+    COST_LABELS,
+    COST_UNITS,
+    about,
+    cost_text,
+    count_of,
+    percent,
+    predicted_text,
+)
 from dsonas_hw.report.run_data import PathPoint, RunData
 
 MAX_POINTS = 500
@@ -101,7 +109,8 @@ def _chosen_series(
     series = [
         Series(
             name="chosen", x=(final,), y=(accuracy,), kind="points", colour="orange", size=6.0, label=True,
-            ids=(position,), hints=(f"chosen, {width}: {cost_text(quantity, final)}",),
+            ids=(position,),
+            hints=(f"chosen, {width}: {about(data.source_of(quantity))}{cost_text(quantity, final)}",),
         )
     ]  # fmt: skip
     if quantity in chosen.costs and chosen.costs[quantity] != final:
@@ -123,4 +132,5 @@ def _path_series(data: RunData, quantity: str, positions: Sequence[int], **style
 
 def point_text(point: PathPoint, quantity: str) -> str:
     """One line about a point of the path."""
-    return f"step {point.step}: {cost_text(quantity, point.costs.get(quantity))}, {percent(point.accuracy)}"
+    cost = predicted_text(quantity, point.costs.get(quantity))
+    return f"step {point.step}: {cost}, {percent(point.accuracy)}"

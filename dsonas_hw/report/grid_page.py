@@ -14,6 +14,7 @@ from dsonas_hw.report.codesign_tables import missing_table
 from dsonas_hw.report.numbers import (
     COST_LABELS,
     COST_UNITS,
+    METRIC_QUANTITIES,
     THIN,
     budget_words,
     cost_text,
@@ -21,6 +22,7 @@ from dsonas_hw.report.numbers import (
     finite,
     percent,
     plain,
+    predicted_text,
     significant,
 )
 from dsonas_hw.report.parts import (
@@ -170,7 +172,7 @@ def network_table(result: GridResult) -> Table:
             *words(job="Job", variant="Variant", budget="Budget"),
             *numbers(seed="Seed"),
             *numbers(partial(percent, digits=2), test_error="Test error"),
-            *costs(*quantities),
+            *costs(*quantities, text=predicted_text),
             *numbers(plain, **_MEASURED),
             *words(verdict="Verdict"),
             *numbers(width="Channels"),
@@ -202,7 +204,8 @@ def _cost_charts(result: GridResult) -> list[Chart]:
 def _cost_chart(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
     points: dict[str, list[tuple[float, float]]] = {}
     measured = quantity == "latency_ms" and all(measured_ms(r, "p50_ms") is not None for r in results)
-    label = f"measured median {COST_LABELS[quantity]}" if measured else COST_LABELS[quantity]
+    how = "measured median " if measured else "predicted " if quantity in METRIC_QUANTITIES else ""
+    label = how + COST_LABELS[quantity]
     for result in results:
         told = measured_ms(result, "p50_ms") if measured else result["costs"].get(quantity)
         cost, error = finite(told), finite(result.get("test_error"))

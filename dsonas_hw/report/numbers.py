@@ -6,7 +6,7 @@ import math
 import re
 
 from dsonas_hw.budget import COST_LABELS as BUDGET_LABELS
-from dsonas_hw.budget import QUANTITIES, format_quantity, parse_budgets
+from dsonas_hw.budget import METRICS, QUANTITIES, format_quantity, parse_budgets
 
 NONE = "–"
 THIN = "\u202f"
@@ -14,6 +14,8 @@ THIN = "\u202f"
 
 #: cost → how it is called on a page.
 COST_LABELS = {QUANTITIES[name]: label for name, label in BUDGET_LABELS.items()}
+METRIC_QUANTITIES = tuple(QUANTITIES[name] for name in METRICS)
+"""Costs that only a device can tell; the others are counted on the exported file."""
 #: cost → its unit on an axis.
 COST_UNITS: dict[str, str] = {
     "latency_ms": "ms",
@@ -52,6 +54,11 @@ def about(source: str) -> str:
     return "" if source in ("measured", "counted") else "~"
 
 
+def predicted_text(quantity: str, value: float | None) -> str:
+    """A cost of a network that was not measured: counted exactly, or predicted, with `~`."""
+    return ("~" if quantity in METRIC_QUANTITIES and value is not None else "") + cost_text(quantity, value)
+
+
 def count_of(number: int, noun: str) -> str:
     """`1 network`, `2 networks`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
@@ -68,8 +75,10 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def budget_words(text: str) -> str:
-    """A budget, or a comma list of them: `latency=3ms,mac=2M` → `latency ≤ 3 ms, mac ≤ 2 M`."""
-    return ", ".join(f"{b.name} ≤\u00a0{cost_text(b.quantity, b.limit)}" for b in parse_budgets([text]))
+    """A budget, or a comma list: `latency=3ms,mac=2M` → `latency ≤ 3 ms, memory access (mac) ≤ 2 M`."""
+    return ", ".join(
+        f"{COST_LABELS[b.quantity]} ≤\u00a0{cost_text(b.quantity, b.limit)}" for b in parse_budgets([text])
+    )
 
 
 def short(value: float) -> str:

@@ -37,9 +37,9 @@ def write_page(page: Page) -> str:
 
 
 def render(part: Part) -> Markup:
-    """The HTML of one part, everything that it holds escaped."""
+    """The HTML of one part, everything that it holds escaped; in a text, a `command` stays on one line."""
     if isinstance(part, str):
-        return Markup("<p>{}</p>").format(part)
+        return Markup("<p>") + Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(part))) + Markup("</p>")
     module = _environment().get_template("parts.html").module
     return Markup(getattr(module, type(part).__name__)(part))
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, SkipValidation
 
 from dsonas_hw.architecture.architecture import Architecture, Block
-from dsonas_hw.budget import METRICS, QUANTITIES, Budget, format_probability
+from dsonas_hw.budget import METRICS, QUANTITIES, Budget, holds_with
 from dsonas_hw.config import RunConfig
 from dsonas_hw.report.fields import (
     Answer,
@@ -24,13 +24,10 @@ from dsonas_hw.report.fields import (
     Text,
     Texts,
 )
-from dsonas_hw.report.numbers import NONE
+from dsonas_hw.report.numbers import METRIC_QUANTITIES, NONE
 from dsonas_hw.report.run_selection import SelectionRow
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.confusion import Confusion
-
-METRIC_QUANTITIES = tuple(QUANTITIES[name] for name in METRICS)
-"""Costs that only a device can tell; the others are counted on the exported file."""
 
 
 class _Read(BaseModel):
@@ -98,7 +95,7 @@ class BudgetResult(_Read):
     def answer(self) -> str:
         """The verdict in a word or two: `holds`, `missed`, `holds with 55 %`; a dash where there is none."""
         if self.probability is not None:
-            return f"holds with {format_probability(self.probability)}"
+            return holds_with(self.probability)
         return self.verdict or NONE
 
     @property

@@ -8,7 +8,15 @@ from dsonas_hw.report.figures_epochs import retrain_figures, search_figures
 from dsonas_hw.report.figures_lambda import lambda_figures
 from dsonas_hw.report.figures_latency import latency_figures
 from dsonas_hw.report.figures_path import path_figures, shown_points
-from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, count_of, percent
+from dsonas_hw.report.numbers import (
+    COST_LABELS,
+    METRIC_QUANTITIES,
+    about,
+    cost_text,
+    count_of,
+    percent,
+    predicted_text,
+)
 from dsonas_hw.report.parts import (
     Code,
     Details,
@@ -22,12 +30,11 @@ from dsonas_hw.report.parts import (
     block_drawings,
     layer_steps,
 )
-from dsonas_hw.report.run_data import METRIC_QUANTITIES, PathPoint, RunData
+from dsonas_hw.report.run_classes import class_table, confusion_table
+from dsonas_hw.report.run_data import PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.run_tables import (
     check_table,
-    class_table,
-    confusion_table,
     front_table,
     latency_table,
     prediction_table,
@@ -85,7 +92,7 @@ def run_figures(data: RunData) -> list[Chart]:
 def _architecture(data: RunData) -> list[Part]:
     architecture = data.architecture
     if architecture is None:
-        return ["Nothing has been derived yet: finish the search, then run dsonas-hw derive."]
+        return ["Nothing has been derived yet: finish the search, then run `dsonas-hw derive`."]
     shared = "The same block everywhere" if architecture.space.share else "Every block of its own"
     return [
         f"{shared}, {architecture.width} channels in the first stage. Colours are operations; an edge has "
@@ -105,8 +112,8 @@ def _path(data: RunData) -> list[Part]:
     return [
         f"Each dot is an architecture that the search passed, {data.path[0].width} channels wide in the "
         "first stage, scored with the shared weights: they rank architectures; retraining gives the "
-        "accuracy. Any of them is taken, at the width that fills the budget, by: dsonas-hw derive RUN "
-        "--step STEP.",
+        "accuracy. Any of them is taken, at the width that fills the budget, by `dsonas-hw derive RUN --step "
+        "STEP`.",
         Figures(items=charts, explorer=_explorer(data)),
         *([Details(summary="Best architectures as a table", parts=[front])] if front else []),
     ]
@@ -129,7 +136,7 @@ def _explorer(data: RunData) -> Explorer | None:
 
 def _point_words(data: RunData, point: PathPoint) -> str:
     costs = ", ".join(
-        f"{COST_LABELS[q].split(' (')[0]} {cost_text(q, point.costs[q])}"
+        f"{COST_LABELS[q].split(' (')[0]} {predicted_text(q, point.costs[q])}"
         for q in ("mac", "flops", "params", *METRIC_QUANTITIES)
         if q in point.costs
     )
@@ -145,7 +152,8 @@ def _final_words(data: RunData) -> str:
     """The chosen network as it is in the end."""
     assert data.architecture is not None
     final = [
-        f"{about(data.source_of(b.quantity))}{cost_text(b.quantity, cost)} {b.name}"
+        f"{COST_LABELS[b.quantity].split(' (')[0]} {about(data.source_of(b.quantity))}"
+        f"{cost_text(b.quantity, cost)}"
         for b in data.budgets
         if (cost := data.final_cost(b.quantity)) is not None
     ]
@@ -196,7 +204,7 @@ def _prediction(data: RunData, profile: LookupTable | None) -> list[Part]:
 def _retraining(data: RunData) -> list[Part]:
     charts = retrain_figures(data)
     if not charts:
-        return ["The network has not been retrained yet: dsonas-hw retrain."]
+        return ["The network has not been retrained yet: `dsonas-hw retrain`."]
     return [Figures(items=charts), *_classes(data)]
 
 

@@ -6,12 +6,21 @@ from collections.abc import Sequence
 
 from dsonas_hw.report.bars import bullet
 from dsonas_hw.report.figures_path import pareto_front, path_quantities
-from dsonas_hw.report.numbers import COST_LABELS, about, cost_text, percent, plain, signed_percent
-from dsonas_hw.report.run_data import METRIC_QUANTITIES, BudgetResult, EpochRow, PathPoint, RunData
+from dsonas_hw.report.numbers import (
+    COST_LABELS,
+    METRIC_QUANTITIES,
+    about,
+    cost_text,
+    percent,
+    plain,
+    predicted_text,
+    signed_percent,
+)
+from dsonas_hw.report.run_classes import class_table, confusion_table
+from dsonas_hw.report.run_data import BudgetResult, EpochRow, PathPoint, RunData
 from dsonas_hw.report.run_selection import selection_table
-from dsonas_hw.report.table import Cell, Column, Rich, Table, costs, hidden, numbers, words
+from dsonas_hw.report.table import Cell, Rich, Table, costs, hidden, numbers, values, words
 from dsonas_hw.table.table import LookupTable
-from dsonas_hw.train.confusion import Confusion
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
 _COSTS = ("flops", "mac", "params", "memory_bytes", "latency_ms", "energy_mj")
@@ -61,7 +70,7 @@ def _budget_row(budget: BudgetResult, source: str) -> tuple[Cell, ...]:
     used = None if budget.value is None else budget.value / budget.limit
     is_bad = budget.verdict in ("missed", "undecided")
     return (
-        budget.name,
+        Rich(text=COST_LABELS[budget.quantity], value=budget.name),
         cost(budget.limit),
         cost(budget.predicted, before=about(source)),
         cost(budget.measured, small=(f"{budget.statistic}, {interval}",) if budget.statistic else ()),
@@ -126,6 +135,7 @@ def latency_table(data: RunData) -> Table | None:
         "p50_ms": "p50, the median",
         "p95_ms": "p95",
         "p99_ms": "p99",
+        "seen_p50_ms": "median as seen",
         "quiet_ms": "undisturbed (low quantile)",
         "mean_ms": "mean",
         "std_ms": "standard deviation",
@@ -141,7 +151,11 @@ def latency_table(data: RunData) -> Table | None:
     ]
     rows += [
         (name, plain(latency.values[key], 6), "")
-        for key, name in (("num_rounds", "rounds"), ("num_samples", "samples"))
+        for key, name in (
+            ("relative_speed", "speed of the machine, 1 = usual"),
+            ("num_rounds", "rounds"),
+            ("num_samples", "samples"),
+        )
         if key in latency.values
     ]
     return Table(
@@ -182,7 +196,7 @@ def _path_table(points: Sequence[PathPoint], *, name: str, caption: str, quantit
             *numbers(lambda value: plain(value, 3), gamma="γ"),
             *numbers(width="Channels", num_edges="Edges"),
             *numbers(percent, accuracy="Accuracy, shared weights"),
-            *costs(*quantities),
+            *costs(*quantities, text=predicted_text),
         ),
         rows=tuple(
             (
@@ -213,7 +227,7 @@ def epoch_table(data: RunData) -> Table | None:
         columns=(
             *words(stage="Stage"),
             *numbers(epoch="Epoch"),
-            *(Column(key=name, heading=name, text=plain) for name in _EPOCH_FIELDS),
+            *values(*_EPOCH_FIELDS),
         ),
         rows=tuple(row(epoch) for epoch in data.epochs),
     )
@@ -244,52 +258,6 @@ def lambda_table(data: RunData) -> Table | None:
             for number, values in enumerate(row.lam)
             for (source, target), value in zip(names, values, strict=True)
         ),
-    )
-
-
-def class_table(confusion: Confusion | None) -> Table | None:
-    """Accuracy of every class, and what its images are most often mistaken for."""
-    if confusion is None:
-        return None
-
-    def row(position: int, name: str) -> tuple[Cell, ...]:
-        counts = confusion.counts[position]
-        mistaken = [(n, other) for other, n in enumerate(counts) if other != position and n]
-        num, other = max(mistaken, key=lambda one: one[0], default=(0, None))
-        where = "" if other is None else f"{confusion.class_names[other]} ({num})"
-        return name, sum(counts), confusion.accuracy_of(position), where
-
-    return Table(
-        name="classes",
-        caption="Accuracy of every class on the test images",
-        columns=(
-            Column(key="class", heading="Class", numeric=False),
-            *numbers(num_images="Images"),
-            *numbers(percent, accuracy="Accuracy"),
-            *words(mistaken_for="Most often mistaken for"),
-        ),
-        rows=tuple(row(position, name) for position, name in enumerate(confusion.class_names)),
-        sortable=True,
-    )
-
-
-def confusion_table(confusion: Confusion | None) -> Table | None:
-    """The number of test images by true class (rows) and by the class that the network told (columns)."""
-    if confusion is None:
-        return None
-    names = confusion.class_names
-    return Table(
-        name="confusion",
-        caption="Test images by their class (rows) and by what they were taken for (columns)",
-        columns=(
-            Column(key="class", heading="", numeric=False),
-            *(Column(key=name, heading=name) for name in names),
-        ),
-        rows=tuple(
-            (name, *(Rich(text=str(n) if n else "·", value=n, fraction=n / max(sum(row), 1)) for n in row))
-            for name, row in zip(names, confusion.counts, strict=True)
-        ),
-        style="heat",
     )
 
 

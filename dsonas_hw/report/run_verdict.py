@@ -14,10 +14,12 @@ _SHOWN_COSTS = ("latency_ms", "energy_mj", "mac", "flops", "params")
 
 
 def budgets_in_words(data: RunData) -> str:
-    """`within mac 6 M, latency 3 ms`."""
+    """`within memory access (mac) 6 M, latency 3 ms`."""
     if not data.budgets:
         return "without a budget"
-    return "within " + ", ".join(f"{b.name} {cost_text(b.quantity, b.limit)}" for b in data.budgets)
+    return "within " + ", ".join(
+        f"{COST_LABELS[b.quantity]} {cost_text(b.quantity, b.limit)}" for b in data.budgets
+    )
 
 
 def verdict_parts(data: RunData) -> list[Part]:
@@ -55,12 +57,14 @@ def _headline(data: RunData) -> list[Part]:
     if validation is None:
         return [
             Headline(text="Not validated yet"),
-            "The costs below are predictions. dsonas-hw validate counts and measures the exported network.",
+            "The costs below are predictions. `dsonas-hw validate` counts and measures the exported network.",
         ]
     if not validation.budgets:
         return [Headline(text="No budget was set")]
     for verdict in ("missed", "undecided"):
-        if found := [budget.name for budget in validation.budgets if budget.verdict == verdict]:
+        if found := [
+            COST_LABELS[budget.quantity] for budget in validation.budgets if budget.verdict == verdict
+        ]:
             text = f"The {' and '.join(found)} budget is {verdict}"
             if verdict == "missed":
                 return [Headline(text=text, mood="bad")]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from dsonas_hw.report.numbers import COST_LABELS, NONE, cost_text
+from dsonas_hw.report.numbers import COST_LABELS, NONE, cost_text, plain
 
 Scalar = str | float | int | bool | None
 
@@ -71,14 +71,19 @@ def numbers(text: Callable[[Any], str] | None = None, /, **headings: str) -> lis
     return [Column(key=key, heading=heading, text=text) for key, heading in headings.items()]
 
 
+def values(*keys: str) -> list[Column]:
+    """Columns of numbers that are headed by their keys."""
+    return [Column(key=key, heading=key, text=plain) for key in keys]
+
+
 def hidden(*keys: str) -> list[Column]:
     """Columns that are in files only."""
     return [Column(key=key, heading=key, hidden=True) for key in keys]
 
 
-def costs(*quantities: str) -> list[Column]:
+def costs(*quantities: str, text: Callable[[str, Any], str] = cost_text) -> list[Column]:
     """Columns of costs, each value with its unit: `flops`, `latency_ms` …"""
-    return [Column(key=q, heading=COST_LABELS[q], text=partial(cost_text, q)) for q in quantities]
+    return [Column(key=q, heading=COST_LABELS[q], text=partial(text, q)) for q in quantities]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,11 +78,11 @@ class ProfiledSession(Protocol):
         """Do one inference."""
         ...
 
-    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
         """Close the session and tell how long each kernel took.
 
         turns: the runs there were, as `measure_together` counted them.
-        reference_ms: state the timings at the speed at which the reference workload takes this long.
+        speeds: what to multiply the timings of each turn by; none: they stay as they are.
 
         Raises:
             ProfileError: what the runtime recorded is not understood.

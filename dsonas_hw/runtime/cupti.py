@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.errors import ProfileError
-from dsonas_hw.measure.measurement import GarbageCollectionOff
+from dsonas_hw.measure.timing import GarbageCollectionOff
 
 Event = Mapping[str, Any]
 RUN = "dsonas-hw run"

@@ -44,8 +44,8 @@ class Candidate:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Among candidates of one width the larger is the better."""
-        return (-1.0 if self.accuracy is None else self.accuracy, -self.used())
+        """Among candidates of one width that fill the budgets the larger is the better."""
+        return (-1.0 if self.accuracy is None else self.accuracy, self.flops)
 
 
 def list_candidates(

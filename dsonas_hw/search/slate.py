@@ -1,5 +1,7 @@
 """The slate: candidates to be trained briefly, of as many widths as there are, each filling the budgets.
 
+They are points of the path, and points of it without some operations (`search.thinning`).
+
     candidates by width ─▶ best shared accuracy that should fill ─▶ measure ─▶ fills? ─ yes ─▶ on the slate
                                      ▲                                 └─ no: correct the predictions ─┐
                                      └───────────────────────────────────────────────────────────────┘
@@ -21,6 +23,7 @@ from dsonas_hw.errors import BudgetError
 from dsonas_hw.search.candidates import WELL_FILLED, Candidate, list_candidates, undominated
 from dsonas_hw.search.derive import no_candidate
 from dsonas_hw.search.path import PathPoint
+from dsonas_hw.search.thinning import thin
 
 LOWEST, HIGHEST = 0.5, 1.25
 """Predicted cost / limit of what may turn out to fill the budgets when it is measured."""
@@ -58,12 +61,17 @@ def choose_slate(
 
     Every one uses 95 % of them, unless none of its width does, or one that leaves more unused dominates it.
     Widths that fill the budgets come first, none below a third of the widest; if they are more than the
-    places, some between are left out evenly. If there are fewer widths than places, a width has several.
+    places, some between are left out evenly. If there are fewer widths than places, a width has several, of
+    other operations where it can.
 
     Raises:
         BudgetError: no point of the path meets the budgets.
     """
-    pool = list_candidates(points, budgets, target, least=LOWEST, most=HIGHEST)
+    pool = [
+        candidate
+        for some in (points, thin(points))
+        for candidate in list_candidates(some, budgets, target, least=LOWEST, most=HIGHEST)
+    ]
     if not any(c.used() <= 1.0 for c in pool):
         raise BudgetError(no_candidate(points, budgets, target))
     measure_once = functools.cache(measure)
@@ -78,7 +86,10 @@ def choose_slate(
     slate: list[Entry] = []
     for width in _places(fills, number):
         taken = {entry.candidate.architecture for entry in slate}
-        choices = [c for c in widths[width] if c.architecture not in taken]
+        known = {_operations(architecture) for architecture in taken}
+        left = [c for c in widths[width] if c.architecture not in taken]
+        others = [c for c in left if _operations(c.architecture) not in known]
+        choices = others if any(WELL_FILLED <= c.used(correction) <= 1.0 for c in others) else left
         entry, correction = _fill(choices, measure_once, correction)
         if entry is not None:
             slate.append(entry)
@@ -88,6 +99,11 @@ def choose_slate(
             "under a tighter budget"
         )
     return slate
+
+
+def _operations(architecture: Architecture) -> tuple[int, tuple[tuple[int, ...], ...]]:
+    """Width and operations, whatever the edges between them."""
+    return architecture.width, tuple(block.nodes for block in architecture.blocks)
 
 
 def _first_correction(pool: Sequence[Candidate], measure: MeasureUse) -> float:

@@ -48,7 +48,8 @@ class Answer:
     cell: Cell | None
     """The network on the device."""
     probability: float | None
-    """How likely the budget's latency is to hold; None: it was measured, or latency has no limit."""
+    """How likely the budget's latency and energy are to hold, the less likely of the two; None: they were
+    measured, or have no limit."""
 
 
 def answers(result: CodesignResult) -> list[Answer]:
@@ -68,14 +69,12 @@ def _answer(result: CodesignResult, device: str, budget: str) -> Answer:
     if not held:
         return Answer(device=device, budget=budget, network=None, cell=None, probability=None)
     *_, network, cell = max(held, key=lambda one: one[:2])
-    limits_ms = [b.limit for b in budgets if b.name == "latency"]
-    is_sure = cell.is_measured or not limits_ms
     return Answer(
         device=device,
         budget=budget,
         network=network,
         cell=cell,
-        probability=None if is_sure else cell.probability_within(limits_ms[0]),
+        probability=cell.probability_within(budgets),
     )
 
 
@@ -149,14 +148,16 @@ def _best_accuracy(result: CodesignResult, found_for: str, *, on: str, budget: s
 def holds(result: CodesignResult, network: Network, device: str, budgets: Iterable[Budget]) -> bool:
     """Return whether a network holds every budget on a device, as far as is known; not if a cost is not.
 
-    A latency that was measured holds with its whole interval, a predicted one by its value.
+    A latency or an energy that was measured holds with its whole interval, a predicted one by its value.
     """
     cell = result.cell(network.name, device)
     if cell is None:
         return False
+    sure = cell.is_measured
     costs: dict[str, float | None] = {
-        "latency_ms": cell.latency_ms_high if cell.is_measured else cell.latency_ms,
-        "energy_mj": cell.energy_mj, "mac": network.mac, "flops": network.flops, "params": network.params,
+        "latency_ms": cell.latency_ms_high if sure else cell.latency_ms,
+        "energy_mj": cell.energy_mj_high if sure else cell.energy_mj,
+        "mac": network.mac, "flops": network.flops, "params": network.params,
         "memory_bytes": network.memory_bytes,
     }  # fmt: skip
     return all((cost := costs[b.quantity]) is not None and cost <= b.limit for b in budgets)

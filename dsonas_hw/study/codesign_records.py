@@ -14,8 +14,8 @@ from dsonas_hw.study.job_files import RESULT, job_directory
 from dsonas_hw.study.measured import Measured
 
 
-class PredictedLatency(BaseModel):
-    """The quiet latency of a network on a device, as its profile or estimate tells it."""
+class Predicted(BaseModel):
+    """The quiet latency and the energy of a network on a device, as its profile or estimate tells them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -23,6 +23,10 @@ class PredictedLatency(BaseModel):
     latency_ms_low: float
     latency_ms_high: float
     source: str
+    energy_mj: float | None = None
+    """None, like its bounds: the profile has no energies."""
+    energy_mj_low: float | None = None
+    energy_mj_high: float | None = None
 
 
 class Derived(BaseModel):
@@ -38,7 +42,7 @@ class Derived(BaseModel):
     """Of those of the complete network of this width."""
     ratio: float | None = None
     ratio_before_fit: float | None = None
-    predicted: dict[str, PredictedLatency]
+    predicted: dict[str, Predicted]
     """By device."""
 
 

@@ -7,13 +7,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
+from dsonas_hw.budget import Budget
 from dsonas_hw.cost.model import Prediction
 from dsonas_hw.errors import require
 from dsonas_hw.study.codesign import Codesign, StudyDevice, load_codesign
@@ -91,16 +92,31 @@ class Cell:
     quiet_ms: float | None = None
     """What it takes when nothing disturbs it, measured: what `predicted_ms` is to be compared with."""
     energy_mj: float | None = None
-    """None: `codesign_analysis.why_no_energy` tells why."""
+    """Measured or predicted, as the latency is; None: `codesign_analysis.why_no_energy` tells why."""
+    energy_mj_low: float | None = None
+    energy_mj_high: float | None = None
+    """The interval of `energy_mj`; None: no bound."""
     remarks: tuple[str, ...] = ()
     """What the measurement had to say: clocks that dropped, energy that could not be read."""
 
-    def probability_within(self, limit_ms: float) -> float:
-        """Return how likely a latency that was not measured is to be at most `limit_ms`."""
-        predicted = Prediction(
-            value=self.latency_ms, low=self.latency_ms_low, high=self.latency_ms_high, source="estimated"
-        )
-        return predicted.probability_within(limit_ms)
+    def probability_within(self, budgets: Iterable[Budget]) -> float | None:
+        """Return how likely the latency and energy budgets are to hold, of two the less likely.
+
+        None: none of them is guessed here, since they were measured, are not known, or have no limit.
+        """
+        if self.is_measured:
+            return None
+        guesses = {
+            "latency_ms": (self.latency_ms, self.latency_ms_low, self.latency_ms_high),
+            "energy_mj": (self.energy_mj, self.energy_mj_low, self.energy_mj_high),
+        }
+        found = []
+        for budget in budgets:
+            value, low, high = guesses.get(budget.quantity, (None, None, None))
+            if value is not None:
+                guess = Prediction(value=value, low=low or 0.0, high=high or inf, source="estimated")
+                found.append(guess.probability_within(budget.limit))
+        return min(found, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +259,9 @@ def _cells(
                     is_measured=found is not None,
                     predicted_ms=guess.latency_ms,
                     **{name: getattr(found, name, None) for name in MEASURED_MS},
-                    energy_mj=found.energy_mj if found else None,
+                    energy_mj=values.energy_mj,
+                    energy_mj_low=values.energy_mj_low,
+                    energy_mj_high=values.energy_mj_high,
                     remarks=found.remarks if found else (),
                 )
             )

@@ -13,7 +13,7 @@ from dsonas_hw.config import RunConfig
 from dsonas_hw.files import write_json
 from dsonas_hw.search.choose import pretrain_supernet, save_architecture
 from dsonas_hw.search.pretraining import pretraining_config
-from dsonas_hw.study.codesign_records import Derived, PredictedLatency, Trained
+from dsonas_hw.study.codesign_records import Derived, Predicted, Trained
 from dsonas_hw.study.codesign_share import best_of, evaluate_candidates, load_evaluated
 from dsonas_hw.study.job_files import RESULT
 from dsonas_hw.study.measured import Measured, describe, measure_target
@@ -64,17 +64,22 @@ def no_bar(title: str) -> AbstractContextManager[Callable[[int, int, str], None]
     return nullcontext(lambda done, total, text: None)
 
 
-def predict(architecture: Architecture, config: RunConfig, device: str) -> PredictedLatency:
-    """Return the quiet latency of a network on a device, as its profile (or estimate) tells it."""
+def predict(architecture: Architecture, config: RunConfig, device: str) -> Predicted:
+    """Return the quiet latency of a network on a device, and its energy where the profile has energies."""
     target = config.target.model_copy(update={"device": device})
     model = target_costs(target, needs=["latency"]).cost_model
     assert model is not None
-    found = model.predict(lower(architecture, batch_size=model.target.batch_size, fuse=model.fuse))
-    return PredictedLatency(
-        latency_ms=found.value,
-        latency_ms_low=found.low,
-        latency_ms_high=found.high,
-        source=found.source,
+    kernels = lower(architecture, batch_size=model.target.batch_size, fuse=model.fuse)
+    latency = model.predict(kernels)
+    energy = None if model.why_not("energy") else model.predict(kernels, "energy")
+    return Predicted(
+        latency_ms=latency.value,
+        latency_ms_low=latency.low,
+        latency_ms_high=latency.high,
+        source=latency.source,
+        energy_mj=energy.value if energy else None,
+        energy_mj_low=energy.low if energy else None,
+        energy_mj_high=energy.high if energy else None,
     )
 
 

@@ -14,7 +14,7 @@ from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.budget import Budget, judge_interval
 from dsonas_hw.config import RunConfig
 from dsonas_hw.deploy.fit_measured import fit_until_measured, scale_timed
-from dsonas_hw.deploy.measure import TargetMeasurement, find_target, measure_on_target, repeatability_of
+from dsonas_hw.deploy.measure import TargetMeasurement, find_target, measure_on_target, usual_speed_of
 from dsonas_hw.deploy.select_measured import select_measured, selects
 from dsonas_hw.errors import BudgetError
 from dsonas_hw.search.derive import Derived, derive_architecture
@@ -163,7 +163,7 @@ class _Meter:
     """Measures networks for a fit and keeps the measurements."""
 
     def __init__(self, config: RunConfig, cost_model: CostModel | None) -> None:
-        self.target, self.repeatability = config.target, repeatability_of(cost_model)
+        self.target, self.usual = config.target, usual_speed_of(cost_model)
         self.measurements: dict[Trainable, TargetMeasurement] = {}
 
     def measure(self, network: Trainable, model: bytes) -> Mapping[str, Estimate | None]:
@@ -172,7 +172,7 @@ class _Meter:
         if found is None:
             return {}
         self.measurements[network] = found
-        return found.costs(self.target.statistic, self.repeatability)
+        return found.costs(self.target.statistic, self.usual)
 
 
 def _fit_family(name: str, config: RunConfig, cost_model: CostModel | None) -> Fitted:

@@ -10,6 +10,7 @@ from dsonas_hw.config import RunConfig
 from dsonas_hw.cost.model import CostModel
 from dsonas_hw.deploy import measure
 from dsonas_hw.errors import UserError
+from dsonas_hw.measure.statistics import STATISTICS
 
 
 class Measured(BaseModel):
@@ -54,20 +55,20 @@ def measure_target(model: bytes, config: RunConfig) -> measure.TargetMeasurement
 
 
 def describe(found: measure.TargetMeasurement, config: RunConfig, cost_model: CostModel | None) -> Measured:
-    """Return what is stored of a measurement; intervals are widened by what the profile says of repeats."""
-    repeatability = measure.repeatability_of(cost_model)
-    median = found.latency.estimate("p50").widened(repeatability)
-    budgeted = found.latency.estimate(config.target.statistic).widened(repeatability)
-    energy = found.energy.estimate.widened(repeatability) if found.energy else None
+    """Return what is stored of a measurement, stated at the usual speed of the machine."""
+    usual = measure.usual_speed_of(cost_model)
+    percentiles = {name: found.latency.estimate(name, usual) for name in STATISTICS}
+    median, budgeted = percentiles["p50"], percentiles[config.target.statistic]
+    energy = found.energy.estimate if found.energy else None
     return Measured(
         latency_ms=budgeted.value,
         latency_ms_low=budgeted.low,
         latency_ms_high=_finite(budgeted.high),
         statistic=config.target.statistic,
-        **{f"{name}_ms": value for name, value in found.latency.percentiles_ms().items()},
+        **{f"{name}_ms": estimate.value for name, estimate in percentiles.items()},
         p50_ms_low=median.low,
         p50_ms_high=_finite(median.high),
-        quiet_ms=found.latency.quiet_ms,
+        quiet_ms=found.latency.latency_at(usual),
         energy_mj=energy.value if energy else None,
         energy_mj_low=energy.low if energy else None,
         energy_mj_high=_finite(energy.high) if energy else None,

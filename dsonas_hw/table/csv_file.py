@@ -34,15 +34,14 @@ def read_rows(
     aliases: other names of columns. hints: what to say of a column that may be meant for a required one.
 
     Raises:
-        ProfileError: a column is missing, unknown or doubled, or a row has more or fewer values than columns.
-        csv.Error: this is no CSV.
+        ProfileError: a column is missing, unknown or doubled, a row has more or fewer values than columns, or
+            a quote is not closed.
     """
-    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
-    header = _without_empty_tail([name.strip().lower() for name in next(reader, [])])
+    rows = _split(text, path)
+    header = _without_empty_tail([name.strip().lower() for name in next(rows, (0, []))[1]])
     names = [(aliases or {}).get(name, name) for name in header]
     _check_header(path, header, names, required, optional, hints or {})
-    for values in reader:
-        line = reader.line_num
+    for line, values in rows:
         if not any(value.strip() for value in values):
             continue
         if len(values) > len(names):
@@ -50,6 +49,20 @@ def read_rows(
         if len(values) != len(names):
             raise ProfileError(_wrong_number(path, line, values, names))
         yield line, {name: value.strip() for name, value in zip(names, values, strict=True)}
+
+
+def _split(text: str, path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, values) of every row."""
+    reader = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            yield line, next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            reason = 'a quote (") is never closed' if "unexpected end" in str(error) else str(error)
+            raise ProfileError(f"{path}, line {line}: {reason}") from None
 
 
 def _without_empty_tail(values: list[str]) -> list[str]:
@@ -118,3 +131,17 @@ def positive_number(text: str, name: str) -> float:
         return value
     hint = f"; write {text.replace(',', '.')}" if re.fullmatch(r"\d+,\d+", text) else ""
     raise ValueError(f"{name} must be a positive number, not {text!r}{hint}")
+
+
+def whole_number(text: str, name: str, *, most: int) -> int:
+    """A whole number from 1 to `most`, which may be written as 4.0 or 1e2.
+
+    Raises:
+        ValueError: it is none, or too large.
+    """
+    value = positive_number(text, name)
+    if value > most:
+        raise ValueError(f"{name} is at most {most:,}, not {text}")
+    if value != int(value):
+        raise ValueError(f"{name} must be a whole number, not {text}")
+    return int(value)

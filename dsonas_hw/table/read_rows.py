@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from dsonas_hw.budget import METRICS
 from dsonas_hw.kernel.spec import KINDS, RECURRENT_GATES, Kernel, Shape
+from dsonas_hw.measure.reference import LARGE_KEY, SMALL_KEY, Speed
 from dsonas_hw.table.rows import (
     ESTIMATE,
     SCHEMA_VERSION,
@@ -89,7 +90,7 @@ def row_from_json(values: Any) -> Row:
                 flops=_count(values, "flops", default=0),
                 relative_noise=_optional(values, "relative_noise", minimum=0.0),
                 in_situ_ms=_optional(values, "in_situ_ms", minimum=0.0),
-                reference_ms=_optional(values, "reference_ms", minimum=0.0),
+                speed=_speed(values),
                 remarks=_texts(values, "remarks"),
                 kernels={_short(key, "kernels"): _count(counts, key, minimum=1) for key in counts},
             )
@@ -261,17 +262,22 @@ def _mapping(values: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
+def _speed(values: Mapping[str, Any]) -> Speed | None:
+    """What the reference workloads took; None: they did not run."""
+    return Speed.from_values({key: _optional(values, key, minimum=0.0) for key in (SMALL_KEY, LARGE_KEY)})
+
+
 def _anchors(values: Mapping[str, Any]) -> tuple[Anchor, ...]:
     found = values.get("anchors", [])
     if not isinstance(found, list) or len(found) > MAX_ITEMS:
         raise RowError("anchors is not a short list")
     anchors = []
     for entry in found:
-        if not isinstance(entry, list) or len(entry) != 4:
-            raise RowError("an anchor is not four numbers")
-        numbers = dict(zip(("cost", "kernels", "largest", "weight"), entry, strict=True))
-        cost, kernels, largest, weight = (_number(numbers, name) for name in numbers)
-        anchors.append((cost, kernels, largest, weight))
+        if not isinstance(entry, list) or len(entry) != 5:
+            raise RowError("an anchor is not five numbers")
+        numbers = dict(zip(("cost", "kernels", "largest", "weight", "half_width"), entry, strict=True))
+        cost, kernels, largest, weight, half_width = (_number(numbers, name) for name in numbers)
+        anchors.append((cost, kernels, largest, weight, half_width))
     return tuple(anchors)
 
 

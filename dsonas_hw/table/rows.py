@@ -8,11 +8,12 @@ from typing import Any, Literal, get_args
 
 from dsonas_hw.budget import Metric
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.target import Target
 
 Source = Literal["measured", "calibrated", "imported", "estimated"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 SOURCES: tuple[Source, ...] = get_args(Source)
 ESTIMATE = "share of a network"
 """The statistic of every estimated row: what the model says a kernel adds to a network."""
@@ -100,8 +101,8 @@ class NetworkRow:
     """Coefficient of variation of the timing."""
     in_situ_ms: float | None = None
     """Sum of its kernels under the profiler."""
-    reference_ms: float | None = None
-    """The reference workload's shortest run beside it: how fast the machine was."""
+    speed: Speed | None = None
+    """Of the machine meanwhile."""
     remarks: tuple[str, ...] = ()
     """What makes its timing doubtful, or says what limits it."""
 
@@ -114,14 +115,14 @@ class NetworkRow:
             "flops": self.flops,
             "relative_noise": self.relative_noise,
             "in_situ_ms": self.in_situ_ms,
-            "reference_ms": self.reference_ms,
+            **(self.speed.to_values() if self.speed else {}),
             "remarks": list(self.remarks),
             "kernels": dict(self.kernels),
         }
 
 
-Anchor = tuple[float, float, float, float]
-"""A network's place (`network_costs.Part.place`) and its weight."""
+Anchor = tuple[float, float, float, float, float]
+"""A network's feature vector (`network_costs.Part.vector`), its weight, and the interval's half width."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +135,7 @@ class CorrectionRow:
     metric: Metric = "latency"
     values: Mapping[str, float]
     anchors: tuple[Anchor, ...] = ()
-    """Networks timed, and what each adds to the residual of those near it."""
+    """Networks timed, and what each says of those near it."""
 
     def to_json(self) -> dict[str, Any]:
         return {

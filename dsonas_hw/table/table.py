@@ -24,6 +24,7 @@ from typing import Any
 from dsonas_hw.budget import Metric
 from dsonas_hw.errors import ProfileError, RunError
 from dsonas_hw.files import atomic_write, read_regular, remove_leftovers
+from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.read_rows import RowError, SchemaError, header_from_json, row_from_json
 from dsonas_hw.table.rows import (
@@ -72,6 +73,12 @@ class LookupTable:
     checks: dict[str, CheckRow] = field(default_factory=dict)
     """Space → its last check."""
     warnings: tuple[str, ...] = ()
+
+    def kernels_of(self, network: NetworkRow) -> tuple[Kernel, ...]:
+        """The kernels that ran in one of the networks; empty if some of them have no row."""
+        if not all(key in self.kernels for key in network.kernels):
+            return ()
+        return tuple(self.kernels[key].kernel for key, count in network.kernels.items() for _ in range(count))
 
 
 def now_utc() -> str:

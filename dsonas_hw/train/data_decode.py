@@ -27,6 +27,7 @@ MAX_PIXELS = 80_000_000
 """An image that claims more is refused before it is decoded: it would need hundreds of MB."""
 MIN_CROP_AREA = 0.08
 """The smallest fraction of the image that a random resized crop keeps."""
+LFS_POINTER = b"version https://git-lfs"
 BILINEAR = Image.Resampling.BILINEAR
 
 COLOUR_EIGENVALUES = (0.2175, 0.0188, 0.0045)
@@ -97,10 +98,22 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             "decoded; shrink or remove the file"
         ) from error
     except Exception as error:  # Pillow's plugins raise OSError, SyntaxError, ValueError, struct.error, …
+        if _begins_with(path, LFS_POINTER):
+            raise DataError(
+                f"{path} is not the image but git-lfs's pointer to it; fetch the images with: git lfs pull"
+            ) from error
         reason = " ".join(str(error).split())
         raise DataError(
             f"{path} cannot be read as an image: {reason}; replace, convert or remove it"
         ) from error
+
+
+def _begins_with(path: Path, start: bytes) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(start)) == start
+    except OSError:
+        return False
 
 
 def resize_and_crop_centre(image: Image.Image, *, resize: int, crop: int) -> Image.Image:

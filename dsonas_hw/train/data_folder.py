@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
@@ -66,6 +68,11 @@ def scan_classes(root: Path) -> tuple[ImageFiles, tuple[str, ...]]:
         if len(class_names) < 2:
             found = f"only {class_names[0]!r}" if class_names else "none"
             raise DataError(f"{root} needs a folder for each of two or more classes, found {found}")
+        for name, other in _alike(class_names, class_names):
+            raise DataError(
+                f"{root} has two classes that differ only in how they are written, {name!r} and {other!r}; "
+                "put their images into one folder, or rename one"
+            )
         names: list[bytes] = []
         labels: list[int] = []
         for label, class_name in enumerate(class_names):
@@ -164,9 +171,21 @@ def _check_same_classes(side: Path, train: tuple[str, ...], test: tuple[str, ...
         return
     missing = sorted(set(train) - set(test))
     added = sorted(set(test) - set(train))
+    for name, other in _alike(missing, added):
+        raise DataError(f"{train_side} has the class {name!r} and {side} has {other!r}; rename one")
     if missing:
         raise DataError(f"{side} lacks {len(missing)} of the classes in {train_side.name}/: {_some(missing)}")
     raise DataError(f"{side} has {len(added)} class(es) that {train_side.name}/ lacks: {_some(added)}")
+
+
+def _alike(names: Iterable[str], others: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Pairs of different names that are the same but for case, blanks at their ends and how é is encoded."""
+
+    def plain(name: str) -> str:
+        return unicodedata.normalize("NFKC", name).strip().casefold()
+
+    written = {plain(name): name for name in names}
+    return ((written[plain(o)], o) for o in others if written.get(plain(o), o) != o)
 
 
 def _some(names: list[str]) -> str:

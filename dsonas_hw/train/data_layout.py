@@ -64,7 +64,7 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
         return Sides(train=train, test=test)
     folders = _folders(root)
     sides = [name for name in folders if _is_side(root / name)]
-    trains = [name for name in sides if TRAIN.fullmatch(name.lower())]
+    trains = [name for name in sides if _side_of(name) == "train"]
     tests = [
         name
         for test in TESTS.values()
@@ -73,6 +73,7 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
     ]
     others = [name for name in sides if name not in (*trains, *tests)]
     if not trains:
+        _check_level(root, folders)
         if tests:
             raise DataError(
                 f"{root} has {tests[0]}/ but no train/; put the training classes in {root}/train/, or say "
@@ -92,6 +93,36 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
         test=_unwrapped(root / tests[0]) if tests else None,
         ignored=(*ignored, *_hidden(root)),
     )
+
+
+def _check_level(root: Path, folders: list[str]) -> None:
+    """Refuse sides that hold images where their classes should be, and a directory above the data set.
+
+    Raises:
+        DataError: says which layout is wanted, or which folder is meant.
+    """
+    flat = [f"{name}/" for name in folders if not _is_side(root / name)]
+    if flat and all(map(_side_of, folders)):
+        raise DataError(
+            f"{' and '.join(flat)} of {root} should hold a folder for each class, as train/<class>/IMAGE and "
+            "val/<class>/IMAGE, or the folder <class>/IMAGE alone"
+        )
+    for name in (name for name in folders if not _side_of(name)):
+        inside = _folders(path := root / name)
+        while len(folders) == len(inside) == 1:
+            inside = _folders(path := path / inside[0])
+        if {"train", "test"} <= set(map(_side_of, inside)) or (len(folders) == 1 and len(inside) > 1):
+            raise DataError(
+                f"{root} holds {path.relative_to(root)}/ with {', '.join(inside[:3])}; if that is the data "
+                f"set, give --dataset {shlex.quote(f'folder:{path}')}"
+            )
+
+
+def _side_of(name: str) -> str:
+    """`train` or `test` if the name of a folder says so."""
+    if TRAIN.fullmatch(name.lower()):
+        return "train"
+    return "test" if any(test.fullmatch(name.lower()) for test in TESTS.values()) else ""
 
 
 def class_folders(root: Path) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture, identity_architecture
-from dsonas_hw.architecture.fit import MOST_FIXED_OVER_BUDGET, NEAR_IDEAL, ideal_complete_over_budget
+from dsonas_hw.architecture.fit import MOST_FIXED_OVER_BUDGET, ideal_complete_over_budget
 from dsonas_hw.config import RunConfig, SpaceConfig, build_config, overlay
 from dsonas_hw.space.space import STEMS, SearchSpace
 from dsonas_hw.train.images import ImageFacts, build_space
@@ -35,6 +35,8 @@ PRETRAIN_STEPS, SEARCH_STEPS, SELECT_STEPS, RETRAIN_STEPS = 150, 250, 60, 900
 """On a CPU; of the search those on λ."""
 LARGEST_SIDE = 32
 """The stem brings images down to it before the first block."""
+LARGE_ENOUGH = 0.625
+"""Of what the complete network should cost at its widest (`ideal_complete_over_budget` times the budget)."""
 GROWTH = ((1, 4), (1, 8), (2, 4), (2, 8), (3, 8), (4, 16))
 """(blocks of a stage, widest / searched channels): the first that the budget cannot exhaust is taken."""
 
@@ -131,7 +133,7 @@ def _fit_space(fitting: _Fitting, images: ImageFacts, over_budget: OverBudget) -
         stages = space.stages if "space.stages" in fitting.given else (blocks,) * num_stages
         widest = widening * space.channels
         grown = _space(fitting, images, size=size, stem=space.stem, stages=stages, max_width=widest)
-        filled = over_budget(_largest(grown)) / (NEAR_IDEAL[0] * ideal_complete_over_budget(grown))
+        filled = over_budget(_largest(grown)) / (LARGE_ENOUGH * ideal_complete_over_budget(grown))
         if filled >= 1 or not fitting.config.budget:
             break
     last = space.resolution(num_stages - 1)[0]

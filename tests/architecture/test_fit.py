@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import replace
@@ -212,35 +213,47 @@ def test_the_tightest_budget_counts() -> None:
     assert budget_ratio(architecture, [], TARGET) == 0.0
 
 
-def test_the_search_width_is_kept_where_there_is_something_to_prune() -> None:
-    mac = TARGET.cost(complete_architecture(DEEP), "mac")
-    assert mac is not None
+def over_budget_by_width(space: SearchSpace, budgets: list[Budget], target: TargetCosts) -> dict[int, float]:
+    return {w: budget_ratio(complete_architecture(space, width=w), budgets, target) for w in space.widths()}
+
+
+def test_without_a_budget_the_width_is_that_of_the_search() -> None:
     assert choose_width(DEEP, [], TARGET) == DEEP.channels
-    for ratio in (5.1, 8.0, 11.9):
-        assert choose_width(DEEP, [Budget(name="mac", limit=mac / ratio)], TARGET) == DEEP.channels
 
 
-@pytest.mark.parametrize("ratio", [0.3, 0.8, 1.2, 4.9, 14.0])
-def test_elsewhere_a_width_is_chosen_that_leaves_an_eighth(ratio: float) -> None:
+@pytest.mark.parametrize("ratio", [0.3, 0.8, 1.2, 4.9, 8.0, 14.0])
+def test_the_complete_network_costs_eight_times_the_budget(ratio: float) -> None:
     mac = TARGET.cost(complete_architecture(DEEP), "mac")
     assert mac is not None
     budgets = [Budget(name="mac", limit=mac / ratio)]
+    ratios = over_budget_by_width(DEEP, budgets, TARGET)
     width = choose_width(DEEP, budgets, TARGET)
-    assert width in DEEP.widths()
-    ratios = {w: budget_ratio(complete_architecture(DEEP, width=w), budgets, TARGET) for w in DEEP.widths()}
     assert ratios[width] > 1.0
-    # The narrowest at which the budget is at most an eighth of the complete network.
-    assert width == min((w for w in ratios if ratios[w] >= 8.0), default=32)
+    assert all(abs(math.log(ratios[width] / 8)) <= abs(math.log(ratio / 8)) for ratio in ratios.values())
 
 
 def test_in_a_space_of_few_edges_more_of_them_are_kept() -> None:
-    # 2 levels: 4·(1 + 5) + 8 = 32 edges, shared: not 8 times the budget, but 2 (20 edges would be 1.6).
+    # 2 levels: 4·(1 + 5) + 8 = 32 edges, shared: not 8 times the budget, but 2 (16 edges would be 2.0).
     space = SearchSpace(levels=2, stages=(2,), channels=8, input_shape=(3, 8, 8))
     mac = TARGET.cost(complete_architecture(space), "mac")
     assert mac is not None
     budgets = [Budget(name="mac", limit=mac)]
-    ratios = {w: budget_ratio(complete_architecture(space, width=w), budgets, TARGET) for w in space.widths()}
-    assert choose_width(space, budgets, TARGET) == min(w for w in ratios if ratios[w] >= 2.0)
+    ratios = over_budget_by_width(space, budgets, TARGET)
+    nearest = min(ratios.values(), key=lambda ratio: abs(math.log(ratio / 2)))
+    assert ratios[choose_width(space, budgets, TARGET)] == nearest
+
+
+def test_a_width_whose_budget_what_is_never_pruned_would_use_up_is_left_out() -> None:
+    # Hardly anything of these networks can be pruned: where the complete one costs twice the budget, stem,
+    # reductions and head alone miss it.
+    space = SearchSpace(levels=1, operations=("max3",), stages=(1, 1, 1), channels=16, input_shape=(3, 8, 8))
+    fixed = TARGET.cost(identity_architecture(space, width=16), "mac")
+    assert fixed is not None
+    budgets = [Budget(name="mac", limit=fixed / 0.6)]
+    ratios = over_budget_by_width(space, budgets, TARGET)
+    width = choose_width(space, budgets, TARGET)
+    assert width < min(ratios, key=lambda w: abs(math.log(ratios[w] / 2)))
+    assert budget_ratio(identity_architecture(space, width=width), budgets, TARGET) <= 0.7
 
 
 @pytest.mark.parametrize("limit", [0.03, 0.05, 0.08, 0.12])
@@ -249,6 +262,5 @@ def test_no_width_is_steered_for_where_a_wider_one_is_faster(limit: float) -> No
     target = TargetCosts(StepLatency(penalty=3.0))
     budgets = [Budget(name="latency", limit=limit)]
     width = choose_width(DEEP, budgets, target)
-    wider = [w for w in DEEP.widths() if w > width][:LOOK_AHEAD]
-    ratios = [budget_ratio(complete_architecture(DEEP, width=w), budgets, target) for w in [width, *wider]]
-    assert all(ratio > ratios[0] for ratio in ratios[1:])
+    ratios = over_budget_by_width(DEEP, budgets, target)
+    assert all(ratios[wider] / wider > 0.9 * ratios[width] / width for wider in ratios if wider > width)

@@ -17,10 +17,10 @@ def get_command(name: str) -> click.Command:
 
 
 def examples(text: str) -> list[list[str]]:
-    """The arguments of every command line in a text: pipes and remarks (two spaces before) are cut off."""
+    """The arguments of every command line in a text, as a shell reads it, up to a pipe."""
     joined = re.sub(r"\\\n\s*", "", text)
-    lines = re.findall(r"^ *(?:\$ )?dsonas-hw (\S.*?)(?: {2,}.*| *\|.*)?$", joined, re.MULTILINE)
-    return [shlex.split(line) for line in lines]
+    lines = re.findall(r"^ *(?:\$ )?dsonas-hw (\S.*?)(?: *\|.*)?$", joined, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
 
 
 def parse(args: list[str]) -> None:

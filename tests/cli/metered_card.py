@@ -89,7 +89,7 @@ class MadeUpSession:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
         return NetworkTiming(
             nodes=tuple(NodeTiming(kernel=kernel, latency_ms=made_up_ms(kernel)) for kernel in self.kernels)
         )

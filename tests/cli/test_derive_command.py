@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_messages import commands_in
 
+from dsonas_hw import pipeline
 from dsonas_hw.cli.validate import repair_command
-from dsonas_hw.deploy.validate import load_validation
+from dsonas_hw.deploy.validate import BudgetVerdict, load_validation
 from dsonas_hw.files import read_json, read_json_lines, write_json
+from dsonas_hw.pipeline import Outcome
 from dsonas_hw.run_directory import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("no_tables")
@@ -78,7 +81,9 @@ def test_another_budget_of_a_run_that_goes_on_names_the_command_that_serves_it(
     assert serve[-2:] == finish[-2:]
 
 
-def test_a_miss_names_the_command_that_repairs_it(run: Path, dsonas: Any) -> None:
+def test_a_miss_names_the_command_that_repairs_it(
+    run: Path, dsonas: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     dsonas("retrain", run)
     dsonas("export", run)
     path = run / "architecture.json"
@@ -103,3 +108,22 @@ def test_a_miss_names_the_command_that_repairs_it(run: Path, dsonas: Any) -> Non
     repair = repair_command(directory, validation, target, Path("my tables"))
     assert shlex.split(repair)[1:4] == ["derive", str(run), "--budget"]
     assert shlex.split(repair)[-2:] == ["--profiles", "my tables"]
+
+    # A run that ends without a network that holds: further ones, or where there are none another search.
+    missed = BudgetVerdict(
+        name="latency", limit=2.0, predicted=None, measured=2.0, high=4.0, verdict="undecided", holds=None,
+        statistic="p50", low=1.0,
+    )  # fmt: skip
+    validation = replace(validation, budgets=(missed,), holds=False)
+    repairs = []
+    for exhausted in (False, True):
+        outcome = Outcome(validation=validation, exhausted=exhausted)
+        monkeypatch.setattr(pipeline, "run_all", lambda *args, outcome=outcome, **options: outcome)
+        said = dsonas("run", "--resume", run)
+        assert said.code == 1
+        (repair,) = commands_in(said.out)
+        repairs.append(shlex.split(repair)[1:])
+    assert repairs[0] == ["run", "--resume", str(run)]
+    limits = "latency=0.97ms"  # 2 ms · 0.97 / (4 ms / 2 ms)
+    assert repairs[1][:5] == ["run", "--config", str(run / "config.yaml"), "--budget", limits]
+    assert dsonas(*repairs[1], "--dry-run").code == 0

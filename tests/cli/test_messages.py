@@ -182,6 +182,9 @@ class TestSizes:
         ):
             refused = dsonas("predict", model, *gpu, "--input-shape", sizes, *more).refused()
             assert re.search(message, refused), refused
+        fixed = dsonas("predict", _model(tmp_path / "fixed.onnx"), *gpu, "--input-shape", "y=1x8x6x5")
+        assert "no input is called 'y'" in fixed.refused()
+        assert not fixed.out, "before anything is predicted"
 
     def test_calibrate_and_profile_take_them_too(self, tmp_path: Path, dsonas: Any) -> None:
         _model(tmp_path / "open.onnx", shape=("N", 8, "H", "W"))

@@ -24,8 +24,9 @@ from dsonas_hw.estimate.estimate import load_estimate
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.loaded import measure_loaded
-from dsonas_hw.measure.measurement import LatencyMeasurement, Turn, measure_together
+from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
 from dsonas_hw.measure.rounds import measure_rounds
+from dsonas_hw.measure.timing import measure_together
 from dsonas_hw.profile import gpu_bench
 from dsonas_hw.profile import open as profile_open
 from dsonas_hw.profile.open import open_cost_model
@@ -115,7 +116,7 @@ class StandInSession:
     def close(self) -> None:
         """Nothing to give back."""
 
-    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
         return NetworkTiming(
             nodes=tuple(NodeTiming(kernel=kernel, latency_ms=made_up_ms(kernel)) for kernel in self.kernels)
         )

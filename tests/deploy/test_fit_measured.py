@@ -187,7 +187,7 @@ def test_counted_budgets_need_no_measurement() -> None:
 def test_an_absent_target_leaves_the_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dsonas_hw.deploy.measure.find_target", lambda target: None)  # one may be here
     target = DeviceConfig(device="h100")
-    measure = measure_architecture(target, repeatability=0.01)
+    measure = measure_architecture(target)
     fitted = fit_until_measured(fit_to(10.0, step=1), LATENCY, measure)
     assert fitted.trial is None
     assert fitted.architecture.width == 31  # 31² / 100 ≤ 10
@@ -200,7 +200,7 @@ def test_an_unmeasured_budget_does_not_stop_the_others() -> None:
 
 
 def test_a_real_network_is_measured_here() -> None:
-    measured = measure_architecture(DeviceConfig(), repeatability=0.01)(COMPLETE)
+    measured = measure_architecture(DeviceConfig())(COMPLETE)
     latency = measured["latency_ms"]
     assert latency is not None
     assert 0 < latency.low < latency.value < latency.high

@@ -22,7 +22,7 @@ from dsonas_hw.errors import DeviceError, ModelFileError, RunError
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.energy import EnergyMeasurement, EnergyWindow
 from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
-from dsonas_hw.measure.statistics import DEFAULT_REPEATABILITY
+from dsonas_hw.measure.statistics import REPEATABILITY
 from dsonas_hw.target import Target
 from dsonas_hw.train.data import Dataset
 
@@ -219,7 +219,7 @@ def test_energy_is_answered_if_the_device_tells(check: Any) -> None:
     answered = check("energy=5mJ", measure=Clock(1.0, energy_mj=4.0))
     assert answered.holds
     assert (answered.budgets[0].statistic, answered.budgets[0].measured) == ("mean", pytest.approx(4.0))
-    assert answered.budgets[0].high == pytest.approx(4.0 * (1 + DEFAULT_REPEATABILITY))
+    assert answered.budgets[0].high == pytest.approx(4.0 * (1 + REPEATABILITY))
     assert check("energy=4.02mJ", measure=Clock(1.0, energy_mj=4.0)).undecided == ("energy",)
     assert check("energy=3.9mJ", measure=Clock(1.0, energy_mj=4.0)).missed == ("energy",)
     unknown = check("energy=5mJ", measure=Clock(1.0))

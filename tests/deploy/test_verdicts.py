@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from simulated_machine import SimulatedMachine
+from simulated_machine import KINDS, SimulatedMachine
 
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
@@ -17,7 +17,6 @@ from dsonas_hw.deploy import validate as validating
 from dsonas_hw.deploy.export import export_onnx
 from dsonas_hw.deploy.measure import TargetMeasurement
 from dsonas_hw.deploy.validate import Validation, validate
-from dsonas_hw.measure.statistics import relative_repeatability
 from dsonas_hw.train.data import Dataset
 
 SEEDS = range(4)
@@ -31,8 +30,8 @@ class Bench:
     ) -> None:
         self.machine = SimulatedMachine(kind, seed=seed)
         self._model, self._architecture = model, architecture
-        repeatability = relative_repeatability(self.machine.reference_ms())
-        patch.setattr(validating, "repeatability_of", lambda model: repeatability)
+        self.usual = self.machine.usual_speed()
+        patch.setattr(validating, "usual_speed_of", lambda model: self.usual)
 
     def validate(self, limit_ms: float) -> Validation:
         """One measurement on the machine's clock, held against a limit."""
@@ -69,22 +68,13 @@ def model(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("kind", ["quiet", "noisy"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_limit_below_the_median_is_never_said_to_hold(
     kind: str, seed: int, model: Path, architecture: Architecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Nor where the machine drifts for longer than a measurement lasts."""
     bench = Bench(kind, seed, model, architecture, monkeypatch)
     assert "holds" not in bench.five(0.995)
-
-
-def test_nor_on_a_machine_that_drifts_for_longer_than_a_measurement_lasts(
-    model: Path, architecture: Architecture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its profile tells how far, from the three minutes that it saw. They may have been calm ones: of sixty
-    such rows of five, one had a "holds" in it (it is among these ten); without what the profile tells, six of
-    these ten would."""
-    rows = [Bench("drifting", seed, model, architecture, monkeypatch).five(0.995) for seed in range(10)]
-    assert sum("holds" in row for row in rows) <= 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -103,8 +93,16 @@ def test_limits_far_from_the_median_are_decided_everywhere(
     assert bench.five(0.7) == {"missed": 5}
 
 
-def test_a_drifting_machine_is_undecided_where_a_quiet_one_is_not(
-    model: Path, architecture: Architecture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_holds_was_below_the_limit_both_as_it_was_seen_and_at_the_usual_speed(
+    seed: int, model: Path, architecture: Architecture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = Bench("drifting", 0, model, architecture, monkeypatch)
-    assert bench.five(1.01)["undecided"] >= 4
+    """On a machine that drifts by 2 %: its speed does not move the median, but may leave the verdict open."""
+    bench = Bench("drifting", seed, model, architecture, monkeypatch)
+    for _ in range(5):
+        validation = bench.validate(2.03)
+        (verdict,) = validation.budgets
+        assert verdict.measured == pytest.approx(2.0 * bench.usual.large_ms / 0.5, rel=0.01)
+        assert validation.latency is not None
+        if verdict.verdict == "holds":
+            assert max(validation.latency["seen_p50_ms"], verdict.measured) <= 2.03

@@ -10,6 +10,8 @@ import pytest
 from dsonas_hw.device.datasheet import admits
 from dsonas_hw.device.spec import list_devices, load_device, normalise_name
 from dsonas_hw.errors import DeviceError
+from dsonas_hw.estimate.estimate import EstimatedLatency
+from dsonas_hw.target import Target
 
 REQUIRED = [
     *("1080ti", "titan-xp", "2080ti", "titan-rtx", "v100", "t4", "a100", "rtx3090", "rtx4090", "rtx5090"),
@@ -52,6 +54,16 @@ def test_a_generation_newer_than_all_that_are_known_may_have_any_name(home: Path
     text = VALID.replace('"Ampere"', '"Next"').replace('"8.6"', '"15.0"')
     (home / "mycard.toml").write_text(text)
     assert load_device("mycard").architecture == "Next"
+
+
+def test_numbers_that_no_source_confirms_are_told_with_every_estimate(home: Path) -> None:
+    (home / "mycard.toml").write_text(VALID)
+    assert load_device("mycard").provenance == "its datasheet"
+    (home / "mycard.toml").write_text(f'unconfirmed = "clock and L2"\n{VALID}')
+    device = load_device("mycard")
+    assert "clock and L2 not confirmed" in device.provenance
+    target = Target(device="mycard", runtime="eager")
+    assert device.provenance in EstimatedLatency(device, target).disclaimer
 
 
 @pytest.mark.parametrize("name", REQUIRED)

@@ -98,6 +98,16 @@ def test_networks_like_the_measured_ones_keep_the_calibration() -> None:
         assert prediction.source == "calibrated"
 
 
+def test_one_network_at_several_batch_sizes_is_enough() -> None:
+    networks = [
+        MeasuredNetwork(name="", kernels=kernels, batch_size=batch, latency_ms=2 * ms)
+        for batch in (16, 32, 64)
+        for kernels in [_network(64, batch=batch)]
+        for ms in [_model(batch).predict(kernels).value]
+    ]
+    assert calibrate(_model(), networks).mape < 0.05
+
+
 def test_far_smaller_networks_are_estimated() -> None:
     """The card was twice as slow, and every network took 5 ms more: of a tiny one that says nothing."""
     calibration = calibrate(_model(), _measured(extra_ms=5.0))

@@ -63,7 +63,9 @@ def test_reads_rows_in_any_column_order(tmp_path: Path) -> None:
         (HEADER + "a,1,fast\n", "'fast'"),
         (HEADER + "a,1.5,3\n", "whole number"),
         (HEADER + "a,0,3\n", "batch_size must be a positive"),
-        (HEADER + "a,9e9,3\n", "whole number"),
+        (HEADER + "a,9e9,3\n", "line 2: batch_size is at most 1,000,000, not 9e9"),
+        (HEADER + "a,1,1\n" + 'b,"1,1\nc,1,1\n', r'line 3: a quote \("\) is never closed'),
+        (HEADER + 'a,"1"x,1\n', "line 2: .* expected after"),
     ],
 )
 def test_refuses_with_the_line(tmp_path: Path, text: str, message: str) -> None:
@@ -135,6 +137,16 @@ def _model(path: Path, channels: int, depth: int) -> None:
         weights,
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+def test_rows_of_one_network_are_repeats_not_contradictions(tmp_path: Path) -> None:
+    _model(tmp_path / "a.onnx", 32, 4)
+    _model(tmp_path / "b.onnx", 64, 4)
+    for rows, message in (("a.onnx,8,1\n" * 4, "the 4 rows are of 1 network,"), (
+        "a.onnx,8,1\n" * 2 + "b.onnx,8,2\n", "the 3 rows are of 2 networks,",
+    )):  # fmt: skip
+        with pytest.raises(ProfileError, match=message):
+            calibrate_device(_write(tmp_path / "m.csv", HEADER + rows), device="1080ti", runtime="eager")
 
 
 def test_from_files_to_a_stored_calibration(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_build import Build
 
 from dsonas_hw.errors import ModelFileError
+from dsonas_hw.kernel.onnx import loops
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.kernel.recurrent import unrolled
 
@@ -158,7 +159,9 @@ class TestLoop:
     def test_a_state_that_begins_with_zeros_is_no_constant(self) -> None:
         assert network_from_onnx(loop_model(3, state=0)).costs.flops == 3 * 64
 
-    def test_a_loop_without_end_is_unknown(self) -> None:
+    def test_a_loop_without_end_is_unknown(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(loops, "MAX_UNROLLED", 500)
+        assert not network_from_onnx(loop_model(100)).unknown
         network = network_from_onnx(loop_model(None, condition=True))
         assert network.unknown[0] == "Loop (loop0)"
         assert not network.is_known

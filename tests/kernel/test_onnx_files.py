@@ -130,9 +130,17 @@ class TestExternalData:
         return model
 
     @pytest.mark.parametrize("location", ["weights.bin", "data/weights.bin"])
-    def test_is_never_opened(self, location: str, tmp_path: Path) -> None:
+    def test_is_never_opened_but_missed(self, location: str, tmp_path: Path) -> None:
         path = tmp_path / "model.onnx"
-        path.write_bytes(self.external(location).SerializeToString())
+        model = self.external(location)
+        model.graph.initializer[0].external_data.add(key="length", value="9")
+        path.write_bytes(model.SerializeToString())
+        (note,) = network_from_onnx(path).notes
+        assert note.startswith(f"weights are missing: {location!r}")
+        (tmp_path / location).parent.mkdir(exist_ok=True)
+        (tmp_path / location).write_bytes(bytes(8))
+        assert network_from_onnx(path).notes == (note,), "not whole"
+        (tmp_path / location).write_bytes(bytes(9))
         assert network_from_onnx(path) == network_from_onnx(small_model())
 
     @pytest.mark.parametrize(
@@ -164,6 +172,14 @@ class TestGraphs:
         build.nodes.append(helper.make_node("Relu", ["a"], ["b"], name="second"))
         assert "cycle through" in refused(build.model("b"))
 
+    def test_cycle_is_named_not_what_waits_behind_it(self) -> None:
+        build = Build(1, 8)
+        build.nodes.append(helper.make_node("Relu", ["b"], ["behind"]))
+        build.nodes.append(helper.make_node("Add", ["x", "b"], ["a"]))
+        build.nodes.append(helper.make_node("Relu", ["a"], ["b"]))
+        said = refused(build.model("behind"))
+        assert "cycle through Add (a)" in said or "cycle through Relu (b)" in said
+
     def test_operation_that_reads_itself(self) -> None:
         build = Build(1, 8)
         build.nodes.append(helper.make_node("Add", ["x", "a"], ["a"], name="snake"))
@@ -172,6 +188,8 @@ class TestGraphs:
     def test_tensor_that_nobody_makes(self) -> None:
         build = Build(1, 8)
         assert "'ghost', which nothing writes" in refused(build.model(build.add("Relu", "ghost")))
+        build.nodes[-1].ClearField("name")
+        assert "Relu (t0) of the ONNX model reads 'ghost'" in refused(build.model("t0"))
 
     def test_tensor_that_two_make(self) -> None:
         build = Build(1, 8)
@@ -227,6 +245,20 @@ class TestShapes:
         message = refused(build.model(build.add("Relu", "x")))
         assert "'x'" in message
         assert "dimension 2 open ('height')" in message
+
+    def test_a_size_of_zero_is_no_size_to_be_completed(self) -> None:
+        build = Build(1, 3, "height", 0)
+        message = refused(build.model(build.add("Relu", "x")))
+        assert "fixes dimension 3 at 0" in message
+        assert "--input-shape" not in message
+
+    @pytest.mark.parametrize("op", ["Conv", "MaxPool"])
+    @pytest.mark.parametrize("size", [1, 2, 3])
+    def test_window_that_is_larger_than_what_it_reads(self, op: str, size: int) -> None:
+        build = Build(1, 8, size, size)
+        conv = ["x", build.weight(8, 8, 4, 4)] if op == "Conv" else ["x"]
+        model = build.model(build.add(op, *conv, kernel_shape=[4, 4]))
+        assert f"reads 1x8x{size}x{size}, which is smaller than its window" in refused(model)
 
     def test_no_shape_at_all(self) -> None:
         build = Build(1, 8)

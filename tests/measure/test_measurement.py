@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 
 import pytest
 
-from dsonas_hw.measure.measurement import (
-    REFERENCE_RUNS,
-    LatencyMeasurement,
-    Turn,
-    measure_latency,
-    measure_together,
-    quantile,
-    quiet_samples,
-)
+from dsonas_hw.measure.measurement import LatencyMeasurement, Turn, quantile, quiet_samples
+from dsonas_hw.measure.reference import LARGE_NETWORK_MS, SMALL_NETWORK_MS, References, Speed
+from dsonas_hw.measure.timing import measure_latency, measure_together
 
 
 class Machine:
@@ -92,25 +87,30 @@ def test_a_long_network_stops_when_its_time_is_up() -> None:
     assert len(timing.samples_ms) == 3
 
 
-def test_a_reference_takes_out_the_speed_of_the_machine() -> None:
-    """The machine is 10 % slower in every other turn; the ratio to the reference workload is not."""
+@pytest.mark.parametrize(("milliseconds", "slowness"), [(0.02, 1.2), (5.0, 2.0)])
+def test_reference_workloads_take_out_the_speed_of_the_machine(milliseconds: float, slowness: float) -> None:
+    """What makes large work twice as slow slows small work by 1.2 only, and each network like its size."""
     machine = Machine()
-    runs = iter(range(10_000))
-    work, reference = machine.network(2.0), machine.network(0.5)
 
-    def run() -> None:
-        work()
+    def measure(small: float, large: float, network: float) -> LatencyMeasurement:
+        references = References(small=machine.network(0.05 * small), large=machine.network(0.5 * large))
+        run = machine.network(milliseconds * network)
+        ((timing,),) = measure_together(
+            [[run]], machine.synchronize, references=references, clock_s=machine.clock_s
+        )
+        return timing
 
-    def measured_reference() -> None:
-        if next(runs) % (2 * REFERENCE_RUNS) == 0:  # as often in every turn, before and after
-            machine.speed = 0.9 if machine.speed == 1.0 else 1.0
-        reference()
+    quick, slow = measure(1.0, 1.0, 1.0), measure(1.2, 2.0, slowness)
+    assert slow.latency_ms == pytest.approx(slowness * milliseconds)
+    assert slow.latency_at(quick.speed) == pytest.approx(milliseconds)
+    assert slow.relative_speed(quick.speed) == pytest.approx(1 / slowness)
 
-    (timing,) = measure_together(
-        [run], machine.synchronize, reference=measured_reference, clock_s=machine.clock_s
-    )
-    assert timing.latency_at(0.5) == pytest.approx(2.0, rel=1e-6)
-    assert timing.latency_at(1.0) == pytest.approx(4.0, rel=1e-6)
+
+def test_a_network_between_the_reference_workloads_slows_down_as_both() -> None:
+    quick, slow = Speed(small_ms=0.03, large_ms=1.0), Speed(small_ms=0.03 * 1.2, large_ms=2.0)
+    between_ms = math.sqrt(SMALL_NETWORK_MS * LARGE_NETWORK_MS)
+    assert slow.relative_time(quick, between_ms) == pytest.approx(math.sqrt(1.2 * 2.0))
+    assert Speed.from_values(slow.to_values()) == slow
 
 
 def test_networks_take_turns_and_every_turn_is_counted() -> None:
@@ -126,16 +126,20 @@ def test_networks_take_turns_and_every_turn_is_counted() -> None:
 
         return run
 
-    timings = measure_together(
-        [named("a", 1.0), named("b", 20.0)], machine.synchronize, num_rounds=3, clock_s=machine.clock_s
+    (a, a_profiled), (b,) = measure_together(
+        [[named("a", 1.0), named("A", 1.5)], [named("b", 20.0)]],
+        machine.synchronize,
+        num_rounds=3,
+        clock_s=machine.clock_s,
     )
-    runs = {name: order.count(name) for name in "ab"}
-    for name, timing in zip("ab", timings, strict=True):
-        assert runs[name] == sum(turn.num_warmup + turn.num_samples for turn in timing.turns)
+    for name, timing in zip("aAb", (a, a_profiled, b), strict=True):
+        assert order.count(name) == sum(turn.num_warmup + turn.num_samples for turn in timing.turns)
         assert len(timing.turns) == 3
-    changes = sum(first != second for first, second in itertools.pairwise(order))
-    assert changes == 5
-    assert [timing.latency_ms for timing in timings] == pytest.approx([1.0, 20.0])
+    assert [name for name, _ in itertools.groupby(order)] == ["a", "A", "b"] * 3
+    # 3 ms of warming up are three runs of 1 ms; what follows in the turn of its network is warm after one.
+    assert {timing.turns[0].num_warmup for timing in (a_profiled, b)} == {1}
+    assert a.turns[0].num_warmup == 3
+    assert [timing.latency_ms for timing in (a, a_profiled, b)] == pytest.approx([1.0, 1.5, 20.0])
 
 
 def test_samples_in_which_another_program_had_the_core_do_not_count() -> None:
@@ -149,8 +153,8 @@ def test_samples_in_which_another_program_had_the_core_do_not_count() -> None:
 
 def test_cpu_time_is_counted_where_the_thread_does_the_work() -> None:
     machine = Machine()
-    (timing,) = measure_together(
-        [machine.network(1.0, jitter=random.Random(1))],
+    ((timing,),) = measure_together(
+        [[machine.network(1.0, jitter=random.Random(1))]],
         machine.synchronize,
         clock_s=machine.clock_s,
         cpu_clock_s=machine.cpu_clock_s,
@@ -159,22 +163,39 @@ def test_cpu_time_is_counted_where_the_thread_does_the_work() -> None:
     assert timing.latency_ms == pytest.approx(1.0)
 
 
-def test_without_a_reference_the_latency_is_as_measured() -> None:
+def test_without_reference_workloads_the_latency_is_as_measured() -> None:
     timing = LatencyMeasurement(
         samples_ms=(2.0, 2.1), converged=True, turns=(Turn(num_warmup=1, num_samples=2, low_ms=2.0),)
     )
-    assert timing.latency_at(123.0) == timing.latency_ms
+    assert timing.latency_at(Speed(small_ms=1.0, large_ms=1.0)) == timing.latency_ms
+
+
+def at(large_ms: float) -> Speed:
+    return Speed(small_ms=0.03, large_ms=large_ms)
 
 
 def test_a_machine_slower_than_when_it_was_profiled_is_named_with_what_the_network_would_take() -> None:
-    turns = tuple(Turn(num_warmup=1, num_samples=2, low_ms=2.0, reference_ms=0.5) for _ in range(3))
-    measured = LatencyMeasurement(samples_ms=(2.0, 2.0), converged=True, turns=turns)
-    assert measured.relative_speed(0.4) == pytest.approx(0.8)
-    (warning,) = measured.warnings_at(0.4)
+    turns = tuple(Turn(num_warmup=1, num_samples=2, low_ms=2.0, speed=at(0.5)) for _ in range(3))
+    measured = LatencyMeasurement(samples_ms=(2.0,) * 6, converged=True, turns=turns)
+    assert measured.relative_speed(at(0.4)) == pytest.approx(0.8)
+    (warning,) = measured.warnings_at(at(0.4))
     assert "at 80% of the speed" in warning
-    assert "about 1.6 ms" in warning
-    assert measured.warnings_at(0.49) == measured.warnings_at(0.6) == ()
-    assert measured.warnings_at(0.0) == (), "a table without a reference workload says nothing"
+    assert "the median seen is 2 ms, at that speed it is 1.6 ms" in warning
+    assert measured.warnings_at(at(0.49)) == measured.warnings_at(at(0.6)) == ()
+    assert measured.warnings_at(None) == (), "a table without reference workloads says nothing"
+
+
+def test_a_percentile_is_stated_at_the_usual_speed_and_its_interval_holds_what_was_seen() -> None:
+    """In every other round the machine is 20 % slower; usually it is quick."""
+    turns = [Turn(num_warmup=1, num_samples=8, low_ms=1.0, speed=at(ms)) for ms in (0.5, 0.6) * 6]
+    seen = LatencyMeasurement(
+        samples_ms=((1.0,) * 8 + (1.2,) * 8) * 6, converged=True, turns=tuple(turns), turns_per_round=1
+    )
+    assert all(samples == pytest.approx((1.0,) * 8) for samples in seen.rounds_at(at(0.5)))
+    estimate = seen.estimate("p50", at(0.5))
+    assert estimate.value == pytest.approx(1.0)
+    assert (estimate.low, estimate.high) == pytest.approx((0.99, 1.1))  # 1 %; the median seen is 1.1 ms
+    assert seen.estimate("p50").value == pytest.approx(1.1)
 
 
 def test_quantiles_are_interpolated() -> None:

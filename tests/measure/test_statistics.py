@@ -10,14 +10,11 @@ import numpy.typing as npt
 import pytest
 
 from dsonas_hw.measure.statistics import (
-    DEFAULT_REPEATABILITY,
-    MIN_REPEATABILITY,
     SHARES,
     STATISTICS,
     Estimate,
     Statistic,
     estimate_quantile,
-    relative_repeatability,
     student_t,
 )
 
@@ -135,19 +132,4 @@ def test_a_wider_interval_keeps_its_value() -> None:
     estimate = Estimate(value=2.0, low=1.99, high=2.1).widened(0.01)
     assert estimate == Estimate(value=2.0, low=1.98, high=2.1)
     assert estimate.relative_width == pytest.approx(0.05)
-
-
-def test_repeatability_is_learned_from_windows_of_the_reference_workload() -> None:
-    # Eight windows of 20: logarithms −s, 0, s in turn; their median deviation from 0 is s, times 1.4826 · 4.
-    levels = (-0.01, 0.0, 0.01, 0.01, 0.0, -0.01, 0.01, -0.01)
-    reference = [math.exp(s) for s in levels for _ in range(20)]
-    assert relative_repeatability(reference) == pytest.approx(4 * 1.4826 * 0.01)
-    assert relative_repeatability([*reference, 50.0]) == pytest.approx(4 * 1.4826 * 0.01)
-    assert relative_repeatability([1.0] * 40) == MIN_REPEATABILITY
-    assert relative_repeatability([]) == relative_repeatability([1.0, 2.0]) == DEFAULT_REPEATABILITY
-
-
-def test_what_varies_within_a_window_does_not_count() -> None:
-    reference = [math.exp(s) for s in (-0.05, 0.0, 0.05) * 60]
-    assert relative_repeatability(reference) == MIN_REPEATABILITY
-    assert relative_repeatability(reference[:8]) > 0.05  # windows of one
+    assert estimate.holding(1.9) == Estimate(value=2.0, low=1.9, high=2.1)

@@ -125,7 +125,9 @@ def random_networks(space: SearchSpace, count: int, seed: int) -> list[Architect
 
 
 def unknown(model: MeasuredCosts, networks: Iterable[Architecture]) -> set[str]:
-    return {kernel.key for network in networks for kernel in model.unknown(schedule_of(network))}
+    return {
+        kernel.key for network in networks for kernel in model.unknown(model.kernels(schedule_of(network)))
+    }
 
 
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)

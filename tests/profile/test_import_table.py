@@ -73,6 +73,10 @@ def test_rows_become_an_imported_profile(tmp_path: Path, packed: bool) -> None:
         (f"{COLUMNS}\nfp16,Regular,8,16,7,7,16,3,1,0,zero\n", "line 2"),
         (f"{COLUMNS}\nfp16,Regular,8,16,7,7,16,3,1,0,-1\n", "line 2: latency_ms"),
         (f"{COLUMNS}\nfp16,Regular,8,1.5,7,7,16,3,1,0,1\n", "line 2: cin"),
+        (
+            f"{COLUMNS}\nfp16,Regular,8,1e23,7,7,16,3,1,0,1\n",
+            "line 2: cin is at most 2,147,483,647, not 1e23",
+        ),
         (f"{COLUMNS}\nfp16,Regular,8,16\n", "line 2"),
         (f"{COLUMNS}\nfp16,Regular,8,16,7,7,16,3,1,0,4,9\n", "line 2: 12 values, 11 columns; if 4,9 is one"),
         (f"{COLUMNS},\nfp16,Regular,8,16,7,7,16,3,1,0,4.9,\n", "has 1 rows of fp16 at batch 8"),

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.onnx import model_bytes
 from dsonas_hw.cost.measured import MeasuredCosts
 from dsonas_hw.device.cpu import local_cpu
+from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
+from dsonas_hw.kernel.onnx.unknown import work_of
 from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile import on_demand
+from dsonas_hw.profile import predict_onnx as predicting
 from dsonas_hw.profile import profile_space as profiling
 from dsonas_hw.profile.open import Models, open_table
 from dsonas_hw.profile.predict_onnx import predict_onnx
@@ -153,6 +158,119 @@ def test_recurrent_layers_and_volumes_are_timed_too(kind: str, profiles: Path, t
         prediction = predict_onnx(file, models, say=lines.append)
         assert (prediction.source, prediction.unknown_kernels) == ("measured", ())
         assert len(lines) == 1
+
+
+def save(path: Path, nodes: list[onnx.NodeProto], shape: tuple[int, ...], **stored: Any) -> Path:
+    """A network of one input `x` and one output `y`."""
+    taken = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    weights = [numpy_helper.from_array(np.asarray(values), name) for name, values in stored.items()]
+    graph = helper.make_graph(nodes, "network", [taken], [onnx.ValueInfoProto(name="y")], weights)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def attention(path: Path) -> Path:
+    node = helper.make_node("Attention", ["x", "w", "b"], ["y"], num_heads=2, domain="com.microsoft")
+    return save(path, [node], (1, 16, 32), w=np.ones((32, 96), np.float32), b=np.ones(96, np.float32))
+
+
+def einsum(path: Path) -> Path:
+    node = helper.make_node("Einsum", ["x", "w"], ["y"], equation="...ij,jk->...ik")
+    return save(path, [node], (1, 16, 32), w=np.ones((32, 24), np.float32))
+
+
+def four_bits(path: Path) -> Path:
+    sizes = {"K": 32, "N": 24, "bits": 4, "block_size": 32}
+    node = helper.make_node("MatMulNBits", ["x", "w", "s"], ["y"], domain="com.microsoft", **sizes)
+    return save(path, [node], (1, 16, 32), w=np.zeros((24, 1, 16), np.uint8), s=np.ones(24, np.float32))
+
+
+@pytest.mark.parametrize("make", [attention, einsum, four_bits])
+def test_what_the_runtime_runs_as_one_is_not_taken_for_plain_products(
+    make: Callable[[Path], Path], profiles: Path, tmp_path: Path
+) -> None:
+    """It is timed though plain products of its sizes are known, and known from then on."""
+    file, lines = make(tmp_path / "network.onnx"), list[str]()
+    predictions = [
+        predict_onnx(
+            file, Models(device="local", runtime="ort-cpu", profiles_directory=profiles), say=lines.append
+        )
+        for _ in range(2)
+    ]
+    assert len(lines) == 1
+    assert predictions[0].unknown_kernels == ()
+    assert predictions[0] == predictions[1]
+    table = load_table(table_path(profiles))
+    timed = table.networks[-1]
+    speed = table.corrections["latency"].values["reference_ms"] / float(
+        str(table.header.clocks["reference_ms"])
+    )
+    assert predictions[0].latency_ms == pytest.approx(speed * timed.latency_ms), "what the whole of it took"
+    network = network_from_onnx(file)
+    assert set(timed.kernels) == {kernel.key for kernel in network.kernels}
+    assert all(kernel.function for kernel in network.kernels)
+
+
+def test_the_branch_of_an_if_that_counts_is_timed(profiles: Path, tmp_path: Path) -> None:
+    branches = {
+        name: helper.make_graph(
+            [helper.make_node("Conv", ["x", f"w{size}"], [name], pads=[size // 2] * 4)],
+            name,
+            [],
+            [onnx.ValueInfoProto(name=name)],
+        )
+        for name, size in (("then_branch", 5), ("else_branch", 3))
+    }
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+        helper.make_node("Greater", ["mean", "zero"], ["is_bright"]),
+        helper.make_node("If", ["is_bright"], ["y"], **branches),
+    ]
+    weights = {f"w{size}": np.ones((64, 64, size, size), np.float32) for size in (3, 5)}
+    file = save(tmp_path / "if.onnx", nodes, (1, 64, 28, 28), zero=np.float32(0), **weights)
+    lines: list[str] = []
+    for _ in range(2):
+        models = Models(device="local", runtime="ort-cpu", profiles_directory=profiles)
+        prediction = predict_onnx(file, models, say=lines.append)
+        assert (prediction.source, prediction.unknown_kernels, len(lines)) == ("measured", (), 1)
+        assert prediction.flops == 64 * 64 * 25 * 28 * 28
+        assert prediction.notes[0].startswith("If (y) depends on the input: counted as its then branch")
+    assert any("k5x5" in key for key in load_table(table_path(profiles)).networks[-1].kernels)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_weights_beside_the_file_are_not_needed(missing: bool, profiles: Path, tmp_path: Path) -> None:
+    node = helper.make_node("Conv", ["x", "w"], ["y"])
+    file = save(tmp_path / "network.onnx", [node], (1, 16, 24, 24), w=np.ones((48, 16, 7, 7), np.float32))
+    onnx.save(onnx.load(file), file, save_as_external_data=True, location="w.bin", size_threshold=0)
+    if missing:
+        (tmp_path / "w.bin").unlink()
+    models = Models(device="local", runtime="ort-cpu", profiles_directory=profiles)
+    prediction = predict_onnx(file, models)
+    assert (prediction.source, prediction.unknown_kernels) == ("measured", ())
+    assert bool(prediction.notes) == missing
+
+
+def test_what_a_table_does_not_know_is_weighed_by_its_work(
+    profiles: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Up to 5 % of the work that is known, the rest stands for the network; above, nothing does."""
+    file = tmp_path / "network.onnx"
+    file.write_bytes(model_bytes(complete_architecture(SPACE, width=8)))
+    kernels = opened(profiles).kernels(network_from_onnx(file).schedule)
+    total = sum(map(work_of, kernels))
+    monkeypatch.setattr(predicting, "can_be_extended", lambda model: False)
+    decided = set()
+    for unknown in set(kernels):
+        lacking = sum(work_of(kernel) for kernel in kernels if kernel == unknown)
+        monkeypatch.setattr(MeasuredCosts, "knows", lambda self, kernel, unknown=unknown: kernel != unknown)
+        models = Models(device="local", runtime="ort-cpu", profiles_directory=profiles)
+        prediction = predict_onnx(file, models, say=pytest.fail)
+        assert prediction.unknown_kernels == (unknown.key,)
+        assert (prediction.latency_ms is None) == (lacking > 0.05 * (total - lacking))
+        decided.add(prediction.latency_ms is None)
+    assert decided == {True, False}
 
 
 def test_nothing_is_measured_where_the_table_cannot_be_written(

@@ -18,6 +18,7 @@ from dsonas_hw.measure.energy import NO_ENERGY
 from dsonas_hw.report.codesign_cross import cross_table
 from dsonas_hw.report.codesign_figures import codesign_figures
 from dsonas_hw.report.codesign_tables import answer_sentences, answer_table, cells_table
+from dsonas_hw.report.numbers import THIN
 from dsonas_hw.report.write import matplotlib_figures, write_figures, write_report
 from dsonas_hw.study.codesign_analysis import answers, pareto_front
 from dsonas_hw.study.codesign_result import load_result
@@ -93,6 +94,12 @@ def test_why_no_energy_is_known_is_told_per_device(study: Path, tmp_path: Path) 
     write_json(others[0], read_json(others[0]) | {"energy_mj": 1.234})
     assert "local:" not in words(path)
     assert "1.234" in write_report(path).read_text()
+    for job in path.glob("jobs/derive-*/result.json"):
+        derived = read_json(job)
+        derived["predicted"]["v100"]["energy_mj"] = 5.678
+        write_json(job, derived)
+    assert "v100" not in words(path)
+    assert f"~5.678{THIN}mJ" in write_report(path).read_text()
 
 
 def test_every_device_has_its_front(study: Path, html: str) -> None:

@@ -94,4 +94,6 @@ def test_digits_line_up_and_budgets_are_words() -> None:
     assert [significant(v) for v in (0.13, 0.08996, 12.0, 1234.0, None)] == [
         "0.130", "0.0900", "12.0", "1.23e+03", "–",
     ]  # fmt: skip
-    assert budget_words("latency=3ms,mac=2M") == "latency ≤\u00a03\u202fms, mac ≤\u00a02\u202fM"
+    assert (
+        budget_words("latency=3ms,mac=2M") == "latency ≤\u00a03\u202fms, memory access (mac) ≤\u00a02\u202fM"
+    )

@@ -17,8 +17,9 @@ from dsonas_hw.report.explorer import Explorer, Shown
 from dsonas_hw.report.figures_path import path_figures
 from dsonas_hw.report.numbers import cost_text
 from dsonas_hw.report.page import render
+from dsonas_hw.report.run_classes import class_table, confusion_table
 from dsonas_hw.report.run_load import load_run_data
-from dsonas_hw.report.run_tables import class_table, confusion_table, prediction_table
+from dsonas_hw.report.run_tables import prediction_table
 from dsonas_hw.report.write import write_report
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.table.table import CheckRow, ErrorSummary, TableHeader, save_table, table_path
@@ -170,7 +171,7 @@ def test_every_class_has_its_accuracy_and_its_row_of_the_confusion(small_run: Ru
 
 def test_a_missed_budget_is_named(tmp_path: Path) -> None:
     words = Elements(html_of(make_run(tmp_path / "run", stages=(1,), verdict="missed"))).words
-    assert "The mac budget is missed" in words
+    assert "The memory access (mac) budget is missed" in words
     assert "Every budget holds" not in words
 
 

@@ -132,7 +132,7 @@ def test_measured_candidates_hold_when_measured_and_fill_what_they_can(error: fl
     slate = choose_slate(points, budgets, target, number=6, measure=use)
     assert len(set(measured)) == len(measured) <= 3 * 6
     assert all(entry.is_measured and entry.used <= 1.0 for entry in slate)
-    assert sum(entry.used >= 0.95 for entry in slate) >= len(slate) - 1
+    assert sum(entry.used >= 0.95 for entry in slate) >= len(slate) - 2
     assert len(slate) >= 4
 
 

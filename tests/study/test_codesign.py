@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,19 @@ import pytest
 from tiny_study import TINY
 
 from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio
-from dsonas_hw.budget import parse_budgets
+from dsonas_hw.budget import Metric, parse_budgets
 from dsonas_hw.config import build_config, overlay
+from dsonas_hw.cost.model import Prediction
+from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import BudgetError, DeviceError, UserError
+from dsonas_hw.estimate.estimate import EstimatedLatency
 from dsonas_hw.files import read_json, read_json_lines
+from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.report.codesign_cross import cross_table
 from dsonas_hw.report.draw_network import draw_architecture
+from dsonas_hw.study import codesign_work
 from dsonas_hw.study.codesign import Codesign, load_codesign, save_codesign
 from dsonas_hw.study.codesign_jobs import finished_derivations, network_jobs, search_jobs
 from dsonas_hw.study.codesign_plan import plan_codesign
@@ -27,6 +34,7 @@ from dsonas_hw.study.job import run_job
 from dsonas_hw.study.job_files import job_directory
 from dsonas_hw.study.scheduler import run_jobs
 from dsonas_hw.study.spec import Job, slug
+from dsonas_hw.target import Target
 from dsonas_hw.task import target_costs
 from dsonas_hw.train.images import space_of_config
 
@@ -209,6 +217,30 @@ def test_an_unfinished_study_says_what_is_missing(finished: tuple[Path, list[str
     (path / "jobs/search-2080ti-s0/log.txt").write_text("out of memory\n")
     reasons = {missing.job: missing.reason for missing in load_result(path).missing}
     assert reasons["search-2080ti-s0"] == "out of memory"
+
+
+@pytest.mark.parametrize("has_energies", [False, True])
+def test_energy_is_predicted_where_the_profile_has_energies(
+    has_energies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Profile(EstimatedLatency):
+        """Its energy is twice its latency."""
+
+        def why_not(self, metric: Metric) -> str:
+            return "" if has_energies or metric == "latency" else "never measured"
+
+        def predict(self, kernels: Sequence[Kernel], metric: Metric = "latency") -> Prediction:
+            found = super().predict(kernels)
+            factor = 2 if metric == "energy" else 1
+            return replace(found, **{key: factor * getattr(found, key) for key in ("value", "low", "high")})
+
+    model = Profile(load_device("t4"), Target(device="t4", runtime="tensorrt"))
+    monkeypatch.setattr(codesign_work, "target_costs", lambda target, needs: TargetCosts(model))
+    config = build_config(TINY)
+    found = codesign_work.predict(complete_architecture(space_of_config(config)), config, "t4")
+    energy = (found.energy_mj, found.energy_mj_low, found.energy_mj_high)
+    latency = (found.latency_ms, found.latency_ms_low, found.latency_ms_high)
+    assert energy == (tuple(2 * ms for ms in latency) if has_energies else (None, None, None))
 
 
 def test_a_device_that_is_here_is_measured(

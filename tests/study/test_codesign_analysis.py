@@ -105,6 +105,24 @@ def test_an_estimated_answer_is_as_likely_as_its_interval_says(result: CodesignR
     assert chance(dataclasses.replace(cell, is_measured=True)) is None
 
 
+def test_a_budget_on_energy_is_held_by_what_is_measured_or_predicted_of_it(result: CodesignResult) -> None:
+    study = result.study.model_copy(update={"budgets": ("latency=2ms,energy=8mJ",)})
+
+    def on_a(**energy: float | bool | None) -> tuple[str | None, float | None]:
+        cells = tuple(dataclasses.replace(c, **energy) for c in result.cells if c.network == "B")  # type: ignore[arg-type]
+        answer = answers(dataclasses.replace(result, study=study, cells=cells))[0]
+        return answer.network.name if answer.network else None, answer.probability
+
+    assert on_a() == (None, None)  # nobody knows its energy
+    # The upper end of an interval of 90 %; its latency is its limit.
+    name, chance = on_a(energy_mj=6.4, energy_mj_low=5.12, energy_mj_high=8.0, latency_ms=1.0)
+    assert (name, chance) == ("B", pytest.approx(0.95, abs=0.001))
+    assert on_a(energy_mj=8.1, energy_mj_low=7.0, energy_mj_high=9.0) == (None, None)
+    measured = {"is_measured": True, "energy_mj": 7.0, "energy_mj_low": 6.0}
+    assert on_a(**measured, energy_mj_high=8.0) == ("B", None)
+    assert on_a(**measured, energy_mj_high=8.1) == on_a(**measured) == (None, None)
+
+
 def test_without_a_trained_network_that_holds_there_is_no_answer(result: CodesignResult) -> None:
     untrained = tuple(dataclasses.replace(n, accuracies=()) for n in result.networks)
     assert {a.network for a in answers(dataclasses.replace(result, networks=untrained))} == {None}

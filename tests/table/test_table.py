@@ -12,7 +12,7 @@ import pytest
 
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.table.rows import ESTIMATE
+from dsonas_hw.table.rows import ESTIMATE, SCHEMA_VERSION
 from dsonas_hw.table.table import (
     CheckRow,
     CorrectionRow,
@@ -172,7 +172,7 @@ def test_json_that_python_accepts_too_easily_is_refused(path: Path, text: str) -
 
 
 def test_another_schema_is_refused(path: Path) -> None:
-    path.write_text(path.read_text().replace('"schema": 2', '"schema": 99'))
+    path.write_text(path.read_text().replace(f'"schema": {SCHEMA_VERSION}', '"schema": 99'))
     with pytest.raises(ProfileError, match=r"schema version '99'.* measure again with: dsonas-hw profile "):
         load_table(path)
 

@@ -133,6 +133,16 @@ def test_classes_that_differ(write_folder):
     refused(root, "val has 1 class.es. that train/ lacks: 'owl'")
 
 
+def test_classes_that_differ_in_their_spelling_alone(write_folder):
+    refused(write_folder("", Dog=2, cat=2, dog=2), "differ only in how they are written, 'dog' and 'Dog'")
+
+
+@pytest.mark.parametrize(("one", "other"), [("Dog", "dog"), ("caf\u00e9", "cafe\u0301"), ("dog", "dog ")])
+def test_sides_whose_classes_are_spelled_differently(write_folder, one: str, other: str):
+    write_folder("train", cat=2, **{one: 2})
+    refused(write_folder("val", cat=2, **{other: 2}), "rename one")
+
+
 def test_test_side_alone(write_folder):
     refused(write_folder("test", cat=1, dog=1), "has test/ but no train/")
 
@@ -167,6 +177,13 @@ def test_file_that_is_no_image(write_folder, content: bytes):
     root = write_folder("", cat=3, dog=3)
     (root / "cat" / "001.png").write_bytes(content)
     refused(root, r"cat/001\.png cannot be read as an image")
+
+
+def test_pointers_of_git_lfs(write_folder):
+    root = write_folder("", cat=3, dog=3)
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:0a\nsize 5\n"
+    (root / "cat" / "001.png").write_text(pointer)
+    refused(root, r"cat/001\.png is not the image but git-lfs's pointer to it; .* git lfs pull")
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg"])

@@ -64,6 +64,27 @@ def test_a_class_that_is_called_train_is_a_class(tmp_path: Path) -> None:
     assert find_sides(put(tmp_path, "", classes=("bus", "train", "test"))) == Sides(train=tmp_path, test=None)
 
 
+def test_sides_without_class_folders_are_no_classes(tmp_path: Path) -> None:
+    for folder in ("train", "val"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"train/ and val/ of .* should hold a folder for each class"):
+        find_sides(tmp_path)
+    put(tmp_path, "val/cats")  # one side is as it should be
+    (tmp_path / "val" / "0.png").unlink()
+    with pytest.raises(DataError, match=r"train/ of .* should hold a folder for each class"):
+        find_sides(tmp_path)
+
+
+@pytest.mark.parametrize("above", [("data",), ("a b/data",), ("data", "scripts")])
+def test_a_directory_above_the_data_set_is_no_data_set(tmp_path: Path, above: tuple[str, ...]) -> None:
+    put(tmp_path, *above[1:], f"{above[0]}/train", f"{above[0]}/val")
+    with pytest.raises(DataError, match="if that is the data set, give --dataset") as caught:
+        find_sides(tmp_path)
+    *_, given = shlex.split(str(caught.value))
+    assert find_sides(Path(given.removeprefix("folder:"))).test is not None  # the advice can be followed
+
+
 def test_validation_comes_before_test_and_what_is_ignored_is_named(tmp_path: Path) -> None:
     put(tmp_path, "train", "val", "test")
     put(tmp_path, "__MACOSX", classes=("train",))

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dsonas_hw.errors import ModelFileError
+from dsonas_hw.errors import ModelFileError, closest
 from dsonas_hw.kernel.costs import CountedCosts, count_costs
 from dsonas_hw.kernel.fuse import fuse_kernels
 from dsonas_hw.kernel.network import Schedule, peak_activation_elements
 from dsonas_hw.kernel.onnx.declared import declared_inputs
 from dsonas_hw.kernel.onnx.graph import Graph, one_line
 from dsonas_hw.kernel.onnx.inputs import unclear_batch
-from dsonas_hw.kernel.onnx.load import load_model
+from dsonas_hw.kernel.onnx.load import load_model, missing_weights
 from dsonas_hw.kernel.onnx.lower import StoredTensors
 from dsonas_hw.kernel.onnx.lower_graph import LoweredGraph, lower_graph
 from dsonas_hw.kernel.onnx.patterns import recognise
@@ -46,7 +47,7 @@ class OnnxNetwork:
     batch_size: int
     input_shapes: Mapping[str, Shape]
     notes: tuple[str, ...]
-    """How the bodies of If, Loop and Scan were counted."""
+    """How the bodies of If, Loop and Scan were counted, and what the file lacks to be run."""
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -89,12 +90,16 @@ def network_from_onnx(
     Raises:
         ModelFileError: the file cannot be read, is no valid network, or leaves sizes open.
     """
+    import onnx
+
     if batch_size is not None and batch_size < 1:
         raise ModelFileError(f"batch size {batch_size} makes no sense; give 1 or more")
     try:
         proto, opset = load_model(model)
         graph, known_batch = read_graph(proto, opset, batch_size, input_shapes or {})
         recognise(graph)
+        missing = "" if isinstance(model, onnx.ModelProto) else missing_weights(proto, Path(model).parent)
+        notes = [*filter(None, [missing]), *graph.notes]
         stored = StoredTensors(graph.stored)
         lowered = lower_graph(graph, stored)
         schedule = fuse_kernels(lowered.schedule) if fuse else lowered.schedule
@@ -110,11 +115,29 @@ def network_from_onnx(
             flops_in=lowered.flops_in,
             batch_size=batch,
             input_shapes=dict(graph.inputs),
-            notes=tuple(dict.fromkeys(map(one_line, graph.notes))),
+            notes=tuple(dict.fromkeys(map(one_line, notes))),
         )
     except ModelFileError as error:  # it may quote the file
         raise ModelFileError(one_line(str(error), max_length=390)) from error
     return network
+
+
+def check_input_names(given: Iterable[str], models: Iterable[Path]) -> None:
+    """Refuse a shape for an input that none of these files has, before more than that is asked of them.
+
+    Raises:
+        ModelFileError: names the inputs that there are.
+    """
+    given = list(given)
+    names: set[str] = set()
+    for path in models if given else ():
+        with contextlib.suppress(ModelFileError):  # it is said when the file is read
+            names.update(value.name for value in declared_inputs(load_model(path)[0]))
+    for name in given:
+        if names and name not in names:
+            raise ModelFileError(
+                f"--input-shape: no input is called {name!r}. {closest(name, sorted(names))}"
+            )
 
 
 def _unknown_fraction(lowered: LoweredGraph) -> float:

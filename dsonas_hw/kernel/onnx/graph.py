@@ -35,6 +35,11 @@ def one_line(text: str, *, max_length: int = 300) -> str:
     return line if len(line) <= max_length else f"{line[: max_length - 1]}…"
 
 
+def label_of(op: str, name: str, outputs: Iterable[str]) -> str:
+    """Return what to call an operation: ``Conv (name)``, or by its first output if it has no name."""
+    return one_line(f"{op} ({name or next(filter(None, outputs), 'unnamed')})")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Constant:
     """A tensor that does not depend on the network's input."""
@@ -71,7 +76,7 @@ class Node:
     @property
     def label(self) -> str:
         """How messages and the list of unknown operations call it."""
-        return one_line(f"{self.op} ({self.name or next(filter(None, self.outputs), 'unnamed')})")
+        return label_of(self.op, self.name, self.outputs)
 
     @property
     def is_channels_last(self) -> bool:
@@ -178,8 +183,8 @@ def sort_nodes(nodes: Iterable[onnx.NodeProto], defined: Iterable[str]) -> list[
         for name in names - known:
             if name not in makers:
                 raise ModelFileError(
-                    f"{nodes[index].op_type} ({nodes[index].name}) of the ONNX model reads {name!r}, which "
-                    "nothing writes"
+                    f"{_label(nodes[index])} of the ONNX model reads {name!r}, which nothing writes; export "
+                    "the network again"
                 )
             waiting[index] += 1
             readers.setdefault(makers[name], []).append(index)
@@ -196,9 +201,19 @@ def sort_nodes(nodes: Iterable[onnx.NodeProto], defined: Iterable[str]) -> list[
             if waiting[reader] == 0:
                 heapq.heappush(ready, reader)
     if len(order) < len(nodes):
-        stuck = nodes[next(index for index, count in enumerate(waiting) if count)]
-        raise ModelFileError(f"the ONNX graph has a cycle through {stuck.op_type} ({stuck.name})")
+        stuck = next(index for index, count in enumerate(waiting) if count)
+        behind: set[int] = set()
+        while stuck not in behind:  # against the arrows, from what waits behind a cycle into it
+            behind.add(stuck)
+            stuck = next(makers[name] for name in needs[stuck] - known if waiting[makers[name]])
+        raise ModelFileError(
+            f"the ONNX model has a cycle through {_label(nodes[stuck])}; export the network again"
+        )
     return order
+
+
+def _label(node: onnx.NodeProto) -> str:
+    return label_of(node.op_type, node.name, node.output)
 
 
 def _tensors_read(node: onnx.NodeProto) -> set[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -10,7 +10,7 @@ from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.onnx.graph import CONTRIB_DOMAIN, NCHWC_DOMAIN, Node
 from dsonas_hw.kernel.onnx.infer_contrib import infer_contrib
 from dsonas_hw.kernel.onnx.tensors import Tensors
-from dsonas_hw.kernel.spec import Shape
+from dsonas_hw.kernel.spec import Shape, by
 
 if TYPE_CHECKING:
     import onnx
@@ -21,6 +21,7 @@ MAX_DATA_ELEMENTS = 1024
 CONTRIB_OPSET = 13
 """Of the standard operations that ONNX Runtime's own are compared with: axes are attributes, as theirs."""
 CONTROL_FLOW = {"If", "Loop", "Scan", "SequenceMap"}
+WINDOWED = ("Conv", "ConvInteger", "ConvTranspose", "MaxPool", "AveragePool", "LpPool")
 POSITIVE_ATTRIBUTES = ("strides", "dilations", "kernel_shape", "group", "blocksize")
 
 
@@ -50,7 +51,9 @@ def infer_outputs(
         if schema is not None:
             types = {name: tensors.elem_types[name] for name in input_shapes}
             try:
-                return _ask_onnx(node, schema, node.inputs, node.outputs, {}, tensors, input_shapes, types)
+                made = _ask_onnx(node, schema, node.inputs, node.outputs, {}, tensors, input_shapes, types)
+                _check_window(node, input_shapes, made)
+                return made
             except ModelFileError:
                 if TensorProto.BFLOAT16 not in types.values():
                     raise
@@ -111,6 +114,17 @@ def _check_attributes(node: Node) -> None:
         entries = value if isinstance(value, list) else [value]
         if not all(isinstance(entry, int) and entry >= 1 for entry in entries):
             raise ModelFileError(f"{node.label} of the ONNX model has {key} {value}, which must be positive")
+
+
+def _check_window(node: Node, input_shapes: Mapping[str, Shape], made: Iterable[Inferred]) -> None:
+    """Refuse a convolution or pool whose window is larger than what it reads, borders included."""
+    source: Shape = input_shapes.get(node.input(0), ())
+    empty = any(one.shape is not None and min(one.shape, default=1) < 1 for one in made)
+    if node.op.endswith(WINDOWED) and 0 not in source and empty:
+        raise ModelFileError(
+            f"{node.label} of the ONNX model reads {by(source)}, which is smaller than its window; read the "
+            "network at a larger size"
+        )
 
 
 def _schema(op: str, opset: int) -> onnx.defs.OpSchema | None:

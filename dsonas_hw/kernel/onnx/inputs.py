@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from dsonas_hw.errors import ModelFileError, closest
+from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.onnx.declared import NetworkInput
 from dsonas_hw.kernel.onnx.find_batch import Batch
 from dsonas_hw.kernel.spec import Shape, by
@@ -62,12 +62,7 @@ def resolve_sizes(
     if batch_size is not None and batch is not None and not batch.can_change and wanted != batch.own_size:
         raise unclear_batch(inputs, batch_size)
     own_batch = batch.own_size if batch else 1
-    try:
-        own = _at(inputs, chosen, known, batch, own_batch)
-    except ModelFileError:
-        if not set(given) & set(chosen):  # a slip in the name explains it
-            check_input_names(given, chosen)
-        raise
+    own = _at(inputs, chosen, known, batch, own_batch)
     wanted_size = own_batch if wanted is None else wanted
     if batch is None or wanted_size == own_batch:
         return Sizes(own=own, own_batch=own_batch, wanted=own, batch_size=own_batch if batch else None)
@@ -125,6 +120,11 @@ def open_size(value: NetworkInput, axis: int, *, batch_axes: tuple[int, ...]) ->
     """Return what to tell the user about a size that the file leaves open."""
     dims = value.dims or ()
     name = f" ({dims[axis]!r})" if dims[axis] else ""
+    if 0 in dims:
+        return ModelFileError(
+            f"input {value.name!r} of the ONNX model leaves dimension {axis} open{name} and fixes dimension "
+            f"{dims.index(0)} at 0, at which nothing can be read; export it again with a size or a name there"
+        )
     example = quoted_shape(value.name, "x".join(map(str, _example(dims, batch_axes))))
     return ModelFileError(
         f"input {value.name!r} of the ONNX model leaves dimension {axis} open{name}; give its sizes, "
@@ -156,15 +156,3 @@ def unclear_batch(inputs: Sequence[NetworkInput], batch_size: int) -> ModelFileE
         f"cannot tell which dimension of the ONNX model is the batch, to read it at {batch_size}: it takes "
         f"{listed}; omit --batch-size to use the sizes of the file, or give all of them with --input-shape"
     )
-
-
-def check_input_names(given: Iterable[str], known: Iterable[str]) -> None:
-    """Refuse a shape for an input that no network has.
-
-    Raises:
-        ModelFileError: with what there is.
-    """
-    names = sorted(set(known))
-    for name in given:
-        if name not in names:
-            raise ModelFileError(f"--input-shape: no input is called {name!r}. {closest(name, names)}")

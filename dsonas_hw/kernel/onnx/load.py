@@ -39,7 +39,7 @@ def load_model(model: str | Path | onnx.ModelProto) -> tuple[onnx.ModelProto, in
     if not model.HasField("graph") or not model.graph.node:
         raise ModelFileError("the ONNX model holds no operations; export the network again")
     opset = _standard_opset(model)
-    _check_external_data(model)
+    external_files(model)
     num_nodes = _count_expanded_nodes(model)
     if num_nodes > MAX_NODES:
         raise ModelFileError(f"the ONNX model has {num_nodes} operations; at most {MAX_NODES} are read")
@@ -99,16 +99,42 @@ def _nested_graphs(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]
             yield from attribute.graphs
 
 
-def _check_external_data(model: onnx.ModelProto) -> None:
-    """Refuse weights that claim to lie outside the model's directory, though nothing here opens them."""
+def external_files(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the files beside the model that its weights lie in, and how many bytes each must have.
+
+    Raises:
+        ModelFileError: one lies outside the model's directory, though nothing here opens it.
+    """
+    files: dict[str, int] = {}
     for graph in all_graphs(model.graph):
         for tensor in graph.initializer:
-            for entry in tensor.external_data:
-                if entry.key == "location" and _escapes(entry.value):
-                    raise ModelFileError(
-                        f"weight {tensor.name!r} points to {entry.value!r}, outside the model's directory; "
-                        "export the network again"
-                    )
+            entries = {entry.key: entry.value for entry in tensor.external_data}
+            location = entries.get("location", "")
+            if _escapes(location):
+                raise ModelFileError(
+                    f"weight {tensor.name!r} points to {location!r}, outside the model's directory; export "
+                    "the network again"
+                )
+            if location:
+                start, length = (int(entries[key]) if entries.get(key, "").isdigit() else 0 for key in _PART)
+                files[location] = max(files.get(location, 1), start + length)
+    return files
+
+
+_PART = ("offset", "length")
+
+
+def missing_weights(model: onnx.ModelProto, folder: Path) -> str:
+    """Return what to say of weights that should lie beside the model and do not; empty if they do."""
+
+    def size(name: str) -> int:
+        return (folder / name).stat().st_size if (folder / name).is_file() else 0
+
+    short = [name for name, num_bytes in external_files(model).items() if size(name) < num_bytes]
+    if not short:
+        return ""
+    files = ", ".join(map(repr, short[:3]))
+    return f"weights are missing: {files} beside the file; its shapes are read, but no runtime loads it"
 
 
 def _escapes(location: str) -> bool:

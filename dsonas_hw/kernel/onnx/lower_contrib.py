@@ -26,6 +26,7 @@ from dsonas_hw.kernel.onnx.lower_product import (
     lower_matmul,
     lower_product,
     lower_recurrent,
+    name_of_own,
     sizes_of,
     split_heads,
 )
@@ -51,6 +52,7 @@ def _matmul_nbits(lowering: Lowering, node: Node) -> None:
         [node.inputs[0]],
         node.outputs[0],
         output=(*source[:-1], n),
+        function=name_of_own(node),
         weights={node.inputs[1]: k * n},
         biases=lowering.constants([node.input(5)]),
     )
@@ -71,12 +73,13 @@ def _attention(lowering: Lowering, node: Node) -> None:
         f"{name}/qkv",
         inputs=((batch, tokens, features),),
         output=(batch, tokens, sum(sizes)),
+        function=name_of_own(node),
         weights=sizes_of(lowering, weight),
         biases=sizes_of(lowering, node.input(2)),
     )
     heads = int(node.attributes["num_heads"])
     q, k, v = ((f"{name}/qkv", (batch, heads, tokens, size // heads)) for size in sizes)
-    lower_attention(lowering, q, k, v, name)
+    lower_attention(lowering, node, q, k, v)
 
 
 def _multi_head_attention(lowering: Lowering, node: Node) -> None:
@@ -101,7 +104,7 @@ def _multi_head_attention(lowering: Lowering, node: Node) -> None:
             k, v = (split_heads(lowering.shape(node.input(i)), heads) for i in (1, 2))
             names = list(node.inputs[:3])
     output = node.outputs[0]
-    lower_attention(lowering, (names[0], q), (names[1], k), (names[2], v), output)
+    lower_attention(lowering, node, (names[0], q), (names[1], k), (names[2], v))
     biases = lowering.constants([node.input(3)])
     if biases:
         lowering.emit("sum", [output], f"{output}/bias", inputs=(q,), output=q, weights=biases)
@@ -116,7 +119,7 @@ def _group_query_attention(lowering: Lowering, node: Node) -> None:
     q = (batch, heads, tokens, size)
     k = (batch, heads, past + tokens, size)
     names = [node.inputs[0], node.input(1) or node.inputs[0], node.input(2) or node.inputs[0]]
-    lower_attention(lowering, (names[0], q), (names[1], k), (names[2], k), node.outputs[0])
+    lower_attention(lowering, node, (names[0], q), (names[1], k), (names[2], k))
 
 
 def _embed(lowering: Lowering, node: Node) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from dsonas_hw.kernel.onnx.graph import Node
@@ -133,12 +134,8 @@ def lower_product(
 
 def _einsum(lowering: Lowering, node: Node) -> None:
     """A product of two operands, as in attention; anything else is unknown."""
-    equation = str(node.attributes["equation"]).replace(" ", "")
-    terms, arrow, result = equation.partition("->")
-    names = terms.split(",")
-    if not arrow or "." in equation or len(names) != 2 or len(node.inputs) != 2:
-        raise UnknownOperationError
-    left, right = names
+    ranks = [len(lowering.shape(name)) for name in node.inputs]
+    left, right, result = _einsum_terms(str(node.attributes["equation"]).replace(" ", ""), ranks)
     if any(len(set(term)) != len(term) for term in (left, right, result)):
         raise UnknownOperationError
     sizes = dict(zip(left, lowering.shape(node.inputs[0]), strict=True))
@@ -160,6 +157,7 @@ def _einsum(lowering: Lowering, node: Node) -> None:
             node.outputs[0],
             inputs=((*lead, *rest, k),),
             output=(*lead, *rest, width),
+            function=name_of_own(node),
             weights=sizes_of(lowering, node.inputs[weight]),
         )
         return
@@ -169,7 +167,21 @@ def _einsum(lowering: Lowering, node: Node) -> None:
         node.outputs[0],
         inputs=((*lead, prod(m), k), (*lead, k, prod(n))),
         output=(*lead, prod(m), prod(n)),
+        function=name_of_own(node),
     )
+
+
+def _einsum_terms(equation: str, ranks: Sequence[int]) -> tuple[str, str, str]:
+    """Return what letters the axes of both operands and of the result have; digits stand for "..."."""
+    written, arrow, result = equation.partition("->")
+    terms = written.split(",")
+    if len(terms) != 2 or len(ranks) != 2:
+        raise UnknownOperationError
+    num_dots = max(rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True))
+    left, right, result = (t.replace("...", "0123456789"[: max(num_dots, 0)]) for t in (*terms, result))
+    both = left + right
+    implied = "".join(sorted(c for c in set(both) if c.isdigit() or both.count(c) == 1))
+    return left, right, result if arrow else implied
 
 
 def _attention(lowering: Lowering, node: Node) -> None:
@@ -181,7 +193,7 @@ def _attention(lowering: Lowering, node: Node) -> None:
     if len(q) == 3:
         q_heads, kv_heads = node.attributes["q_num_heads"], node.attributes["kv_num_heads"]
         q, k, v = split_heads(q, q_heads), split_heads(k, kv_heads), split_heads(v, kv_heads)
-    lower_attention(lowering, (query, q), (key, k), (value, v), node.outputs[0], mask=node.input(3))
+    lower_attention(lowering, node, (query, q), (key, k), (value, v), mask=node.input(3))
 
 
 def split_heads(shape: Shape, heads: int) -> Shape:
@@ -189,17 +201,23 @@ def split_heads(shape: Shape, heads: int) -> Shape:
     return shape if len(shape) == 4 else (shape[0], heads, shape[1], shape[2] // heads)
 
 
+def name_of_own(node: Node) -> str:
+    """Return the mark of kernels that a runtime runs as one, where each costs not what it does alone."""
+    return "ms-attention" if node.op == "Attention" and node.domain else node.op.lower()
+
+
 def lower_attention(
     lowering: Lowering,
+    node: Node,
     query: tuple[str, Shape],
     key: tuple[str, Shape],
     value: tuple[str, Shape],
-    output: str,
     *,
     mask: str = "",
 ) -> None:
     """Scores, softmax, weighted sum, of (batch, heads, tokens, size) each."""
     (query_name, q), (key_name, k), (value_name, v) = query, key, value
+    output, own = node.outputs[0], name_of_own(node)
     scores = (*q[:3], k[2])
     weights = f"{output}/weights"
     lowering.emit(
@@ -208,12 +226,20 @@ def lower_attention(
         f"{output}/scores",
         inputs=(q, (*k[:2], k[3], k[2])),
         output=scores,
+        function=own,
     )
     reads, shapes = [f"{output}/scores"], [scores]
     if mask and lowering.graph.is_activation(mask):  # it is added on the way
         reads, shapes = [*reads, mask], [*shapes, lowering.shape(mask)]
-    lowering.emit("softmax", reads, weights, inputs=tuple(shapes), output=scores)
-    lowering.emit("matmul", [weights, value_name], output, inputs=(scores, v), output=(*q[:3], v[3]))
+    lowering.emit("softmax", reads, weights, inputs=tuple(shapes), output=scores, function=own)
+    lowering.emit(
+        "matmul",
+        [weights, value_name],
+        output,
+        inputs=(scores, v),
+        output=(*q[:3], v[3]),
+        function=own,
+    )
 
 
 def lower_recurrent(lowering: Lowering, node: Node) -> None:

@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ModelFileError
 from dsonas_hw.kernel.onnx.batch import BatchChange
-from dsonas_hw.kernel.onnx.graph import MALFORMED, Constant, Graph, Node, convert_node, malformed, sort_nodes
+from dsonas_hw.kernel.onnx.graph import (
+    MALFORMED,
+    Constant,
+    Graph,
+    Node,
+    convert_node,
+    label_of,
+    malformed,
+    sort_nodes,
+)
 from dsonas_hw.kernel.onnx.infer import infer_outputs, reshaped
 from dsonas_hw.kernel.onnx.load import MAX_NODES
 from dsonas_hw.kernel.onnx.tensors import Tensors
@@ -137,7 +146,7 @@ class Walk:
                 if not self.enter_body(self, proto, node, scope):
                     self.visit(node, f"{scope.stored_in}{proto.output[0]}" if proto.output else "")
             except MALFORMED as error:
-                raise malformed(f"{proto.op_type} ({proto.name})", error) from error
+                raise malformed(label_of(proto.op_type, proto.name, proto.output), error) from error
 
     def visit(self, node: Node, source: str = "") -> None:
         """Record what a node makes: a constant (`source`: what the file calls it), or an activation."""

@@ -33,7 +33,7 @@ class EagerProfiledSession:
         self._session.synchronize()
         return result
 
-    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
         trace = self._recorder.stop()
         self._session.close()
         nodes = spans_inside(trace.spans(RUN), trace.spans(NODE))

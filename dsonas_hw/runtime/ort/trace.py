@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.errors import ProfileError
-from dsonas_hw.measure.measurement import GarbageCollectionOff
+from dsonas_hw.measure.timing import GarbageCollectionOff
 
 EVENT_SUFFIX = "_kernel_time"
 """Behind the name of a node, in that of its event."""

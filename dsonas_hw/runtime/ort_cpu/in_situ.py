@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from dsonas_hw.kernel.onnx.unknown import work_of
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.runtime.base import NetworkTiming, NodeTiming
@@ -57,17 +58,17 @@ class OrtProfiledSession:
     def run(self) -> object:
         return self._session.run()
 
-    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
         """Close the session and read the profiler's output.
 
         turns: the runs there were, as `measure_together` counted them.
-        reference_ms: state the timings at the speed at which the reference workload takes this long.
+        speeds: what to multiply the timings of each turn by; none: they stay as they are.
 
         Raises:
             ProfileError: the profiler's output is not understood (another version of ONNX Runtime).
         """
         with self._ending() as (runs, graph):
-            return _summarise(runs, self._describe(runs[0], graph), turns, reference_ms)
+            return _summarise(runs, self._describe(runs[0], graph), turns, speeds)
 
     def finish_untimed(self) -> Counter[Kernel]:
         """Close the session and tell which kernels its first run consisted of, without their times.
@@ -131,7 +132,7 @@ def _summarise(
     runs: Sequence[Sequence[Event]],
     kernels: Sequence[tuple[Kernel, ...]],
     turns: Sequence[Turn],
-    reference_ms: float | None,
+    speeds: Sequence[float],
 ) -> NetworkTiming:
     """Of every node: in each turn the mean of its runs, of the turns the middle.
 
@@ -142,17 +143,19 @@ def _summarise(
     durations_us = np.array([[event["dur"] for event in run] for run in runs], dtype=np.float64)
     rounds = []
     position = 0
-    for turn in turns:
+    for turn, speed in zip(turns, speeds or (1.0,) * len(turns), strict=True):
         position += turn.num_warmup
         taken = durations_us[position : position + turn.num_samples]
         position += turn.num_samples
-        speed = reference_ms / turn.reference_ms if reference_ms and turn.reference_ms else 1.0
         limit = 1.25 * np.median(taken, axis=0) + 1
         rounds.append(np.nanmean(np.where(taken <= limit, taken, np.nan), axis=0) * speed)
     if position != len(runs):
         raise ValueError(f"{len(runs)} runs in the profile, {position} were made")
     timings: list[NodeTiming] = []
     for described, duration_us in zip(kernels, np.median(rounds, axis=0), strict=True):
-        share_ms = float(duration_us) / len(described) / 1e3
-        timings.extend(NodeTiming(kernel=kernel, latency_ms=share_ms) for kernel in described)
+        work = [work_of(kernel) for kernel in described]
+        timings.extend(
+            NodeTiming(kernel=kernel, latency_ms=float(duration_us) / 1e3 * part / sum(work))
+            for kernel, part in zip(described, work, strict=True)
+        )
     return NetworkTiming(nodes=tuple(timings))

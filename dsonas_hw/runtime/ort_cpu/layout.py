@@ -325,13 +325,14 @@ class _Walk:
     def _gemm(self, step: ScheduledKernel) -> None:
         """A product of matrices; one with a bias is made two-dimensional and its result seen as before."""
         kernel, name = step.kernel, step.writes
-        flat = bool(kernel.num_bias) and len(kernel.output) > 2
+        flat = bool(kernel.num_bias) and len(kernel.output) > 2 and not kernel.function
         self._plain(step.reads[0])
         if flat:
             source, output = (_as_matrix(shape) for shape in (kernel.inputs[0], kernel.output))
             self._seen(step.reads[0], source)
             kernel, name = replace(kernel, inputs=(source,), output=output), f"{name}/matrix"
-        fused = kernel.epilogue[:1] if not flat and FUSED_IN_GEMM.issuperset(kernel.epilogue[:1]) else ()
+        fusable = not flat and not kernel.function and FUSED_IN_GEMM.issuperset(kernel.epilogue[:1])
+        fused = kernel.epilogue[:1] if fusable else ()
         maker = self._emit(replace(kernel, epilogue=fused))
         self._write(name, step.written_shape if not flat else kernel.output, blocked=False, maker=maker)
         if flat:
@@ -362,9 +363,7 @@ class _Walk:
             kernel = replace(kernel, function=function)
         epilogue = kernel.epilogue
         index = self._emit(replace(kernel, epilogue=()))
-        # A recurrent layer writes (steps, directions, batch, hidden).
-        shape = step.written_shape if kernel.op == "rnn" else step.kernel.output
-        self._write(step.writes, shape, blocked=blocked, maker=index)
+        self._write(step.writes, step.written_shape, blocked=blocked, maker=index)
         self._activate(epilogue, step.writes)
 
 

@@ -7,13 +7,18 @@ weights. What became of a node in the optimiser is in the kernel's `function`; s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from dsonas_hw.kernel.onnx.graph import Graph
+from dsonas_hw.kernel.onnx.load import load_model
 from dsonas_hw.kernel.onnx.lower import window
 from dsonas_hw.kernel.onnx.lower_elementwise import BINARY
+from dsonas_hw.kernel.onnx.lower_graph import lower_graph
+from dsonas_hw.kernel.onnx.shapes import read_graph
 from dsonas_hw.kernel.spec import Kernel, Shape
 from dsonas_hw.runtime.ort_cpu.layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, VIEW
 
@@ -51,25 +56,47 @@ FUNCTIONS = {"QuickGelu": "silu", "Clip": "relu"}
 RECURRENT = ("LSTM", "GRU", "RNN")
 GATHERS = ("Gather", "GatherElements", "GatherND")
 VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
+READ_AS_IN_FILES = (
+    "Attention",
+    "QAttention",
+    "MultiHeadAttention",
+    "GroupQueryAttention",
+    "MatMulNBits",
+    "Einsum",
+)
+"""Nodes that a file holds, too: the kernels that its reader sees in them are told apart by their function."""
 STATISTICS_OF_INPUT = ("layernorm", "instancenorm", "groupnorm")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class OptimisedGraph:
     """What the optimised model says about its nodes."""
 
+    model: Any
     nodes: Mapping[str, Any]
     """Name → ONNX node."""
     constants: Mapping[str, Shape]
     """Name → shape of each initialiser."""
+
+    @cached_property
+    def _graph(self) -> Graph:
+        return read_graph(*load_model(self.model), None, {})[0]
+
+    def kernels_of(self, name: str) -> tuple[Kernel, ...]:
+        """Return the kernels that the reader of files sees in a node; none if it does not know it."""
+        nodes = [node for node in self._graph.nodes if node.name == name]
+        lowered = lower_graph(replace(self._graph, nodes=nodes, outputs=()))
+        return tuple(step.kernel for step in lowered.schedule.kernels)
 
 
 def read_optimised(path: Path) -> OptimisedGraph:
     """The graph that ONNX Runtime wrote after optimising a model."""
     import onnx
 
-    graph = onnx.load(str(path)).graph
+    model = onnx.load(str(path))
+    graph = model.graph
     return OptimisedGraph(
+        model=model,
         nodes={node.name: node for node in graph.node if node.name},
         constants={tensor.name: tuple(tensor.dims) for tensor in graph.initializer},
     )
@@ -78,11 +105,13 @@ def read_optimised(path: Path) -> OptimisedGraph:
 def describe_node(
     name: str, args: Mapping[str, Any], graph: OptimisedGraph, block_size: int
 ) -> tuple[Kernel, ...]:
-    """The kernels that one profiler event stands for; a split is one slice per output.
+    """The kernels that one profiler event stands for: a split is one slice per output, attention several.
 
     name: of the node; args: of the event; block_size: channels of one block of the NCHWc layout here.
     """
     op_type: str = args["op_name"]
+    if op_type in READ_AS_IN_FILES and (kernels := graph.kernels_of(name)):
+        return kernels
     if op_type in ("Split", "Slice"):
         outputs = [_shape(entry) for entry in args["output_type_shape"]]
         return tuple(Kernel(op="copy", function="slice", inputs=(shape,), output=shape) for shape in outputs)

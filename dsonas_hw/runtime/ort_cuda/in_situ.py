@@ -43,7 +43,7 @@ class CudaProfiledSession:
         self._session.synchronize()
         return result
 
-    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
         import onnx
 
         trace = self._recorder.stop()

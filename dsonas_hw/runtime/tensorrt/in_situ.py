@@ -65,7 +65,7 @@ class TensorRTProfiledSession:
         self._observed.synchronize()
         return result
 
-    def finish(self, turns: Sequence[Turn], reference_ms: float | None = None) -> NetworkTiming:
+    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
         self._observed.close()
         num_samples = sum(turn.num_samples for turn in turns)
         times_ms = layer_times_ms(self._runs[-num_samples:])
