@@ -121,7 +121,7 @@ class MeasuredCosts:
         is_first: it reads the network's input, which is not in that layout.
 
         Raises:
-            ProfileError: a kernel of a sort that was never measured.
+            ProfileError: a kernel of a kind that was never measured.
         """
         deployed = self.deployment.kernels(schedule, blocked_inputs=not is_first, is_part=True)
         return self.part(deployed, metric)
@@ -130,7 +130,7 @@ class MeasuredCosts:
         """The sums over kernels as the runtime runs them (see `deployment`).
 
         Raises:
-            ProfileError: a kernel of a sort that was never measured.
+            ProfileError: a kernel of a kind that was never measured.
         """
         try:
             return self._costs_of(metric).part(kernels)

@@ -26,7 +26,8 @@ from dsonas_hw.profile.network_measurement import NetworkMeasurement
 from dsonas_hw.runtime.base import NetworkTiming
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.rows import KernelRow, NetworkRow, Row, TableHeader
-from dsonas_hw.table.table import LookupTable, TableWriter, load_table
+from dsonas_hw.table.table import LookupTable, load_table
+from dsonas_hw.table.writer import TableWriter
 
 SETUP_SECONDS, SECONDS_PER_NETWORK = 1.0, 0.2
 FLOPS_PER_SECOND = 3e10

@@ -165,7 +165,7 @@ def test_cpu_time_is_counted_where_the_thread_does_the_work() -> None:
 
 
 def test_the_standard_error_is_that_of_a_median_of_turns() -> None:
-    # Logarithms −0.1, 0, 0.1: their standard deviation is 0.1, that of a median of three √(π/2)/√3 times that.
+    # Logarithms −0.1, 0, 0.1 have a standard deviation of 0.1, a median of three √(π/2)/√3 times that.
     turns = tuple(Turn(num_warmup=1, num_samples=1, low_ms=math.exp(x)) for x in (-0.1, 0.0, 0.1))
     timing = LatencyMeasurement(samples_ms=(1.0,) * 3, converged=True, turns=turns)
     assert timing.relative_standard_error(None) == pytest.approx(0.1 * math.sqrt(math.pi / 6))

@@ -31,7 +31,8 @@ from dsonas_hw.profile.profile_space import path_of as table_of_target
 from dsonas_hw.profile.profiler import is_finished
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.rows import NetworkRow
-from dsonas_hw.table.table import TableWriter, load_table, save_table
+from dsonas_hw.table.table import load_table, save_table
+from dsonas_hw.table.writer import TableWriter
 from dsonas_hw.target import Target
 
 SPACE = SearchSpace(levels=1, operations=("sep3",), stages=(1,), channels=8, input_shape=(1, 8, 8))
