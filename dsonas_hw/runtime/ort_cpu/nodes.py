@@ -63,6 +63,7 @@ READ_AS_IN_FILES = (
     "GroupQueryAttention",
     "MatMulNBits",
     "Einsum",
+    "DeformConv",
 )
 """Nodes that a file holds, too: the kernels that its reader sees in them are told apart by their function."""
 STATISTICS_OF_INPUT = ("layernorm", "instancenorm", "groupnorm")
