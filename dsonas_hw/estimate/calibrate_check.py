@@ -117,7 +117,7 @@ def check_consistent(networks: Sequence[MeasuredNetwork], errors: Array) -> None
     worst = sorted(zip(np.abs(errors), networks, strict=True), key=lambda pair: -pair[0])[:3]
     named = ", ".join(f"{network.name} (off by {math.exp(error):.1f} ×)" for error, network in worst)
     raise ProfileError(
-        f"the measurements contradict each other: left out in turn, half of the networks are off by more "
+        f"the measurements contradict each other: held out in turn, half of the networks are off by more "
         f"than {100 * (math.exp(_WILD) - 1):.0f} %; worst: {named}. Check that all rows are of one device, "
         f"runtime and precision, in milliseconds per batch"
     )

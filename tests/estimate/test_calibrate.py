@@ -241,7 +241,7 @@ def test_round_trip_and_refusals(tmp_path: Path) -> None:
         lambda d: d | {"factors": d["factors"] | {"gpu": -1}},
         lambda d: d | {"mape": "small"},
         lambda d: d | {"num_networks": True},
-        lambda d: d | {"host_constant_ms": None},
+        lambda d: d | {"network_ms": None},
         lambda d: d | {"extra": 1},
         lambda d: d | {"mape": 10**400},
         lambda d: d | {"anchors": [[1.0, 2.0]]},

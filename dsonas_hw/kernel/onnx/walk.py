@@ -140,7 +140,6 @@ class Walk:
     ) -> None:
         """Make a body's operations the next ones to visit, and `then` what is done with its results.
 
-
         bound: what the body's inputs are called.
         """
         made = {tensor.name for tensor in body.initializer}
