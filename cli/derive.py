@@ -144,8 +144,7 @@ def describe_derived(derived: Derived, task: Task) -> None:
 
     architecture = derived.architecture
     click.echo(f"architecture: {architecture.num_edges} edges, {architecture.width} channels wide")
-    for name in ("mac", "flops", "params", "memory", *METRICS):
-        quantity = QUANTITIES[name]
+    for name, quantity in QUANTITIES.items():
         value = derived.costs.to_dict()[quantity]
         if value is None:
             continue

@@ -171,7 +171,7 @@ def _codesign(path: Path) -> Iterator[Row]:
                 num_networks=1,
                 accuracy=network.accuracy,
                 accuracy_std=None,
-                costs={quantity: getattr(network, quantity) for quantity in COSTS},
+                costs={quantity: getattr(network.costs, quantity) for quantity in COSTS},
                 latency_ms=cell.latency_ms if cell else None,
                 latency_source=cell.source if cell else "",
                 verdict=_codesign_answer(result, network, device, parse_budgets([budget])),

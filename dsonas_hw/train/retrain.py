@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.config import RunConfig
+from dsonas_hw.config import RetrainConfig, RunConfig
 from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json, read_json_lines, write_json, write_text
 from dsonas_hw.run_directory import OUTCOME, RunDirectory
@@ -27,7 +27,6 @@ from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.loop import DivergedError, Interrupted, Progress, StopSignal
 from dsonas_hw.train.memory import check_memory, free_memory_bytes
 from dsonas_hw.train.preprocess import PREPROCESSING_NAME, save_preprocessing
-from dsonas_hw.train.recipe import with_epochs
 from dsonas_hw.train.trainable import Trainable, check_fits, num_params
 from dsonas_hw.train.trainer import StoppedError, Trainer
 from dsonas_hw.train.weights import WEIGHTS_NAME, save_weights
@@ -226,6 +225,14 @@ def _describe(trainer: Trainer) -> str:
     epochs = trainer.recipe.epochs
     tested = "" if trainer.test_accuracy is None else f", test accuracy {trainer.test_accuracy:.2%}"
     return f"epoch {min(trainer.epoch + 1, epochs)} of {epochs}{tested}"
+
+
+def with_epochs(recipe: RetrainConfig, epochs: int) -> RetrainConfig:
+    """Return the same recipe over another number of epochs; its warm-up shrinks or grows alike."""
+    if epochs == recipe.epochs:
+        return recipe
+    warmup = recipe.warmup_epochs * epochs / recipe.epochs
+    return RetrainConfig.model_validate({**recipe.model_dump(), "epochs": epochs, "warmup_epochs": warmup})
 
 
 def _stored_epochs(state: Mapping[str, Any]) -> int | None:
