@@ -367,7 +367,7 @@ def import_seeds(folder: Path) -> list[bytes]:
 
 def read_checkpoint(data: bytes, scratch: Path) -> None:
     """An archive as it is; anything else is put into one as the pickle that describes its tensors."""
-    from dsonas_hw.run_directory import load_checkpoint_file
+    from dsonas_hw.checkpoint_file import load_checkpoint_file
 
     path = scratch / "search-000001.pt"
     if data.startswith(b"PK"):

@@ -165,6 +165,14 @@ def test_one_row_in_seconds_is_named() -> None:
         calibrate(_model(), networks)
 
 
+@pytest.mark.parametrize("factor", [1e-23, 1e-2 / 3, 3e2, 1e23])
+def test_one_row_far_from_all_others_is_named(factor: float) -> None:
+    networks = _networks(6)
+    networks[2] = dataclasses.replace(networks[2], latency_ms=factor * networks[2].latency_ms)
+    with pytest.raises(ProfileError, match=r"n2.* what the other rows suggest; .*(measure it again|seconds)"):
+        calibrate(_model(), networks)
+
+
 def test_contradictions_are_refused() -> None:
     networks = _networks(8)
     wild = [
