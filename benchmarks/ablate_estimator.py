@@ -44,9 +44,9 @@ def fixed(**values: float) -> Iterator[None]:
 @contextmanager
 def one_efficiency() -> Iterator[None]:
     """All traffic at one share of the bandwidth, all arithmetic at one share of the peak."""
-    sorts = [name for name in priors.SHARED if name.startswith("bandwidth_")]
+    kinds = [name for name in priors.SHARED if name.startswith("bandwidth_")]
     matrix = ("few_channels", "pointwise", "strided", "unaligned", "tensor_unaligned", "grouped")
-    with fixed(**dict.fromkeys((*sorts, *matrix), 1.0), thin=1e-6), patch.dict(priors.FIXED):
+    with fixed(**dict.fromkeys((*kinds, *matrix), 1.0), thin=1e-6), patch.dict(priors.FIXED):
         del priors.FIXED["bandwidth"]
         with patch.dict(priors.SHARED, {"bandwidth": (0.75, 0.2)}):
             yield

@@ -16,7 +16,7 @@ Baseline = Callable[[Sequence[Observation], Sequence[Observation]], Array]
 
 
 def _alike(training: Sequence[Observation], o: Observation) -> list[Observation]:
-    """Training rows of the same sort: same source if there is one, else networks or single kernels."""
+    """Training rows of the same kind: same source if there is one, else networks or single kernels."""
     same = [t for t in training if t.table[0] == o.source and t.table[2:] == o.table[2:]]
     return same or [t for t in training if t.is_network == o.is_network] or list(training)
 

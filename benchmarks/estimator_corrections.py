@@ -12,7 +12,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from benchmarks.estimator_model import Data, Fit, device_of
 from benchmarks.measurements import Observation
 from dsonas_hw.estimate.kernel_correction import FEATURES, correction_features
-from dsonas_hw.estimate.kernel_features import COLUMN, SORTS
+from dsonas_hw.estimate.kernel_features import CATEGORIES, COLUMN
 from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.target import Target
 
@@ -26,7 +26,7 @@ def fit_trees(
     *,
     runtime: str,
     precision: str,
-    sort: str,
+    category: str,
     num_trees: int = 80,
     num_leaves: int = 8,
 ) -> dict[str, Any] | None:
@@ -47,7 +47,7 @@ def fit_trees(
         constants = constants_of(device.architecture, runtime, precision)
         machine = machine_of(device, Target(runtime=runtime, precision=precision), constants)
         rows = rows[np.asarray(counts.argmax(axis=1)).ravel()]
-        keep = rows[:, COLUMN["sort"]] == SORTS.index(sort)
+        keep = rows[:, COLUMN["category"]] == CATEGORIES.index(category)
         inputs.append(correction_features(rows, machine)[keep])
         targets.append(np.log(data.latency_ms[members] / gpu[members])[keep])
         tables += [chosen[index].table for index, kept in zip(members, keep, strict=True) if kept]

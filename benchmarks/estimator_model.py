@@ -53,7 +53,7 @@ from benchmarks.measurements import Observation
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.estimate.constants import NEAREST_GENERATION, EstimateConstants
-from dsonas_hw.estimate.estimate import host_sort
+from dsonas_hw.estimate.estimate import host_category
 from dsonas_hw.estimate.kernel_correction import Trees, correction_factors
 from dsonas_hw.estimate.kernel_features import kernel_rows
 from dsonas_hw.estimate.kernel_time import Machine, kernel_times_ms
@@ -105,7 +105,7 @@ class Data:
             for row, index in enumerate(members):
                 for kernel, count in observations[index].kernels.items():
                     entries.append((row, place.setdefault(kernel, len(place)), count))
-                    column = "tensorrt" if key[1] == "tensorrt" else host_sort(kernel)
+                    column = "tensorrt" if key[1] == "tensorrt" else host_category(kernel)
                     self.host_counts[index, HOST_COLUMNS.index(column)] += count
             i, j, n = zip(*entries, strict=True)
             counts = csr_matrix((n, (i, j)), shape=(len(members), len(place)))

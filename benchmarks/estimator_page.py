@@ -90,10 +90,16 @@ def networks(rows: Iterable[Row], kind: str | None = None) -> list[Row]:
     return [row for row in rows if row["batch"] is not None and (kind is None or row["kind"] == kind)]
 
 
+def runtime_of(row: Row) -> str:
+    """The runtime, with other frameworks than PyTorch apart."""
+    other = row["source"].endswith((" mxnet", " tensorflow", "torch7"))
+    return "other frameworks" if other else str(row["runtime"])
+
+
 def summary_table(rows: Sequence[Row]) -> str:
     lines = []
     for kind, found in grouped(networks(rows), lambda row: row["kind"]).items():
-        for runtime, some in sorted(grouped(found, lambda row: row["runtime"]).items()):
+        for runtime, some in sorted(grouped(found, runtime_of).items()):
             cells = grouped(some, lambda row: (row["device"], row["runtime"], row["precision"]))
             per_cell = [float(np.mean([row["zero-shot"] for row in cell])) for cell in cells.values()]
             lines.append(
@@ -121,7 +127,7 @@ def between_table(rows: Sequence[Row]) -> str:
     for (kind, runtime), some in sorted(
         grouped(
             [row for row in networks(rows) if row.get("both known") is not None],
-            lambda row: (row["kind"], row["runtime"]),
+            lambda row: (row["kind"], runtime_of(row)),
         ).items()
     ):
         names = ("zero-shot", "host known", "card known", "both known")

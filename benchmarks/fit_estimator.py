@@ -103,7 +103,7 @@ def fit_all(
     return fit, trees
 
 
-#: (runtime, precision, sort of kernel, number of trees, leaves of each).
+#: (runtime, precision, category of kernel, number of trees, leaves of each).
 CORRECTIONS = (
     ("eager", "fp32", "matrix", 80, 8),
     ("eager", "fp16", "matrix", 40, 8),
@@ -113,25 +113,28 @@ CORRECTIONS = (
 
 
 def fit_corrections(fit: Fit, singles: Sequence[Observation]) -> dict[str, Any]:
-    """Trees of every runtime, precision and sort of kernel that was measured alone."""
+    """Trees of every runtime, precision and category of kernel that was measured alone."""
     trees: dict[str, Any] = {}
-    for runtime, precision, sort, num_trees, num_leaves in CORRECTIONS:
+    for runtime, precision, category, num_trees, num_leaves in CORRECTIONS:
         fitted = fit_trees(
             fit,
             singles,
             runtime=runtime,
             precision=precision,
-            sort=sort,
+            category=category,
             num_trees=num_trees,
             num_leaves=num_leaves,
         )
         if fitted is not None:
-            trees.setdefault(f"{runtime}/{precision}", {})[sort] = fitted
+            trees.setdefault(f"{runtime}/{precision}", {})[category] = fitted
     return trees
 
 
 def parse_corrections(trees: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: {sort: parse_trees(t) for sort, t in by_sort.items()} for key, by_sort in trees.items()}
+    return {
+        key: {category: parse_trees(t) for category, t in by_category.items()}
+        for key, by_category in trees.items()
+    }
 
 
 def constants_data(fit: Fit, provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 Files are damaged at random (guided by coverage if `atheris` is installed: pip install atheris) and read. A
 reader must return or raise a UserError. A finding is any other exception, over 20 s of the processor, over
 2 GB of memory, or an attempt to run code or to write outside the scratch folder, seen by an audit hook. The
-first input of each sort of finding is kept in --out, to be read again with --replay.
+first input of each kind of finding is kept in --out, to be read again with --replay.
 Exit code 1 if there is one.
 """
 
@@ -201,7 +201,7 @@ def _damage_bytes(data: bytes, rng: random.Random) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """What reads a sort of file."""
+    """What reads a kind of file."""
 
     read: Callable[[bytes, Path], None]
     """The file's bytes, and the folder in which it may be written."""
@@ -326,10 +326,10 @@ def calibration_seeds(folder: Path) -> list[bytes]:
     rows = "".join(f"model{n}.onnx,{n},{n / 7:.3f}\n" for n in range(1, 9))
     example = Calibration(
         device="1080ti", runtime="tensorrt", precision="fp32", factors=dict.fromkeys(FACTORS, 1.1),
-        gpu_constant_ms=0.1, host_constant_ms=-0.1, num_networks=8, mape=0.1, mape_before=0.2,
-        relative_sd=0.1, outliers=("a",), base="0123456789abcdef", created="2026-11-24",
+        image_ms=0.1, network_ms=0.1, num_networks=8, mape=0.1, mape_before=0.2,
+        relative_sd=0.1, work=((18.0, 15.0),), outliers=("a",), base="0123456789abcdef", created="2026-11-24",
     )  # fmt: skip
-    stored = {"schema_version": 2, **asdict(example)}
+    stored = {"schema_version": 3, **asdict(example)}
     shipped = sorted(Path(str(resources.files("dsonas_hw.profiles"))).rglob("*.calibration.json"))
     return [
         f"model,batch_size,latency_ms\n{rows}".encode(),
@@ -367,7 +367,7 @@ def import_seeds(folder: Path) -> list[bytes]:
 
 def read_checkpoint(data: bytes, scratch: Path) -> None:
     """An archive as it is; anything else is put into one as the pickle that describes its tensors."""
-    from dsonas_hw.run_directory import load_checkpoint_file
+    from dsonas_hw.checkpoint_file import load_checkpoint_file
 
     path = scratch / "search-000001.pt"
     if data.startswith(b"PK"):
@@ -601,7 +601,7 @@ READERS: dict[str, Reader] = {
 
 
 class Hunt:
-    """Reads inputs, counts them in shared memory, and keeps one input of each sort of finding."""
+    """Reads inputs, counts them in shared memory, and keeps one input of each kind of finding."""
 
     def __init__(self, name: str, scratch: Path, out: Path) -> None:
         self.name, self.reader, self.scratch, self.out = name, READERS[name], scratch, out
@@ -619,13 +619,13 @@ class Hunt:
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:
-            sort = f"{type(error).__name__} at {_place(error)}"
-            if sort not in self.seen:
-                self.seen.add(sort)
+            kind = f"{type(error).__name__} at {_place(error)}"
+            if kind not in self.seen:
+                self.seen.add(kind)
                 number = len(list(self.out.glob(f"{self.name}-*.input")))
                 (self.out / f"{self.name}-{number}.input").write_bytes(data)
                 text = "".join(traceback.format_exception(error))
-                (self.out / f"{self.name}-{number}.txt").write_text(f"{sort}\n{text}")
+                (self.out / f"{self.name}-{number}.txt").write_text(f"{kind}\n{text}")
 
 
 def _place(error: BaseException) -> str:
@@ -694,7 +694,7 @@ def import_readers() -> bool:
 
 
 def hunt_for(name: str, *, seconds: float, seed: int, out: Path) -> tuple[int, int]:
-    """Fuzz one reader; how many inputs were read, and how many sorts of findings there are."""
+    """Fuzz one reader; how many inputs were read, and how many kinds of findings there are."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         seeds = [data for data in READERS[name].seeds(scratch) if len(data) <= MAX_INPUT_BYTES]

@@ -147,7 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new or empty folder")
     options = parser.parse_args(arguments)
-    from dsonas_hw.runtime.detect import LOCAL, detect_devices
+    from dsonas_hw.device.spec import LOCAL
+    from dsonas_hw.runtime.detect import detect_devices
 
     detection = detect_devices()
     gpus = [device for device in detection.devices if device.name != LOCAL]

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dsonas_hw.config import DataConfig
 from dsonas_hw.train.data import load_dataset
 from dsonas_hw.train.data_batches import Batches
 
@@ -39,7 +40,7 @@ def make_images(folder: Path, number: int) -> None:
 
 def images_per_second(folder: Path, *, batch_size: int, num_workers: int) -> tuple[float, int]:
     """Images a second after the first batch, and how many were counted."""
-    dataset = load_dataset(f"folder:{folder}", image_size=224, in_memory=False)
+    dataset = load_dataset(DataConfig(dataset=f"folder:{folder}", image_size=224), in_memory=False)
     batches = Batches(
         images=dataset.train, dataset=dataset, batch_size=batch_size, drop_last=True,
         augmentation=dataset.augmentation, num_workers=num_workers,

@@ -146,7 +146,7 @@ def main() -> None:
             found,
             created=str(constants.provenance["date"]),
             **round_numbers(
-                {name: getattr(found, name) for name in ("factors", "anchors", "mape", "mape_before")}
+                {name: getattr(found, name) for name in ("factors", "anchors", "work", "mape", "mape_before")}
             ),
         )
         path = calibration_path(PROFILES, found.target)

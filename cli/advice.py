@@ -15,6 +15,7 @@ from dsonas_hw.cli.common import EXIT_INTERRUPTED, leave, say
 from dsonas_hw.errors import RunError, UserError, command_line
 
 if TYPE_CHECKING:
+    from dsonas_hw.architecture.architecture import Architecture
     from dsonas_hw.run_directory import RunDirectory
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -101,6 +102,21 @@ def refuse_other_budget(run: RunDirectory, budget: tuple[str, ...]) -> NoReturn:
         f"{run.path} was searched under another budget; its path serves this one without another search: "
         f"{finish}{derive_command(run, ','.join(budget), profiles)}"
     )
+
+
+def refuse_trained(run: RunDirectory, architecture: Architecture, instead: str) -> None:
+    """Refuse to write an architecture over another that training has begun of, or ended.
+
+    instead: what to do, to keep both.
+
+    Raises:
+        RunError: the run's architecture is another one, and there is a training of it.
+    """
+    from dsonas_hw.search.choose import load_architecture
+
+    is_trained = run.list_checkpoints("retrain") or (run.path / "weights.npz").exists()
+    if is_trained and load_architecture(run)[0] != architecture:
+        raise RunError(f"{run.path} holds the training of another architecture; keep it, and {instead}")
 
 
 @contextmanager

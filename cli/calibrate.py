@@ -111,8 +111,8 @@ def command(
                 "mape_before": calibration.mape_before,
                 "factors": dict(calibration.factors),
                 "outliers": list(calibration.outliers),
-                "gpu_constant_ms": calibration.gpu_constant_ms,
-                "host_constant_ms": calibration.host_constant_ms,
+                "image_ms": calibration.image_ms,
+                "network_ms": calibration.network_ms,
                 "calibration": str(path),
             }
         )

@@ -38,9 +38,10 @@ SHOWN = (
 def command(paths: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Put networks side by side: accuracy, costs and verdicts, as a table and as a page.
 
-    A run is one network. A study is a row per variant and budget: of `study hand-made` the hand-made
-    families and the random networks beside what was searched; of `study codesign` each network on the
-    devices that it was found for. Beside a latency stands whether it was measured.
+    A run is one network; a folder of runs, as derive writes for several limits, is all of them. A study is a
+    row per variant and budget: of `study hand-made` the hand-made families and the random networks beside
+    what was searched; of `study codesign` each network on the devices that it was found for. Beside a latency
+    stands whether it was measured, and ~ before one that was not.
     """
     from dsonas_hw.report.compare import compare, compare_table
     from dsonas_hw.report.compare_page import write_comparison

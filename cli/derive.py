@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dsonas_hw.cli.advice import beside, check_finished, unfinished_option
+from dsonas_hw.cli.advice import beside, check_finished, refuse_trained, unfinished_option
 from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import profiles_option
 
@@ -110,18 +110,14 @@ def _save(run: RunDirectory, target: RunDirectory, task: Task, derived: Derived)
     """Write an architecture to its run; a new one gets the search's logs too.
 
     Raises:
-        RunError: the run holds the trained weights of another architecture.
+        RunError: the run holds the training of another architecture, finished or not.
     """
-    from dsonas_hw.errors import RunError
-    from dsonas_hw.search.choose import copy_search, load_architecture, save_architecture
+    from dsonas_hw.search.choose import copy_search, save_architecture
 
     if target is not run:
         target.create(task.config)
-    elif (run.path / "weights.npz").exists() and load_architecture(run)[0] != derived.architecture:
-        raise RunError(
-            f"{run.path} holds the trained weights of another architecture; keep them and write this one "
-            "to a new run with --out"
-        )
+    else:
+        refuse_trained(run, derived.architecture, "write this one to a new run with --out")
     with target.lock():
         if target is not run:
             copy_search(run, target)
@@ -148,8 +144,7 @@ def describe_derived(derived: Derived, task: Task) -> None:
 
     architecture = derived.architecture
     click.echo(f"architecture: {architecture.num_edges} edges, {architecture.width} channels wide")
-    for name in ("mac", "flops", "params", "memory", *METRICS):
-        quantity = QUANTITIES[name]
+    for name, quantity in QUANTITIES.items():
         value = derived.costs.to_dict()[quantity]
         if value is None:
             continue

@@ -14,15 +14,6 @@ if TYPE_CHECKING:
     from dsonas_hw.architecture.costs import TargetCosts
     from dsonas_hw.space.space import SearchSpace
 
-COLUMNS = {
-    "flops": "flops",
-    "mac": "mac",
-    "params": "params",
-    "memory": "memory_bytes",
-    "latency": "latency_ms",
-    "energy": "energy_mj",
-}
-
 
 def show_dry_run(
     config: Any, *, profiles_directory: Path | None, as_json: bool, measures: bool = False
@@ -39,9 +30,8 @@ def show_dry_run(
     from dsonas_hw.architecture.architecture import complete_architecture, identity_architecture
     from dsonas_hw.architecture.fit import check_feasible, find_loose
     from dsonas_hw.search.duration import estimate_run
-    from dsonas_hw.search.effort import count_train_images
     from dsonas_hw.task import target_costs
-    from dsonas_hw.train.images import describe_images, space_of_config
+    from dsonas_hw.train.images import count_train_images, describe_images, space_of_config
 
     images = describe_images(config)
     space = space_of_config(config)
@@ -113,7 +103,7 @@ def _print(
 ) -> None:
     import yaml
 
-    from dsonas_hw.budget import format_quantity
+    from dsonas_hw.budget import QUANTITIES, format_quantity
 
     click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip())
     kind = "share: one λ set for all blocks" if space.share else "full: a λ set per block"
@@ -122,10 +112,12 @@ def _print(
         f"about 10^{space.log10_size():.0f} subsets of edges, "
         f"widths {space.widths()[0]} to {space.widths()[-1]} in steps of {space.width_step}\n"
     )
-    shown = [name for name, quantity in COLUMNS.items() if costs["complete supernet"][quantity] is not None]
+    shown = [
+        name for name, quantity in QUANTITIES.items() if costs["complete supernet"][quantity] is not None
+    ]
     click.echo(f"{'':17}" + "".join(f"{name:>12}" for name in shown))
     for network, values in costs.items():
-        cells = [format_quantity(name, values[COLUMNS[name]] or 0.0) for name in shown]
+        cells = [format_quantity(name, values[QUANTITIES[name]] or 0.0) for name in shown]
         click.echo(f"{network:17}" + "".join(f"{cell:>12}" for cell in cells))
     click.echo("mac: memory access (elements read and written); flops: multiply-adds, which others call MACs")
     if (selection := _selection(config)) is not None:

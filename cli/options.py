@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from dsonas_hw.budget import LIMITABLE
 from dsonas_hw.cli.common import say
-from dsonas_hw.errors import DataError, RunError, UserError, closest, command_line
+from dsonas_hw.errors import DataError, UserError, closest, command_line
+from dsonas_hw.train.known_images import KNOWN_IMAGES
 
 if TYPE_CHECKING:
     from dsonas_hw.config import RunConfig
@@ -52,7 +51,7 @@ _OPTIONS = [
                  help="Start from this preset (default: the dataset's own; see: dsonas-hw presets)."),
     *_CHANGES,
     click.option("--dataset", metavar="NAME",
-                 help="digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."),
+                 help=f"{', '.join(KNOWN_IMAGES)} or folder:PATH."),
     click.option("--data-dir", type=click.Path(path_type=Path), metavar="DIR",
                  help="Where the dataset's files are, or go with --download."),
     click.option("--train-dir", type=click.Path(path_type=Path), metavar="DIR",
@@ -60,8 +59,9 @@ _OPTIONS = [
     click.option("--test-dir", type=click.Path(path_type=Path), metavar="DIR",
                  help="Of folder:PATH, the folder of the test classes."),
     click.option("--budget", "budget", multiple=True, metavar="LIMITS",
-                 help="mac=12M (memory access), flops=600M (multiply-adds), params=3M, latency=5ms, "
-                      "memory=8MB, energy=20mJ; repeat it or give a comma list; all must hold."),
+                 help=", ".join(f"{name}={cost.example}" for name, cost in LIMITABLE.items())
+                      + " (mac: memory access, flops: multiply-adds); repeat it or give a comma list; all "
+                      "must hold."),
     click.option("--device", metavar="NAME",
                  help="Target whose costs count: local, 1080ti, … (see: dsonas-hw devices)."),
     click.option("--runtime", metavar="NAME", help="What runs networks there (see: dsonas-hw devices)."),
@@ -193,14 +193,14 @@ def _fit_to_folder(config: RunConfig, changes: dict[str, Any]) -> RunConfig:
 def _default_preset(dataset: object) -> str:
     from dsonas_hw.config import preset_names
     from dsonas_hw.config.presets import FOLDER_PRESET
-    from dsonas_hw.train.images import KNOWN_SHAPES
+    from dsonas_hw.train.known_images import KNOWN_IMAGES
 
     if dataset is None:
         return "digits"
     if str(dataset).startswith("folder:"):
         return FOLDER_PRESET
-    if dataset not in KNOWN_SHAPES:
-        known = [*KNOWN_SHAPES, "folder:PATH"]
+    if dataset not in KNOWN_IMAGES:
+        known = [*KNOWN_IMAGES, "folder:PATH"]
         raise DataError(f"unknown dataset {dataset!r}. {closest(str(dataset), known)}")
     preset = _PRESET_OF_DATASET.get(str(dataset), str(dataset))
     if preset not in preset_names():
@@ -233,76 +233,3 @@ def parse_settings(settings: tuple[str, ...]) -> dict[str, Any]:
         parsed = parse_yaml(f"value: {value}", origin=f"--set {key}")["value"]
         changes = overlay(changes, _nest(tuple(key.strip().split(".")), parsed))
     return changes
-
-
-def open_run(
-    out: Path | None, resume: Path | None, options: dict[str, Any], *, default_name: str | None = None
-) -> Any:
-    """(RunDirectory, RunConfig, resuming) from `--out`, `--resume` and the configuration's options.
-
-    Raises:
-        RunError: the directory cannot be used, or belongs to another configuration.
-    """
-    from dsonas_hw.run_directory import RunDirectory
-
-    if resume is None:
-        config = config_from_options(**options)
-        if out is None and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")):
-            raise RunError("give --out RUN: when torchrun starts the processes again, they go on there")
-        run = RunDirectory(out or next_run(default_name or config.data.dataset))
-        return run, config, was_restarted() and run.config_path.exists()
-    if out is not None and out != resume:
-        raise RunError("--resume names the run directory already; leave --out away")
-    run = RunDirectory(resume)
-    config = run.load_config()
-    if any(value not in (None, ()) for value in options.values()):
-        wanted = config_from_options(base=config.model_dump(mode="json"), **options)
-        if wanted.budget != config.budget:
-            from dsonas_hw.cli.advice import refuse_other_budget
-
-            refuse_other_budget(run, wanted.budget)
-        run.create(wanted, resume=True)
-    return run, config, True
-
-
-def was_restarted() -> bool:
-    """Whether torchrun started this process in the place of one that ended (--max-restarts)."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
-
-
-def next_run(name: str) -> Path:
-    """Make runs/<name>-<n>, with the first number that is free; gone again if the command leaves it empty.
-
-    name: of a dataset; that of a folder, as of folder:/data/flowers, is the folder's, flowers.
-
-    Whoever makes the folder has it: of two commands that start together, one takes the next number.
-
-    Raises:
-        RunError: it cannot be made.
-    """
-    name = Path(name.removeprefix("folder:")).name if name.startswith("folder:") else name
-    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
-    runs = Path("runs")
-    try:
-        runs.mkdir(exist_ok=True)
-        for number in itertools.count(1):
-            path = runs / f"{stem}-{number}"
-            try:
-                path.mkdir()
-                break
-            except FileExistsError:
-                continue
-    except OSError as error:
-        raise RunError(
-            f"cannot make a run directory in {runs.absolute()}: {error.strerror}; name one with --out"
-        ) from error
-
-    def remove_if_empty() -> None:
-        for folder in (path, runs):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-
-    context = click.get_current_context(silent=True)
-    if context is not None:
-        context.call_on_close(remove_if_empty)
-    return path

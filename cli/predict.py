@@ -99,7 +99,7 @@ def command(
         raise failures[0]
     if failures:
         raise UserError(f"{len(failures)} of {len(models)} files could not be predicted")
-    if sources and not target.is_measured_here:
+    if sources and ("estimated" in sources or not target.is_measured_here):
         leave(EXIT_ESTIMATED)
 
 

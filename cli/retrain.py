@@ -9,7 +9,7 @@ import click
 
 from dsonas_hw.cli.advice import check_finished, unfinished_option
 from dsonas_hw.cli.common import json_option, print_json, say
-from dsonas_hw.cli.options import was_restarted
+from dsonas_hw.cli.open_run import was_restarted
 from dsonas_hw.cli.progress import progress_bar
 
 EXAMPLES = """\b

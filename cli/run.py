@@ -9,7 +9,8 @@ import click
 
 from dsonas_hw.cli.advice import interruptible
 from dsonas_hw.cli.common import json_option, leave, print_json, say
-from dsonas_hw.cli.options import configuration_options, open_run, profiles_option
+from dsonas_hw.cli.open_run import open_run
+from dsonas_hw.cli.options import configuration_options, profiles_option
 from dsonas_hw.cli.progress import progress_bar
 
 EXAMPLES = """\b

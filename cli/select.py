@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from dsonas_hw.cli.advice import free_beside, refuse_trained
 from dsonas_hw.cli.common import json_option, print_json, say
 from dsonas_hw.cli.options import profiles_option
 from dsonas_hw.cli.progress import progress_bar
@@ -31,9 +32,9 @@ def command(run_path: Path, download: bool, profiles_directory: Path | None, as_
     """
     from dsonas_hw.cli.derive import derived_json, describe_derived
     from dsonas_hw.deploy.select_measured import select_measured, selects
-    from dsonas_hw.errors import RunError, UserError, command_line
+    from dsonas_hw.errors import UserError, command_line
     from dsonas_hw.run_directory import RunDirectory
-    from dsonas_hw.search.choose import load_architecture, save_architecture
+    from dsonas_hw.search.choose import save_architecture
     from dsonas_hw.search.progress import refuse_unfinished
     from dsonas_hw.task import prepare_task
     from dsonas_hw.train.images import load_data, space_of_config
@@ -53,11 +54,8 @@ def command(run_path: Path, download: bool, profiles_directory: Path | None, as_
     dataset = load_data(config, download=download)
     with run.lock():
         derived = select_measured(run, task, dataset, say=say, bar=progress_bar)
-        if (run.path / "weights.npz").exists() and load_architecture(run)[0] != derived.architecture:
-            raise RunError(
-                f"{run.path} holds the trained weights of another architecture; keep them, and select in a "
-                "copy of the run that has no weights.npz"
-            )
+        copy = command_line("derive", run.path, "--out", free_beside(run.path, "selected"))
+        refuse_trained(run, derived.architecture, f"select in a new run, made by: {copy}")
         save_architecture(run, derived, task)
     if as_json:
         print_json(derived_json(run, derived, task))

@@ -13,6 +13,7 @@ import click
 from dsonas_hw.cli.common import EXIT_INTERRUPTED, EXIT_NO, json_option, leave, print_json, say
 from dsonas_hw.cli.options import parse_settings
 from dsonas_hw.cli.progress import progress_bar
+from dsonas_hw.train.known_images import KNOWN_IMAGES
 
 if TYPE_CHECKING:
     from dsonas_hw.study.engine import Engine
@@ -61,9 +62,7 @@ Examples:
     help="Limits to serve instead of the study's own, e.g. params=3M or latency=3ms,5ms,8ms; limits of "
     "several quantities are combined, each with each. codesign serves them on every device.",
 )
-@click.option(
-    "--dataset", help="codesign: digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."
-)
+@click.option("--dataset", help=f"codesign: {', '.join(KNOWN_IMAGES)} or folder:PATH.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the dataset's files are.")
 @click.option(
     "--config",
@@ -184,26 +183,26 @@ def _grid(
             click.echo(str(estimate_duration(study.jobs)))
         return
     check_data(study)
-    from dsonas_hw.report.write import write_report
+    from dsonas_hw.report.write import write_grid, write_report
     from dsonas_hw.study.grid import save_grid
     from dsonas_hw.study.scheduler import describe_jobs
-    from dsonas_hw.study.table import collect_skipped, markdown, save_tables
+    from dsonas_hw.study.table import collect_skipped
 
     path = out or Path("studies") / study.file.name
     with _workers(path, workers, ray_address) as run_jobs:
         describe_jobs(path, study.jobs)
         save_grid(path, study)
         failures = run_jobs(path, list(study.jobs))
-    rows = save_tables(path, study)
+    table = write_grid(path)
     page = write_report(path)
     if as_json:
         from dataclasses import asdict
 
-        print_json({"study": str(path), "report": str(page), "rows": [asdict(r) for r in rows],
+        print_json({"study": str(path), "report": str(page), "rows": table.to_records(),
                     "skipped": collect_skipped(path, study),
                     "failed": [asdict(f) for f in failures]})  # fmt: skip
     else:
-        click.echo(markdown(rows))
+        click.echo(table.to_markdown())
     say(f"report: {page}")
     for line in collect_skipped(path, study):
         say(line)

@@ -17,7 +17,6 @@ from dsonas_hw.device.spec import LOCAL
 if TYPE_CHECKING:
     from dsonas_hw.config import RunConfig
     from dsonas_hw.study.codesign import Codesign
-    from dsonas_hw.study.codesign_result import CodesignResult
     from dsonas_hw.study.scheduler import JobFailure
     from dsonas_hw.study.spec import Job
 
@@ -147,36 +146,10 @@ def run(study: Codesign, path: Path, run_jobs: RunJobs, *, as_json: bool) -> Non
                     "answers": answer_table(result).to_records(),
                     "failed": [asdict(failure) for failure in failures]})  # fmt: skip
     else:
-        click.echo(_table_for_terminal(result))
-        click.echo("\n".join(["", *answer_sentences(result)]))
+        table = cross_table(result)
+        click.echo("\n".join([table.to_markdown(), "", table.caption, "", *answer_sentences(result)]))
     say(f"report: {page}")
     for failure in failures:
         say(f"failed: {failure.name}: {failure.reason}")
     if failures:
         leave(EXIT_NO)
-
-
-def _table_for_terminal(result: CodesignResult) -> str:
-    """The cross table as Markdown: a star marks what a network was found for, ~ what is not measured."""
-    from dsonas_hw.budget import COST_LABELS
-
-    names = [device.name for device in result.devices]
-    headings = [
-        "network", "accuracy", COST_LABELS["mac"], COST_LABELS["flops"], *(f"{name} ms" for name in names)
-    ]  # fmt: skip
-    lines = [
-        f"| {' | '.join(headings)} |",
-        "|---|---:|---:|---:|" + "---:|" * len(names),
-    ]
-    for network in result.networks:
-        cells = []
-        for name in names:
-            cell = result.cell(network.name, name)
-            text = "" if cell is None else f"{'' if cell.is_measured else '~'}{cell.latency_ms:.4g}"
-            cells.append(text + (" *" if network.is_for(name) else ""))
-        accuracy = "" if network.accuracy is None else f"{100 * network.accuracy:.2f} %"
-        lines.append(
-            f"| {network.name} | {accuracy} | {network.mac / 1e3:.0f}k | {network.flops / 1e6:.2f}M | "
-            + " | ".join(cells) + " |"
-        )  # fmt: skip
-    return "\n".join([*lines, "", "* found for this device    ~ predicted or estimated, not measured"])

@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from dsonas_hw.cli.common import json_option, print_json, say
-from dsonas_hw.cli.options import config_from_options, configuration_options, next_run, profiles_option
+from dsonas_hw.cli.open_run import next_run
+from dsonas_hw.cli.options import config_from_options, configuration_options, profiles_option
 from dsonas_hw.errors import command_line
 
 EXAMPLES = """\b

@@ -53,7 +53,8 @@ def command(
 
     Flops, mac, params and memory are counted on model.onnx; latency (and energy, where the driver counts it)
     is measured on the device, once, for half a minute. A latency budget is held against the median of all
-    timings, an energy budget against the mean, and the interval of either. Writes validation.json.
+    timings at the machine's usual speed, an energy budget against the mean, and the interval of either.
+    Writes validation.json.
     """
     from dsonas_hw.deploy.export_and_validate import validate_network
     from dsonas_hw.run_directory import RunDirectory

@@ -10,49 +10,64 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Literal, get_args
 
 from dsonas_hw.errors import BudgetError, closest, command_line
 
-#: budget name → the field of `Costs` (and of every stored file) that it limits.
-QUANTITIES: dict[str, str] = {
-    "mac": "mac",
-    "flops": "flops",
-    "params": "params",
-    "latency": "latency_ms",
-    "energy": "energy_mj",
-    "memory": "memory_bytes",
-}
 Metric = Literal["latency", "energy"]
 """A cost that only a device tells: it is measured, or predicted from what was. All others are counted."""
 METRICS: tuple[Metric, ...] = get_args(Metric)
-COST_LABELS: dict[str, str] = {
-    "mac": "memory access (mac)",
-    "flops": "multiply-adds (flops)",
-    "params": "weights (params)",
-    "latency": "latency",
-    "energy": "energy",
-    "memory": "peak activations (memory)",
-}
-"""Budget name → what people read: others call multiply-adds MACs, which `mac` is not."""
 Verdict = Literal["holds", "missed", "undecided"]
 """Of a budget: the cost lies below the limit, above it, or the limit lies within the cost's interval."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 _COUNTS = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_UNITS: dict[str, dict[str, float]] = {
-    "mac": _COUNTS,
-    "flops": _COUNTS,
-    "params": _COUNTS,
-    "latency": {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3},
-    "energy": {"uJ": 1e-3, "µJ": 1e-3, "mJ": 1.0, "J": 1e3},
-    "memory": {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
-               "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30},
+_BYTES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "TB": 1e12,
+          "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limitable:
+    """A cost that a budget can limit."""
+
+    quantity: str
+    """The field of `Costs` (and of every stored file) that holds it."""
+    label: str
+    """What people read: others call multiply-adds MACs, which `mac` is not."""
+    axis: str
+    """Its unit on a chart."""
+    example: str
+    """Of a limit."""
+    units: Mapping[str, float] = field(default_factory=lambda: _COUNTS)
+    """Unit in a budget → how many of the stored one it is."""
+    adds_up: bool = True
+    """Whether a network's is what its kernels add up to, so that γ can go by it."""
+
+
+LIMITABLE: dict[str, Limitable] = {
+    "mac": Limitable(quantity="mac", label="memory access (mac)", axis="elements", example="12M"),
+    "flops": Limitable(quantity="flops", label="multiply-adds (flops)", axis="count", example="600M"),
+    "params": Limitable(quantity="params", label="weights (params)", axis="count", example="3M"),
+    "memory": Limitable(
+        quantity="memory_bytes", label="peak activations (memory)", axis="bytes", units=_BYTES, example="8MB",
+        adds_up=False,
+    ),
+    "latency": Limitable(
+        quantity="latency_ms", label="latency", axis="ms", example="5ms",
+        units={"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3},
+    ),
+    "energy": Limitable(
+        quantity="energy_mj", label="energy", axis="mJ", example="20mJ",
+        units={"uJ": 1e-3, "µJ": 1e-3, "mJ": 1.0, "J": 1e3},
+    ),
 }  # fmt: skip
+"""Budget name → what it limits. What kernels add up to is a field of `kernel.costs.CountedCosts`."""
+QUANTITIES = {name: cost.quantity for name, cost in LIMITABLE.items()}
+COST_LABELS = {name: cost.label for name, cost in LIMITABLE.items()}
+
 _MICRO_SIGN, _GREEK_MU = "\u00b5", "\u03bc"  # keyboards have one or the other
-_EXAMPLES = {"latency": "latency=5ms", "energy": "energy=20mJ", "memory": "memory=8MB"}
 _NUMBER = re.compile(r"(?P<value>[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|\.[0-9]+)\s*(?P<unit>\D*)")
 
 
@@ -72,6 +87,12 @@ class Budget:
     def metric(self) -> Metric | None:
         """The same if only a device tells it; None: it is counted."""
         return next((metric for metric in METRICS if metric == self.name), None)
+
+    @property
+    def exact(self) -> str:
+        """The budget as `parse_budget` reads it, to the last digit of its limit."""
+        unit = next(unit for unit, factor in LIMITABLE[self.name].units.items() if factor == 1.0)
+        return f"{self.name}={self.limit!r}{unit}"
 
     def __str__(self) -> str:
         return f"{self.name}={format_quantity(self.name, self.limit)}"
@@ -96,11 +117,11 @@ def parse_budget(text: str) -> Budget:
     match = _NUMBER.fullmatch(raw)
     if match is None:
         raise BudgetError(f"budget {text!r}: {raw!r} is not a positive number with a unit")
-    units, unit = _UNITS[name], match["unit"].strip()
+    units, unit, example = LIMITABLE[name].units, match["unit"].strip(), LIMITABLE[name].example
     if unit not in units:
         known = ", ".join(u for u in units if u)
-        if not unit and name in _EXAMPLES:
-            raise BudgetError(f"budget {text!r} has no unit; write e.g. {_EXAMPLES[name]} (units: {known})")
+        if not unit:
+            raise BudgetError(f"budget {text!r} has no unit; write e.g. {name}={example} (units: {known})")
         raise BudgetError(f"budget {text!r}: unknown unit {unit!r} (units: {known})")
     limit = float(match["value"]) * units[unit]
     if not isfinite(limit) or limit <= 0:
@@ -189,22 +210,3 @@ def judge_interval(low: float, high: float, limit: float) -> Verdict:
     if high <= limit:
         return "holds"
     return "missed" if low > limit else "undecided"
-
-
-def worst_ratio(budgets: Iterable[Budget], costs: Mapping[str, float | None]) -> float:
-    """The largest cost / limit over all budgets; at most 1 when all hold.
-
-    costs: quantity (`latency_ms`, …) → value.
-
-    Raises:
-        BudgetError: a budgeted cost is not known.
-    """
-    ratio = 0.0
-    for budget in budgets:
-        value = costs.get(budget.quantity)
-        if value is None:
-            raise BudgetError(
-                f"the {budget.name} budget cannot be checked: {budget.quantity} is not known here"
-            )
-        ratio = max(ratio, value / budget.limit)
-    return ratio

@@ -120,9 +120,10 @@ def check_counted_budgets(config: RunConfig, space: SearchSpace) -> None:
         BudgetError: flops, mac, params or memory that no network of the space meets.
         ProfileError: energy of a CPU that has no meter.
     """
-    target = TargetCosts(batch_size=config.target.batch_size, precision=config.target.precision)
-    check_feasible(space, [budget for budget in config.budgets if not budget.metric], target)
-    check_meter(resolve_target(config.target), needed_metrics(config))
+    target = resolve_target(config.target)
+    counted = [budget for budget in config.budgets if not budget.metric]
+    check_feasible(space, counted, TargetCosts(target=target))
+    check_meter(target, needed_metrics(config))
 
 
 def ensure_profile(

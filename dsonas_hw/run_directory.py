@@ -17,22 +17,21 @@ import platform
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib import metadata
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from dsonas_hw.checkpoint_file import load_checkpoint_file
 from dsonas_hw.config import RunConfig, build_config, load_config_file
 from dsonas_hw.errors import RunError, command_line
 from dsonas_hw.files import (
     append_json_line,
     atomic_write,
     find_leftovers,
-    open_regular,
     refuse_links,
     remove_leftovers,
     write_text,
@@ -47,9 +46,6 @@ OUTCOME = (
 """What comes of a run's architecture, beside its checkpoints."""
 _VERSIONED = ("dsonas-hw", "torch", "torchvision", "onnx", "onnxruntime-gpu", "onnxruntime", "numpy")
 NUM_CHECKPOINTS_KEPT = 2
-MAX_CHECKPOINT_BYTES = 2**36
-MAX_DESCRIPTION_BYTES = 2**26
-"""Of a checkpoint, without its tensors."""
 
 _log = logging.getLogger(__name__)
 
@@ -291,41 +287,6 @@ def _can_write(folder: Path) -> bool:
             return True
     except OSError:
         return False
-
-
-def load_checkpoint_file(path: Path) -> dict[str, Any]:
-    """Read one checkpoint; no code in it is run.
-
-    Raises:
-        RunError: missing, corrupt, or holding anything but tensors and plain values.
-    """
-    import torch
-
-    try:
-        with open_regular(path, max_bytes=MAX_CHECKPOINT_BYTES) as file:
-            _check_archive(file)
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise RunError(f"the checkpoint {path} cannot be read ({type(error).__name__})") from None
-    if not isinstance(state, dict):
-        raise RunError(f"the checkpoint {path} does not hold a state")
-    return state
-
-
-def _check_archive(file: BinaryIO) -> None:
-    """Refuse what torch never writes, before it is unpacked: compressed entries, or a huge description.
-
-    Raises:
-        Exception: not an archive of tensors.
-    """
-    size = os.fstat(file.fileno()).st_size
-    with zipfile.ZipFile(file) as archive:
-        for entry in archive.infolist():
-            if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > size:
-                raise ValueError("compressed")
-            if entry.filename.endswith("data.pkl") and entry.file_size > MAX_DESCRIPTION_BYTES:
-                raise ValueError("too large")
-    file.seek(0)
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -41,7 +41,7 @@ class Task:
 def needed_metrics(config: RunConfig) -> tuple[Metric, ...]:
     """The metrics that steer a search: those of its budgets, and what γ goes by."""
     names = {budget.name for budget in config.budgets}
-    if config.search.adaptive in ("block", "operation", "marginal"):
+    if config.search.is_by_cost:
         names.add(config.search.adaptive_cost or "")
     return tuple(metric for metric in METRICS if metric in names)
 
@@ -84,7 +84,7 @@ def target_costs(
             raise
     if model is not None and (reasons := [reason for metric in needs if (reason := model.why_not(metric))]):
         raise ProfileError(reasons[0])
-    return TargetCosts(model, batch_size=target.batch_size, precision=target.precision)
+    return TargetCosts(model, target=where)
 
 
 def prepare_task(
@@ -112,7 +112,7 @@ def prepare_task(
     )
     if needs and target.cost_model is not None:
         model = complete_table(space, target.cost_model, say=say)
-        target = TargetCosts(model, batch_size=target.batch_size, precision=target.precision)
+        target = TargetCosts(model)
     budgets = config.budgets
     check_feasible(space, budgets, target)
     return Task(config=config, space=space, target=target, budgets=budgets)
@@ -142,13 +142,13 @@ def fit_to_folder(config: RunConfig, *, given: Collection[str]) -> tuple[RunConf
 def _rough_over_budget(config: RunConfig) -> OverBudget:
     """Cost / limit before anything is measured; latencies of this machine's CPU are a usual server's."""
     from dsonas_hw.architecture.lower import lower
-    from dsonas_hw.device.spec import LOCAL
     from dsonas_hw.profile.open import resolve_target
     from dsonas_hw.profile.profiler import rough_seconds
 
     target = config.target
-    is_local = resolve_target(target).device == LOCAL
-    costs = TargetCosts(batch_size=target.batch_size, precision=target.precision)
+    where = resolve_target(target)
+    is_local = where.device == LOCAL
+    costs = TargetCosts(target=where)
     if not is_local and (needs := needed_metrics(config)):
         costs = target_costs(target, needs=needs)
 

@@ -116,6 +116,8 @@ def _hides(a: Any, b: Any, c: Any) -> bool:
             r"^configuration: data\.split_ratio needs two positive numbers, [^{]*$",
         ),
         ({"data": {"split_ratio": [1]}}, r"data\.split_ratio"),
+        ({"data": {"image_size": 3}}, r"data\.image_size: .*greater than or equal to 4"),
+        ({"data": {"image_size": 5000}}, r"data\.image_size: .*less than or equal to 1024"),
         ({"target": {"precision": "fp8"}}, r"target\.precision"),
         ({"target": {"batch_size": 0}}, r"target\.batch_size"),
         ({"retrain": 5}, r"retrain: "),

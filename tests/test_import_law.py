@@ -27,6 +27,7 @@ ROOMS = [
     "target",
     "budget",
     "config",
+    "checkpoint_file",
     "run_directory",
     "kernel",
     "device",

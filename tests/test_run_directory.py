@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 import torch
 
+from dsonas_hw.checkpoint_file import load_checkpoint_file
 from dsonas_hw.config import RunConfig, build_config, load_preset, overlay
 from dsonas_hw.errors import RunError, UserError
-from dsonas_hw.run_directory import LOGS, RunDirectory, load_checkpoint_file
+from dsonas_hw.run_directory import LOGS, RunDirectory
 
 
 def config_with(**changes: Any) -> RunConfig:

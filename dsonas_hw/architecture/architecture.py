@@ -38,6 +38,12 @@ class Block:
     def num_edges(self) -> int:
         return sum(map(len, self.inputs)) + len(self.output)
 
+    @property
+    def edges(self) -> set[tuple[int, int]]:
+        """(source, target) pairs as in `SearchSpace.edges`."""
+        inner = {(source, node) for node, sources in enumerate(self.inputs, start=1) for source in sources}
+        return inner | {(source, len(self.inputs) + 1) for source in self.output}
+
 
 def close_block(space: SearchSpace, edges: Iterable[tuple[int, int]]) -> Block:
     """Keep the edges on a path from the block's input to its output; everything else is dead.

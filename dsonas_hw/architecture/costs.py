@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, Block
 from dsonas_hw.architecture.graph import (
@@ -21,22 +22,22 @@ from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.budget import METRICS, QUANTITIES, Budget, Metric
 from dsonas_hw.cost.model import CostModel
 from dsonas_hw.errors import ProfileError
+from dsonas_hw.kernel.costs import COUNTED, CountedCosts
 from dsonas_hw.kernel.network import peak_activation_elements
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.space.operations import get_operation
 from dsonas_hw.table.rows import Source
+from dsonas_hw.target import Target
 
-CostName = Literal["flops", "mac", "params", "latency", "energy"]
+CostName = str
+"""Of a cost that kernels add up to (`budget.Limitable.adds_up`)."""
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Costs:
+class Costs(CountedCosts):
     """Everything a budget can limit; None is not known here. Counts are at batch 1."""
 
-    flops: int
-    mac: int
-    params: int
     memory_bytes: int
     latency_ms: float | None = None
     energy_mj: float | None = None
@@ -48,17 +49,15 @@ class Costs:
 class TargetCosts:
     """Costs on one target; without a model its metrics are unknown (and cannot be budgeted)."""
 
-    def __init__(
-        self, cost_model: CostModel | None = None, *, batch_size: int = 1, precision: str = "fp32"
-    ) -> None:
+    def __init__(self, cost_model: CostModel | None = None, *, target: Target | None = None) -> None:
+        """target: where there is no model; None: one image in fp32, wherever that runs."""
         self.cost_model = cost_model
+        self.target = cost_model.target if cost_model is not None else target
         self._metrics = {
             metric: ArchitectureMetric(cost_model, metric)
             for metric in METRICS
             if cost_model is not None and not cost_model.why_not(metric)
         }
-        self.batch_size = batch_size
-        self.precision = precision
         self._block_costs: dict[tuple[BlockSegment, CostName], float] = {}
 
     @property
@@ -76,19 +75,10 @@ class TargetCosts:
 
         Only a network whose metric is budgeted needs it: `cost` refuses to tell what was not measured.
         """
-        try:
-            metrics = {QUANTITIES[name]: self._metric(architecture, name) for name in METRICS}
-        except ProfileError:
-            metrics = {}
-        return Costs(
-            flops=self._count(architecture, "flops"),
-            mac=self._count(architecture, "mac"),
-            params=self._count(architecture, "params"),
-            memory_bytes=peak_memory_bytes(
-                architecture, batch_size=self.batch_size, precision=self.precision
-            ),
-            **metrics,
-        )
+        known: dict[str, Any] = {name: self._count(architecture, name) for name in COUNTED}
+        with suppress(ProfileError):
+            known |= {QUANTITIES[name]: self._metric(architecture, name) for name in METRICS}
+        return Costs(memory_bytes=peak_memory_bytes(architecture, self.target), **known)
 
     def why_not(self, metric: Metric) -> str:
         """Return why a metric is not known here, in one line; empty: it is."""
@@ -111,10 +101,10 @@ class TargetCosts:
         Raises:
             ProfileError: latency or energy, and the profile lacks a kernel of the network.
         """
-        if quantity in ("flops", "mac", "params"):
+        if quantity in COUNTED:
             return self._count(architecture, quantity)
         if quantity == "memory_bytes":
-            return peak_memory_bytes(architecture, batch_size=self.batch_size, precision=self.precision)
+            return peak_memory_bytes(architecture, self.target)
         return next((self._metric(architecture, m) for m in self._metrics if QUANTITIES[m] == quantity), None)
 
     def _count(self, architecture: Architecture, name: str) -> int:
@@ -143,11 +133,12 @@ class TargetCosts:
         return self._sum(name, lambda b, f: lower_node(branch, b, fuse=f))
 
     def _sum(self, name: CostName, lower_at: Callable[[int, bool], Iterable[Kernel]]) -> float:
-        if name not in METRICS:
+        metric = next((metric for metric in METRICS if metric == name), None)
+        if metric is None:
             return float(sum(getattr(kernel, name) for kernel in lower_at(1, True)))
         if (model := self.cost_model) is None:
-            raise ValueError(self.why_not(name))
-        return sum(model.kernel_cost(k, name) for k in lower_at(model.target.batch_size, model.fuse))
+            raise ValueError(self.why_not(metric))
+        return sum(model.kernel_cost(k, metric) for k in lower_at(model.target.batch_size, model.fuse))
 
 
 @lru_cache(maxsize=4096)
@@ -157,8 +148,12 @@ def operation_nodes(operation: str, shape: tuple[int, ...]) -> tuple[Node, ...]:
     return tuple(alone.nodes("", "input"))
 
 
-def peak_memory_bytes(architecture: Architecture, *, batch_size: int = 1, precision: str = "fp32") -> int:
-    """Return the peak activation memory of one inference, layers run in order, nothing in place."""
+def peak_memory_bytes(architecture: Architecture, target: Target | None = None) -> int:
+    """Return the peak activation memory of one inference, layers run in order, nothing in place.
+
+    target: whose precision and batch size; None: one image in fp32.
+    """
+    batch_size, precision = (target.batch_size, target.precision) if target else (1, "fp32")
     return _peak_elements(architecture) * batch_size * BYTES_PER_ELEMENT[precision]
 
 

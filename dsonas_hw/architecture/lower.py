@@ -16,7 +16,8 @@ from dsonas_hw.kernel.spec import Kernel, Shape
 def lower(architecture: Architecture, *, batch_size: int = 1, fuse: bool = True) -> tuple[Kernel, ...]:
     """Return the kernels of an architecture in the order they run.
 
-    fuse: as exported (batch norms folded, ReLU fused); False: what an eager framework runs.
+    fuse: ReLU and what is left of batch norms inside kernels; False: each on its own, as an eager framework
+        runs the exported file.
     """
     kernels: list[Kernel] = []
     for _, segment in list_segments(architecture):
@@ -33,7 +34,10 @@ def lower_segment(segment: Segment, batch_size: int, fuse: bool) -> tuple[Kernel
 
 
 def lower_node(node: Node, batch_size: int, *, fuse: bool = True) -> Iterator[Kernel]:
-    """Yield one kernel if fused; the layer, its batch norm and its ReLU otherwise."""
+    """Yield one kernel if fused; the layer, its batch norm and its ReLU otherwise.
+
+    A convolution's batch norm is folded into its weights either way, as the export does it.
+    """
     output: Shape = (batch_size, *node.output_shape)
     source: Shape = (batch_size, *node.input_shape)
     channels = node.output_shape[0]
@@ -46,7 +50,7 @@ def lower_node(node: Node, batch_size: int, *, fuse: bool = True) -> Iterator[Ke
                 op="conv", inputs=(source,), output=output, kernel_size=square, stride=stride,
                 dilation=dilation, groups=node.groups, epilogue=relu,
                 num_weights=channels * (node.input_shape[0] // node.groups) * node.kernel_size**2,
-                num_bias=channels if node.bn and fuse else 0,
+                num_bias=channels if node.bn else 0,
             )  # fmt: skip
         case "maxpool" | "avgpool":
             yield Kernel(
@@ -70,7 +74,7 @@ def lower_node(node: Node, batch_size: int, *, fuse: bool = True) -> Iterator[Ke
             )  # fmt: skip
     if fuse:
         return
-    if node.bn:
+    if node.bn and node.op != "conv":
         yield Kernel(op="batchnorm", inputs=(output,), output=output, num_bias=2 * channels)
     if node.relu:
         yield Kernel(op="unary", function="relu", inputs=(output,), output=output)

@@ -58,25 +58,15 @@ def weight_shape(node: Node) -> tuple[int, ...]:
 
 
 def build_onnx(
-    architecture: Architecture,
-    weights: Weights | None = None,
-    *,
-    batch_size: int | None = 1,
-    fold_bn: bool = True,
+    architecture: Architecture, weights: Weights | None = None, *, batch_size: int | None = 1
 ) -> onnx.ModelProto:
     """Return the deployed network: input `input` (N, C, H, W), output `logits` (N, classes), float32.
 
     weights: None draws random ones (for timing).
     batch_size: None makes the batch symbolic.
-    fold_bn: False keeps batch norms apart, as an eager framework runs the network.
     """
-    return build_onnx_graph(
-        build_graph(architecture),
-        architecture.space.input_shape,
-        weights,
-        batch_size=batch_size,
-        fold_bn=fold_bn,
-    )
+    nodes = build_graph(architecture)
+    return build_onnx_graph(nodes, architecture.space.input_shape, weights, batch_size=batch_size)
 
 
 def build_onnx_graph(
@@ -85,12 +75,11 @@ def build_onnx_graph(
     weights: Weights | None = None,
     *,
     batch_size: int | None = 1,
-    fold_bn: bool = True,
 ) -> onnx.ModelProto:
     """`build_onnx` for any list of nodes; the last node's output is the model's."""
     from onnx import TensorProto, helper
 
-    builder = _Builder(weights if weights is not None else random_weights(nodes), fold_bn)
+    builder = _Builder(weights if weights is not None else random_weights(nodes))
     for node in nodes[:-1]:
         builder.add(node, output=node.name)
     builder.add(nodes[-1], output="logits")
@@ -113,15 +102,14 @@ def build_onnx_graph(
 class _Builder:
     """Collects ONNX nodes and initialisers."""
 
-    def __init__(self, weights: Weights, fold_bn: bool) -> None:
+    def __init__(self, weights: Weights) -> None:
         self.weights = weights
-        self.fold_bn = fold_bn
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
 
     def add(self, node: Node, *, output: str) -> None:
-        """The layer, its batch norm (folded into a convolution if asked) and its ReLU."""
-        folded = node.op == "conv" and node.bn and self.fold_bn
+        """The layer, its batch norm (folded into a convolution) and its ReLU."""
+        folded = node.op == "conv" and node.bn
         followers = (["bn"] if node.bn and not folded else []) + (["relu"] if node.relu else [])
         current = f"{node.name}/{node.op}" if followers else output
         self._layer(node, current, folded)
@@ -204,14 +192,10 @@ class _Builder:
         self.nodes.append(helper.make_node(op_type, list(inputs), [output], name=output, **attributes))
 
 
-def model_bytes(
-    architecture: Architecture, *, batch_size: int = 1, seed: int = 0, fold_bn: bool = True
-) -> bytes:
+def model_bytes(architecture: Architecture, *, batch_size: int = 1, seed: int = 0) -> bytes:
     """Return the architecture as ONNX with random weights.
 
     No two tensors are equal, as after training: a runtime's optimiser merges what is.
-
-    fold_bn: False keeps batch norms apart, as an eager framework runs the network.
     """
     nodes = build_graph(architecture)
     weights = random_weights(nodes, seed=seed)
@@ -219,7 +203,5 @@ def model_bytes(
     for name, value in weights.items():
         if value.ndim == 1:
             weights[name] = value + value.dtype.type(0.02 * rng.random())
-    model = build_onnx_graph(
-        nodes, architecture.space.input_shape, weights, batch_size=batch_size, fold_bn=fold_bn
-    )
+    model = build_onnx_graph(nodes, architecture.space.input_shape, weights, batch_size=batch_size)
     return bytes(model.SerializeToString())

@@ -11,9 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
-from dsonas_hw.budget import Budget, parse_budgets
+from dsonas_hw.budget import LIMITABLE, Budget, parse_budgets
 
 Adaptive = Literal["none", "block", "operation", "marginal", "release-flops", "release-mac"]
+BY_COST: tuple[Adaptive, ...] = ("block", "operation", "marginal")
+"""Where γ goes by a cost of the target."""
 Amp = Annotated[
     Literal["off", "bf16", "fp16"],
     BeforeValidator(lambda value: {True: "bf16", False: "off"}[value] if isinstance(value, bool) else value),
@@ -41,7 +43,7 @@ class DataConfig(_Section):
     """Which images, and how they are split for the search."""
 
     dataset: str = "digits"
-    """digits, fashion-mnist, cifar10, cifar100, imagenet or folder:PATH."""
+    """A name that `train.known_images` knows, such as cifar10, or folder:PATH."""
     data_dir: Path | None = None
     """Folder of the dataset's files; None = the user's data directory."""
     train_dir: Path | None = None
@@ -130,8 +132,9 @@ class SearchConfig(_Section):
     adaptive: Adaptive = "operation"
     """γ by block cost (Eq. 9), by operation cost (Eq. 10), by what the network saves without the edge
     (marginal), plain, or by the release's own constants."""
-    adaptive_cost: Literal["flops", "mac", "params", "latency", "energy"] | None = None
-    """Which cost γ goes by; None = that of the tightest budget (`search.adaptive.gamma_cost`)."""
+    adaptive_cost: str | None = None
+    """Which cost γ goes by, named as in a budget (all but memory); None = that of the tightest budget
+    (`search.adaptive.gamma_cost`)."""
     w_steps: int = Field(default=1, ge=1)
     """Steps on W for each step on λ."""
     grad_clip: float = Field(default=2.0, gt=0)
@@ -149,6 +152,19 @@ class SearchConfig(_Section):
     checkpoint_activations: bool = False
     """Keep of every block only its input, and compute the rest again going back: less memory, more time."""
 
+    @field_validator("adaptive_cost")
+    @classmethod
+    def _adds_up(cls, value: str | None) -> str | None:
+        known = [name for name, cost in LIMITABLE.items() if cost.adds_up]
+        if value is not None and value not in known:
+            raise ValueError(f"must be one of {', '.join(known)}, or null")
+        return value
+
+    @property
+    def is_by_cost(self) -> bool:
+        """Whether γ goes by a cost of the target."""
+        return self.adaptive in BY_COST
+
 
 class SelectConfig(_Section):
     """Which network of the path is trained: candidates of several widths are trained briefly and halved.
@@ -164,7 +180,7 @@ class SelectConfig(_Section):
 
 
 class DistillConfig(_Section):
-    """Learning from a teacher in retraining, beside the labels (`train.distill_loss`)."""
+    """Learning from a teacher in retraining, beside the labels (`train.regularise`)."""
 
     teacher: str | None = None
     """None: no teacher. supernet: that of a search; network: the trained network of `run`; else a hand-made
@@ -239,7 +255,7 @@ class DeviceConfig(_Section):
     device: str = "local"
     """The device whose costs count: local, or a name of `dsonas-hw devices`."""
     runtime: str | None = None
-    """ort-cpu, ort-cuda, ort-tensorrt, tensorrt, eager; None = the device's own."""
+    """A runtime that `dsonas-hw devices` shows; None = the device's own."""
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     """Of the deployed network."""
     batch_size: int = Field(default=1, ge=1)

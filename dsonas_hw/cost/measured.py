@@ -121,7 +121,7 @@ class MeasuredCosts:
         is_first: it reads the network's input, which is not in that layout.
 
         Raises:
-            ProfileError: a kernel of a sort that was never measured.
+            ProfileError: a kernel of a kind that was never measured.
         """
         deployed = self.deployment.kernels(schedule, blocked_inputs=not is_first, is_part=True)
         return self.part(deployed, metric)
@@ -130,7 +130,7 @@ class MeasuredCosts:
         """The sums over kernels as the runtime runs them (see `deployment`).
 
         Raises:
-            ProfileError: a kernel of a sort that was never measured.
+            ProfileError: a kernel of a kind that was never measured.
         """
         try:
             return self._costs_of(metric).part(kernels)
@@ -144,7 +144,7 @@ class MeasuredCosts:
     @property
     def usual_speed(self) -> Speed | None:
         """Of the machine while it was profiled, which predictions are stated at; None: it is not known."""
-        return Speed.from_values(self.table.corrections["latency"].values)
+        return self.table.usual_speed
 
     def unknown(self, kernels: Sequence[Kernel]) -> tuple[Kernel, ...]:
         """The kernels, of those that run, that the table does not know; each once."""
@@ -162,12 +162,7 @@ class MeasuredCosts:
     def predict_timed(self, network: NetworkRow, metric: Metric = "latency") -> Prediction:
         """The metric of a network that was timed itself: what it took, at the speed that the table states."""
         found = self.predict_part(self.part(self.table.kernels_of(network), metric), metric)
-        if metric == "energy":
-            value = network.energy_mj
-        else:
-            unit, usual = Speed.from_values(self.table.header.clocks), self.usual_speed
-            value = network.latency_ms
-            value *= usual.relative_time(unit, value) if usual and unit else 1.0
+        value = network.energy_mj if metric == "energy" else self.table.usual_latency_ms(network)
         if value is None:
             return found
         ratio = value / found.value

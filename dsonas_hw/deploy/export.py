@@ -23,7 +23,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.onnx import Array, build_onnx
 from dsonas_hw.deploy import infer
 from dsonas_hw.deploy.export_ends import LOGITS, PROBABILITIES, add_normalisation, add_softmax
-from dsonas_hw.errors import ModelFileError, UserError
+from dsonas_hw.errors import UserError
 from dsonas_hw.files import atomic_write, write_text
 
 if TYPE_CHECKING:
@@ -172,35 +172,6 @@ def read_metadata(path: Path) -> dict[str, Any]:
         except (ValueError, RecursionError):
             continue
     return facts
-
-
-def export_engine(
-    model_path: Path,
-    engine_path: Path,
-    *,
-    runtime: str,
-    precision: str,
-    batch_size: int,
-    timing_cache_path: Path,
-) -> Any:
-    """Build a runtime's engine from the exported ONNX file, on the GPU that is here.
-
-    Returns its description, e.g. `runtime.tensorrt.build.EngineInfo`, which lies beside the engine as JSON.
-
-    Raises:
-        DeviceError, MissingDependencyError: no GPU, no library, or one that cannot serve this GPU.
-    """
-    from dsonas_hw.runtime.registry import get_runtime
-
-    if not model_path.is_file():
-        raise ModelFileError(f"{model_path} does not exist; export it as ONNX first")
-    return get_runtime(runtime, precision).build_engine(
-        model_path,
-        engine_path,
-        precision=precision,
-        batch_size=batch_size,
-        timing_cache_path=timing_cache_path,
-    )
 
 
 def _flush_denormals(model: onnx.ModelProto) -> None:

@@ -12,11 +12,14 @@ from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.onnx import Array
 from dsonas_hw.budget import Budget
 from dsonas_hw.config import DeviceConfig
-from dsonas_hw.deploy.export import ExportResult, export_engine, export_onnx
+from dsonas_hw.deploy.export import ExportResult, export_onnx
 from dsonas_hw.deploy.measure import Progress, TargetMeasurement, measure_on_target, silent
 from dsonas_hw.deploy.validate import Validation, load_training, save_validation, validate
+from dsonas_hw.errors import ModelFileError
 from dsonas_hw.files import write_json
+from dsonas_hw.profile.open import resolve_target
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.runtime.registry import get_runtime
 
 if TYPE_CHECKING:
     from dsonas_hw.train.data import Dataset
@@ -75,7 +78,7 @@ def _test(
 
     from dsonas_hw.train.confusion import CONFUSION_NAME, save_confusion
     from dsonas_hw.train.data_batches import Batches
-    from dsonas_hw.train.loop import accuracy_of, count_confusion
+    from dsonas_hw.train.evaluate import accuracy_of, count_confusion
     from dsonas_hw.train.network import DerivedNetwork
 
     network = DerivedNetwork(architecture)
@@ -92,18 +95,17 @@ def _test(
 def build_engine(run: RunDirectory, target: DeviceConfig, runtime: str) -> Any:
     """Write model.engine, its description and timing.cache from model.onnx, on the GPU that is here.
 
-    runtime: one that makes engines. Returns the engine's description.
+    runtime: one that makes engines. Returns the engine's description, which lies beside it as JSON.
 
     Raises:
         DeviceError, MissingDependencyError: no GPU, or no library that serves it.
+        ModelFileError: nothing is exported yet.
     """
-    return export_engine(
-        run.model_path,
-        run.path / ENGINE_NAME,
-        runtime=runtime,
-        precision=target.precision,
-        batch_size=target.batch_size,
-        timing_cache_path=run.path / TIMING_CACHE_NAME,
+    if not run.model_path.is_file():
+        raise ModelFileError(f"{run.model_path} does not exist; export it as ONNX first")
+    where = resolve_target(target.model_copy(update={"runtime": runtime}))
+    return get_runtime(runtime).build_engine(
+        run.model_path, run.path / ENGINE_NAME, where, timing_cache_path=run.path / TIMING_CACHE_NAME
     )
 
 

@@ -37,8 +37,7 @@ from dsonas_hw.measure.statistics import Estimate
 from dsonas_hw.search.candidates import WELL_FILLED
 
 SPARE = 0.5
-"""Of what an interval reaches above its value: left free for the median of the next measurement, which lies
-above this one's by less in nine cases of ten (4 standard deviations of a measurement are the whole reach)."""
+"""Of what an interval reaches above its value: left free for the next measurement, which is another."""
 NUM_TRIALS = 8
 """Architectures that are measured at most."""
 MAX_FITS = 50

@@ -6,18 +6,18 @@ A factor multiplies the GPU time of one group of kernels, or the launch time of 
 stand for what every network spends besides (a copy of the input, kernels that an exported file hides). Priors
 (`calibrate_fit`) say how far each may plausibly be from 1 (0 for the constants), so that three networks move
 little more than the overall scale while thirty also tell pools from convolutions. With many networks, what
-the factors leave is learned from the networks nearby (`calibrate_residual`). Whether more than one plain
-scale factor pays is decided by cross-validation, and so are the noise that is assumed and the residual: every
-network is predicted by a calibration that did not see it (nor another measurement of the same kernels), and
-that error is stored.
+the factors leave is learned from the networks nearby (`calibrate_residual`). For networks whose work is far
+from that of all measured ones the estimate stands (`calibrate_trust`). Whether more than one plain scale
+factor pays is decided by cross-validation, and so are the noise that is assumed, the residual and the reach:
+every network is predicted by a calibration that did not see it at any batch size, and that error is stored.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -28,10 +28,11 @@ from dsonas_hw.estimate.calibrate_check import (
     check_repeats,
     check_units,
 )
-from dsonas_hw.estimate.calibrate_fit import FACTORS, NO_ADJUSTMENT, Array, Streams, combined
-from dsonas_hw.estimate.calibrate_select import Fitted, choose_fit, cross_validate, fold_of_groups
+from dsonas_hw.estimate.calibrate_fit import FACTORS, NO_ADJUSTMENT, Array, Streams
+from dsonas_hw.estimate.calibrate_select import Fitted, choose_fit
+from dsonas_hw.estimate.calibrate_trust import work_vector
 from dsonas_hw.estimate.estimate import EstimatedLatency
-from dsonas_hw.estimate.kernel_features import sort_of
+from dsonas_hw.estimate.kernel_features import category_of
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.target import Target
 
@@ -43,16 +44,16 @@ MIN_ROWS, MAX_ROWS = 3, 50
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Factors on an estimate, and how well they predict networks that were left out."""
+    """Factors on an estimate, and how well they predict networks that were held out."""
 
     device: str
     runtime: str
     precision: str
     factors: Mapping[str, float]
-    gpu_constant_ms: float
-    """Per image of the batch; may be negative, as the next one."""
-    host_constant_ms: float
-    """Per network."""
+    image_ms: float
+    """Per million elements of the images that a network takes: timings of others often include their copy."""
+    network_ms: float
+    """Per network, on the host."""
     num_networks: int
     mape: float
     """Cross-validated mean absolute relative error; 0.03 is 3 %."""
@@ -66,6 +67,10 @@ class Calibration:
     """As `relative_sd`, without the network's family."""
     anchors: tuple[tuple[float, ...], ...] = ()
     """Feature vectors of `calibrate_residual`, and the weight of each last."""
+    work: tuple[tuple[float, ...], ...] = ()
+    """Work vectors of `calibrate_trust` of what was measured."""
+    reach: float = 1.0
+    """Distance of work vectors over which the calibration gives way to the estimate."""
     outliers: tuple[str, ...] = ()
     """Networks that the fit could not explain; their weight was lowered."""
     base: str = ""
@@ -84,18 +89,18 @@ class Calibration:
 
 def group_of(kernel: Kernel) -> str:
     """Which factor a kernel's GPU time is multiplied with, besides "gpu"."""
-    sort = sort_of(kernel)
-    if sort == "matrix" and kernel.kind == "conv":
+    category = category_of(kernel)
+    if category == "matrix" and kernel.kind == "conv":
         if max(kernel.kernel_size) == 1:
             return "point_conv"
         return "thin_conv" if kernel.inputs[0][1] <= 16 else "window_conv"
-    if sort == "matrix":
+    if category == "matrix":
         return "product"
-    if sort in ("depthwise", "grouped"):
+    if category in ("depthwise", "grouped"):
         return "depthwise"
-    if sort in ("pool", "reduce"):
+    if category in ("pool", "reduce"):
         return "pool"
-    return "norm" if sort in ("norm", "softmax") else "elementwise"
+    return "norm" if category in ("norm", "softmax") else "elementwise"
 
 
 def streams_of(model: EstimatedLatency, networks: Sequence[MeasuredNetwork]) -> Streams:
@@ -106,8 +111,19 @@ def streams_of(model: EstimatedLatency, networks: Sequence[MeasuredNetwork]) -> 
         for kernel, (gpu_ms, host_ms) in zip(network.kernels, model.times(network.kernels), strict=True):
             gpu[index, FACTORS.index(group_of(kernel))] += gpu_ms
             host[index] += host_ms
-    batch = np.array([float(network.batch_size) for network in networks])
-    return Streams(gpu, host, np.full(len(networks), model.network_ms), batch)
+    return Streams(
+        gpu,
+        host,
+        np.full(len(networks), model.network_ms),
+        np.array([float(network.batch_size) for network in networks]),
+        np.array([million_image_elements(network.kernels) for network in networks]),
+    )
+
+
+def million_image_elements(kernels: Sequence[Kernel]) -> float:
+    """Of the largest tensor of at most four channels that a kernel reads, in millions; 0: none does."""
+    shapes = [shape for kernel in kernels for shape in kernel.inputs if len(shape) == 4 and shape[1] <= 4]
+    return max(map(prod, shapes), default=0) / 1e6
 
 
 def calibrate(
@@ -124,43 +140,57 @@ def calibrate(
     most = math.inf if measured_by else MAX_ROWS
     if not MIN_ROWS <= len(networks) <= most:
         raise ProfileError(f"{len(networks)} measured networks; a calibration takes {MIN_ROWS} to {MAX_ROWS}")
-    streams = streams_of(model, networks)
-    measured = np.array([network.latency_ms for network in networks])
-    before = combined(*NO_ADJUSTMENT.apply(streams), model.sharpness)
+    rows = Fitted(
+        streams_of(model, networks),
+        np.array([network.latency_ms for network in networks]),
+        np.array([network.importance for network in networks]),
+        np.array([work_vector(network.kernels) for network in networks]),
+        model.sharpness,
+    )
+    measured, before = rows.measured, rows.latency_ms(NO_ADJUSTMENT)
     check_units(networks, before)
     if not measured_by:
         check_repeats(networks, least=MIN_ROWS)
-    rows = Fitted(streams, measured, np.array([n.importance for n in networks]), model.sharpness)
-    folds = fold_of_groups([frozenset(Counter(network.kernels).items()) for network in networks])
-    plan, errors = choose_fit(rows, folds)
-    check_consistent(networks, errors)
-    found, residual = plan.fit(rows)
-    logs = np.log(measured / plan.predict(rows, found, residual))
+    chosen = choose_fit(rows, _held_out_together(rows), [network.family for network in networks])
+    check_consistent(networks, chosen.alone)
+    fit = chosen.plan.fit(rows)
+    logs = np.log(measured / fit.predict(rows))
     limit = max(0.15, 5 * float(np.median(np.abs(logs))))
-    families = [network.family for network in networks]
-    far = cross_validate(rows, plan, families) if len(set(families)) > 1 else None
+    far = chosen.with_family
     weights = rows.importance / rows.importance.sum()
     return Calibration(
         device=model.target.device,
         runtime=model.target.runtime,
         precision=model.target.precision,
-        factors={name: float(math.exp(value)) for name, value in zip(FACTORS, found.logs, strict=True)},
-        gpu_constant_ms=found.gpu_constant,
-        host_constant_ms=found.host_constant,
+        factors=dict(zip(FACTORS, np.exp(fit.adjustment.logs).tolist(), strict=True)),
+        image_ms=fit.adjustment.image_ms,
+        network_ms=fit.adjustment.network_ms,
         num_networks=len(networks),
-        mape=relative_error(errors, weights),
+        mape=relative_error(chosen.alone, weights),
         mape_before=float(np.abs(before / measured - 1) @ weights),
-        relative_sd=spread(errors, weights),
+        relative_sd=spread(chosen.alone, weights),
         mape_other_family=None if far is None else relative_error(far, weights),
         relative_sd_far=None if far is None else spread(far, weights),
         anchors=tuple(
-            (*map(float, anchor), float(weight))
-            for anchor, weight in zip(residual.anchors, residual.weights, strict=True)
+            (*anchor, weight)
+            for anchor, weight in zip(
+                fit.residual.anchors.tolist(), fit.residual.weights.tolist(), strict=True
+            )
         ),
+        work=tuple(map(tuple, fit.evidence.points.tolist())),
+        reach=fit.evidence.reach,
         base=model.fingerprint,
         outliers=tuple(n.name for n, left in zip(networks, np.abs(logs), strict=True) if left > limit),
         measured_by=measured_by,
     )
+
+
+def _held_out_together(rows: Fitted) -> list[tuple[float, ...]]:
+    """The network of every row at any batch size; with fewer than `MIN_ROWS` networks, every row."""
+    networks = [tuple(work) for work in rows.work.tolist()]
+    if len(set(networks)) >= MIN_ROWS:
+        return networks
+    return [(*network, batch) for network, batch in zip(networks, rows.streams.batch.tolist(), strict=True)]
 
 
 def relative_error(errors: Array, weights: Array) -> float:

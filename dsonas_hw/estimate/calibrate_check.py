@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 
 _WILD = 0.35
 """A cross-validated median error above this means that the rows contradict each other."""
+_SLIP = 2.0
+"""A row that is off the others by so many powers of ten was not measured as they were."""
 _REPEAT = 1.5
 """Two measurements of the same kernels may differ by this factor."""
 
@@ -38,17 +40,21 @@ class MeasuredNetwork:
 def check_units(networks: Sequence[MeasuredNetwork], estimated: Array) -> None:
     """Refuse seconds, microseconds or times per image where milliseconds per batch belong; also in one row.
 
+    A row that is a hundred times off the others is a slip as well.
+
     Raises:
         ProfileError: names the unit that the numbers look like.
     """
     middle = check_unit_of_all(networks, estimated)
     ratios = np.log10([n.latency_ms / e for n, e in zip(networks, estimated, strict=True)])
     for network, ratio in zip(networks, ratios, strict=True):
-        if abs(abs(ratio - middle) - 3) < 0.6:
-            slip = "seconds" if ratio < middle else "microseconds"
+        if abs(ratio - middle) > _SLIP:
+            unit = "seconds" if ratio < middle else "microseconds"
+            is_unit = abs(abs(ratio - middle) - 3) < 0.6
             raise ProfileError(
-                f"{network.name}: {network.latency_ms:g} ms is {10 ** abs(ratio - middle):.0f} × "
-                f"{'below' if ratio < middle else 'above'} what the other rows suggest; is it in {slip}?"
+                f"{network.name}: {network.latency_ms:g} ms is {10 ** abs(ratio - middle):.3g} × "
+                f"{'below' if ratio < middle else 'above'} what the other rows suggest; "
+                f"{f'is it in {unit}?' if is_unit else 'measure it again, or remove the row'}"
             )
 
 
@@ -111,7 +117,7 @@ def check_consistent(networks: Sequence[MeasuredNetwork], errors: Array) -> None
     worst = sorted(zip(np.abs(errors), networks, strict=True), key=lambda pair: -pair[0])[:3]
     named = ", ".join(f"{network.name} (off by {math.exp(error):.1f} ×)" for error, network in worst)
     raise ProfileError(
-        f"the measurements contradict each other: left out in turn, half of the networks are off by more "
+        f"the measurements contradict each other: held out in turn, half of the networks are off by more "
         f"than {100 * (math.exp(_WILD) - 1):.0f} %; worst: {named}. Check that all rows are of one device, "
         f"runtime and precision, in milliseconds per batch"
     )

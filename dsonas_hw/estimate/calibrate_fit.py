@@ -1,18 +1,19 @@
 """The fit of a calibration: factors and constants that explain latencies, shrunk to one scale factor.
 
-    gpu  = factor_gpu · (Σ_g factor_g · gpu_g + network) + constant_gpu · batch       g: groups of kernels
-    host = factor_host · host + constant_host
+    gpu  = factor_gpu · (Σ_g factor_g · gpu_g + network) + image_ms · images          g: groups of kernels
+    host = factor_host · host + network_ms
     latency = (gpu^s + host^s)^(1/s)                                                s: sharpness
 
 The logarithm of the latency is fitted by iterated least squares; weights fall with the residual, so that an
 outlier moves nothing; normal priors hold what the networks do not tell apart. They are centred on the scale
-factor (`scale_only`), so that a large assumed noise ends in it.
+factor (`scale_only`), so that a large assumed noise ends in it. The constants are never negative: what is
+timed besides the kernels takes time, and a larger batch is not faster.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,7 @@ PRIOR_SPREADS: dict[str, float] = {
 }
 FACTORS = tuple(PRIOR_SPREADS)
 _CONSTANT_SPREAD = 0.08
-"""Of the constants, as a share of the median network's GPU time (per image) and host time."""
-_LEAST = 0.1
-"""Constants may be negative, but leave this share of a stream."""
+"""Of the constants, as fractions of the median network's GPU and host time."""
 NOISES = (0.01, 0.02, 0.04, 0.08, 0.16, 0.3, 0.6)
 """Spreads of measured around adjusted estimates that are tried; large ones stay close to one scale factor."""
 
@@ -51,36 +50,32 @@ class Streams:
     network: Array
     """What a network costs besides its kernels."""
     batch: Array
+    images: Array
+    """Millions of elements of the images that networks take, which some timings copy."""
 
     def pick(self, chosen: Array) -> Streams:
-        return Streams(self.gpu[chosen], self.host[chosen], self.network[chosen], self.batch[chosen])
+        return Streams(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 @dataclass(frozen=True)
 class Adjustment:
-    """Logarithms of the factors, and the constants in ms (GPU: per image)."""
+    """Logarithms of the factors, and the constants."""
 
     logs: Array
-    gpu_constant: float = 0.0
-    host_constant: float = 0.0
+    image_ms: float = 0.0
+    """Per million elements of the images."""
+    network_ms: float = 0.0
 
     def apply(self, streams: Streams) -> tuple[Array, Array]:
         """GPU and host time of every network in ms."""
         kernels = (streams.gpu * np.exp(self.logs)).sum(axis=1) + streams.network
         host = streams.host * math.exp(self.logs[_HOST])
-        return (
-            adjusted(kernels * math.exp(self.logs[_GPU]), self.gpu_constant * streams.batch),
-            adjusted(host, self.host_constant),
-        )
+        gpu = kernels * math.exp(self.logs[_GPU])
+        return gpu + self.image_ms * streams.images, host + self.network_ms
 
 
 _GPU, _HOST = FACTORS.index("gpu"), FACTORS.index("host")
 NO_ADJUSTMENT = Adjustment(np.zeros(len(FACTORS)))
-
-
-def adjusted(stream_ms: Array | float, constant_ms: Array | float) -> Array:
-    """A stream and its constant; a negative constant never eats the stream."""
-    return np.maximum(stream_ms + constant_ms, _LEAST * stream_ms)
 
 
 def fit_adjustment(
@@ -95,7 +90,7 @@ def fit_adjustment(
     if importance is None:
         importance = np.ones(len(measured))
     gpu_ms, host_ms = NO_ADJUSTMENT.apply(streams)
-    unit_gpu = float(np.median(gpu_ms / streams.batch))
+    unit_gpu = float(np.median(gpu_ms)) / (float(np.median(streams.images)) or 1.0)
     unit_host = float(np.median(host_ms)) or 1.0
     priors = np.array([*PRIOR_SPREADS.values(), _CONSTANT_SPREAD, _CONSTANT_SPREAD])
     centre = np.append(scale_only(streams, measured, sharpness, importance).logs, [0.0, 0.0])
@@ -107,9 +102,13 @@ def fit_adjustment(
         slopes = _slopes(streams, now, gpu_ms, host_ms, sharpness, unit_gpu, unit_host)
         weights = importance / (1 + (residuals / (3 * noise)) ** 2) / noise**2
         normal = (slopes * weights[:, None]).T @ slopes + np.diag(priors**-2)
-        step = np.linalg.solve(normal, slopes.T @ (weights * residuals) - (x - centre) / priors**2)
+        towards = slopes.T @ (weights * residuals) - (x - centre) / priors**2
+        # A constant at zero stays there while the fit would have it negative.
+        free = np.append(np.full(len(FACTORS), True), (x[-2:] > 0) | (towards[-2:] > 0))
+        step = np.zeros(len(x))
+        step[free] = np.linalg.solve(normal[np.ix_(free, free)], towards[free])
         step *= min(1.0, 0.5 / max(float(np.max(np.abs(step))), 1e-12))
-        x = x + step
+        x = np.append(x[:-2] + step[:-2], np.maximum(x[-2:] + step[-2:], 0.0))
         if float(np.max(np.abs(step))) < 1e-6:
             break
     return Adjustment(x[:-2], float(x[-2]) * unit_gpu, float(x[-1]) * unit_host)
@@ -160,5 +159,5 @@ def _slopes(
     slopes = kernels * by_gpu[:, None]
     slopes[:, _GPU] = (kernels.sum(axis=1) + streams.network * scale) * by_gpu
     slopes[:, _HOST] = streams.host * math.exp(now.logs[_HOST]) * by_host
-    constants = np.stack([unit_gpu * streams.batch * by_gpu, unit_host * by_host], axis=1)
+    constants = np.stack([unit_gpu * streams.images * by_gpu, unit_host * by_host], axis=1)
     return np.concatenate([slopes, constants], axis=1)

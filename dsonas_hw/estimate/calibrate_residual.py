@@ -10,7 +10,6 @@ factors stand."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-LENGTH_SCALES = {"gpu": 1.0, "host": 0.7, "batch": 1.0, "fraction": 0.25}
+LENGTH_SCALES = {"gpu": 1.5, "host": 0.7, "batch": 2.0, "fraction": 0.25}
 RESIDUAL_SPREAD = 0.12
 """Prior standard deviation of what the factors leave over."""
 MAX_ANCHORS = 60
@@ -71,7 +70,7 @@ def fit_residual(z: Array, logs: Array, importance: Array, noise: float) -> Resi
 
     noise: standard deviation of `logs` around what neighbours share, of a network of importance 1.
     """
-    anchors = z[_spread_out(z, MAX_ANCHORS)]
+    anchors = z[spread_out(z, MAX_ANCHORS)]
     among = similarity(anchors, anchors) + 1e-6 * np.eye(len(anchors))
     across = similarity(z, anchors)
     clipped = np.clip(logs, -3 * RESIDUAL_SPREAD, 3 * RESIDUAL_SPREAD)
@@ -80,8 +79,8 @@ def fit_residual(z: Array, logs: Array, importance: Array, noise: float) -> Resi
     return Residual(anchors, np.asarray(weights, dtype=np.float64))
 
 
-def _spread_out(z: Array, count: int) -> Sequence[int]:
-    """Indices of points, each the farthest from those before; stops when all are close to one."""
+def spread_out(z: Array, count: int) -> list[int]:
+    """Indices of at most `count` points, each the farthest from those before, until all are close to one."""
     chosen = [int(np.argmin(np.square(z - z.mean(axis=0)).sum(axis=1)))]
     distance = np.square(z - z[chosen[0]]).sum(axis=1)
     while len(chosen) < min(count, len(z)) and distance.max() > 0.05:

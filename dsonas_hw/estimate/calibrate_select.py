@@ -1,22 +1,26 @@
 """How much a calibration may adjust: decided by cross-validation.
 
 Candidates are one scale factor on everything, and factors of groups of kernels at several assumed noises.
-They are averaged, each with a weight that falls with its error on networks that were left out, and the more
+They are averaged, each with a weight that falls with its error on networks that were held out, and the more
 so the more networks there are; before any was seen, those that stay close to the scale factor weigh more. A
 few networks give little more than the scale, and many give what predicts best. With many, the residual of
-`calibrate_residual` is added if it predicts networks that were left out better.
+`calibrate_residual` is added if it predicts held-out networks better, and where several families were
+measured, so is another reach of `calibrate_trust` than the usual one. A network is held out alone (at all its
+batch sizes) and with its whole family; both errors count alike.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsonas_hw.estimate.calibrate_fit import (
     FACTORS,
+    NO_ADJUSTMENT,
     NOISES,
     Adjustment,
     Array,
@@ -26,6 +30,7 @@ from dsonas_hw.estimate.calibrate_fit import (
     scale_only,
 )
 from dsonas_hw.estimate.calibrate_residual import Residual, feature_vectors, fit_residual
+from dsonas_hw.estimate.calibrate_trust import REACHES, USUAL_REACH, Evidence, collect_evidence
 
 _MOST_FOLDS = 50
 _NUM_FOLDS = 10
@@ -33,8 +38,8 @@ _NUM_FOLDS = 10
 _MIN_FOR_RESIDUAL = 20
 _CLIP = 0.5
 """An outlier counts as an error of this much when candidates are compared."""
-_HANDICAP = 0.95
-"""A residual has to be better by a twentieth."""
+_HANDICAP = 0.98
+"""A residual, or another reach, has to be better by a fiftieth."""
 _LEAST_WEIGHT = 1e-3
 """Candidates of less weight are left away."""
 
@@ -49,12 +54,49 @@ class Fitted:
     streams: Streams
     measured: Array
     importance: Array
+    work: Array
+    """Shape (networks, 2): work vectors of `calibrate_trust`."""
     sharpness: float
+    _adjustments: dict[float, Adjustment] = field(default_factory=dict, repr=False, compare=False)
 
     def pick(self, chosen: Array) -> Fitted:
         return Fitted(
-            self.streams.pick(chosen), self.measured[chosen], self.importance[chosen], self.sharpness
+            self.streams.pick(chosen),
+            self.measured[chosen],
+            self.importance[chosen],
+            self.work[chosen],
+            self.sharpness,
         )
+
+    def latency_ms(self, adjustment: Adjustment) -> Array:
+        """Of every network, shape (networks,)."""
+        return combined(*adjustment.apply(self.streams), self.sharpness)
+
+    def adjustment(self, noise: float) -> Adjustment:
+        """The candidate of an assumed noise, fitted once; of infinite noise is the scale factor alone."""
+        if noise not in self._adjustments:
+            self._adjustments[noise] = (
+                scale_only(self.streams, self.measured, self.sharpness, self.importance)
+                if math.isinf(noise)
+                else fit_adjustment(self.streams, self.measured, self.sharpness, noise, self.importance)
+            )
+        return self._adjustments[noise]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was fitted; as it is by default, the estimate stands."""
+
+    adjustment: Adjustment = NO_ADJUSTMENT
+    residual: Residual = field(default_factory=Residual)
+    evidence: Evidence = field(default_factory=Evidence)
+
+    def predict(self, rows: Fitted) -> Array:
+        """Latencies in ms, shape (networks,)."""
+        estimated = np.log(rows.latency_ms(NO_ADJUSTMENT))
+        calibrated = np.log(rows.latency_ms(self.adjustment))
+        calibrated = calibrated + self.residual.at(network_vectors(rows.streams, self.adjustment))
+        return np.asarray(np.exp(estimated + self.evidence.trust(rows.work) * (calibrated - estimated)))
 
 
 @dataclass(frozen=True)
@@ -62,39 +104,26 @@ class Plan:
     """An average of candidates, and the residual on top of it."""
 
     weights: tuple[tuple[float, float], ...]
-    """(noise, weight); of infinite noise is the scale factor alone. The weights add up to 1."""
+    """(noise, weight); the weights add up to 1."""
     residual_noise: float | None = None
+    reach: float = USUAL_REACH
 
-    def fit(self, rows: Fitted) -> tuple[Adjustment, Residual]:
-        found = averaged([(fit_candidate(rows, noise), weight) for noise, weight in self.weights])
+    def fit(self, rows: Fitted) -> Fit:
+        found = averaged([(rows.adjustment(noise), weight) for noise, weight in self.weights])
+        evidence = collect_evidence(rows.work, self.reach)
         if self.residual_noise is None:
-            return found, Residual()
-        gpu_ms, host_ms = found.apply(rows.streams)
-        logs = np.log(rows.measured / combined(gpu_ms, host_ms, rows.sharpness))
+            return Fit(found, evidence=evidence)
+        logs = np.log(rows.measured / rows.latency_ms(found))
         z = network_vectors(rows.streams, found)
-        return found, fit_residual(z, logs, rows.importance, self.residual_noise)
-
-    def predict(self, rows: Fitted, found: Adjustment, residual: Residual) -> Array:
-        """Latencies in ms, shape (networks,)."""
-        latency_ms = combined(*found.apply(rows.streams), rows.sharpness)
-        if not len(residual.weights):
-            return latency_ms
-        return np.asarray(latency_ms * np.exp(residual.at(network_vectors(rows.streams, found))))
-
-
-def fit_candidate(rows: Fitted, noise: float) -> Adjustment:
-    """Factors at an assumed noise."""
-    if math.isinf(noise):
-        return scale_only(rows.streams, rows.measured, rows.sharpness, rows.importance)
-    return fit_adjustment(rows.streams, rows.measured, rows.sharpness, noise, rows.importance)
+        return Fit(found, fit_residual(z, logs, rows.importance, self.residual_noise), evidence)
 
 
 def averaged(candidates: Sequence[tuple[Adjustment, float]]) -> Adjustment:
     """Geometric mean of the factors and mean of the constants, weighted."""
     return Adjustment(
         sum((weight * found.logs for found, weight in candidates), np.zeros(len(FACTORS))),
-        sum(weight * found.gpu_constant for found, weight in candidates),
-        sum(weight * found.host_constant for found, weight in candidates),
+        sum(weight * found.image_ms for found, weight in candidates),
+        sum(weight * found.network_ms for found, weight in candidates),
     )
 
 
@@ -114,36 +143,74 @@ def fold_of_groups(groups: Sequence[Hashable]) -> list[int]:
     return [number[group] % num_folds for group in groups]
 
 
-def cross_validate(rows: Fitted, plan: Plan, folds: Sequence[Hashable]) -> Array:
+@dataclass(frozen=True)
+class Split:
+    """Networks that are held out together, and the others."""
+
+    held_out: NDArray[np.bool_]
+    """Shape (networks,)."""
+    test: Fitted
+    training: Fitted
+
+
+def split(rows: Fitted, groups: Sequence[Hashable]) -> list[Split]:
+    """Every network in one test set; those of one group stay together."""
+    folds = np.array(fold_of_groups(groups))
+    masks = [folds == fold for fold in range(folds.max() + 1)]
+    return [Split(out, rows.pick(out), rows.pick(~out)) for out in masks]
+
+
+def cross_validate(splits: Sequence[Split], plan: Plan) -> Array:
     """log(measured / predicted) of every network, predicted without those of its fold."""
-    errors = np.empty(len(rows.measured))
-    for fold in dict.fromkeys(folds):
-        out = np.array([other == fold for other in folds])
-        held = rows.pick(out)
-        if out.all():
-            found, residual = Adjustment(np.zeros(len(FACTORS))), Residual()
-        else:
-            found, residual = plan.fit(rows.pick(~out))
-        errors[out] = np.log(held.measured / plan.predict(held, found, residual))
+    errors = np.empty(len(splits[0].held_out))
+    for one in splits:
+        fit = Fit() if one.held_out.all() else plan.fit(one.training)
+        errors[one.held_out] = np.log(one.test.measured / fit.predict(one.test))
     return errors
 
 
-def choose_fit(rows: Fitted, folds: Sequence[Hashable]) -> tuple[Plan, Array]:
-    """The average of candidates, with or without a residual, and its cross-validated errors."""
+@dataclass(frozen=True)
+class Choice:
+    """A plan and its cross-validated errors: log(measured / predicted) of every network."""
+
+    plan: Plan
+    alone: Array
+    """Each network held out alone."""
+    with_family: Array | None
+    """Each held out with its family; None: there is one family."""
+    loss: float
+
+
+def choose_fit(rows: Fitted, networks: Sequence[Hashable], families: Sequence[Hashable]) -> Choice:
+    """The average of candidates, with or without a residual, and how far it reaches.
+
+    networks: the network of every row, which may occur at several batch sizes; families: its family.
+    """
+    several = len(set(families)) > 1
+    one_by_one, by_family = split(rows, networks), split(rows, families)
 
     def loss(errors: Array) -> float:
         return float(np.minimum(np.abs(errors), _CLIP) @ rows.importance) / float(rows.importance.sum())
 
-    losses = [loss(cross_validate(rows, Plan(((noise, 1.0),)), folds)) for noise in CANDIDATES]
-    best = Plan(candidate_weights(losses, len(rows.measured)))
-    errors = cross_validate(rows, best, folds)
+    def tried(plan: Plan) -> Choice:
+        alone = cross_validate(one_by_one, plan)
+        far = cross_validate(by_family, plan) if several else None
+        return Choice(plan, alone, far, loss(alone) if far is None else (loss(alone) + loss(far)) / 2)
+
+    losses = [tried(Plan(((noise, 1.0),))).loss for noise in CANDIDATES]
+    best = tried(Plan(candidate_weights(losses, len(set(networks)))))
     if len(rows.measured) >= _MIN_FOR_RESIDUAL:
-        for residual_noise in (0.01, 0.03, 0.1):
-            plan = Plan(best.weights, residual_noise)
-            found = cross_validate(rows, plan, folds)
-            if loss(found) < _HANDICAP * loss(errors):
-                best, errors = plan, found
-    return best, errors
+        for noise in (0.01, 0.03, 0.1):
+            best = better(best, tried(replace(best.plan, residual_noise=noise)))
+    if several:
+        for reach in REACHES:
+            best = better(best, tried(replace(best.plan, reach=reach)))
+    return best
+
+
+def better(best: Choice, other: Choice) -> Choice:
+    """The other one only if it is clearly better."""
+    return other if other.loss < _HANDICAP * best.loss else best
 
 
 def candidate_weights(losses: Sequence[float], num_networks: int) -> tuple[tuple[float, float], ...]:

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from dsonas_hw.budget import Metric
-from dsonas_hw.cost.model import Prediction
+from dsonas_hw.cost.model import Z90, Prediction
 from dsonas_hw.device.datasheet import Device
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError, RunError
-from dsonas_hw.estimate.calibrate import Calibration, group_of
-from dsonas_hw.estimate.calibrate_fit import FACTORS, Array, adjusted
+from dsonas_hw.estimate.calibrate import Calibration, group_of, million_image_elements
+from dsonas_hw.estimate.calibrate_fit import FACTORS, Array
 from dsonas_hw.estimate.calibrate_residual import Residual, feature_vectors
+from dsonas_hw.estimate.calibrate_trust import Evidence, Moments, mixed, work_vector
 from dsonas_hw.estimate.constants import EstimateConstants
 from dsonas_hw.estimate.estimate import EstimatedLatency
 from dsonas_hw.files import read_regular, write_text
@@ -27,14 +28,15 @@ from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.table.rows import Source
 from dsonas_hw.target import Target
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _MAX_BYTES = 64 * 1024
-_MOST_ANCHORS = 1000
+_MOST_POINTS = 1000
 _FACTOR_RANGE = (1e-3, 1e3)
+_ELSEWHERE = "networks of much more or less work than those are estimated"
 
 
 class CalibratedLatency(EstimatedLatency):
-    """The estimate of a device with the factors of a calibration."""
+    """The estimate of a device with the factors of a calibration, as far as that carries."""
 
     source: Source = "calibrated"
 
@@ -46,53 +48,63 @@ class CalibratedLatency(EstimatedLatency):
         calibration: Calibration,
         constants: EstimateConstants | None = None,
     ) -> None:
-        super().__init__(device, replace(calibration.target, batch_size=batch_size), constants=constants)
+        target = replace(calibration.target, batch_size=batch_size)
+        super().__init__(device, target, constants=constants)
         if calibration.base != self.fingerprint or calibration.device != device.name:
             raise ProfileError(
                 f"this calibration of {calibration.device} belongs to another estimate (another version of "
                 f"dsonas-hw or of the device file); calibrate {device.name} again"
             )
         self.calibration = calibration
+        self._estimate = EstimatedLatency(device, target, constants=constants)
         self._factors = calibration.factors
         self.network_ms *= self._factors["gpu"]
         rows = np.array(calibration.anchors)
         self._residual = Residual(rows[:, :-1], rows[:, -1]) if len(rows) else Residual()
+        self.evidence = Evidence(np.array(calibration.work), calibration.reach)
         self._groups: dict[Kernel, int] = {}
 
     @property
     def disclaimer(self) -> str:
         """Says that the network itself was not measured, and how far off others were."""
         found = self.calibration
-        error = f"each was off by {found.mape:.1%} (mean) when left out"
+        error = f"each was off by {found.mape:.1%} (mean) when held out"
         if not found.measured_by:
             return (
                 f"CALIBRATED, NOT MEASURED: latencies of {self.target.device} come from {self._provenance} "
-                f"and {found.num_networks} measured networks; {error}"
+                f"and {found.num_networks} measured networks; {error}; {_ELSEWHERE}"
             )
         if found.mape_other_family is not None:
             error += f", by {found.mape_other_family:.1%} with all of its family"
         return (
             f"CALIBRATED BY OTHERS, NOT MEASURED HERE: latencies of {self.target.device} are calibrated on "
-            f"{found.num_networks} networks measured by others ({found.measured_by}); {error}"
+            f"{found.num_networks} networks measured by others ({found.measured_by}); {error}; "
+            f"{_ELSEWHERE}"
         )
 
     def predict(self, kernels: Sequence[Kernel], metric: Metric = "latency") -> Prediction:
-        """As the estimate's; corrected by what the factors missed on measured networks nearby.
+        """As the estimate's; corrected by what was measured, as far as the network's work is near to that.
+
+        Its source is "estimated" where the estimate counts for more than the calibration.
 
         Raises:
             ProfileError: there is no kernel, or another metric is asked for.
         """
-        prediction = super().predict(kernels, metric)
-        if len(kernels) == 1 or not len(self._residual.weights):
-            return prediction
-        z = self._feature_vector(kernels)
-        factor = math.exp(float(self._residual.at(z)[0]))
-        # Near what was measured the interval is that of networks left out, far from it that of families.
-        narrow = self._relative_sd(float(self._residual.nearness(z)[0])) / self._relative_sd(0.0)
-        widths = ((end / prediction.value) ** narrow for end in (prediction.low, prediction.high))
-        latency_ms = prediction.value * factor
-        low, high = (latency_ms * width for width in widths)
-        return Prediction(value=latency_ms, low=low, high=high, source=self.source)
+        calibrated = _moments(super().predict(kernels, metric))
+        if len(kernels) > 1 and len(self._residual.weights):
+            z = self._feature_vector(kernels)
+            # Near what was measured the interval is that of networks held out, far from it that of families.
+            narrow = self._relative_sd(float(self._residual.nearness(z)[0])) / self._relative_sd(0.0)
+            calibrated = calibrated[0] + float(self._residual.at(z)[0]), calibrated[1] * narrow**2
+        trust = float(self.evidence.trust(np.array([work_vector(kernels)]))[0])
+        mean, variance = mixed(trust, calibrated, _moments(self._estimate.predict(kernels, metric)))
+        half = Z90 * math.sqrt(variance)
+        return Prediction(
+            value=math.exp(mean),
+            low=math.exp(mean - half),
+            high=math.exp(mean + half),
+            source=self.source if trust >= 0.5 else self._estimate.source,
+        )
 
     def _feature_vector(self, kernels: Sequence[Kernel]) -> Array:
         gpu, host = np.zeros((1, len(FACTORS))), 0.0
@@ -111,17 +123,18 @@ class CalibratedLatency(EstimatedLatency):
         return math.sqrt(nearness * near**2 + (1 - nearness) * far**2)
 
     def totals(self, kernels: Sequence[Kernel]) -> tuple[float, float, float]:
-        """As the estimate's, with the constants that every network has."""
+        """As the estimate's, with the constants of the calibration; a single kernel has none."""
         gpu, host, squares = super().totals(kernels)
-        gpu_constant = self.calibration.gpu_constant_ms * self.target.batch_size
-        host_constant = self.calibration.host_constant_ms
-        return float(adjusted(gpu, gpu_constant)), float(adjusted(host, host_constant)), squares
+        if len(kernels) > 1:
+            gpu += self.calibration.image_ms * million_image_elements(kernels)
+            host += self.calibration.network_ms
+        return gpu, host, squares
 
     def _compute(self, kernels: Sequence[Kernel]) -> list[tuple[float, float]]:
         gpu_factor, host_factor = self._factors["gpu"], self._factors["host"]
         return [
             (gpu * gpu_factor * self._factors[group_of(kernel)], host * host_factor)
-            for kernel, (gpu, host) in zip(kernels, super()._compute(kernels), strict=True)
+            for kernel, (gpu, host) in zip(kernels, self._estimate.times(kernels), strict=True)
         ]
 
     def _variance(self, gpu_share: float, concentration: float) -> float:
@@ -129,6 +142,10 @@ class CalibratedLatency(EstimatedLatency):
         # kernels, unlike those that were measured, keeps part of the uncertainty of a single kernel.
         known = self._relative_sd(0.0) ** 2
         return known + (0.5 * self._sd["kernel"] * gpu_share) ** 2 * concentration**2
+
+
+def _moments(prediction: Prediction) -> Moments:
+    return math.log(prediction.value), (math.log(prediction.high / prediction.value) / Z90) ** 2
 
 
 def calibration_path(directory: Path, target: Target) -> Path:
@@ -213,8 +230,9 @@ def _parse(data: Any) -> Calibration:
         raise ValueError(f"factors must be {', '.join(FACTORS)}")
     for name, value in data["factors"].items():
         _check_number(f"factor {name}", value, *_FACTOR_RANGE)
-    for name in ("gpu_constant_ms", "host_constant_ms"):
-        _check_number(name, data[name], -1e6, 1e6)
+    for name in ("image_ms", "network_ms"):
+        _check_number(name, data[name], 0.0, 1e6)
+    _check_number("reach", data["reach"], 1e-3, 1e3)
     if not isinstance(data["measured_by"], str):
         raise ValueError("measured_by must be text")
     for name in ("mape_other_family", "relative_sd_far"):
@@ -225,19 +243,20 @@ def _parse(data: Any) -> Calibration:
     outliers = data["outliers"]
     if not isinstance(outliers, list) or not all(isinstance(name, str) for name in outliers):
         raise ValueError("outliers must be a list of names")
-    return Calibration(**(data | {"outliers": tuple(outliers), "anchors": _anchors(data["anchors"])}))
-
-
-def _anchors(rows: Any) -> tuple[tuple[float, ...], ...]:
-    """Anchors of the residual, each with as many numbers as a feature vector and its weight."""
-    if not isinstance(rows, list) or len(rows) > _MOST_ANCHORS:
-        raise ValueError("anchors is not a short list")
     length = feature_vectors(np.ones((1, len(FACTORS))), np.ones(1), np.ones(1)).shape[1] + 1
+    points = {name: _points(name, data[name], width) for name, width in (("anchors", length), ("work", 2))}
+    return Calibration(**(data | {"outliers": tuple(outliers)} | points))
+
+
+def _points(name: str, rows: Any, length: int) -> tuple[tuple[float, ...], ...]:
+    """Rows of `length` numbers."""
+    if not isinstance(rows, list) or len(rows) > _MOST_POINTS:
+        raise ValueError(f"{name} is not a short list")
     for row in rows:
         if not isinstance(row, list) or len(row) != length:
-            raise ValueError(f"an anchor has {length} numbers")
+            raise ValueError(f"a row of {name} has {length} numbers")
         for value in row:
-            _check_number("anchor", value, -1e6, 1e6)
+            _check_number(name, value, -1e6, 1e6)
     return tuple(tuple(map(float, row)) for row in rows)
 
 

@@ -49,7 +49,7 @@ class EstimateConstants:
     parts of a network's time; "fused" (runtimes that make kernels of their own), "jetson" and "int8" besides,
     where they apply."""
     corrections: Mapping[str, Mapping[str, Trees]] = field(default_factory=dict)
-    """"<runtime>/<precision>" → sort of kernel → what multiplies its analytic time."""
+    """"<runtime>/<precision>" → category of kernel → what multiplies its analytic time."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def resolve(self, generation: str, runtime: str, precision: str) -> dict[str, float]:
@@ -72,7 +72,7 @@ class EstimateConstants:
         return self.generation_host.get(device.architecture, 1.0) if not get_runtime(runtime).fuses else 1.0
 
     def corrections_of(self, runtime: str, precision: str) -> Mapping[str, Trees]:
-        """Corrections by sort of kernel: of this runtime, or of the one it shares its kernels with."""
+        """Corrections by category of kernel: of this runtime, or of the one it shares its kernels with."""
         return self.corrections.get(f"{get_runtime(runtime).estimated_as}/{precision}", {})
 
     def _generation(self, key: str) -> Numbers:
@@ -115,8 +115,8 @@ def parse_constants(data: Mapping[str, Any]) -> EstimateConstants:
             raise ProfileError(f"estimate constant {path} must be a positive number, not {value!r}")
     try:
         corrections = {
-            key: {sort: parse_trees(trees) for sort, trees in by_sort.items()}
-            for key, by_sort in data.get("corrections", {}).items()
+            key: {category: parse_trees(trees) for category, trees in by_category.items()}
+            for key, by_category in data.get("corrections", {}).items()
         }
     except (ValueError, TypeError, KeyError, IndexError) as error:
         raise ProfileError(f"estimate corrections are damaged: {error}") from error

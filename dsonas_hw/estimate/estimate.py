@@ -20,7 +20,7 @@ from dsonas_hw.device.spec import load_device
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.constants import EstimateConstants, load_constants
 from dsonas_hw.estimate.kernel_correction import corrected_times_ms
-from dsonas_hw.estimate.kernel_features import kernel_rows, sort_of
+from dsonas_hw.estimate.kernel_features import category_of, kernel_rows
 from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.runtime.registry import all_runtimes, get_runtime
@@ -63,7 +63,7 @@ class EstimatedLatency:
         self.network_ms = self._constants["network_us"] * 1e-3
         """What a network costs besides its kernels."""
         slow = constants.host_factor(device, runtime)
-        self._host_us = {sort: us * slow for sort, us in constants.host_us[runtime].items()}
+        self._host_us = {category: us * slow for category, us in constants.host_us[runtime].items()}
         self.sharpness = constants.sharpness[runtime]
         self._sd = constants.relative_sd
         self._launch_ms = self._constants["launch_us"] * 1e-3
@@ -188,7 +188,7 @@ class EstimatedLatency:
         if self._how.adds_while_making and kernel.op == "concat":
             # Those that make the parts write to where they belong, as far as the runtime manages.
             gpu_ms *= self._constants["concat"]
-        return gpu_ms, self._host_us[host_sort(kernel)] * 1e-3
+        return gpu_ms, self._host_us[host_category(kernel)] * 1e-3
 
 
 def estimated_runtimes() -> list[str]:
@@ -196,12 +196,12 @@ def estimated_runtimes() -> list[str]:
     return [runtime.name for runtime in all_runtimes() if runtime.estimated_as]
 
 
-def host_sort(kernel: Kernel) -> str:
+def host_category(kernel: Kernel) -> str:
     """Which launch cost a kernel has: convolutions cost the host most."""
-    sort = sort_of(kernel)
+    category = category_of(kernel)
     if kernel.kind == "conv":
         return "depthwise" if kernel.is_depthwise else "conv"
-    return "gemm" if sort == "matrix" else sort
+    return "gemm" if category == "matrix" else category
 
 
 def load_estimate(target: Target, *, constants: EstimateConstants | None = None) -> EstimatedLatency:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dsonas_hw.estimate.kernel_features import COLUMN, SORTS, halved
+from dsonas_hw.estimate.kernel_features import CATEGORIES, COLUMN, halved
 from dsonas_hw.estimate.kernel_time import Array, Constants, Machine, kernel_times_ms
 
-#: Sorts of kernels that a correction may be fitted for, and its features.
+#: Categories of kernels that a correction may be fitted for, and its features.
 FEATURES = (
     "log_m",
     "log_n",
@@ -173,13 +173,13 @@ def parse_trees(data: Mapping[str, Any]) -> Trees:
 def corrected_times_ms(
     rows: Array, machine: Machine, constants: Constants, corrections: Mapping[str, Trees]
 ) -> Array:
-    """Analytic times of kernels, times the correction of their sort where there is one.
+    """Analytic times of kernels, times the correction of their category where there is one.
 
     Trees have steps, so that twice the images might get a shorter time: a kernel takes at least as long as
     the same kernel on half of its images.
     """
     times = kernel_times_ms(rows, machine, constants) * correction_factors(rows, machine, corrections)
-    even = np.isin(rows[:, COLUMN["sort"]], [SORTS.index(sort) for sort in corrections])
+    even = np.isin(rows[:, COLUMN["category"]], [CATEGORIES.index(category) for category in corrections])
     even &= (rows[:, COLUMN["images"]] > 1) & (rows[:, COLUMN["images"]] % 2 == 0)
     if even.any():
         half_ms = corrected_times_ms(halved(rows[even]), machine, constants, corrections)
@@ -188,10 +188,10 @@ def corrected_times_ms(
 
 
 def correction_factors(rows: Array, machine: Machine, corrections: Mapping[str, Trees]) -> Array:
-    """The correction of every kernel, 1 where its sort has none; no constant but the clock moves it."""
+    """The correction of every kernel, 1 where its category has none; no constant but the clock moves it."""
     factors = np.ones(len(rows))
-    for sort, trees in corrections.items():
-        chosen = rows[:, COLUMN["sort"]] == SORTS.index(sort)
+    for category, trees in corrections.items():
+        chosen = rows[:, COLUMN["category"]] == CATEGORIES.index(category)
         if chosen.any():
             factors[chosen] = trees.factor(rows[chosen], machine)
     return factors

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from dsonas_hw.kernel.spec import Kernel
 
 #: How the time of a kernel is modelled.
-SORTS = ("matrix", "depthwise", "grouped", "pool", "elementwise", "norm", "move", "reduce", "softmax")
+CATEGORIES = ("matrix", "depthwise", "grouped", "pool", "elementwise", "norm", "move", "reduce", "softmax")
 
 COLUMNS = (
-    "sort",  # index into SORTS
+    "category",  # index into CATEGORIES
     "m",  # matrix rows: images × output pixels, or rows of a linear layer
     "n",  # matrix columns: output channels per group
     "k",  # depth of the inner product: input channels per group × taps
@@ -39,7 +39,7 @@ COLUMNS = (
 )
 COLUMN = {name: index for index, name in enumerate(COLUMNS)}
 
-_SORT_OF_KIND = {
+_CATEGORY_OF_KIND = {
     "gemm": "matrix",
     "pool": "pool",
     "elementwise": "elementwise",
@@ -50,10 +50,10 @@ _SORT_OF_KIND = {
 }
 
 
-def sort_of(kernel: Kernel) -> str:
-    """Which of `SORTS` a kernel is."""
+def category_of(kernel: Kernel) -> str:
+    """Which of `CATEGORIES` a kernel is."""
     if kernel.kind != "conv":
-        return _SORT_OF_KIND[kernel.kind]
+        return _CATEGORY_OF_KIND[kernel.kind]
     if kernel.groups == 1:
         return "matrix"
     return "depthwise" if kernel.is_depthwise else "grouped"
@@ -93,7 +93,7 @@ def kernel_row(kernel: Kernel) -> tuple[float, ...]:
     )
     inputs = [prod(shape) for shape in kernel.inputs]
     return (
-        float(SORTS.index(sort_of(kernel))),
+        float(CATEGORIES.index(category_of(kernel))),
         float(m),
         float(n),
         float(k),

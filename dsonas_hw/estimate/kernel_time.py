@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsonas_hw.estimate.kernel_features import COLUMN, SORTS
+from dsonas_hw.estimate.kernel_features import CATEGORIES, COLUMN
 
 Array = NDArray[np.float64]
 Constants = Mapping[str, float]
@@ -60,14 +60,14 @@ def kernel_times_ms(rows: Array, machine: Machine, c: Constants) -> Array:
 
     rows: shape (num_kernels, len(COLUMNS)); returns shape (num_kernels,).
     """
-    sort = rows[:, COLUMN["sort"]].astype(int)
+    category = rows[:, COLUMN["category"]].astype(int)
     times = np.zeros(len(rows))
     for name, function in _TIMES.items():
-        chosen = sort == SORTS.index(name)
+        chosen = category == CATEGORIES.index(name)
         if chosen.any():
             times[chosen] = function(rows[chosen], machine, c)
     for name in ("elementwise", "norm", "move", "reduce", "softmax"):
-        chosen = sort == SORTS.index(name)
+        chosen = category == CATEGORIES.index(name)
         if chosen.any():
             times[chosen] = _memory_s(rows[chosen], machine, c, f"bandwidth_{name}")
     return (times + c["launch_us"] * 1e-6) * 1e3

@@ -77,7 +77,7 @@ class Kernel:
     num_bias: int = 0
     """Bias elements stored: after a batch norm is folded, one per output channel."""
     function: str = ""
-    """Which elementwise function, reduction or copy, where `op` names only the sort."""
+    """Which elementwise function, reduction or copy, where `op` names only the kind."""
     epilogue: tuple[str, ...] = ()
     """What is fused behind it, in order: "bn", "relu", "hardswish", …"""
 

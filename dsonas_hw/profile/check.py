@@ -24,7 +24,8 @@ from dsonas_hw.profile.bench import Bench
 from dsonas_hw.profile.open import check_is_this_machine
 from dsonas_hw.runtime.registry import open_session
 from dsonas_hw.table.rows import CheckRow, ErrorSummary, NetworkRow
-from dsonas_hw.table.table import LookupTable, TableWriter, now_utc
+from dsonas_hw.table.table import LookupTable, now_utc
+from dsonas_hw.table.writer import TableWriter
 from dsonas_hw.target import Target
 
 BASELINE_ISOLATED = "isolated timings, summed"

@@ -73,6 +73,6 @@ def _witness(architecture: Architecture, batch_size: int, fuse: bool) -> Probe:
     content = short_hash(architecture.to_json())[:8]
     return Probe(
         name=f"cover-{space_id(architecture.space)}-{content}",
-        build=lambda: model_bytes(architecture, batch_size=batch_size, fold_bn=fuse),
+        build=lambda: model_bytes(architecture, batch_size=batch_size),
         schedule=schedule_of(architecture, batch_size=batch_size, fuse=fuse),
     )

@@ -89,7 +89,7 @@ def probe_networks(
         content = short_hash(architecture.to_json())[:8]
         yield Probe(
             name=f"{kind}-{space_id(space)}-{seed}-{index}-{content}",
-            build=partial(model_bytes, architecture, batch_size=batch_size, seed=index, fold_bn=fuse),
+            build=partial(model_bytes, architecture, batch_size=batch_size, seed=index),
             schedule=schedule_of(architecture, batch_size=batch_size, fuse=fuse),
         )
 

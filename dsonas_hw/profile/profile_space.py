@@ -142,21 +142,9 @@ def profile_space(
         )
         progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
         table = profile_networks(path, bench, probes, progress=progress)
-        if not num_checked:
-            return SpaceProfile(
-                path=path, check=None, source=table.header.source, remarks=_remarks_on(bench, table)
-            )
+        unseen = _unseen(space, target, num_checked, widths=widths, resolutions=resolutions)
         return _check(
-            space,
-            table,
-            bench,
-            name=name,
-            num_checked=num_checked,
-            seed=0,
-            widths=widths,
-            resolutions=resolutions,
-            with_isolated=with_isolated,
-            progress=progress,
+            table, bench, unseen, name=name or space_id(space), with_isolated=with_isolated, progress=progress
         )
 
 
@@ -178,39 +166,29 @@ def check_space(
         DeviceError: the device is not here, cannot run the networks, or was taken away.
         ProfileError: the table is not finished, another machine's, or being written.
     """
+    unseen = _unseen(
+        space, table.header.target, num_checked, seed=seed, widths=widths, resolutions=resolutions
+    )
     with open_bench(table.header.target, sm_clock_mhz=clock_of(table)) as bench:
         return _check(
-            space,
-            table,
-            bench,
-            name=name,
-            num_checked=num_checked,
-            seed=seed,
-            widths=widths,
-            resolutions=resolutions,
-            with_isolated=with_isolated,
-            progress=progress,
+            table, bench, unseen, name=name or space_id(space), with_isolated=with_isolated, progress=progress
         )
 
 
-def _check(
+def _unseen(
     space: SearchSpace,
-    table: LookupTable,
-    bench: Bench,
+    target: Target,
+    num_networks: int,
     *,
-    name: str,
-    num_checked: int,
-    seed: int,
+    seed: int = 0,
     widths: Sequence[int] | None,
     resolutions: Sequence[int] | None,
-    with_isolated: bool,
-    progress: Progress,
-) -> SpaceProfile:
-    target = table.header.target
-    probes = list(
+) -> list[Probe]:
+    """Networks that no profile is fitted on."""
+    return list(
         probe_networks(
             space,
-            num_networks=num_checked,
+            num_networks=num_networks,
             widths=widths,
             resolutions=resolutions,
             batch_size=target.batch_size,
@@ -219,9 +197,24 @@ def _check(
             fuse=get_runtime(target.runtime).fuses,
         )
     )
-    row, networks = check_table(
-        table, bench, probes, name=name or space_id(space), with_isolated=with_isolated, progress=progress
-    )
+
+
+def _check(
+    table: LookupTable,
+    bench: Bench,
+    unseen: Sequence[Probe],
+    *,
+    name: str,
+    with_isolated: bool,
+    progress: Progress,
+) -> SpaceProfile:
+    """What came of a table, checked on networks that it has not seen if there are any."""
+    row: CheckRow | None = None
+    networks: Sequence[CheckedNetwork] = ()
+    if unseen:
+        row, networks = check_table(
+            table, bench, unseen, name=name, with_isolated=with_isolated, progress=progress
+        )
     return SpaceProfile(
         path=table.path,
         check=row,

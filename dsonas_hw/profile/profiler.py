@@ -26,7 +26,8 @@ from dsonas_hw.profile.network_measurement import NetworkMeasurement
 from dsonas_hw.runtime.base import NetworkTiming
 from dsonas_hw.runtime.registry import get_runtime
 from dsonas_hw.table.rows import KernelRow, NetworkRow, Row, TableHeader
-from dsonas_hw.table.table import LookupTable, TableWriter, load_table
+from dsonas_hw.table.table import LookupTable, load_table
+from dsonas_hw.table.writer import TableWriter
 
 SETUP_SECONDS, SECONDS_PER_NETWORK = 1.0, 0.2
 FLOPS_PER_SECOND = 3e10
@@ -99,21 +100,13 @@ def finish_table(writer: TableWriter) -> LookupTable:
         ProfileError: too few networks were timed.
     """
     table = load_table(writer.path)
-    unit = Speed.from_values(table.header.clocks)
-    usual = Speed.usual(network.speed for network in table.networks if network.speed) or unit
     timed = [
-        TimedNetwork(
-            kernels=ran,
-            latency_ms=network.latency_ms
-            * (usual.relative_time(unit, network.latency_ms) if usual and unit else 1.0),
-            energy_mj=network.energy_mj,
-        )
+        TimedNetwork(kernels=ran, latency_ms=table.usual_latency_ms(network), energy_mj=network.energy_mj)
         for network in table.networks
         if (ran := table.kernels_of(network))
     ]
     kernels = list(table.kernels.values())
     latency, *others = fit_corrections(kernels, timed)
-    latency = replace(latency, values={**latency.values, **(usual.to_values() if usual else {})})
     for energy in others:
         costs = NetworkCosts(energy, kernel_costs(latency, kernels))
         kernels = [replace(row, energy_mj=costs.share(costs.part([row.kernel]))) for row in kernels]

@@ -38,10 +38,7 @@ def cross_table(result: CodesignResult) -> Table:
             _accuracy(network),
             *latencies,
             *(cell.source if cell else None for cell in cells.values()),
-            network.mac,
-            network.flops,
-            network.params,
-            network.memory_bytes,
+            *(getattr(network.costs, quantity) for quantity in ("mac", "flops", "params", "memory_bytes")),
         )
 
     return Table(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from dsonas_hw.budget import parse_budgets
 from dsonas_hw.measure.energy import NO_ENERGY
+from dsonas_hw.report.chart import Axis, Chart, Mark, Series, spans
 from dsonas_hw.report.codesign_cross import carried_tables, cross_table, operation_table
-from dsonas_hw.report.codesign_figures import front_figure
 from dsonas_hw.report.codesign_tables import answer_sentences, missing_table
 from dsonas_hw.report.explorer import Explorer, Shown
-from dsonas_hw.report.numbers import COST_LABELS, THIN, about, budget_words, cost_text, percent
+from dsonas_hw.report.numbers import COST_LABELS, THIN, about, budget_words, cost_text, count_of, percent
 from dsonas_hw.report.parts import (
     Answers,
     Details,
@@ -23,7 +26,8 @@ from dsonas_hw.report.parts import (
     block_drawings,
     missing_notes,
 )
-from dsonas_hw.study.codesign_analysis import preferences, why_no_energy
+from dsonas_hw.study.codesign import StudyDevice
+from dsonas_hw.study.codesign_analysis import pareto_front, preferences, why_no_energy
 from dsonas_hw.study.codesign_result import CodesignResult, Network
 
 READING = (
@@ -119,8 +123,62 @@ def _cross(result: CodesignResult) -> list[Part]:
 # -- fronts ----------------------------------------------------------------------------------------------
 
 
+def codesign_figures(result: CodesignResult) -> list[Chart]:
+    """One chart per device that has trained networks."""
+    return [chart for device in result.devices if (chart := front_figure(result, device)) is not None]
+
+
+def front_figure(result: CodesignResult, device: StudyDevice) -> Chart | None:
+    """Every trained network on one device, its front joined; None: nothing is trained yet."""
+    latency = {c.network: c.latency_ms for c in result.cells if c.device == device.name}
+    placed = [i for i, n in enumerate(result.networks) if n.accuracy is not None and n.name in latency]
+    if not placed:
+        return None
+    own = [i for i in placed if result.networks[i].is_for(device.name)]
+    foreign = [i for i in placed if i not in own]
+    number = {network.name: i for i, network in enumerate(result.networks)}
+    front = [number[name] for name in pareto_front(result, device.name)]
+
+    def series(positions: Sequence[int], *, named: bool = True, **style: object) -> Series:
+        networks = [result.networks[i] for i in positions]
+        return Series(
+            x=tuple(latency[n.name] for n in networks),
+            y=tuple(n.accuracy for n in networks),
+            ids=tuple(positions),
+            names=tuple(n.name for n in networks) if named else (),
+            hints=tuple(
+                f"{n.name}: {cost_text('latency_ms', latency[n.name])}, {percent(n.accuracy)}"
+                for n in networks
+            ),
+            **style,  # type: ignore[arg-type]
+        )
+
+    limits = sorted(
+        {b.limit for text in result.study.budgets for b in parse_budgets([text]) if b.name == "latency"}
+    )
+    drawn = [latency[result.networks[i].name] for i in placed]
+    how = "measured" if all(c.is_measured for c in result.cells if c.device == device.name) else device.source
+    return Chart(
+        name=f"front-{device.name}",
+        title=f"{device.title}, {how}",
+        caption=(
+            f"{count_of(len(own), 'network')} found for it, {len(foreign)} found for other devices; those "
+            "that no other beats in both are joined."
+        ),
+        x=Axis(label="latency, ms", log=spans(drawn, 12)),
+        y=Axis(label="test accuracy", percent=True),
+        series=(
+            series(front, named=False, name="front", kind="line", colour="accent", width=1.4),
+            series(foreign, name="of other devices", kind="points", colour="muted", size=4.0),
+            series(own, name="of this device", kind="points", colour="accent", size=5.0),
+        ),
+        marks=tuple(Mark(axis="x", value=limit, label=cost_text("latency_ms", limit)) for limit in limits),
+        legend=(("found for this device", "accent"), ("found for another", "muted")),
+    )  # fmt: skip
+
+
 def _fronts(result: CodesignResult) -> list[Part]:
-    charts = {d.name: chart for d in result.devices if (chart := front_figure(result, d)) is not None}
+    charts = codesign_figures(result)
     if not charts:
         return [UNTRAINED]
     explorer = Explorer(
@@ -131,7 +189,9 @@ def _fronts(result: CodesignResult) -> list[Part]:
     )
     return [
         "Each dot is a network; it is the same network that is marked on every device.",
-        Figures(items=list(charts.values()), devices=list(charts), explorer=explorer),
+        Figures(
+            items=charts, devices=[chart.name.removeprefix("front-") for chart in charts], explorer=explorer
+        ),
     ]
 
 
@@ -148,10 +208,11 @@ def _words(result: CodesignResult, network: Network) -> str:
         if (cell := result.cell(network.name, device.name)) is not None
     )
     accuracy = "not trained yet" if network.accuracy is None else f"{percent(network.accuracy)} accuracy"
+    counted = ", ".join(
+        f"{COST_LABELS[name]} {cost_text(name, getattr(network.costs, name))}" for name in ("mac", "flops")
+    )
     return (
-        f"Network {network.name}: {accuracy}; {latencies}; {COST_LABELS['mac']} "
-        f"{cost_text('mac', network.mac)}, {COST_LABELS['flops']} {cost_text('flops', network.flops)}; "
-        f"{network.architecture.width} channels."
+        f"Network {network.name}: {accuracy}; {latencies}; {counted}; {network.architecture.width} channels."
     )
 
 

@@ -6,6 +6,7 @@ them; a co-design study a row per network, device and budget that it was found f
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.budget import Budget, holds_with, parse_budgets
 from dsonas_hw.config import build_config
-from dsonas_hw.report.kind import kind_of
+from dsonas_hw.report.kind import kind_of, within
 from dsonas_hw.report.numbers import cost_text, percent
 from dsonas_hw.report.run_data import BudgetResult
 from dsonas_hw.report.run_load import load_run_data
@@ -70,13 +71,13 @@ class Row:
 
 
 def compare(paths: Sequence[Path]) -> tuple[list[Row], list[str]]:
-    """Read runs and studies, and what a reader should know of them, a sentence each.
+    """Read runs and studies, also whole folders of them, and what to know of them, a sentence each.
 
     Raises:
         UserError: neither a run nor a study, or a damaged one.
     """
     rows, notes = [], []
-    for path in paths:
+    for path in itertools.chain.from_iterable(map(within, paths)):
         kind = kind_of(path)
         if kind == "run":
             row, unfinished = _run(path)
@@ -170,7 +171,7 @@ def _codesign(path: Path) -> Iterator[Row]:
                 num_networks=1,
                 accuracy=network.accuracy,
                 accuracy_std=None,
-                costs={quantity: getattr(network, quantity) for quantity in COSTS},
+                costs={quantity: getattr(network.costs, quantity) for quantity in COSTS},
                 latency_ms=cell.latency_ms if cell else None,
                 latency_source=cell.source if cell else "",
                 verdict=_codesign_answer(result, network, device, parse_budgets([budget])),

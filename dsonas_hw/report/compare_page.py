@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dsonas_hw.files import write_text
-from dsonas_hw.report.chart import Axis, Chart, Series, spans
+from dsonas_hw.report.chart import Chart
 from dsonas_hw.report.compare import HAND_MADE, RANDOM, SEARCHED, Row, compare_table
 from dsonas_hw.report.numbers import COST_LABELS, COST_UNITS, count_of, percent
 from dsonas_hw.report.page import write_page
 from dsonas_hw.report.parts import Figures, Notes, Page, Part, Section
+from dsonas_hw.report.scatter import Dot, scatter
 
 COLOURS = {RANDOM: "muted", HAND_MADE: "orange", SEARCHED: "accent"}
 """By kind, in the order they are drawn."""
@@ -65,27 +66,21 @@ def _chart(rows: Sequence[Row], quantity: str, *, title: str) -> Chart | None:
     ]
     if len(points) < 2:
         return None
-
-    def series(kind: str, exact: bool) -> Series:
-        found = [p for p in points if (p[0].kind, p[0].is_exact(quantity)) == (kind, exact)]
-        return Series(
-            name=kind, kind="points", colour=COLOURS[kind], size=4.5, hollow=not exact,
-            x=tuple(x for _, x, _ in found), y=tuple(y for _, _, y in found),
-            names=tuple(row.name for row, *_ in found) if len(points) <= FEW else (),
-            hints=tuple(
-                f"{row.name} on {row.device}: {row.text(quantity)}, {percent(y, 2)}" for row, _, y in found
-            ),
+    groups: dict[str, list[Dot]] = {}
+    for row, cost, accuracy in points:
+        groups.setdefault(row.kind, []).append(
+            Dot(
+                cost=cost, accuracy=accuracy, hollow=not row.is_exact(quantity),
+                hint=f"{row.name} on {row.device}: {row.text(quantity)}, {percent(accuracy, 2)}",
+                name=row.name if len(points) <= FEW else "",
+            )
         )  # fmt: skip
-
-    drawn = [found for kind in COLOURS for exact in (False, True) if (found := series(kind, exact)).x]
-    hollow = "; hollow: not measured" if any(one.hollow for one in drawn) else ""
-    log = spans([x for _, x, _ in points], 12)
-    return Chart(
+    hollow = "; hollow: not measured" if any(dot.hollow for dots in groups.values() for dot in dots) else ""
+    return scatter(
+        groups,
         name=re.sub(r"[^a-z0-9]+", "-", title.lower()),
         title=title,
         caption=f"Each dot is a row of the table{hollow}.",
-        x=Axis(label=f"{COST_LABELS[quantity]}, {COST_UNITS[quantity]}", log=log),
-        y=Axis(label="test accuracy", percent=True),
-        series=tuple(drawn),
-        legend=tuple((kind, COLOURS[kind]) for kind in dict.fromkeys(one.name for one in drawn)),
+        cost=f"{COST_LABELS[quantity]}, {COST_UNITS[quantity]}",
+        colours={kind: colour for kind, colour in COLOURS.items() if kind in groups},
     )

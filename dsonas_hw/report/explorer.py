@@ -39,9 +39,7 @@ class Explorer:
     def drawings(self) -> list[str]:
         """A drawing per block with every edge that any architecture has."""
         unions = [
-            close_block(
-                self.space, {edge for s in self.shown for edge in block_edges(self.space, s.blocks[n])}
-            )
+            close_block(self.space, set().union(*(shown.blocks[n].edges for shown in self.shown)))
             for n in range(self.space.num_lambda_sets)
         ]
         return [draw_block(self.space, block) for block in unions]
@@ -51,7 +49,7 @@ class Explorer:
         number = {edge: position for position, edge in enumerate(self.space.edges)}
 
         def mask(block: Block) -> str:
-            return f"{sum(1 << number[edge] for edge in block_edges(self.space, block)):x}"
+            return f"{sum(1 << number[edge] for edge in block.edges):x}"
 
         return {
             "points": [
@@ -62,9 +60,3 @@ class Explorer:
             "edges": self.space.edges,
             "output": self.space.num_nodes + 1,
         }
-
-
-def block_edges(space: SearchSpace, block: Block) -> list[tuple[int, int]]:
-    """The edges of a block, numbered as in `SearchSpace.edges`."""
-    inner = [(s, n) for n in block.nodes for s in block.inputs[n - 1]]
-    return inner + [(n, space.num_nodes + 1) for n in block.output]

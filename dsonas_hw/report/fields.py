@@ -1,16 +1,23 @@
-"""Types of fields of files that may come from anyone: what does not fit is not known."""
+"""Reading files that may come from anyone: types of fields, and lines; what does not fit is not known."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, ValidationError
 
 from dsonas_hw.budget import QUANTITIES, VERDICTS, Verdict
+from dsonas_hw.errors import UserError
+from dsonas_hw.files import read_json_lines
 from dsonas_hw.report.numbers import COST_LABELS, finite
 
+T = TypeVar("T")
 MAX_TEXT = 500
+DAMAGE = (UserError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+"""What reading a file from anyone may raise."""
 
 
 def _known(value: object) -> float:
@@ -77,3 +84,28 @@ def first_error(error: Exception) -> str:
         return text(error)
     first = error.errors()[0]
     return text(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
+def read_log(path: Path, notes: list[str], *, without: str = "") -> list[dict[str, Any]]:
+    """The lines of a log; none, and a note, where it is damaged, or (`without`) empty or not there."""
+    try:
+        rows = read_json_lines(path)
+    except UserError as error:
+        notes.append(f"{error}.")
+        return []
+    if not rows and without:
+        notes.append(f"{without} (there is no {path.name}).")
+    return rows
+
+
+def read_each(
+    rows: Sequence[dict[str, Any]], read: Callable[[dict[str, Any]], T], notes: list[str], what: str
+) -> tuple[T, ...]:
+    """Every row that can be read; the others are counted in a note."""
+    found = []
+    for row in rows:
+        with suppress(*DAMAGE):
+            found.append(read(row))
+    if num_bad := len(rows) - len(found):
+        notes.append(f"{num_bad} {what} and are left out.")
+    return tuple(found)

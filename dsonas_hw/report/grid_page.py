@@ -9,7 +9,7 @@ from typing import Any
 
 from dsonas_hw.budget import parse_budgets
 from dsonas_hw.measure.statistics import STATISTICS
-from dsonas_hw.report.chart import Axis, Chart, Series, spans
+from dsonas_hw.report.chart import Axis, Chart, Series
 from dsonas_hw.report.codesign_tables import missing_table
 from dsonas_hw.report.numbers import (
     COST_LABELS,
@@ -37,7 +37,8 @@ from dsonas_hw.report.parts import (
     Section,
     missing_notes,
 )
-from dsonas_hw.report.table import Table, costs, numbers, words
+from dsonas_hw.report.scatter import Dot, scatter
+from dsonas_hw.report.table import Table, costs, hidden, numbers, words
 from dsonas_hw.study.grid import GridResult
 from dsonas_hw.study.spec import RANDOM, SAME_WIDTH
 from dsonas_hw.study.table import StudyRow, measured_ms
@@ -133,32 +134,27 @@ def _row_words(row: StudyRow) -> str:
 
 def row_table(result: GridResult) -> Table:
     """Means and deviations, a row per budget and variant."""
+    columns = (
+        *words(budget="Budget", variant="Variant"),
+        *numbers(num="Networks"),
+        *numbers(partial(percent, digits=2), test_error_mean="Test error", test_error_std="± std"),
+        *costs("mac", "flops", "params"),
+        *numbers(plain, latency_ms="Predicted, ms"),
+        *numbers(plain, **{f"latency_{name}_ms": f"Measured {name}, ms" for name in STATISTICS}),
+        *numbers(num_holding="Hold the budget"),
+        *numbers(
+            partial(plain, digits=2), beats_random_by_std="Better than random, σ",
+            beats_same_width_by_std="Than random of its width, σ", ratio_before_fit="Budget × before fitting",
+        ),
+        *hidden("budget_used"),
+    )  # fmt: skip
     return Table(
         name="table",
         caption="Means over seeds; the deviation is the sample’s standard deviation",
         sortable=True,
-        columns=(
-            *words(budget="Budget", variant="Variant"),
-            *numbers(num="Networks"),
-            *numbers(partial(percent, digits=2), test_error_mean="Test error", test_error_std="± std"),
-            *costs("mac", "flops", "params"),
-            *numbers(plain, latency_ms="Predicted, ms"),
-            *numbers(plain, **{f"latency_{name}_ms": f"Measured {name}, ms" for name in STATISTICS}),
-            *numbers(num_holding="Hold the budget"),
-            *numbers(
-                partial(plain, digits=2), beats_random_by_std="Better than random, σ",
-                beats_same_width_by_std="Than random of its width, σ",
-            ),
-        ),
-        rows=tuple(
-            (
-                r.budget, r.variant, r.num, r.test_error_mean, r.test_error_std, r.mac, r.flops, r.params,
-                r.latency_ms, r.latency_p50_ms, r.latency_p95_ms, r.latency_p99_ms,
-                r.num_holding, r.beats_random_by_std, r.beats_same_width_by_std,
-            )
-            for r in result.rows
-        ),
-    )  # fmt: skip
+        columns=columns,
+        rows=tuple(tuple(getattr(row, column.key) for column in columns) for row in result.rows),
+    )
 
 
 def network_table(result: GridResult) -> Table:
@@ -202,35 +198,22 @@ def _cost_charts(result: GridResult) -> list[Chart]:
 
 
 def _cost_chart(results: Sequence[dict[str, Any]], quantity: str) -> Chart | None:
-    points: dict[str, list[tuple[float, float]]] = {}
     measured = quantity == "latency_ms" and all(measured_ms(r, "p50_ms") is not None for r in results)
     how = "measured median " if measured else "predicted " if quantity in METRIC_QUANTITIES else ""
     label = how + COST_LABELS[quantity]
+    groups: dict[str, list[Dot]] = {}
     for result in results:
         told = measured_ms(result, "p50_ms") if measured else result["costs"].get(quantity)
-        cost, error = finite(told), finite(result.get("test_error"))
+        cost, error, variant = finite(told), finite(result.get("test_error")), str(result["variant"])
         if cost is not None and error is not None:
-            points.setdefault(str(result["variant"]), []).append((cost, 1 - error))
-    if not points:
+            hint = f"{variant}: {cost_text(quantity, cost)}, {percent(1 - error, 2)}"
+            groups.setdefault(variant, []).append(Dot(cost=cost, accuracy=1 - error, hint=hint))
+    if not groups:
         return None
-    colours = _colours(points)
-    costs = [cost for found in points.values() for cost, _ in found]
-    return Chart(
-        name=f"accuracy-{quantity.replace('_', '-')}",
-        title=f"{label} against accuracy".capitalize(),
-        caption="Every network that is trained.",
-        x=Axis(label=f"{label}, {COST_UNITS[quantity]}", log=spans(costs, 12)),
-        y=Axis(label="test accuracy", percent=True),
-        series=tuple(
-            Series(
-                name=name, x=tuple(x for x, _ in points[name]), y=tuple(y for _, y in points[name]),
-                kind="points", colour=colour, size=4.5,
-                opacity=0.6 if name in BASELINES else 1.0,
-                hints=tuple(f"{name}: {cost_text(quantity, x)}, {percent(y, 2)}" for x, y in points[name]),
-            )
-            for name, colour in colours.items()
-        ),
-        legend=tuple(colours.items()),
+    return scatter(
+        groups, name=f"accuracy-{quantity.replace('_', '-')}", title=f"{label} against accuracy".capitalize(),
+        caption="Every network that is trained.", cost=f"{label}, {COST_UNITS[quantity]}",
+        colours=_colours(groups), faint=tuple(BASELINES),
     )  # fmt: skip
 
 

@@ -5,26 +5,18 @@ from __future__ import annotations
 import math
 import re
 
-from dsonas_hw.budget import COST_LABELS as BUDGET_LABELS
-from dsonas_hw.budget import METRICS, QUANTITIES, format_quantity, parse_budgets
+from dsonas_hw.budget import LIMITABLE, METRICS, QUANTITIES, format_quantity, parse_budgets
 
 NONE = "–"
 THIN = "\u202f"
 """Narrow no-break space between a number and its unit."""
 
 #: cost → how it is called on a page.
-COST_LABELS = {QUANTITIES[name]: label for name, label in BUDGET_LABELS.items()}
+COST_LABELS = {cost.quantity: cost.label for cost in LIMITABLE.values()}
 METRIC_QUANTITIES = tuple(QUANTITIES[name] for name in METRICS)
 """Costs that only a device can tell; the others are counted on the exported file."""
 #: cost → its unit on an axis.
-COST_UNITS: dict[str, str] = {
-    "latency_ms": "ms",
-    "energy_mj": "mJ",
-    "mac": "elements",
-    "flops": "count",
-    "params": "count",
-    "memory_bytes": "bytes",
-}
+COST_UNITS = {cost.quantity: cost.axis for cost in LIMITABLE.values()}
 _BUDGET_NAMES = {quantity: name for name, quantity in QUANTITIES.items()}
 
 

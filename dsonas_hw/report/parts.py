@@ -12,7 +12,7 @@ from typing import Literal
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.report.chart import Chart
 from dsonas_hw.report.draw import draw_block
-from dsonas_hw.report.draw_network import drawn_blocks, list_steps
+from dsonas_hw.report.draw_network import drawn_blocks
 from dsonas_hw.report.explorer import Explorer
 from dsonas_hw.report.numbers import count_of
 from dsonas_hw.report.table import Table
@@ -161,11 +161,6 @@ def block_drawings(architecture: Architecture) -> Figures:
         for title, block, conv in drawn_blocks(architecture)
     ]
     return Figures(items=drawings, small=len(drawings) > 2)
-
-
-def layer_steps(architecture: Architecture) -> Steps:
-    """The stages of a network."""
-    return Steps(items=list_steps(architecture))
 
 
 def missing_notes(lines: Sequence[str], *, at_most: int = 12) -> Notes:

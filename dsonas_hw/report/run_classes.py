@@ -7,10 +7,8 @@ from dsonas_hw.report.table import Cell, Column, Rich, Table, numbers, words
 from dsonas_hw.train.confusion import Confusion
 
 
-def class_table(confusion: Confusion | None) -> Table | None:
+def class_table(confusion: Confusion) -> Table:
     """Accuracy of every class, and what its images are most often mistaken for."""
-    if confusion is None:
-        return None
 
     def row(position: int, name: str) -> tuple[Cell, ...]:
         counts = confusion.counts[position]
@@ -33,10 +31,8 @@ def class_table(confusion: Confusion | None) -> Table | None:
     )
 
 
-def confusion_table(confusion: Confusion | None) -> Table | None:
+def confusion_table(confusion: Confusion) -> Table:
     """The number of test images by true class (rows) and by the class that the network told (columns)."""
-    if confusion is None:
-        return None
     names = confusion.class_names
     return Table(
         name="confusion",

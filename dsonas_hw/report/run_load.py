@@ -7,16 +7,16 @@ Only a directory without a readable configuration is refused.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
 from dsonas_hw.config import RunConfig, load_config_file
 from dsonas_hw.config.load import MAX_CONFIG_BYTES
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, read_regular
-from dsonas_hw.report.fields import first_error, fraction, texts
+from dsonas_hw.report.fields import DAMAGE, first_error, fraction, texts
 from dsonas_hw.report.run_data import Derivation, RunData, Validation
 from dsonas_hw.report.run_logs import load_epochs, load_gamma_cost, load_lambda, load_path
 from dsonas_hw.report.run_selection import load_selection
@@ -25,7 +25,7 @@ from dsonas_hw.search.progress import unfinished_search
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.confusion import CONFUSION_NAME, Confusion, load_confusion
 
-_DAMAGE = (UserError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError)
+T = TypeVar("T")
 
 
 def load_run_data(run: RunDirectory) -> RunData:
@@ -71,6 +71,15 @@ def load_run_data(run: RunDirectory) -> RunData:
     )
 
 
+def _read(what: str, read: Callable[[], T], notes: list[str]) -> T | None:
+    """What a part of the run holds; None, and a note, where it is damaged."""
+    try:
+        return read()
+    except DAMAGE as error:
+        notes.append(f"{what} cannot be read: {first_error(error)}.")
+        return None
+
+
 def _unfinished(run: RunDirectory) -> str:
     try:
         return unfinished_search(run) or ""
@@ -82,61 +91,48 @@ def _architecture(path: Path, notes: list[str]) -> Architecture | None:
     if not path.exists():
         notes.append("No architecture has been derived yet (there is no architecture.json).")
         return None
-    try:
-        return architecture_from_json(read_json(path), origin=path.name)
-    except UserError as error:
-        notes.append(f"The architecture cannot be read: {error}.")
-        return None
+    return _read("The architecture", lambda: architecture_from_json(read_json(path), origin=path.name), notes)
 
 
 def _derivation(path: Path, notes: list[str]) -> Derivation | None:
-    try:
+    def read() -> Derivation | None:
         raw = read_json(path).get("derived")
         return None if raw is None else Derivation.model_validate(raw)
-    except _DAMAGE as error:
-        notes.append(f"How the architecture was derived cannot be read: {first_error(error)}.")
-        return None
+
+    return _read("How the architecture was derived", read, notes)
 
 
 def _space(config: RunConfig, notes: list[str]) -> SearchSpace | None:
     """The space as configured; image size and classes do not matter for drawing blocks."""
-    try:
-        return SearchSpace(**config.space.model_dump(), input_shape=(3, 1024, 1024))
-    except (UserError, TypeError) as error:
-        notes.append(f"The search space cannot be rebuilt from the configuration: {error}.")
-        return None
+    fields = config.space.model_dump()
+    return _read(
+        "The search space of the configuration",
+        lambda: SearchSpace(**fields, input_shape=(3, 1024, 1024)),
+        notes,
+    )
 
 
 def _training(path: Path, architecture: Architecture | None, notes: list[str]) -> tuple[float | None, bool]:
     """Test accuracy by retrain.json, and whether that was the training of another architecture."""
-    if not path.exists():
+    data = _read("The result of retraining", lambda: dict(read_json(path)), notes) if path.exists() else None
+    if data is None:
         return None, False
-    try:
-        data = read_json(path)
-        if _is_of_another(data, architecture):
-            notes.append("The trained weights are another architecture's: retrain this one.")
-            return None, True
-        return fraction(data.get("test_accuracy")), False
-    except _DAMAGE as error:
-        notes.append(f"The result of retraining cannot be read: {first_error(error)}.")
-        return None, False
+    if _is_of_another(data, architecture):
+        notes.append("The trained weights are another architecture's: retrain this one.")
+        return None, True
+    return fraction(data.get("test_accuracy")), False
 
 
 def _confusion(path: Path, notes: list[str]) -> Confusion | None:
-    if not path.exists():
-        return None
-    try:
-        return load_confusion(path)
-    except UserError as error:
-        notes.append(f"{error}.")
-        return None
+    return _read("The confusion of classes", lambda: load_confusion(path), notes) if path.exists() else None
 
 
 def _validation(path: Path, architecture: Architecture | None, notes: list[str]) -> Validation | None:
     if not path.exists():
         notes.append("The network has not been validated yet (there is no validation.json).")
         return None
-    try:
+
+    def read() -> Validation | None:
         data = read_json(path)
         if _is_of_another(data, architecture):
             notes.append("The validation is another architecture's: export and validate this one.")
@@ -147,9 +143,8 @@ def _validation(path: Path, architecture: Architecture | None, notes: list[str])
                 row |= {"quiet": latency.get("quiet_ms")} if row["name"] == "latency" else {}
             data["latency"] = {**latency, "values": latency}
         return Validation.model_validate(data)
-    except _DAMAGE as error:
-        notes.append(f"The validation cannot be read: {first_error(error)}.")
-        return None
+
+    return _read("The validation", read, notes)
 
 
 def _is_of_another(data: Mapping[str, Any], architecture: Architecture | None) -> bool:

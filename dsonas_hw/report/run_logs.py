@@ -5,42 +5,19 @@ A line that does not fit is left out and counted in `notes`; see `run_load`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, Block, architecture_from_json
-from dsonas_hw.errors import UserError
-from dsonas_hw.files import read_json_lines
-from dsonas_hw.report.fields import text
+from dsonas_hw.report.fields import read_each, read_log, text
 from dsonas_hw.report.numbers import finite
 from dsonas_hw.report.run_data import EpochRow, LambdaRow, PathPoint
 from dsonas_hw.space.space import SearchSpace
 
-T = TypeVar("T")
-
-
-def _rows(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-    try:
-        rows = read_json_lines(path)
-    except UserError as error:
-        notes.append(f"{error}.")
-        return []
-    if not rows:
-        notes.append(f"{_WHAT[path.name]} (there is no {path.name}).")
-    return rows
-
-
-_WHAT = {
-    "path.jsonl": "No architecture that a search passed is recorded here",
-    "lambda.jsonl": "No λ is recorded here",
-    "metrics.jsonl": "No training is recorded here",
-}
-
 
 def load_path(path: Path, space: SearchSpace | None, notes: list[str]) -> tuple[PathPoint, ...]:
     """Every architecture that the search passed."""
-    rows = _rows(path, notes)
+    rows = read_log(path, notes, without="No architecture that a search passed is recorded here")
     if space is None:
         return ()
     empty = Architecture(space=space, blocks=(Block(inputs=(), output=()),) * space.num_blocks, width=1)
@@ -50,7 +27,7 @@ def load_path(path: Path, space: SearchSpace | None, notes: list[str]) -> tuple[
         found = architecture_from_json({**frame, "width": row["width"], "blocks": row["blocks"]})
         return PathPoint.model_validate({**row, "blocks": found.blocks})
 
-    return _each(rows, read, notes, "lines of path.jsonl are not architectures of this space")
+    return read_each(rows, read, notes, "lines of path.jsonl are not architectures of this space")
 
 
 def load_lambda(path: Path, space: SearchSpace | None, notes: list[str]) -> tuple[LambdaRow, ...]:
@@ -62,28 +39,18 @@ def load_lambda(path: Path, space: SearchSpace | None, notes: list[str]) -> tupl
             raise ValueError("other edges")
         return found
 
-    return _each(_rows(path, notes), read, notes, "lines of lambda.jsonl do not fit the search space")
-
-
-def _each(
-    rows: Sequence[dict[str, Any]], read: Callable[[dict[str, Any]], T], notes: list[str], what: str
-) -> tuple[T, ...]:
-    """Every row that can be read; the others are counted in a note."""
-    found = []
-    for row in rows:
-        try:
-            found.append(read(row))
-        except (UserError, KeyError, TypeError, ValueError, AttributeError, ArithmeticError):
-            continue
-    if num_bad := len(rows) - len(found):
-        notes.append(f"{num_bad} {what} and are left out.")
-    return tuple(found)
+    return read_each(
+        read_log(path, notes, without="No λ is recorded here"),
+        read,
+        notes,
+        "lines of lambda.jsonl do not fit the search space",
+    )
 
 
 def load_epochs(path: Path, notes: list[str]) -> tuple[EpochRow, ...]:
     """The epochs of every stage; of a stage that was done again, those of the last time."""
     stages: dict[str, list[EpochRow]] = {"pretrain": [], "search": [], "retrain": []}
-    for row in _rows(path, notes):
+    for row in read_log(path, notes, without="No training is recorded here"):
         epoch, stage = finite(row.get("epoch")), row.get("stage")
         if epoch is None or not isinstance(stage, str) or stage not in stages:
             continue
@@ -97,5 +64,5 @@ def load_epochs(path: Path, notes: list[str]) -> tuple[EpochRow, ...]:
 
 def load_gamma_cost(path: Path) -> str:
     """What γ went by in the search; empty where no line tells."""
-    rows = [row for row in _rows(path, []) if row.get("stage") == "search"]
+    rows = [row for row in read_log(path, []) if row.get("stage") == "search"]
     return text(rows[-1].get("gamma_cost")) if rows else ""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dsonas_hw.report.chart import Chart
+from dsonas_hw.report.draw_network import list_steps
 from dsonas_hw.report.explorer import Explorer, Shown
-from dsonas_hw.report.figures_epochs import retrain_figures, search_figures
-from dsonas_hw.report.figures_lambda import lambda_figures
-from dsonas_hw.report.figures_latency import latency_figures
 from dsonas_hw.report.figures_path import path_figures, shown_points
 from dsonas_hw.report.numbers import (
     COST_LABELS,
@@ -27,11 +24,17 @@ from dsonas_hw.report.parts import (
     Pairs,
     Part,
     Section,
+    Steps,
     block_drawings,
-    layer_steps,
 )
 from dsonas_hw.report.run_classes import class_table, confusion_table
 from dsonas_hw.report.run_data import PathPoint, RunData
+from dsonas_hw.report.run_figures import (
+    lambda_figures,
+    latency_figures,
+    retrain_figures,
+    search_figures,
+)
 from dsonas_hw.report.run_selection import selection_table
 from dsonas_hw.report.run_tables import (
     check_table,
@@ -78,17 +81,6 @@ def run_page(data: RunData, profile: LookupTable | None = None) -> Page:
     )
 
 
-def run_figures(data: RunData) -> list[Chart]:
-    """Every chart that this run has data for, in the order of the page."""
-    return [
-        *path_figures(data),
-        *lambda_figures(data),
-        *search_figures(data),
-        *latency_figures(data),
-        *retrain_figures(data),
-    ]
-
-
 def _architecture(data: RunData) -> list[Part]:
     architecture = data.architecture
     if architecture is None:
@@ -97,7 +89,7 @@ def _architecture(data: RunData) -> list[Part]:
     return [
         f"{shared}, {architecture.width} channels in the first stage. Colours are operations; an edge has "
         "the colour of where it comes from.",
-        layer_steps(architecture),
+        Steps(items=list_steps(architecture)),
         block_drawings(architecture),
     ]
 
@@ -209,9 +201,9 @@ def _retraining(data: RunData) -> list[Part]:
 
 
 def _classes(data: RunData) -> list[Part]:
-    table, matrix = class_table(data.confusion), confusion_table(data.confusion)
-    if table is None or matrix is None:
+    if data.confusion is None:
         return []
+    table, matrix = class_table(data.confusion), confusion_table(data.confusion)
     heading = Heading(text="Class by class, on the test images")
     if len(table.rows) > FEW_CLASSES:
         return [heading, Details(summary=table.caption, parts=[table])]

@@ -7,9 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from dsonas_hw.errors import UserError
-from dsonas_hw.files import read_json_lines
-from dsonas_hw.report.fields import Fraction, Known
+from dsonas_hw.report.fields import Fraction, Known, read_each, read_log
 from dsonas_hw.report.numbers import percent
 from dsonas_hw.report.table import Column, Table, numbers, words
 
@@ -33,20 +31,10 @@ class SelectionRow(BaseModel):
 
 def load_selection(path: Path, notes: list[str]) -> tuple[SelectionRow, ...]:
     """Read the candidates of a run; a line that does not fit is left out and counted in `notes`."""
-    try:
-        rows = read_json_lines(path) if path.exists() else []
-    except UserError as error:
-        notes.append(f"{error}.")
-        return ()
     found: dict[int, SelectionRow] = {}
-    num_bad = 0
-    for row in rows:
-        try:
-            _take(row, found)
-        except (KeyError, TypeError, ValueError, OverflowError):
-            num_bad += 1
-    if num_bad:
-        notes.append(f"{num_bad} lines of selection.jsonl cannot be read and are left out.")
+    read_each(
+        read_log(path, notes), lambda row: _take(row, found), notes, "lines of selection.jsonl cannot be read"
+    )
     return tuple(found[index] for index in sorted(found))
 
 

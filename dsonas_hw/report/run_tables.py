@@ -23,7 +23,6 @@ from dsonas_hw.report.table import Cell, Rich, Table, costs, hidden, numbers, va
 from dsonas_hw.table.table import LookupTable
 
 PERCENTILES_MS = ("p50_ms", "p95_ms", "p99_ms")
-_COSTS = ("flops", "mac", "params", "memory_bytes", "latency_ms", "energy_mj")
 _EPOCH_FIELDS = ("step", "loss", "accuracy", "test_accuracy", "lr", "gamma", "cost_ratio", "target_ratio",
                  "num_edges", "seconds")  # fmt: skip
 
@@ -37,8 +36,7 @@ def run_tables(data: RunData) -> list[Table]:
         lambda_table(data),
         selection_table(data.selection),
         latency_table(data),
-        class_table(data.confusion),
-        confusion_table(data.confusion),
+        *([class_table(data.confusion), confusion_table(data.confusion)] if data.confusion else []),
     ]
     return [table for table in tables if table is not None]
 
@@ -173,7 +171,7 @@ def path_table(data: RunData) -> Table | None:
     """Every point of the path with its costs."""
     if not data.path:
         return None
-    return _path_table(data.path, name="path", caption="Path of architectures", quantities=_COSTS)
+    return _path_table(data.path, name="path", caption="Path of architectures", quantities=tuple(COST_LABELS))
 
 
 def front_table(data: RunData) -> Table | None:

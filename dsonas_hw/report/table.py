@@ -34,6 +34,12 @@ class Rich:
     fraction: float = 0.0
     """0 to 1: how deep the cell is coloured."""
 
+    @property
+    def plain(self) -> str:
+        """The cell in a line of text."""
+        text = self.text or "; ".join(self.small)
+        return f"**{text}**" if self.style == "own" else text
+
 
 Cell = Scalar | Rich
 
@@ -131,6 +137,22 @@ class Table:
         for row in self.rows:
             writer.writerow(["" if _value(cell) is None else _value(cell) for cell in row])
         return buffer.getvalue()
+
+    def to_markdown(self) -> str:
+        """What a page shows, as Markdown; columns without a value are left out."""
+        shown = self.shown()
+        numbers = [
+            number
+            for number, column in enumerate(self.shown_columns)
+            if any(row[number][1].plain not in ("", NONE) for row in shown)
+        ]
+        columns = [self.shown_columns[number] for number in numbers]
+        lines = [
+            [column.heading for column in columns],
+            ["---:" if column.numeric else "---" for column in columns],
+            *([row[number][1].plain for number in numbers] for row in shown),
+        ]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""

@@ -6,17 +6,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.files import write_text
+from dsonas_hw.errors import UserError
+from dsonas_hw.files import write_json, write_text
+from dsonas_hw.profile.open import find_table, resolve_target
 from dsonas_hw.report.chart import Chart
 from dsonas_hw.report.codesign_cross import cross_table
-from dsonas_hw.report.codesign_figures import codesign_figures
-from dsonas_hw.report.codesign_page import codesign_page
+from dsonas_hw.report.codesign_page import codesign_figures, codesign_page
 from dsonas_hw.report.codesign_tables import codesign_tables, missing_table
 from dsonas_hw.report.draw import draw_block
 from dsonas_hw.report.draw_network import drawn_blocks
@@ -24,19 +26,22 @@ from dsonas_hw.report.grid_page import grid_figures, grid_page, network_table, r
 from dsonas_hw.report.kind import kind_of
 from dsonas_hw.report.page import write_page
 from dsonas_hw.report.parts import Page
+from dsonas_hw.report.run_data import RunData
+from dsonas_hw.report.run_figures import run_figures
 from dsonas_hw.report.run_load import load_run_data
-from dsonas_hw.report.run_page import run_figures, run_page
-from dsonas_hw.report.run_profile import find_profile
+from dsonas_hw.report.run_page import run_page
 from dsonas_hw.report.run_tables import check_table, run_tables
 from dsonas_hw.report.table import Table
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.study.codesign_result import load_result
 from dsonas_hw.study.grid import load_grid
+from dsonas_hw.table.table import LookupTable, load_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PAGE = "report.html"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +86,7 @@ def read_report(path: Path, *, profiles_directory: Path | None = None) -> Report
 
 def _read_run(run: RunDirectory, profiles_directory: Path | None) -> Report:
     data = load_run_data(run)
-    profile = find_profile(data, profiles_directory=profiles_directory)
+    profile = find_profile(data, profiles_directory)
     check = check_table(profile)
     return Report(
         page=run_page(data, profile),
@@ -89,6 +94,26 @@ def _read_run(run: RunDirectory, profiles_directory: Path | None) -> Report:
         tables=[*run_tables(data), *([check] if check else [])],
         networks={"architecture": data.architecture} if data.architecture is not None else {},
     )
+
+
+def find_profile(data: RunData, profiles_directory: Path | None) -> LookupTable | None:
+    """The target's table; None if it is not here or is that of another machine than the one measured on."""
+    try:
+        path = find_table(resolve_target(data.config.target), profiles_directory=profiles_directory)
+        table = load_table(path) if path is not None else None
+    except UserError as error:
+        _log.warning("the profile is left out of the report: %s", error)
+        return None
+    if table is None or not _is_same_machine(data, table):
+        return None
+    return table
+
+
+def _is_same_machine(data: RunData, table: LookupTable) -> bool:
+    """By the titles that validation and table carry; where one has none, nothing tells them apart."""
+    latency = data.validation.latency if data.validation else None
+    there, here = table.header.settings.get("device_title"), latency.device_title if latency else ""
+    return not there or not here or there == here
 
 
 def write_report(path: Path, *, profiles_directory: Path | None = None) -> Path:
@@ -120,6 +145,24 @@ def write_figures(path: Path, directory: Path, *, profiles_directory: Path | Non
     for name, architecture in report.networks.items():
         paths += write_drawings(directory, architecture, name=name, block_name=_block_stem(name))
     return paths + write_tables(directory, report.tables)
+
+
+def write_grid(path: Path) -> Table:
+    """Write what a grid study found into its directory: results.json, and table.csv, .json and .md.
+
+    Returns the table.
+
+    Raises:
+        UserError: as `write_report`.
+    """
+    from dsonas_hw.report.export import write_tables
+
+    grid = load_grid(path)
+    table = row_table(grid)
+    write_json(path / "results.json", list(grid.results))
+    write_tables(path, [table])
+    write_text(path / "table.md", table.to_markdown() + "\n")
+    return table
 
 
 def matplotlib_figures(path: Path) -> dict[str, Figure]:

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from dsonas_hw.kernel.deployment import Deployment
@@ -28,30 +27,30 @@ if TYPE_CHECKING:
     from dsonas_hw.measure.rounds import Plan
 
 
-class Session(Protocol):
-    """A network, loaded and ready to run on inputs it made itself."""
+class Session(ABC):
+    """A network, loaded and ready to run on inputs it made itself; a context manager that closes it."""
 
     runtime: str
     versions: dict[str, str]
     """Library → version, of everything the timing depends on."""
 
+    @abstractmethod
     def run(self) -> object:
         """Start one inference; it may still be running on the device when this returns."""
-        ...
 
+    @abstractmethod
     def synchronize(self) -> None:
         """Wait until the device has finished."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Give the device's memory back."""
-        ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *ended: object) -> None:
+        self.close()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,7 +107,7 @@ class Runtime(ABC):
     """It serves this machine's CPU (device `local`)."""
     on_gpu: bool = True
     fuses: bool = True
-    """It runs kernels with batch norms and activations inside; False: each on its own."""
+    """It runs kernels with batch norms and activations inside; False: each operation of a file on its own."""
     profiler_overhead_ms: float = 0.0
     """The most that its profiler adds to the time of a kernel."""
     runs_in_caller: bool = False
@@ -206,13 +205,7 @@ class Runtime(ABC):
         raise NotImplementedError(self.name)
 
     def build_engine(
-        self,
-        model_path: Path,
-        engine_path: Path,
-        *,
-        precision: str,
-        batch_size: int,
-        timing_cache_path: Path | None = None,
+        self, model_path: Path, engine_path: Path, target: Target, *, timing_cache_path: Path | None = None
     ) -> object:
         """Build what a deployment loads, and write it; what its description says.
 

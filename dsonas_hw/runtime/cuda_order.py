@@ -8,8 +8,9 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError
-from dsonas_hw.runtime.detect import LOCAL, DetectedDevice, Detection
+from dsonas_hw.runtime.detect import DetectedDevice, Detection
 
 _MULTIPROCESSOR_COUNT = 16
 """CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT."""

@@ -21,6 +21,7 @@ from typing import Any
 
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.measure.timing import GarbageCollectionOff
+from dsonas_hw.runtime.base import Session
 
 Event = Mapping[str, Any]
 RUN = "dsonas-hw run"
@@ -66,6 +67,13 @@ class Recorder:
 
         with record_function(name):
             yield
+
+    def run(self, session: Session) -> object:
+        """Annotate one inference, to its end."""
+        with self.span(RUN):
+            result = session.run()
+        session.synchronize()
+        return result
 
     def stop(self) -> Trace:
         """What was recorded.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 
-from dsonas_hw.device.cpu import LocalCpu, local_cpu
+from dsonas_hw.device.cpu import local_cpu
 from dsonas_hw.device.datasheet import Device, RuntimeSupport, admits
 from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.device.gpu import Gpu
@@ -17,8 +17,6 @@ from dsonas_hw.errors import DeviceError, MissingDependencyError
 from dsonas_hw.runtime.base import Runtime
 from dsonas_hw.runtime.libraries import Library
 from dsonas_hw.runtime.registry import all_runtimes, get_runtime
-
-__all__ = ["LOCAL", "DetectedDevice", "Detection", "LocalCpu", "RuntimeStatus", "detect_devices", "local_cpu"]
 
 DIVIDED = (
     "MIG divides this GPU, and a program gets a slice of it, which is no measurement of the card; "
@@ -89,15 +87,10 @@ class Detection:
         return next((device for device in self.devices if device.name == name), None)
 
 
-def find_library(runtime: str) -> Library | None:
-    """The installed library that serves a runtime, or `None`."""
-    return get_runtime(runtime).library()
-
-
 def detect_devices(
     *,
     open_driver: Callable[[], AbstractContextManager[Nvml]] = open_nvml,
-    find: Callable[[str], Library | None] = find_library,
+    find: Callable[[str], Library | None] = lambda runtime: get_runtime(runtime).library(),
 ) -> Detection:
     """Look at this machine; takes a fraction of a second and imports no framework.
 

@@ -54,6 +54,15 @@ def name_nodes(model: bytes) -> bytes:
     return bytes(proto.SerializeToString())
 
 
+def to_fp16(data: bytes, *, keep_io_types: bool = False) -> bytes:
+    """The network in half precision, with its inputs and outputs unless their types are kept."""
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    model = convert_float_to_float16(onnx.load_model_from_string(data), keep_io_types=keep_io_types)
+    return bytes(model.SerializeToString())
+
+
 def read_model(model: bytes | Path) -> bytes:
     """The bytes of a model.
 

@@ -11,20 +11,12 @@ from dsonas_hw.architecture.architecture import Architecture, complete_architect
 from dsonas_hw.architecture.costs import CostName, TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.architecture.graph import BlockSegment, block_segments
-from dsonas_hw.budget import Budget
+from dsonas_hw.budget import LIMITABLE, Budget
 from dsonas_hw.config import Adaptive
 from dsonas_hw.cost.gamma import adaptive_gamma_per_block, adaptive_gamma_per_operation
 from dsonas_hw.search.marginal import marginal_gamma
 from dsonas_hw.search.release_gamma import release_flops_gamma, release_mac_gamma
 from dsonas_hw.space.space import SearchSpace
-
-BY_COST: tuple[Adaptive, ...] = ("block", "operation", "marginal")
-"""Where γ goes by a cost of the target."""
-_COST_OF_BUDGET: dict[str, CostName] = {
-    "flops": "flops", "mac": "mac", "params": "params", "memory": "mac", "latency": "latency",
-    "energy": "energy",
-}  # fmt: skip
-"""Memory is activations, which `mac` counts edge by edge; a peak is nobody's in particular."""
 
 
 def gamma_cost(space: SearchSpace, budgets: Sequence[Budget], target: TargetCosts, *, width: int) -> CostName:
@@ -37,7 +29,8 @@ def gamma_cost(space: SearchSpace, budgets: Sequence[Budget], target: TargetCost
     if not budgets:
         return "mac"
     tightest = max(budgets, key=lambda budget: budget_ratio(complete, [budget], target))
-    return _COST_OF_BUDGET[tightest.name]
+    # Memory is activations, which `mac` counts edge by edge; a peak is nobody's in particular.
+    return tightest.name if LIMITABLE[tightest.name].adds_up else "mac"
 
 
 def relative_gamma(
@@ -54,25 +47,35 @@ def relative_gamma(
     """
     space = architecture.space
     shape = (space.num_lambda_sets, len(space.edges))
-    if adaptive == "none":
-        return torch.ones(shape)
-    if adaptive == "marginal":
-        return marginal_gamma(architecture, target, cost)
-    if adaptive == "release-mac":
-        return torch.tensor(release_mac_gamma(space)).expand(shape).clone()
-    if adaptive == "release-flops":
-        sets = architecture.blocks[: space.num_lambda_sets]
-        per_set = torch.tensor([release_flops_gamma(space, block) for block in sets])
-        return per_set[:, None].expand(shape).clone()
+    match adaptive:
+        case "none":
+            return torch.ones(shape)
+        case "block":
+            return _gamma_per_block(architecture, target, cost)[:, None].expand(shape).clone()
+        case "operation":
+            return _gamma_per_operation(architecture, target, cost)
+        case "marginal":
+            return marginal_gamma(architecture, target, cost)
+        case "release-flops":
+            sets = architecture.blocks[: space.num_lambda_sets]
+            per_set = torch.tensor([release_flops_gamma(space, block) for block in sets])
+            return per_set[:, None].expand(shape).clone()
+        case "release-mac":
+            return torch.tensor(release_mac_gamma(space)).expand(shape).clone()
+
+
+def _gamma_per_block(architecture: Architecture, target: TargetCosts, cost: CostName) -> Tensor:
+    def block_costs(network: Architecture) -> list[float]:
+        costs = [[target.block_cost(segment, cost)] for segment in block_segments(network)]
+        return [row[0] for row in _per_set(network.space.share, costs)]
+
+    complete = complete_architecture(architecture.space, width=architecture.width)
+    return torch.tensor(adaptive_gamma_per_block(block_costs(architecture), block_costs(complete), gamma=1.0))
+
+
+def _gamma_per_operation(architecture: Architecture, target: TargetCosts, cost: CostName) -> Tensor:
+    space = architecture.space
     complete = complete_architecture(space, width=architecture.width)
-    if adaptive == "block":
-
-        def block_costs(network: Architecture) -> list[float]:
-            costs = [[target.block_cost(segment, cost)] for segment in block_segments(network)]
-            return [row[0] for row in _per_set(space.share, costs)]
-
-        per_block = adaptive_gamma_per_block(block_costs(architecture), block_costs(complete), gamma=1.0)
-        return torch.tensor(per_block)[:, None].expand(shape).clone()
     gammas = torch.tensor(
         adaptive_gamma_per_operation(
             _node_costs(architecture, target, cost), _node_costs(complete, target, cost), gamma=1.0

@@ -7,22 +7,20 @@ train, images of λ score; a test image is never seen. Every network sees the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.config import Amp, RetrainConfig, RunConfig, SelectConfig
+from dsonas_hw.checkpoint_file import load_checkpoint_file
+from dsonas_hw.config import RetrainConfig, RunConfig, SelectConfig
 from dsonas_hw.errors import RunError
-from dsonas_hw.run_directory import RunDirectory, load_checkpoint_file
+from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train import distributed
-from dsonas_hw.train.batch_norm import fixed_statistics
 from dsonas_hw.train.data import Dataset
-from dsonas_hw.train.data_batches import Batch
-from dsonas_hw.train.data_split import split_for_search
-from dsonas_hw.train.loop import StopSignal, autocast
+from dsonas_hw.train.evaluate import batch_accuracy
+from dsonas_hw.train.loop import StopSignal
 from dsonas_hw.train.trainer import StoppedError, Trainer
 
 
@@ -52,7 +50,7 @@ class BriefTraining:
             DataError: a class has too few images for a part of the W:λ split.
         """
         self.run, self.config, self.device = run, config, device
-        w_images, lam_images = split_for_search(dataset, config.data.split_ratio, seed=config.seed)
+        w_images, lam_images = dataset.split_for_search(config.data.split_ratio, seed=config.seed)
         self.dataset = replace(dataset, train=w_images, test=lam_images)
         self.recipe = brief_recipe(config.retrain, config.select, epochs=epochs)
 
@@ -104,21 +102,3 @@ class BriefTraining:
         """Remove the checkpoints of all networks."""
         for path in self.run.list_checkpoints("select"):
             path.unlink(missing_ok=True)
-
-
-@torch.no_grad()
-def batch_accuracy(network: nn.Module, batches: Iterable[Batch], *, amp: Amp) -> float:
-    """Accuracy with batch norms by the batch: after a short training the running statistics lag behind."""
-    network.eval()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.train()
-    num_correct = num_images = 0
-    with fixed_statistics(network):
-        for images, labels in batches:
-            with autocast(images.device, amp):
-                logits = network(images)
-            num_correct += int((logits.argmax(1) == labels).sum())
-            num_images += len(labels)
-    network.train()
-    return num_correct / num_images

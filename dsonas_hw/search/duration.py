@@ -27,6 +27,7 @@ from dsonas_hw.config import RunConfig
 from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import UserError
 from dsonas_hw.kernel.costs import count_costs
+from dsonas_hw.profile.open import resolve_target
 from dsonas_hw.search.effort import brief_effort, pretraining_effort, retraining_effort, search_effort
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
@@ -124,7 +125,7 @@ def estimate_run(config: RunConfig, space: SearchSpace, num_images: int) -> RunE
 def _network_mac(config: RunConfig, space: SearchSpace) -> float:
     """Memory accesses of a network that fills the budgets; latency and energy are not known yet."""
     counted: Sequence[Budget] = [budget for budget in config.budgets if not budget.metric]
-    target = TargetCosts(batch_size=config.target.batch_size, precision=config.target.precision)
+    target = TargetCosts(target=resolve_target(config.target))
     width = config.retrain.width or choose_width(space, counted, target)
     complete = complete_architecture(space, width=width)
     over = budget_ratio(complete, counted, target) if counted else ideal_complete_over_budget(space)

@@ -11,17 +11,10 @@ are not counted.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 
-from dsonas_hw.config import DataConfig, RunConfig
+from dsonas_hw.config import RunConfig
 from dsonas_hw.search.halving import selection_epochs
-
-NUM_TRAIN: Mapping[str, int] = {
-    "digits": 1438, "fashion-mnist": 60_000, "cifar10": 50_000, "cifar100": 50_000, "imagenet": 1_281_167,
-}  # fmt: skip
-"""Training images of the named datasets, so that they need not be there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +70,3 @@ def retraining_effort(config: RunConfig, num_images: int) -> Effort:
 def _w_images(config: RunConfig, num_images: int) -> int:
     for_w, for_lam = config.data.split_ratio if config.data.split else (1, 0)
     return num_images * for_w // (for_w + for_lam)
-
-
-@lru_cache(maxsize=64)
-def count_train_images(data: DataConfig) -> int:
-    """Count the training images; those of folder:PATH are scanned, those of an unlisted set are loaded.
-
-    Raises:
-        DataError: images that are not there.
-    """
-    known = NUM_TRAIN.get(data.dataset)
-    if known is None:
-        from dsonas_hw.train.images import image_facts, load_images
-
-        is_folder = data.dataset.startswith("folder:")
-        known = image_facts(data).num_images if is_folder else len(load_images(data).train)
-    return min(known, data.subset or known)

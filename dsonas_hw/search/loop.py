@@ -24,7 +24,6 @@ from dsonas_hw.budget import Budget
 from dsonas_hw.config import RunConfig
 from dsonas_hw.errors import BudgetError, UserError, command_line
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.search.adaptive import BY_COST
 from dsonas_hw.search.checkpoint import restore_search, save_search, start_from
 from dsonas_hw.search.parts import SearchParts
 from dsonas_hw.search.path_recorder import PathRecorder
@@ -35,6 +34,7 @@ from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.loop import (
+    CHECK_EVERY,
     DivergedError,
     EpochMeter,
     Interrupted,
@@ -42,9 +42,6 @@ from dsonas_hw.train.loop import (
     StopSignal,
     resolve_train_device,
 )
-
-CHECK_EVERY = 20
-"""Steps between two looks for a NaN."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +126,7 @@ class Search:
             ratio=steering.ratio,
             has_landed=steering.ratio <= 1.0,
             num_points=len(self.path.seen),
-            gamma_cost=steering.gamma_cost if self.config.search.adaptive in BY_COST else None,
+            gamma_cost=steering.gamma_cost if self.config.search.is_by_cost else None,
             seconds=self.elapsed_s,
         )
 

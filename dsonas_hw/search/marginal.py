@@ -56,7 +56,7 @@ def edge_savings(architecture: Architecture, target: TargetCosts, cost: CostName
     rows: list[list[float]] = []
     for number in range(space.num_lambda_sets):
         block = architecture.blocks[number]
-        alive = _edges_of(block, space.num_nodes + 1)
+        alive = block.edges
         row: list[float] = []
         for edge in space.edges:
             changed = close_block(space, alive ^ {edge})
@@ -70,8 +70,3 @@ def edge_savings(architecture: Architecture, target: TargetCosts, cost: CostName
             row.append((now - cost_of(blocks)) * (1 if edge in alive else -1))
         rows.append(row)
     return rows
-
-
-def _edges_of(block: Block, output: int) -> set[tuple[int, int]]:
-    inner = {(source, node) for node in block.nodes for source in block.inputs[node - 1]}
-    return inner | {(source, output) for source in block.output}

@@ -16,7 +16,6 @@ from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import Batches
 from dsonas_hw.train.data_images import Images
-from dsonas_hw.train.data_split import split_for_search
 from dsonas_hw.train.loop import keep_freed_memory, loss_scaler, seed_everything
 
 
@@ -90,7 +89,7 @@ def check_dataset(config: RunConfig, dataset: Dataset) -> tuple[Images, Images]:
         UserError: too few images for one batch, or for the W steps of one λ step.
     """
     ratio = config.data.split_ratio if config.data.split else None
-    w_images, lam_images = split_for_search(dataset, ratio, seed=config.seed)
+    w_images, lam_images = dataset.split_for_search(ratio, seed=config.seed)
     _check_sizes(dataset.name, len(w_images), len(lam_images), config)
     return w_images, lam_images
 

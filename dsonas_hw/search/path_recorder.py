@@ -10,9 +10,9 @@ from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.parts import SearchParts
 from dsonas_hw.search.path import PathPoint, load_path
 from dsonas_hw.search.steering import Steering
-from dsonas_hw.search.step import Batch, shared_accuracy
 from dsonas_hw.train.data import Dataset
-from dsonas_hw.train.data_batches import Batches
+from dsonas_hw.train.data_batches import Batch, Batches
+from dsonas_hw.train.evaluate import batch_accuracy
 
 
 class PathRecorder:
@@ -43,7 +43,7 @@ class PathRecorder:
         self.seen.add(steering.blocks)
         accuracy = None
         if lam_step - self.last_scored >= search.path_interval or steering.has_ended:
-            accuracy = shared_accuracy(self.supernet, self._images, amp=search.amp)
+            accuracy = batch_accuracy(self.supernet, self._images, amp=search.amp)
             self.last_scored = lam_step
         architecture = steering.architecture
         point = PathPoint(

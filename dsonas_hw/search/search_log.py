@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dsonas_hw.search.adaptive import BY_COST
-
 if TYPE_CHECKING:
     from dsonas_hw.search.loop import Search
 
@@ -28,7 +26,7 @@ def log_epoch(search: Search) -> None:
         row |= {
             "step": search.lam_step,
             "gamma": steering.gamma,
-            "gamma_cost": steering.gamma_cost if search.config.search.adaptive in BY_COST else None,
+            "gamma_cost": steering.gamma_cost if search.config.search.is_by_cost else None,
             "cost_ratio": steering.ratio if steering.budgets else None,
             "target_ratio": controller.target(search.lam_step) if controller else None,
             "num_edges": _num_edges(search),

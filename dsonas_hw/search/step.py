@@ -7,11 +7,10 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn import functional as F
 
-from dsonas_hw.config import Amp, SearchConfig
+from dsonas_hw.config import SearchConfig
 from dsonas_hw.search.apg_nag import APGNAG, apg_nag_step
 from dsonas_hw.search.supernet import Supernet
-from dsonas_hw.train.batch_norm import fixed_statistics
-from dsonas_hw.train.distributed import alone, average_
+from dsonas_hw.train.distributed import average_
 from dsonas_hw.train.loop import autocast, loss_scaler
 
 Batch = tuple[Tensor, Tensor]
@@ -74,27 +73,6 @@ def lambda_after(supernet: Supernet, optimizer: APGNAG, gamma: Tensor, *, keep_m
         lam, velocity, supernet.lam.grad, gamma, lr=group["lr"], momentum=group["momentum"]
     )
     return after * supernet.alive
-
-
-@torch.no_grad()
-def shared_accuracy(supernet: Supernet, batches: list[Batch], *, amp: Amp) -> float:
-    """Accuracy of the present architecture under the shared weights.
-
-    Batch norms use the statistics of the batch: the running ones lag behind while λ moves.
-    """
-    was_training = supernet.training
-    supernet.train()
-    correct = total = 0
-    try:
-        with alone(), fixed_statistics(supernet):
-            for images, labels in batches:
-                with autocast(images.device, amp):
-                    logits = supernet(images)
-                correct += int((logits.argmax(1) == labels).sum())
-                total += len(labels)
-    finally:
-        supernet.train(was_training)
-    return correct / total
 
 
 def _loss(supernet: Supernet, batch: Batch, config: SearchConfig) -> tuple[Tensor, Tensor]:

@@ -270,12 +270,8 @@ class Supernet(nn.Module):
             module.is_silent = blocks[0 if self.space.share else number].is_identity
 
     def _edge_mask(self, blocks: Sequence[Block]) -> Tensor:
-        output = self.space.num_nodes + 1
-        rows = []
-        for block in blocks:
-            kept = {(s, t) for t, sources in enumerate(block.inputs, start=1) for s in sources}
-            kept |= {(s, output) for s in block.output}
-            rows.append([edge in kept for edge in self.space.edges])
+        kept = [block.edges for block in blocks]
+        rows = [[edge in edges for edge in self.space.edges] for edges in kept]
         return torch.tensor(rows, device=self.lam.device)
 
     @torch.no_grad()

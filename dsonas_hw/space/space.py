@@ -125,14 +125,6 @@ class SearchSpace:
     def num_lambda_sets(self) -> int:
         return 1 if self.share else self.num_blocks
 
-    def stage_of(self, block: int) -> int:
-        """Stage of block number `block` (from 0)."""
-        for stage, count in enumerate(self.stages):
-            if block < count:
-                return stage
-            block -= count
-        raise IndexError("block number out of range")
-
     def resolution(self, stage: int) -> tuple[int, int]:
         """Height and width of the feature maps of a stage."""
         _, height, width = self.input_shape

@@ -15,10 +15,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from dsonas_hw.errors import UserError, first_problem
-from dsonas_hw.files import read_json, write_json
+from dsonas_hw.files import write_json
+from dsonas_hw.study.job_files import read_stored
 
 SPECIFICATION = "codesign.json"
 
@@ -87,7 +87,4 @@ def load_codesign(path: Path) -> Codesign:
     Raises:
         UserError: missing or damaged.
     """
-    try:
-        return Codesign.model_validate(read_json(path / SPECIFICATION))
-    except ValidationError as error:
-        raise UserError(f"{path / SPECIFICATION} is damaged: {first_problem(error)}") from None
+    return read_stored(path / SPECIFICATION, Codesign)

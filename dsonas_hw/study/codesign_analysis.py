@@ -154,12 +154,10 @@ def holds(result: CodesignResult, network: Network, device: str, budgets: Iterab
     if cell is None:
         return False
     sure = cell.is_measured
-    costs: dict[str, float | None] = {
+    costs = network.costs.to_dict() | {
         "latency_ms": cell.latency_ms_high if sure else cell.latency_ms,
         "energy_mj": cell.energy_mj_high if sure else cell.energy_mj,
-        "mac": network.mac, "flops": network.flops, "params": network.params,
-        "memory_bytes": network.memory_bytes,
-    }  # fmt: skip
+    }
     return all((cost := costs[b.quantity]) is not None and cost <= b.limit for b in budgets)
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from dsonas_hw.architecture.costs import Costs
-from dsonas_hw.errors import UserError, first_problem
-from dsonas_hw.files import read_json
-from dsonas_hw.study.job_files import RESULT, job_directory
+from dsonas_hw.study.job_files import REMOVE, RESULT, job_directory, read_stored
 from dsonas_hw.study.measured import Measured
 
 
@@ -38,8 +36,6 @@ class Derived(BaseModel):
     """Hash of the architecture; it becomes part of a directory's name."""
     architecture: dict[str, Any]
     costs: Costs
-    relative_flops: float | None = None
-    """Of those of the complete network of this width."""
     ratio: float | None = None
     ratio_before_fit: float | None = None
     predicted: dict[str, Predicted]
@@ -64,9 +60,4 @@ def load_record(study: Path, job: str, kind: type[Record]) -> Record:
     Raises:
         UserError: it is damaged.
     """
-    try:
-        return kind.model_validate(read_json(job_directory(study, job) / RESULT))
-    except ValidationError as error:
-        raise UserError(
-            f"the result of {job} is damaged: {first_problem(error)}; remove its directory"
-        ) from None
+    return read_stored(job_directory(study, job) / RESULT, kind, then=REMOVE)

@@ -8,15 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
 
 from dsonas_hw.architecture.architecture import Architecture, architecture_from_json
+from dsonas_hw.architecture.costs import Costs
 from dsonas_hw.budget import Budget
 from dsonas_hw.cost.model import Prediction
-from dsonas_hw.errors import require
 from dsonas_hw.study.codesign import Codesign, StudyDevice, load_codesign
 from dsonas_hw.study.codesign_jobs import (
     Derivation,
@@ -51,10 +50,8 @@ class Network:
     """Hash of the architecture, as in the names of the jobs."""
     architecture: Architecture = field(repr=False)
     origins: tuple[Origin, ...]
-    flops: int
-    mac: int
-    params: int
-    memory_bytes: int
+    costs: Costs
+    """Counted; the metrics in it are of the device that it was derived for first."""
     accuracies: tuple[float, ...]
     """Test accuracy of each training that is done: one per seed that found it."""
 
@@ -147,24 +144,6 @@ class CodesignResult:
             n for n in self.networks if any(o.device == device and o.budget == budget for o in n.origins)
         )
 
-    def to_pandas(self) -> Any:
-        """Return the cells as a data frame, one row per network and device.
-
-        Raises:
-            MissingDependencyError: pandas is not installed.
-        """
-        rows = []
-        for cell in self.cells:
-            network = self.network(cell.network)
-            rows.append(
-                {
-                    **asdict(cell), "accuracy": network.accuracy, "flops": network.flops, "mac": network.mac,
-                    "params": network.params, "memory_bytes": network.memory_bytes,
-                    "found_for_this_device": network.is_for(cell.device),
-                }
-            )  # fmt: skip
-        return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame(rows)
-
 
 def load_result(path: Path) -> CodesignResult:
     """Read a study's directory, finished or not.
@@ -212,10 +191,7 @@ def _networks(
             identity=identity,
             architecture=architecture_from_json(first[identity].architecture, origin=identity),
             origins=tuple(places),
-            flops=first[identity].costs.flops,
-            mac=first[identity].costs.mac,
-            params=first[identity].costs.params,
-            memory_bytes=first[identity].costs.memory_bytes,
+            costs=first[identity].costs,
             accuracies=tuple(training.test_accuracy for training in trained.get(identity, ())),
         )
         for number, (identity, places) in enumerate(origins.items())

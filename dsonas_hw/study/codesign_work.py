@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from dsonas_hw.architecture.architecture import Architecture, complete_architecture
+from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.config import RunConfig
@@ -47,12 +47,10 @@ def derive(work: Work) -> Derived:
     run, _ = work.open_run()
     with run.lock():
         save_architecture(run, derived, task)
-    complete = complete_architecture(task.space, width=derived.architecture.width)
     return Derived(
         network=architecture_hash(derived.architecture),
         architecture=derived.architecture.to_json(),
         costs=derived.costs,
-        relative_flops=derived.costs.flops / task.target.costs(complete).flops,
         ratio=derived.ratio,
         ratio_before_fit=derived.ratio_before_fit,
         predicted={d: predict(derived.architecture, work.config, d) for d in work.job.devices},

@@ -6,7 +6,6 @@ from dsonas_hw.config import build_config
 from dsonas_hw.search.effort import (
     Effort,
     brief_effort,
-    count_train_images,
     pretraining_effort,
     retraining_effort,
     search_effort,
@@ -14,6 +13,7 @@ from dsonas_hw.search.effort import (
 from dsonas_hw.search.halving import unhalved_epochs
 from dsonas_hw.study.hand_made import SEARCHED
 from dsonas_hw.study.spec import Job
+from dsonas_hw.train.images import count_train_images
 
 
 def count_effort(job: Job) -> Effort:

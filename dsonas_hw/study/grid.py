@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from dsonas_hw.errors import UserError, first_problem, require
-from dsonas_hw.files import read_json, write_json
+from dsonas_hw.errors import UserError
+from dsonas_hw.files import write_json
 from dsonas_hw.study.expand import expand
-from dsonas_hw.study.job_files import Missing, missing_jobs
+from dsonas_hw.study.job_files import Missing, missing_jobs, read_stored
 from dsonas_hw.study.spec import Study, StudyFile
 from dsonas_hw.study.table import StudyRow, collect_results, collect_skipped, tabulate
 
@@ -30,16 +28,6 @@ class GridResult:
     skipped: tuple[str, ...] = ()
     """Why families have no network, a line each."""
 
-    def to_pandas(self) -> Any:
-        """Return the rows as a data frame.
-
-        Raises:
-            MissingDependencyError: pandas is not installed.
-        """
-        return require("pandas", extra="notebook", purpose="to_pandas()").DataFrame(
-            [asdict(r) for r in self.rows]
-        )
-
 
 def save_grid(path: Path, study: Study) -> None:
     """Write study.json: the study file, as it was understood.
@@ -56,10 +44,7 @@ def load_grid(path: Path) -> GridResult:
     Raises:
         UserError: not a grid study, or damaged.
     """
-    try:
-        study = expand(StudyFile.model_validate(read_json(path / SPECIFICATION)))
-    except ValidationError as error:
-        raise UserError(f"{path / SPECIFICATION} is damaged: {first_problem(error)}") from None
+    study = expand(read_stored(path / SPECIFICATION, StudyFile))
     try:
         results = collect_results(path, study)
         rows = tabulate(results, study.baselines)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.fit import budget_ratio
@@ -24,7 +24,7 @@ from dsonas_hw.architecture.onnx import build_onnx
 from dsonas_hw.architecture.transfer import choose_block, transfer_block
 from dsonas_hw.budget import Budget, parse_budgets
 from dsonas_hw.config import RunConfig
-from dsonas_hw.errors import UserError, first_problem, one_line
+from dsonas_hw.errors import UserError, one_line
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.choose import save_architecture, search_path
@@ -32,7 +32,7 @@ from dsonas_hw.search.derive import derive_architecture, serving_points
 from dsonas_hw.search.path import PathPoint, load_path
 from dsonas_hw.study.codesign_work import KINDS
 from dsonas_hw.study.hand_made_work import HAND_MADE_KINDS
-from dsonas_hw.study.job_files import DESCRIPTION, RESULT
+from dsonas_hw.study.job_files import DESCRIPTION, REMOVE, RESULT, read_stored
 from dsonas_hw.study.measured import describe, measure_target
 from dsonas_hw.study.random_points import random_point
 from dsonas_hw.study.spec import Job
@@ -50,7 +50,7 @@ def run_job(path: Path) -> dict[str, Any]:
     if (path / RESULT).exists():
         result: dict[str, Any] = read_json(path / RESULT)
         return result
-    work = Work(path, read_job(path / DESCRIPTION))
+    work = Work(path, read_stored(path / DESCRIPTION, Job, then=REMOVE))
     do: Callable[[Work], Any] = WORK.get(work.job.kind, _train)
     done = do(work)
     result = done.model_dump(mode="json") if isinstance(done, BaseModel) else done
@@ -58,24 +58,11 @@ def run_job(path: Path) -> dict[str, Any]:
     return result
 
 
-def read_job(path: Path) -> Job:
-    """Read job.json.
-
-    Raises:
-        UserError: damaged.
-    """
-    try:
-        return Job.model_validate(read_json(path))
-    except ValidationError as error:
-        raise UserError(f"{path} is damaged: {first_problem(error)}; remove its directory") from None
-
-
 def _search(work: Work) -> dict[str, Any]:
     """One search, steered by the tightest of the job's budgets."""
     space = space_of_config(work.config)
     tightest = _tightest(work.config, space, [parse_budgets([text]) for text in work.job.budgets])
-    budget = tuple(f"{b.name}={_exact(b)}" for b in tightest)
-    config = work.config.model_copy(update={"budget": budget})
+    config = work.config.model_copy(update={"budget": tuple(budget.exact for budget in tightest)})
     task = prepare_task(config, space)
     run, begun = work.open_run(config)
     pretrained = work.needed_run if work.job.needs else None
@@ -91,11 +78,6 @@ def _tightest(config: RunConfig, space: Any, choices: list[tuple[Budget, ...]]) 
     """The budgets that leave least of the complete network."""
     target = prepare_task(config.model_copy(update={"budget": ()}), space).target
     return max(choices, key=lambda budgets: budget_ratio(complete_architecture(space), budgets, target))
-
-
-def _exact(budget: Budget) -> str:
-    unit = {"latency": "ms", "energy": "mJ", "memory": "B"}.get(budget.name, "")
-    return f"{budget.limit!r}{unit}"
 
 
 def _train(work: Work) -> dict[str, Any]:

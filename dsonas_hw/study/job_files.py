@@ -5,12 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from dsonas_hw.errors import UserError, first_problem
+from dsonas_hw.files import read_json
 from dsonas_hw.study.spec import Job
 
 DESCRIPTION = "job.json"
 LOG = "log.txt"
 RESULT = "result.json"
+
+
+Stored = TypeVar("Stored", bound=BaseModel)
+REMOVE = "; remove its directory"
+
+
+def read_stored(path: Path, kind: type[Stored], *, then: str = "") -> Stored:
+    """Read one of a study's files, which may come from anyone; then: what the message of a damaged one adds.
+
+    Raises:
+        UserError: missing or damaged.
+    """
+    try:
+        return kind.model_validate(read_json(path))
+    except ValidationError as error:
+        raise UserError(f"{path} is damaged: {first_problem(error)}{then}") from None
 
 
 def job_directory(study: Path, name: str) -> Path:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsonas_hw.files import read_json, write_json, write_text
+from dsonas_hw.files import read_json
 from dsonas_hw.study.job_files import RESULT, is_done, job_directory
 from dsonas_hw.study.spec import RANDOM, SAME_WIDTH, Baseline, Study
 
@@ -112,42 +110,6 @@ def tabulate(
     return rows
 
 
-def save_tables(path: Path, study: Study) -> list[StudyRow]:
-    """Write results.json (every network), table.csv and table.md; returns the rows."""
-    results = collect_results(path, study)
-    rows = tabulate(results, study.baselines)
-    write_json(path / "results.json", results)
-    names = list(StudyRow.__dataclass_fields__)
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names)
-    writer.writeheader()
-    writer.writerows([asdict(row) for row in rows])
-    write_text(path / "table.csv", out.getvalue())
-    write_text(path / "table.md", markdown(rows) + "\n")
-    return rows
-
-
-def markdown(rows: Sequence[StudyRow]) -> str:
-    """Return the rows as a Markdown table, for people. A latency without p95 and p99 is a prediction."""
-    lines = [
-        "| budget | variant | n | error % | memory access (mac) | multiply-adds (flops) | params "
-        "| latency ms | p95 ms | p99 ms | holds | unfitted | vs random | vs same width |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for row in rows:
-        std = f" ± {100 * row.test_error_std:.2f}" if row.test_error_std is not None else ""
-        latency = row.latency_p50_ms or row.latency_ms
-        lines.append(
-            f"| {row.budget} | {row.variant} | {row.num} | {100 * row.test_error_mean:.2f}{std} "
-            f"| {row.mac / 1e3:.0f}k | {row.flops / 1e6:.2f}M | {row.params / 1e3:.1f}k "
-            f"| {_ms(latency)} | {_ms(row.latency_p95_ms)} | {_ms(row.latency_p99_ms)} "
-            f"| {'' if row.num_holding is None else f'{row.num_holding}/{row.num}'} "
-            f"| {row.ratio_before_fit:.2f} "
-            f"| {_sigma(row.beats_random_by_std)} | {_sigma(row.beats_same_width_by_std)} |"
-        )
-    return "\n".join(lines)
-
-
 def _lead(errors: Sequence[float], others: Sequence[float]) -> float | None:
     """Standard deviations of the others by which these are better in the mean; None without a deviation."""
     if len(others) < 2 or (deviation := statistics.stdev(others)) == 0:
@@ -165,14 +127,6 @@ def measured_ms(result: Mapping[str, Any], name: str) -> float | None:
 def _num_holding(members: Sequence[Mapping[str, Any]]) -> int | None:
     verdicts = [m["verdict"] for m in members if m.get("verdict")]
     return verdicts.count("holds") if verdicts else None
-
-
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _sigma(value: float | None) -> str:
-    return "" if value is None else f"{value:+.1f} σ"
 
 
 def _mean_or_none(values: Sequence[float | None]) -> float | None:

@@ -1,10 +1,12 @@
-"""The lines of a lookup table, as dataclasses and as JSON; `read_rows` reads them back."""
+"""The lines of a lookup table, one record type for each kind; `read_rows` reads them back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, field, fields
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, Strict
 
 from dsonas_hw.budget import Metric
 from dsonas_hw.kernel.spec import Kernel
@@ -14,184 +16,163 @@ from dsonas_hw.target import Target
 Source = Literal["measured", "calibrated", "imported", "estimated"]
 
 SCHEMA_VERSION = 3
-SOURCES: tuple[Source, ...] = get_args(Source)
 ESTIMATE = "share of a network"
 """The statistic of every estimated row: what the model says a kernel adds to a network."""
+MAX_ITEMS = 20_000
 
+Text = Annotated[str, Strict(), Field(max_length=2_000)]
+Count = Annotated[int, Strict(), Field(ge=0, le=2**62)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
 Scalar = str | int | float | bool | None
+Scalars = Annotated[Mapping[Text, Scalar], Field(max_length=MAX_ITEMS)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableHeader:
-    """Where the numbers of a table come from. First line of the file."""
+class _Line:
+    """A line of the file: an object that says which kind of row it is."""
 
-    target: Target
-    fingerprint: str
-    """What identifies the machine measured: another machine's table is refused."""
-    source: Source
-    created: str
-    """ISO 8601, UTC."""
-    versions: Mapping[str, str] = field(default_factory=dict)
-    clocks: Mapping[str, Scalar] = field(default_factory=dict)
-    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    row: ClassVar[str]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "row": "header",
-            "schema": SCHEMA_VERSION,
-            "device": self.target.device,
-            "fingerprint": self.fingerprint,
-            "runtime": self.target.runtime,
-            "precision": self.target.precision,
-            "batch_size": self.target.batch_size,
-            "threads": self.target.threads,
-            "source": self.source,
-            "created": self.created,
-            "versions": dict(self.versions),
-            "clocks": dict(self.clocks),
-            "settings": dict(self.settings),
-        }
+        return {"row": self.row, **asdict(self)}  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True, kw_only=True)
-class KernelRow:
+class TableHeader(_Line):
+    """Where the numbers of a table come from. First line of the file."""
+
+    row: ClassVar[str] = "header"
+
+    target: Target
+    fingerprint: Text
+    """What identifies the machine measured: another machine's table is refused."""
+    source: Source
+    created: Text
+    """ISO 8601, UTC."""
+    versions: Annotated[Mapping[Text, str], Field(max_length=MAX_ITEMS)] = field(default_factory=dict)
+    clocks: Scalars = field(default_factory=dict)
+    settings: Scalars = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        values = super().to_json()
+        return {"row": values.pop("row"), "schema": SCHEMA_VERSION, **values.pop("target"), **values}
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelRow(_Line):
     """What one kernel costs on this device."""
 
+    row: ClassVar[str] = "kernel"
+
     kernel: Kernel
-    latency_ms: float
+    latency_ms: Positive
     source: Source
-    num_samples: int = 1
+    num_samples: Annotated[Count, Field(ge=1)] = 1
     """Timings behind `latency_ms`; several rows of one kernel are averaged with these as weights."""
-    statistic: str = "minimum"
+    statistic: Text = "minimum"
     """Which statistic of the samples `latency_ms` is."""
-    latency_ms_std: float | None = None
+    latency_ms_std: NotNegative | None = None
     """Spread between the places (networks) the kernel was timed in."""
-    energy_mj: float | None = None
+    energy_mj: NotNegative | None = None
     """What it adds to a network's energy, as fitted on whole networks; None: no energy was measured."""
 
     def to_json(self) -> dict[str, Any]:
-        kernel: dict[str, Any] = {"row": "kernel", "key": self.kernel.key, **kernel_to_json(self.kernel)}
+        """The kernel's fields beside the row's, and what follows from them, so that damage shows."""
+        kernel = {"row": self.row, "key": self.kernel.key, **kernel_to_json(self.kernel)}
         if self.source == "estimated":  # nothing was timed: no statistics to keep
             return kernel | {"latency_ms": self.latency_ms, "source": self.source}
-        return kernel | {
-            "flops": self.kernel.flops,
-            "mac": self.kernel.mac,
-            "params": self.kernel.params,
-            "latency_ms": self.latency_ms,
-            "statistic": self.statistic,
-            "num_samples": self.num_samples,
-            "latency_ms_std": self.latency_ms_std,
-            "energy_mj": self.energy_mj,
-            "source": self.source,
-        }
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "kernel"}
+        return kernel | {name: getattr(self.kernel, name) for name in ("flops", "mac", "params")} | own
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkRow:
+class NetworkRow(_Line):
     """One whole network that was timed: what corrections are fitted on, and what a resume skips."""
 
-    name: str
-    latency_ms: float
-    kernels: Mapping[str, int]
-    """Key → how often it runs."""
-    energy_mj: float | None = None
+    row: ClassVar[str] = "network"
+
+    name: Text
+    latency_ms: Positive
+    energy_mj: NotNegative | None = None
     """None: not measured."""
-    flops: int = 0
-    relative_noise: float | None = None
+    flops: Count = 0
+    relative_noise: NotNegative | None = None
     """Coefficient of variation of the timing."""
-    in_situ_ms: float | None = None
+    in_situ_ms: NotNegative | None = None
     """Sum of its kernels under the profiler."""
     speed: Speed | None = None
     """Of the machine meanwhile."""
-    remarks: tuple[str, ...] = ()
+    remarks: Annotated[tuple[Text, ...], Field(max_length=50)] = ()
     """What makes its timing doubtful, or says what limits it."""
+    kernels: Annotated[Mapping[Text, Annotated[Count, Field(ge=1)]], Field(max_length=MAX_ITEMS)]
+    """Key → how often it runs."""
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "row": "network",
-            "name": self.name,
-            "latency_ms": self.latency_ms,
-            "energy_mj": self.energy_mj,
-            "flops": self.flops,
-            "relative_noise": self.relative_noise,
-            "in_situ_ms": self.in_situ_ms,
-            **(self.speed.to_values() if self.speed else {}),
-            "remarks": list(self.remarks),
-            "kernels": dict(self.kernels),
-        }
+        """The speed's numbers stand beside the row's."""
+        values = super().to_json()
+        del values["speed"]
+        return (self.speed.to_values() if self.speed else {}) | values
 
 
-Anchor = tuple[float, float, float, float, float]
+Anchor = tuple[Number, Number, Number, Number, Number]
 """A network's feature vector (`network_costs.Part.vector`), its weight, and the interval's half width."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorrectionRow:
+class CorrectionRow(_Line):
     """Numbers fitted on whole networks that turn kernel latencies into a metric of a network.
 
     The last row of each metric counts.
     """
 
-    metric: Metric = "latency"
-    values: Mapping[str, float]
-    anchors: tuple[Anchor, ...] = ()
-    """Networks timed, and what each says of those near it."""
+    row: ClassVar[str] = "correction"
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "row": "correction",
-            "metric": self.metric,
-            "values": dict(self.values),
-            "anchors": [list(a) for a in self.anchors],
-        }
+    metric: Metric = "latency"
+    values: Annotated[Mapping[Text, Number], Field(max_length=MAX_ITEMS)]
+    anchors: Annotated[tuple[Anchor, ...], Field(max_length=MAX_ITEMS)] = ()
+    """Networks timed, and what each says of those near it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorSummary:
     """How far predictions were from measurements."""
 
-    mape: float
+    mape: NotNegative
     """Mean absolute relative error; 0.03 is 3 %."""
-    share_within_10: float
+    share_within_10: NotNegative
     """Share of networks within ±10 %."""
-    kendall_tau: float | None
+    kendall_tau: Annotated[Number, Field(ge=-1)] | None
     """Rank correlation; None when there are too few networks."""
-
-    def to_json(self) -> dict[str, Any]:
-        return {"mape": self.mape, "share_within_10": self.share_within_10, "kendall_tau": self.kendall_tau}
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckRow:
+class CheckRow(_Line):
     """Result of a check on networks that were not used for fitting. The last row of each space counts."""
 
-    space: str
-    num_networks: int
+    row: ClassVar[str] = "check"
+
+    space: Text
+    num_networks: Annotated[Count, Field(ge=1)]
     error: ErrorSummary
-    interval_coverage: float | None = None
+    interval_coverage: NotNegative | None = None
     """Share of networks whose measurement lay in the predicted interval (90 % is aimed at)."""
-    baselines: Mapping[str, ErrorSummary] = field(default_factory=dict)
-    relative_speed: float | None = None
+    baselines: Annotated[Mapping[Text, ErrorSummary], Field(max_length=MAX_ITEMS)] = field(
+        default_factory=dict
+    )
+    relative_speed: NotNegative | None = None
     """Speed of the machine during the check, 1 = as in the profile; measurements are stated at 1."""
     raw_error: ErrorSummary | None = None
     """The error against the measurements as they were, the machine's change of speed included."""
     energy_error: ErrorSummary | None = None
     """Of the predicted energies; None: none was measured. All the rest is of latencies."""
-    created: str = ""
+    created: Text = ""
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "row": "check",
-            "space": self.space,
-            "num_networks": self.num_networks,
-            **self.error.to_json(),
-            "interval_coverage": self.interval_coverage,
-            "baselines": {name: error.to_json() for name, error in self.baselines.items()},
-            "relative_speed": self.relative_speed,
-            "raw_error": self.raw_error.to_json() if self.raw_error is not None else None,
-            "energy_error": self.energy_error.to_json() if self.energy_error is not None else None,
-            "created": self.created,
-        }
+        """The error's fields stand beside the row's."""
+        values = super().to_json()
+        error: dict[str, Any] = values.pop("error")
+        return values | error
 
 
 Row = KernelRow | NetworkRow | CorrectionRow | CheckRow
@@ -199,19 +180,5 @@ Row = KernelRow | NetworkRow | CorrectionRow | CheckRow
 
 def kernel_to_json(kernel: Kernel) -> dict[str, Any]:
     """A kernel's fields, without those that have their default value."""
-    values: dict[str, Any] = {
-        "op": kernel.op,
-        "inputs": [list(shape) for shape in kernel.inputs],
-        "output": list(kernel.output),
-    }
-    for name in ("kernel_size", "stride", "dilation"):
-        if getattr(kernel, name) != (1, 1):
-            values[name] = list(getattr(kernel, name))
-    if kernel.groups != 1:
-        values["groups"] = kernel.groups
-    for name in ("num_weights", "num_bias", "function"):
-        if getattr(kernel, name):
-            values[name] = getattr(kernel, name)
-    if kernel.epilogue:
-        values["epilogue"] = list(kernel.epilogue)
-    return values
+    values = {one.name: getattr(kernel, one.name) for one in fields(kernel)}
+    return {one.name: values[one.name] for one in fields(kernel) if values[one.name] != one.default}

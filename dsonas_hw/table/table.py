@@ -1,57 +1,37 @@
 """Lookup tables on disk: `profiles/<device>/<runtime>-<precision>-b<batch>.jsonl`.
 
 A header line, then one line per kernel, plus the whole networks timed, the correction fitted on them and
-the checks. Lines are appended and synced one by one, so a profile that is killed resumes where it stopped:
-a torn last line is dropped with a warning, damage anywhere else is an error that names the line. One
-writer at a time.
+the checks. A torn last line, which a profile that was killed leaves behind (`writer`), is dropped with a
+warning; damage anywhere else is an error that names the line.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import math
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
-from io import FileIO
+from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 from dsonas_hw.budget import Metric
 from dsonas_hw.errors import ProfileError, RunError
-from dsonas_hw.files import atomic_write, read_regular, remove_leftovers
+from dsonas_hw.files import atomic_write, read_regular
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.reference import Speed
 from dsonas_hw.table.commands import directory_of, profile_command
 from dsonas_hw.table.read_rows import RowError, SchemaError, header_from_json, row_from_json
 from dsonas_hw.table.rows import (
     CheckRow,
     CorrectionRow,
-    ErrorSummary,
     KernelRow,
     NetworkRow,
     Row,
     TableHeader,
 )
 from dsonas_hw.target import Target
-
-__all__ = [
-    "CheckRow",
-    "CorrectionRow",
-    "ErrorSummary",
-    "KernelRow",
-    "LookupTable",
-    "NetworkRow",
-    "TableHeader",
-    "TableWriter",
-    "load_table",
-    "now_utc",
-    "save_table",
-    "table_path",
-]
 
 MAX_FILE_BYTES = 256 * 2**20
 MAX_LINE_BYTES = 2**20
@@ -73,6 +53,18 @@ class LookupTable:
     checks: dict[str, CheckRow] = field(default_factory=dict)
     """Space → its last check."""
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def usual_speed(self) -> Speed | None:
+        """Of the machine: the median while it was profiled; None: no reference workloads ran."""
+        unit = Speed.from_values(self.header.clocks)
+        return unit and Speed.usual(network.speed or unit for network in self.networks)
+
+    def usual_latency_ms(self, network: NetworkRow) -> float:
+        """The latency of one of the networks at the usual speed."""
+        unit, usual = Speed.from_values(self.header.clocks), self.usual_speed
+        factor = usual.relative_time(unit, network.latency_ms) if usual and unit else 1.0
+        return network.latency_ms * factor
 
     def kernels_of(self, network: NetworkRow) -> tuple[Kernel, ...]:
         """The kernels that ran in one of the networks; empty if some of them have no row."""
@@ -105,8 +97,8 @@ def load_table(path: Path) -> LookupTable:
     Raises:
         ProfileError: missing, unreadable, of another schema, or damaged (names the line).
     """
-    header, rows, warnings, _ = _read(path)
-    return _merge(path, header, rows, warnings)
+    header, rows, warnings, _ = read_rows_of(path)
+    return merge_rows(path, header, rows, warnings)
 
 
 def save_table(path: Path, header: TableHeader, rows: Iterable[Row]) -> None:
@@ -118,173 +110,17 @@ def save_table(path: Path, header: TableHeader, rows: Iterable[Row]) -> None:
     try:
         with atomic_write(path) as file:
             for row in (header, *rows):
-                file.write(_encode(row))
+                file.write(encode_row(row))
     except RunError as error:
         raise ProfileError(f"cannot write the table: {error}") from None
 
 
-class TableWriter:
-    """Appends to a table; a table that exists is continued if its header agrees.
-
-    Use as a context manager: it holds the table's lock.
-
-        with TableWriter(path, header) as writer:
-            writer.append(KernelRow(kernel=kernel, latency_ms=0.02, source="measured"))
-    """
-
-    def __init__(self, path: Path, header: TableHeader, *, wait_s: float = 0.0) -> None:
-        """wait_s: how long to wait for another process that writes the table."""
-        self.path = path
-        self.header = header
-        self._wait_s = wait_s
-        self.existing: LookupTable = LookupTable(path=path, header=header)
-        """What the table held when it was opened."""
-        self._file: FileIO | None = None
-        self._lock: Any = None
-
-    def __enter__(self) -> TableWriter:
-        """Lock and open.
-
-        Raises:
-            ProfileError: another process writes it, its header disagrees, it is damaged or not writable.
-        """
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._acquire()
-        except OSError as error:
-            raise ProfileError(f"cannot write the table {self.path}: {error.strerror or error}") from error
-        try:
-            self._open()
-        except BaseException:
-            self._release()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._release()
-
-    def append(self, row: Row) -> None:
-        """Add one line and wait until it is on the disk.
-
-        Raises:
-            ProfileError: the disk is full or gone; everything appended before is kept.
-        """
-        assert self._file is not None, "TableWriter is used as a context manager"
-        self._append(_encode(row))
-
-    def rewrite(self, rows: Iterable[Row]) -> None:
-        """Replace the table's rows, keeping its header and its lock: one line per kernel at the end."""
-        assert self._file is not None, "TableWriter is used as a context manager"
-        save_table(self.path, self.header, rows)
-        self._file.close()
-        self._file = self.path.open("r+b", buffering=0)
-        self._file.seek(0, os.SEEK_END)
-
-    def _append(self, line: bytes) -> None:
-        assert self._file is not None
-        end = self._file.seek(0, os.SEEK_END)
-        try:
-            rest = memoryview(line)
-            while rest:
-                rest = rest[self._file.write(rest) :]
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            with contextlib.suppress(OSError):  # leave no torn line behind
-                self._file.truncate(end)
-            raise ProfileError(
-                f"cannot append to the table {self.path}: {error.strerror or error}; "
-                "what was measured is kept: make room and run the same command again"
-            ) from error
-
-    def _acquire(self) -> None:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(str(self.path) + ".lock", timeout=self._wait_s)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise ProfileError(
-                f"another dsonas-hw is writing the table {self.path}; wait until it has finished"
-            ) from error
-        self._lock = lock
-        remove_leftovers(self.path.parent, self.path.name)
-
-    def _open(self) -> None:
-        if self.path.exists() and self.path.stat().st_size > 0:
-            found, rows, warnings, good_bytes = _read(self.path)
-            difference = _difference(found, self.header)
-            if difference:
-                raise ProfileError(
-                    f"the table {self.path} was made under other conditions ({difference}); "
-                    "move it away, or choose another directory with --profiles"
-                )
-            self.header = found
-            self.existing = _merge(self.path, found, rows, warnings)
-            self._file = self.path.open("r+b", buffering=0)
-            assert self._file is not None
-            self._file.truncate(good_bytes)
-            if good_bytes and not _ends_with_newline(self._file):
-                self._append(b"\n")
-        else:
-            try:
-                self._file = self.path.open("w+b", buffering=0)
-            except OSError as error:
-                raise ProfileError(
-                    f"cannot write the table {self.path}: {error.strerror or error}"
-                ) from error
-            self._append(_encode(self.header))
-
-    def _release(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
-
-
-def _encode(row: Row | TableHeader) -> bytes:
+def encode_row(row: Row | TableHeader) -> bytes:
+    """The line of the file."""
     return (json.dumps(row.to_json(), ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def _ends_with_newline(file: FileIO) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
-
-
-def _difference(found: TableHeader, wanted: TableHeader) -> str:
-    """What disagrees between two headers, apart from date and clocks; empty when they agree."""
-    there, now = found.to_json(), wanted.to_json()
-    for name in (
-        "device",
-        "fingerprint",
-        "runtime",
-        "precision",
-        "batch_size",
-        "threads",
-        "source",
-        "versions",
-        "settings",
-    ):
-        old, new = there[name], now[name]
-        if old != new:
-            return f"{name}: {_brief(old, new)} there, {_brief(new, old)} now"
-    return ""
-
-
-def _brief(value: Any, other: Any) -> str:
-    if isinstance(value, dict) and isinstance(other, dict):
-        return ", ".join(
-            f"{name} {value.get(name)}"
-            for name in sorted({*value, *other})
-            if value.get(name) != other.get(name)
-        )
-    return str(value)
-
-
-def _read(path: Path) -> tuple[TableHeader, list[Row], tuple[str, ...], int]:
+def read_rows_of(path: Path) -> tuple[TableHeader, list[Row], tuple[str, ...], int]:
     """Header, rows, warnings, and how many bytes of the file are good."""
     try:
         data = read_regular(path, max_bytes=MAX_FILE_BYTES)
@@ -331,7 +167,8 @@ def _refuse_constant(name: str) -> float:
     raise RowError(f"{name} is not a number")
 
 
-def _merge(path: Path, header: TableHeader, rows: list[Row], warnings: tuple[str, ...]) -> LookupTable:
+def merge_rows(path: Path, header: TableHeader, rows: list[Row], warnings: tuple[str, ...]) -> LookupTable:
+    """The table that these lines make."""
     kernels: dict[str, list[KernelRow]] = {}
     networks: dict[str, NetworkRow] = {}
     corrections: dict[Metric, CorrectionRow] = {}

@@ -1,7 +1,8 @@
-"""Whether a training was long enough: a curve that still rises at its end says that it was not."""
+"""Whether a training was long enough (a curve that still rises at its end says no), and taught anything."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import fmean
 
@@ -26,3 +27,14 @@ def rise_at_end(train_accuracy: Sequence[float], test_accuracy: Sequence[float |
     before = [x for x in test_accuracy[-2 * width : -width] if x is not None]
     tested = fmean(last) - fmean(before) if last and before else rise
     return rise if min(rise, tested) > RISE else None
+
+
+def guessing_accuracy(num_images: Sequence[int]) -> float:
+    """Return the test accuracy that a network which has learned nothing may reach by luck.
+
+    num_images: of each class in the test. Naming the largest class always is right for a fraction p of n
+    images; three standard deviations above that, √(p·(1 − p) / n), is luck no more.
+    """
+    total = sum(num_images)
+    p = max(num_images) / total
+    return min(p + 3 * math.sqrt(p * (1 - p) / total), 1.0)

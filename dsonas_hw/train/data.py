@@ -1,6 +1,6 @@
 """Datasets by name: find, check, decode; or say what to download and where to put it.
 
-    load_dataset("cifar10", data_dir=…) ─▶ Dataset ─▶ split_for_search ─▶ W images, λ images ─▶ Batches
+    load_dataset(data: DataConfig) ─▶ Dataset ─▶ Dataset.split_for_search ─▶ W images, λ images ─▶ Batches
 
 Small sets live in memory as uint8 tensors (`MemoryImages`); large ones stay on disk (`ImageFiles`).
 """
@@ -14,6 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import torch
+
+from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import DataError, closest
 from dsonas_hw.train import data_idx
 from dsonas_hw.train.augment import Augmentation
@@ -22,13 +25,14 @@ from dsonas_hw.train.data_images import (
     ImageFiles,
     Images,
     MemoryImages,
+    Split,
     channel_statistics,
     resize_images,
 )
-from dsonas_hw.train.data_layout import Sides, find_sides
+from dsonas_hw.train.data_layout import find_sides, sides_of
 from dsonas_hw.train.data_split import choose_subset, split_by_class
+from dsonas_hw.train.known_images import FOLDER_PREFIX, refuse_sides
 
-FOLDER_PREFIX = "folder:"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -53,77 +57,58 @@ class Dataset:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def split_for_search(
+        self, ratio: tuple[float, float] | None = (1, 1), *, seed: int = 0
+    ) -> tuple[Images, Images]:
+        """Return the training images that teach the weights W, and those that teach λ.
 
-@dataclass(frozen=True, kw_only=True)
-class _Sides:
-    train: Images
-    test: Images
-    class_names: tuple[str, ...]
+        ratio: W:λ, (1, 1) or (4, 1) in the paper. None is the "no split" ablation: both are the whole set.
+
+        Raises:
+            DataError: a class would have no images on one side; named in the message.
+        """
+        if ratio is None:
+            return self.train, self.train
+        parts = split_by_class(self.train.labels, ratio, seed=seed)
+        for part, learner in zip(parts, ("weights", "λ"), strict=True):
+            counts = torch.bincount(self.train.labels[part], minlength=self.num_classes)
+            for label, count in enumerate(counts.tolist()):
+                if count == 0:
+                    total = int((self.train.labels == label).sum())
+                    raise DataError(
+                        f"class {self.class_names[label]!r} of {self.name} has {total} training image(s), so "
+                        f"none for the {learner} half of the {ratio[0]:g}:{ratio[1]:g} split; add images of "
+                        "it, remove the class, take a larger subset, or search without a split"
+                    )
+        return self.train.take(parts[0]), self.train.take(parts[1])
 
 
-def load_dataset(
-    name: str,
-    *,
-    data_dir: Path | None = None,
-    download: bool = False,
-    image_size: int | None = None,
-    subset: int | None = None,
-    subset_test: int | None = None,
-    in_memory: bool | None = None,
-    train_dir: Path | None = None,
-    test_dir: Path | None = None,
-    pad_value: int | Literal["mean"] = 0,
-) -> Dataset:
-    """Load a dataset: digits, fashion-mnist, cifar10, cifar100, imagenet, or folder:PATH.
+def load_dataset(data: DataConfig, *, download: bool = False, in_memory: bool | None = None) -> Dataset:
+    """Load a dataset: one of `KNOWN_IMAGES`, or folder:PATH.
 
-    data_dir: where its files are, or go when downloaded; default `default_data_dir()`. Not used by digits and
-        folder:PATH.
-    download: fetch fashion-mnist, cifar10 or cifar100 when they are not there.
-    image_size: height and width to bring the images to; default their own (imagenet: 224).
-    subset, subset_test: keep that many train and test images, evenly over the classes, always the same.
-    train_dir, test_dir: for folder:PATH, its sides, where their names do not tell.
+    data: its files are in `data_dir`, or go there when downloaded; default `default_data_dir()`.
+    download: fetch files that are not there, where the dataset can be fetched.
     in_memory: for images in folders, whether to decode them once; default: when they are small and fit.
-    pad_value: grey level that images in memory are padded with before a crop, or their mean colour.
 
     Raises:
         DataError: unknown name, missing or damaged data; the message says what to do.
     """
-    if image_size is not None and not 1 <= image_size <= 1024:
-        raise DataError(f"image size {image_size} is out of range; give 1 to 1024 pixels")
+    refuse_sides(data)
     try:
-        if (train_dir or test_dir) and not name.startswith(FOLDER_PREFIX):
-            raise DataError(f"--train-dir and --test-dir are for --dataset folder:PATH, not for {name}")
-        sides, augmentation = _load_sides(
-            name, data_dir.expanduser() if data_dir else None, download, train_dir, test_dir
-        )
-        train, test = _take_subset(sides.train, subset), _take_subset(sides.test, subset_test)
-        sides = replace(sides, train=train, test=test)
-        return _finish(name, sides, image_size, in_memory, augmentation, pad_value)
+        sides, augmentation = _load_sides(data, download)
+        train, test = _take_subset(sides.train, data.subset), _take_subset(sides.test, data.test_subset)
+        return _finish(data, replace(sides, train=train, test=test), in_memory, augmentation)
     except OSError as error:
-        raise DataError(f"dataset {name}: {error}; check that the files can be read") from error
+        raise DataError(f"dataset {data.dataset}: {error}; check that the files can be read") from error
 
 
-def folder_of(name: str) -> Path:
-    """Return the directory of a dataset folder:PATH.
-
-    Raises:
-        DataError: there is no path.
-    """
-    path = name.removeprefix(FOLDER_PREFIX)
-    if not path:
-        raise DataError("folder: needs a path, as in folder:/data/flowers")
-    return Path(path).expanduser()
-
-
-def _load_sides(
-    name: str, data_dir: Path | None, download: bool, train_dir: Path | None, test_dir: Path | None
-) -> tuple[_Sides, Augmentation]:
+def _load_sides(data: DataConfig, download: bool) -> tuple[Split, Augmentation]:
+    name = data.dataset
     if name.startswith(FOLDER_PREFIX):
-        sides = find_sides(folder_of(name), train_dir=train_dir, test_dir=test_dir)
-        return _scan(sides), Augmentation(flip=True, colour=0.2)
+        return scan_sides(sides_of(data)), Augmentation(flip=True, colour=0.2)
     if name in _LOADERS:
         load, augmentation = _LOADERS[name]
-        return load(data_dir, download), augmentation
+        return load(data.data_dir.expanduser() if data.data_dir else None, download), augmentation
     raise DataError(f"unknown dataset {name!r}. {closest(name, [*_LOADERS, 'folder:PATH'])}")
 
 
@@ -140,23 +125,16 @@ def _take_subset(images: Images, num_images: int | None) -> Images:
     return images if num_images is None else images.take(choose_subset(images.labels, num_images, seed=0))
 
 
-def _finish(
-    name: str,
-    sides: _Sides,
-    image_size: int | None,
-    in_memory: bool | None,
-    augmentation: Augmentation,
-    pad_value: int | Literal["mean"],
-) -> Dataset:
+def _finish(data: DataConfig, sides: Split, in_memory: bool | None, augmentation: Augmentation) -> Dataset:
     """Bring both sides to one size, decode what fits, measure the channels."""
     train, test = sides.train, sides.test
     if isinstance(train, ImageFiles) and isinstance(test, ImageFiles):
-        size = image_size or choose_image_size(train)
+        size = data.image_size or choose_image_size(train)
         train, test = replace(train, image_size=size), replace(test, image_size=size)
         if fits_in_memory(len(train) + len(test), size) if in_memory is None else in_memory:
             train, test = decode_all(train), decode_all(test)
     elif isinstance(train, MemoryImages) and isinstance(test, MemoryImages):
-        size = image_size or train.images.shape[2]
+        size = data.image_size or train.images.shape[2]
         train = replace(train, images=resize_images(train.images, size))
         test = replace(test, images=resize_images(test.images, size))
     if isinstance(train, MemoryImages):
@@ -164,13 +142,13 @@ def _finish(
         mean, std = channel_statistics(train.images)
         # A shift by up to an eighth of the side: 4 pixels of 32, as usual for CIFAR.
         fill: tuple[int, ...] = ()  # black
-        if pad_value:
-            fill = tuple(round(255 * m) if pad_value == "mean" else pad_value for m in mean)
+        if data.pad_value:
+            fill = tuple(round(255 * m) if data.pad_value == "mean" else data.pad_value for m in mean)
         augmentation = replace(augmentation, pad=round(size / 8), fill=fill)
     else:
         channels, mean, std = 3, IMAGENET_MEAN, IMAGENET_STD
     return Dataset(
-        name=name,
+        name=data.dataset,
         train=train,
         test=test,
         class_names=sides.class_names,
@@ -181,22 +159,21 @@ def _finish(
     )
 
 
-def _load_digits(data_dir: Path | None, download: bool) -> _Sides:
+def _load_digits(data_dir: Path | None, download: bool) -> Split:
     """scikit-learn's 1,797 digits of 8×8 pixels, which come with the library; 4 of 5 of each class train."""
     import numpy as np
-    import torch
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)  # 0 … 16
     images = torch.from_numpy(np.rint(pixels * (255 / 16)).astype(np.uint8)).view(-1, 1, 8, 8)
     everything = MemoryImages(images=images, labels=torch.from_numpy(labels).long())
     train, test = split_by_class(everything.labels, (4, 1), seed=0)
-    return _Sides(
+    return Split(
         train=everything.take(train), test=everything.take(test), class_names=tuple(map(str, range(10)))
     )
 
 
-def _load_fashion_mnist(data_dir: Path | None, download: bool) -> _Sides:
+def _load_fashion_mnist(data_dir: Path | None, download: bool) -> Split:
     directories = [data_dir] if data_dir else [default_data_dir(), data_idx.DEBIAN_DIR]
     place = data_idx.find_fashion_mnist(directories)
     if place is None and download:
@@ -210,12 +187,11 @@ def _load_fashion_mnist(data_dir: Path | None, download: bool) -> _Sides:
             f"apt install dataset-fashion-mnist and --data-dir {data_idx.DEBIAN_DIR}"
         )
     train, test = data_idx.load_fashion_mnist(place)
-    return _Sides(train=train, test=test, class_names=data_idx.CLASS_NAMES)
+    return Split(train=train, test=test, class_names=data_idx.CLASS_NAMES)
 
 
-def _load_cifar(title: Literal["CIFAR10", "CIFAR100"], data_dir: Path | None, download: bool) -> _Sides:
+def _load_cifar(title: Literal["CIFAR10", "CIFAR100"], data_dir: Path | None, download: bool) -> Split:
     """CIFAR through torchvision, which reads a file only if its checksum is that of the authors' file."""
-    import torch
     import torchvision
 
     reader = getattr(torchvision.datasets, title)
@@ -225,7 +201,7 @@ def _load_cifar(title: Literal["CIFAR10", "CIFAR100"], data_dir: Path | None, do
     folder = directory / reader.base_folder
     if not folder.is_dir():
         if (directory / "train").is_dir():
-            return _load_folder(directory)
+            return scan_sides(find_sides(directory))
         if not download:
             raise DataError(
                 f"{title} is not in {directory}. Pass --download, or unpack {reader.url} there (giving "
@@ -244,10 +220,10 @@ def _load_cifar(title: Literal["CIFAR10", "CIFAR100"], data_dir: Path | None, do
                      labels=torch.tensor(side.targets))
         for side in (train, test)
     ]  # fmt: skip
-    return _Sides(train=sides[0], test=sides[1], class_names=tuple(train.classes))
+    return Split(train=sides[0], test=sides[1], class_names=tuple(train.classes))
 
 
-def _load_imagenet(data_dir: Path | None, download: bool) -> _Sides:
+def _load_imagenet(data_dir: Path | None, download: bool) -> Split:
     directory = data_dir or default_data_dir() / "imagenet"
     if not (directory / "train").is_dir() or not (directory / "val").is_dir():
         raise DataError(
@@ -255,16 +231,7 @@ def _load_imagenet(data_dir: Path | None, download: bool) -> _Sides:
             "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from https://image-net.org (log-in needed) "
             f"and unpack them to {directory}/train/<class>/ and {directory}/val/<class>/, as torchvision does"
         )
-    return _load_folder(directory)
-
-
-def _load_folder(directory: Path) -> _Sides:
-    return _scan(find_sides(directory))
-
-
-def _scan(sides: Sides) -> _Sides:
-    train, test, class_names = scan_sides(sides)
-    return _Sides(train=train, test=test, class_names=class_names)
+    return scan_sides(find_sides(directory))
 
 
 def _download(title: str, directory: Path) -> None:
@@ -281,7 +248,7 @@ def _download(title: str, directory: Path) -> None:
 
 
 #: Name → loader of (data_dir, download), and the augmentation that suits the images.
-_LOADERS: dict[str, tuple[Callable[[Path | None, bool], _Sides], Augmentation]] = {
+_LOADERS: dict[str, tuple[Callable[[Path | None, bool], Split], Augmentation]] = {
     "digits": (_load_digits, Augmentation()),
     "fashion-mnist": (_load_fashion_mnist, Augmentation(flip=True)),
     "cifar10": (partial(_load_cifar, "CIFAR10"), Augmentation(flip=True)),

@@ -25,7 +25,7 @@ from dsonas_hw.train.data_decode import (
     load_image,
     resize_and_crop_centre,
 )
-from dsonas_hw.train.data_images import ImageFiles, MemoryImages, num_usable_cpus
+from dsonas_hw.train.data_images import ImageFiles, MemoryImages, Split, num_usable_cpus
 from dsonas_hw.train.data_layout import Sides, class_folders
 from dsonas_hw.train.data_split import split_by_class
 
@@ -38,7 +38,7 @@ DEFAULT_SIDE = 224
 log = logging.getLogger(__name__)
 
 
-def scan_sides(sides: Sides) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
+def scan_sides(sides: Sides) -> Split:
     """Find the train files, the test files and the class names.
 
     The files carry image_size 0: it is not chosen yet.
@@ -50,7 +50,7 @@ def scan_sides(sides: Sides) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
     if sides.test is not None:
         test, test_names = scan_classes(sides.test)
         _check_same_classes(sides.test, class_names, test_names, sides.train)
-        return files, test, class_names
+        return Split(train=files, test=test, class_names=class_names)
     train_positions, test_positions = split_by_class(files.labels, TRAIN_TO_TEST, seed=0)
     for label, count in enumerate(torch.bincount(files.labels).tolist()):
         if count < 2:
@@ -58,7 +58,8 @@ def scan_sides(sides: Sides) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
                 f"class {class_names[label]!r} of {files.root} has {count} image; at least 2 are needed, one "
                 "to train on and one to test on"
             )
-    return files.take(train_positions), files.take(test_positions), class_names
+    train, test = files.take(train_positions), files.take(test_positions)
+    return Split(train=train, test=test, class_names=class_names)
 
 
 def scan_classes(root: Path) -> tuple[ImageFiles, tuple[str, ...]]:

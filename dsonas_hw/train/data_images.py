@@ -75,6 +75,15 @@ class ImageFiles:
 Images = MemoryImages | ImageFiles
 
 
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """The train and the test side of a dataset."""
+
+    train: Images
+    test: Images
+    class_names: tuple[str, ...]
+
+
 def num_usable_cpus() -> int:
     """Return how many processor cores this process may run on."""
     if hasattr(os, "sched_getaffinity"):  # Linux

@@ -13,8 +13,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import DataError
 from dsonas_hw.train.data_decode import EXTENSIONS
+from dsonas_hw.train.known_images import FOLDER_PREFIX
 
 _AROUND = r"(?:set|data|dataset|imgs?|images?|split|samples|folder|dir)?s?\d*"
 TRAIN = re.compile(rf"(?:.*[^a-z])?(?:train|training|trn){_AROUND}(?:[^a-z].*)?")
@@ -41,6 +43,18 @@ class Sides:
     """Folders that are left alone."""
 
 
+def sides_of(data: DataConfig) -> Sides:
+    """Find the sides of folder:PATH.
+
+    Raises:
+        DataError: there is no such folder, or it cannot be told which of those in it is which.
+    """
+    path = data.dataset.removeprefix(FOLDER_PREFIX)
+    if not path:
+        raise DataError("folder: needs a path, as in folder:/data/flowers")
+    return find_sides(Path(path).expanduser(), train_dir=data.train_dir, test_dir=data.test_dir)
+
+
 def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | None = None) -> Sides:
     """Find the sides below a directory.
 
@@ -62,7 +76,7 @@ def find_sides(root: Path, *, train_dir: Path | None = None, test_dir: Path | No
         if test is not None and train.resolve() == test.resolve():
             raise DataError(f"--train-dir and --test-dir are the same folder, {train}")
         return Sides(train=train, test=test)
-    folders = _folders(root)
+    folders = class_folders(root)
     sides = [name for name in folders if _is_side(root / name)]
     trains = [name for name in sides if _side_of(name) == "train"]
     tests = [
@@ -101,21 +115,35 @@ def _check_level(root: Path, folders: list[str]) -> None:
     Raises:
         DataError: says which layout is wanted, or which folder is meant.
     """
-    flat = [f"{name}/" for name in folders if not _is_side(root / name)]
-    if flat and all(map(_side_of, folders)):
+    others = [name for name in folders if not _side_of(name)]
+    flat = [f"{name}/" for name in folders if _side_of(name) and not _is_side(root / name)]
+    if flat and not any(_holds_images(root / name) for name in others):
         raise DataError(
             f"{' and '.join(flat)} of {root} should hold a folder for each class, as train/<class>/IMAGE and "
             "val/<class>/IMAGE, or the folder <class>/IMAGE alone"
         )
-    for name in (name for name in folders if not _side_of(name)):
-        inside = _folders(path := root / name)
-        while len(folders) == len(inside) == 1:
-            inside = _folders(path := path / inside[0])
-        if {"train", "test"} <= set(map(_side_of, inside)) or (len(folders) == 1 and len(inside) > 1):
-            raise DataError(
-                f"{root} holds {path.relative_to(root)}/ with {', '.join(inside[:3])}; if that is the data "
-                f"set, give --dataset {shlex.quote(f'folder:{path}')}"
-            )
+    below = [path for name in others if (path := _data_set_in(root / name, is_alone=len(folders) == 1))]
+    if below:
+        meant = [f"{path.relative_to(root)}/" for path in below]
+        inside = ", ".join(class_folders(below[0])[:3])
+        classes = "" if len(below) == 1 else "; if they are classes, put them into train/ and val/"
+        raise DataError(
+            f"{root} holds {', '.join(meant[:4])} with {inside}{classes}; if that is the data set, give "
+            f"--dataset {shlex.quote(f'folder:{below[0]}')}"
+        )
+
+
+def _data_set_in(path: Path, *, is_alone: bool) -> Path | None:
+    """The folder that seems to be a data set, `path` or one below it; is_alone: nothing lies beside it."""
+    inside = class_folders(path)
+    while is_alone and len(inside) == 1:
+        inside = class_folders(path := path / inside[0])
+    has_sides = {"train", "test"} <= set(map(_side_of, inside))
+    return path if has_sides or (is_alone and len(inside) > 1) else None
+
+
+def _holds_images(path: Path) -> bool:
+    return any(name.lower().endswith(EXTENSIONS) for *_, names in os.walk(path) for name in names)
 
 
 def _side_of(name: str) -> str:
@@ -126,11 +154,7 @@ def _side_of(name: str) -> str:
 
 
 def class_folders(root: Path) -> list[str]:
-    """Return the names of the folders that are classes, sorted."""
-    return _folders(root)
-
-
-def _folders(root: Path) -> list[str]:
+    """Return the names of the folders that may be classes, sorted."""
     return sorted(e.name for e in os.scandir(root) if e.is_dir() and not _is_hidden(e.name))
 
 
@@ -156,13 +180,13 @@ def _is_side(path: Path) -> bool:
 
 def _unwrapped(side: Path) -> Path:
     """The folder of the classes: archives often hold seg_train/seg_train/<class>."""
-    folders = _folders(side)
+    folders = class_folders(side)
     return _unwrapped(side / folders[0]) if len(folders) == 1 and _is_side(side / folders[0]) else side
 
 
 def _hold_the_same_classes(root: Path, names: list[str]) -> bool:
     """Whether these folders look like sides: each holds the same two or more folders."""
-    held = [set(_folders(_unwrapped(root / name))) for name in names]
+    held = [set(class_folders(_unwrapped(root / name))) for name in names]
     return len(held[0]) >= 2 and all(classes == held[0] for classes in held)
 
 

@@ -1,4 +1,4 @@
-"""Choosing images by class: subsets, stratified splits, and the W / λ split of the search.
+"""Choosing images by class: subsets and stratified splits.
 
 Pure functions of labels and a seed; positions are returned sorted, so that a choice keeps the order of the
 data and shuffling is left to `Batches`.
@@ -6,17 +6,11 @@ data and shuffling is left to `Batches`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from dsonas_hw.errors import DataError
 from dsonas_hw.train.seeding import seeded_generator
-
-if TYPE_CHECKING:
-    from dsonas_hw.train.data import Dataset
-    from dsonas_hw.train.data_images import Images
 
 
 def choose_subset(labels: Tensor, num_images: int, *, seed: int) -> Tensor:
@@ -58,29 +52,3 @@ def split_by_class(labels: Tensor, ratio: tuple[float, float], *, seed: int) -> 
         first.append(members[:num_first])
         second.append(members[num_first:])
     return torch.cat(first).sort().values, torch.cat(second).sort().values
-
-
-def split_for_search(
-    dataset: Dataset, ratio: tuple[float, float] | None = (1, 1), *, seed: int = 0
-) -> tuple[Images, Images]:
-    """Return the training images that teach the weights W, and those that teach λ.
-
-    ratio: W:λ, (1, 1) or (4, 1) in the paper. None is the "no split" ablation: both are the whole set.
-
-    Raises:
-        DataError: a class would have no images on one side; named in the message.
-    """
-    if ratio is None:
-        return dataset.train, dataset.train
-    parts = split_by_class(dataset.train.labels, ratio, seed=seed)
-    for part, learner in zip(parts, ("weights", "λ"), strict=True):
-        counts = torch.bincount(dataset.train.labels[part], minlength=dataset.num_classes)
-        for label, count in enumerate(counts.tolist()):
-            if count == 0:
-                total = int((dataset.train.labels == label).sum())
-                raise DataError(
-                    f"class {dataset.class_names[label]!r} of {dataset.name} has {total} training image(s), "
-                    f"so none for the {learner} half of the {ratio[0]:g}:{ratio[1]:g} split; add images "
-                    "of it, remove the class, take a larger subset, or search without a split"
-                )
-    return dataset.train.take(parts[0]), dataset.train.take(parts[1])

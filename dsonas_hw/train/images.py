@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.config import DataConfig, RunConfig
-from dsonas_hw.errors import DataError
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.known_images import FOLDER_PREFIX, KNOWN_IMAGES, refuse_sides
 
 if TYPE_CHECKING:
     from dsonas_hw.train.data import Dataset
-    from dsonas_hw.train.data_images import ImageFiles
-    from dsonas_hw.train.data_layout import Sides
-
-#: Shapes and classes of the named datasets, so that sizes are known without the images.
-KNOWN_SHAPES: dict[str, tuple[tuple[int, int, int], int]] = {
-    "digits": ((1, 8, 8), 10),
-    "fashion-mnist": ((1, 28, 28), 10),
-    "cifar10": ((3, 32, 32), 10),
-    "cifar100": ((3, 32, 32), 100),
-    "imagenet": ((3, 224, 224), 1000),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +41,10 @@ def space_of_config(config: RunConfig) -> SearchSpace:
         DataError: an unknown dataset, or a folder that is not there.
     """
     data = config.data
-    if data.dataset in KNOWN_SHAPES:
-        (channels, height, width), num_classes = KNOWN_SHAPES[data.dataset]
+    if known := KNOWN_IMAGES.get(data.dataset):
+        channels, height, width = known.input_shape
         size = data.image_size
-        return build_space(config, (channels, size or height, size or width), num_classes)
+        return build_space(config, (channels, size or height, size or width), known.num_classes)
     dataset = load_data(config)
     return build_space(config, dataset.input_shape, dataset.num_classes)
 
@@ -65,24 +55,9 @@ def load_data(config: RunConfig, *, download: bool = False) -> Dataset:
     Raises:
         DataError: unknown, missing or damaged; says what to download and where to put it.
     """
-    return load_images(config.data, download=download)
-
-
-def load_images(data: DataConfig, *, download: bool = False) -> Dataset:
-    """The same, of the configuration's data alone; errors as of `load_data`."""
     from dsonas_hw.train.data import load_dataset
 
-    return load_dataset(
-        data.dataset,
-        data_dir=data.data_dir,
-        download=download,
-        image_size=data.image_size,
-        train_dir=data.train_dir,
-        test_dir=data.test_dir,
-        subset=data.subset,
-        subset_test=data.test_subset,
-        pad_value=data.pad_value,
-    )
+    return load_dataset(config.data, download=download)
 
 
 def image_facts(data: DataConfig) -> ImageFacts:
@@ -91,19 +66,33 @@ def image_facts(data: DataConfig) -> ImageFacts:
     Raises:
         DataError: as of `load_data`.
     """
-    from dsonas_hw.train.data_folder import middle_side
+    from dsonas_hw.train.data_folder import middle_side, scan_sides
+    from dsonas_hw.train.data_images import ImageFiles
+    from dsonas_hw.train.data_layout import sides_of
 
-    train, _, names, _ = _scan_folders(data)
-    return ImageFacts(num_images=len(train), num_classes=len(names), side_px=middle_side(train))
+    found = scan_sides(sides_of(data))
+    assert isinstance(found.train, ImageFiles)
+    return ImageFacts(
+        num_images=len(found.train), num_classes=len(found.class_names), side_px=middle_side(found.train)
+    )
 
 
-def _scan_folders(data: DataConfig) -> tuple[ImageFiles, ImageFiles, tuple[str, ...], Sides]:
-    from dsonas_hw.train.data import folder_of
-    from dsonas_hw.train.data_folder import scan_sides
-    from dsonas_hw.train.data_layout import find_sides
+@lru_cache(maxsize=64)
+def count_train_images(data: DataConfig) -> int:
+    """Count the training images; those of folder:PATH are scanned, those of an unlisted set are loaded.
 
-    sides = find_sides(folder_of(data.dataset), train_dir=data.train_dir, test_dir=data.test_dir)
-    return (*scan_sides(sides), sides)
+    Raises:
+        DataError: images that are not there.
+    """
+    if data.dataset in KNOWN_IMAGES:
+        number = KNOWN_IMAGES[data.dataset].num_train
+    elif data.dataset.startswith(FOLDER_PREFIX):
+        number = image_facts(data).num_images
+    else:
+        from dsonas_hw.train.data import load_dataset
+
+        number = len(load_dataset(data).train)
+    return min(number, data.subset or number)
 
 
 def describe_images(config: RunConfig) -> dict[str, Any] | None:
@@ -113,20 +102,21 @@ def describe_images(config: RunConfig) -> dict[str, Any] | None:
         DataError: as of `load_data`.
     """
     data = config.data
-    if not data.dataset.startswith("folder:"):  # which needs no torch
-        if data.train_dir or data.test_dir:
-            raise DataError(
-                f"--train-dir and --test-dir are for --dataset folder:PATH, not for {data.dataset}"
-            )
+    refuse_sides(data)
+    if not data.dataset.startswith(FOLDER_PREFIX):  # which needs no torch
         return None
-    train, test, names, sides = _scan_folders(data)
+    from dsonas_hw.train.data_folder import scan_sides
+    from dsonas_hw.train.data_layout import sides_of
+
+    sides = sides_of(data)
+    found = scan_sides(sides)
     described: dict[str, Any] = {"ignored": list(sides.ignored)}
-    for side, files, directory in (("train", train, sides.train), ("test", test, sides.test)):
-        counts = files.labels.bincount(minlength=len(names)).tolist()
+    for side, files, directory in (("train", found.train, sides.train), ("test", found.test, sides.test)):
+        counts = files.labels.bincount(minlength=len(found.class_names)).tolist()
         described[side] = {
             "directory": str(directory or sides.train),
             "split_off": directory is None,
             "num_images": len(files),
-            "classes": dict(zip(names, counts, strict=True)),
+            "classes": dict(zip(found.class_names, counts, strict=True)),
         }
     return described

@@ -10,13 +10,13 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dsonas_hw.config import Amp
 from dsonas_hw.errors import DeviceError, UserError
@@ -25,6 +25,8 @@ from dsonas_hw.train import distributed
 if TYPE_CHECKING:
     from typing import Self
 
+CHECK_EVERY = 20
+"""Steps between two looks for a NaN, each of which waits for the device; its step is named exactly."""
 Progress = Callable[[int, int, str], None]
 """Called as (steps done, steps in all, a few words for the reader)."""
 
@@ -236,44 +238,3 @@ class EpochMeter:
         self._loss_sum.fill_(state["loss_sum"])
         self._num_correct.fill_(state["num_correct"])
         self.num_images = state["num_images"]
-
-
-@torch.no_grad()
-def count_confusion(
-    model: nn.Module,
-    batches: Iterable[tuple[Tensor, Tensor]],
-    *,
-    num_classes: int,
-    device: torch.device,
-    amp: Amp = "off",
-) -> Tensor:
-    """Return how many images of class i have their largest logit at j: int64 (classes, classes), on the CPU.
-
-    batches: (images, labels) pairs, e.g. `Batches(…, shuffle=False).epoch(0)`.
-    The model is left in the mode it was in.
-
-    Raises:
-        ValueError: there are no images.
-    """
-    was_training = model.training
-    model.eval()
-    counts = torch.zeros(num_classes**2, dtype=torch.int64, device=device)
-    try:
-        for images, labels in batches:
-            if not len(labels):  # this rank has no row of the last, small batch
-                continue
-            with autocast(device, amp):
-                logits = model(images.to(device, non_blocking=True))
-            told = labels.to(device) * num_classes + logits.argmax(1)
-            counts += torch.bincount(told, minlength=num_classes**2)
-    finally:
-        model.train(was_training)
-    summed = distributed.sum_(counts.cpu()).reshape(num_classes, num_classes)
-    if not summed.any():
-        raise ValueError("no images to evaluate on")
-    return summed
-
-
-def accuracy_of(confusion: Tensor) -> float:
-    """Return the fraction of images on the diagonal."""
-    return int(confusion.trace()) / int(confusion.sum())

@@ -1,10 +1,11 @@
-"""What keeps a network from fitting noise: label smoothing, an auxiliary loss, dropout."""
+"""What keeps a network from fitting noise: label smoothing, an auxiliary loss, a teacher, dropout."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dsonas_hw.config import DistillConfig
 from dsonas_hw.train.distributed import draw_rows, shares_batches
 
 
@@ -26,6 +27,24 @@ def classification_loss(
             auxiliary_logits, labels, label_smoothing=label_smoothing
         )
     return loss
+
+
+def distilled_loss(loss: Tensor, logits: Tensor, teacher_logits: Tensor, config: DistillConfig) -> Tensor:
+    """Return the loss of a network that learns from a teacher beside the labels (Hinton et al. 2015).
+
+    (1 − w) · loss of the labels + w · T² · KL(softmax(teacher / T) ‖ softmax(network / T)), w and T of
+    `config`; T² keeps the gradient's size whatever T is.
+
+    loss: of the labels, (); logits, teacher_logits: (N, num_classes).
+    """
+    temperature = config.temperature
+    divergence = F.kl_div(
+        F.log_softmax(logits / temperature, dim=1),
+        F.log_softmax(teacher_logits / temperature, dim=1),
+        reduction="batchmean",
+        log_target=True,
+    )
+    return (1 - config.weight) * loss + config.weight * temperature**2 * divergence
 
 
 class Dropout(nn.Dropout):

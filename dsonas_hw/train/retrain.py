@@ -15,19 +15,18 @@ import torch
 from torch import nn
 
 from dsonas_hw.architecture.architecture import Architecture
-from dsonas_hw.config import RunConfig
+from dsonas_hw.config import RetrainConfig, RunConfig
 from dsonas_hw.errors import RunError, UserError, command_line
 from dsonas_hw.files import read_json, read_json_lines, write_json, write_text
 from dsonas_hw.run_directory import OUTCOME, RunDirectory
 from dsonas_hw.train import distributed
 from dsonas_hw.train.confusion import CONFUSION_NAME, save_confusion
-from dsonas_hw.train.curve import rise_at_end
+from dsonas_hw.train.curve import guessing_accuracy, rise_at_end
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.identity import architecture_hash
 from dsonas_hw.train.loop import DivergedError, Interrupted, Progress, StopSignal
 from dsonas_hw.train.memory import check_memory, free_memory_bytes
 from dsonas_hw.train.preprocess import PREPROCESSING_NAME, save_preprocessing
-from dsonas_hw.train.recipe import with_epochs
 from dsonas_hw.train.trainable import Trainable, check_fits, num_params
 from dsonas_hw.train.trainer import StoppedError, Trainer
 from dsonas_hw.train.weights import WEIGHTS_NAME, save_weights
@@ -52,11 +51,20 @@ class RetrainResult:
     rise_at_end: float | None = None
     """By how much the training accuracy rose in the last fifth of the epochs; None: it had levelled off."""
 
+    guessing_accuracy: float = 0.0
+    """What a network that has learned nothing may reach on these test images."""
+
     def advice(self, run: RunDirectory) -> str | None:
-        """What to do about a training that was too short; None: it was not."""
+        """What to do about a training that was too short, or has taught nothing; None: nothing."""
+        command = command_line("retrain", run.path, "--restart", "--epochs", 2 * self.epochs)
+        if self.test_accuracy <= self.guessing_accuracy:
+            return (
+                f"nothing was learned: by guessing a network reaches up to {self.guessing_accuracy:.1%} of "
+                "these test images, too; check the images of each class, give more of them, or train longer: "
+                + command
+            )
         if self.rise_at_end is None:
             return None
-        command = command_line("retrain", run.path, "--restart", "--epochs", 2 * self.epochs)
         return (
             f"accuracy still rose at the end, by {self.rise_at_end:.1%} in the last fifth of {self.epochs} "
             f"epochs; train longer: {command}"
@@ -195,6 +203,7 @@ def _finish(
         num_params=num_params(architecture),
         seconds=round(trainer.seconds, 3),
         rise_at_end=_rise_at_end(run),
+        guessing_accuracy=guessing_accuracy(trainer.confusion.sum(dim=1).tolist()),
     )
     write_json(run.path / RESULT_NAME, asdict(result))
     return result
@@ -216,6 +225,14 @@ def _describe(trainer: Trainer) -> str:
     epochs = trainer.recipe.epochs
     tested = "" if trainer.test_accuracy is None else f", test accuracy {trainer.test_accuracy:.2%}"
     return f"epoch {min(trainer.epoch + 1, epochs)} of {epochs}{tested}"
+
+
+def with_epochs(recipe: RetrainConfig, epochs: int) -> RetrainConfig:
+    """Return the same recipe over another number of epochs; its warm-up shrinks or grows alike."""
+    if epochs == recipe.epochs:
+        return recipe
+    warmup = recipe.warmup_epochs * epochs / recipe.epochs
+    return RetrainConfig.model_validate({**recipe.model_dump(), "epochs": epochs, "warmup_epochs": warmup})
 
 
 def _stored_epochs(state: Mapping[str, Any]) -> int | None:

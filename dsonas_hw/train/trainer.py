@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,27 +21,22 @@ from dsonas_hw.train import distributed
 from dsonas_hw.train.augment import onto
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import Batch, Batches
-from dsonas_hw.train.distill_loss import distilled_loss
 from dsonas_hw.train.drop_path import draw_drop_masks
+from dsonas_hw.train.evaluate import accuracy_of, count_confusion
 from dsonas_hw.train.loop import (
+    CHECK_EVERY,
     EpochMeter,
     StopSignal,
-    accuracy_of,
     autocast,
-    count_confusion,
     keep_freed_memory,
     loss_scaler,
     random_state,
     restore_random_state,
     seed_everything,
 )
-from dsonas_hw.train.recipe import build_augmentation, build_optimizer
-from dsonas_hw.train.regularise import classification_loss
+from dsonas_hw.train.regularise import classification_loss, distilled_loss
 from dsonas_hw.train.schedule import LearningRate
 from dsonas_hw.train.trainable import Trainable, build_network
-
-STEPS_BETWEEN_CHECKS = 20
-"""A look at the loss waits for the device; a NaN is noticed that late, but its step is named exactly."""
 
 
 class StoppedError(Exception):
@@ -72,14 +68,17 @@ class Trainer:
         if recipe.compile:
             # What a step calls; the network, and so its parameters' names, stays as it is.
             self.forward = torch.compile(self.forward)
-        self.optimizer = build_optimizer(self.network, recipe)
+        self.optimizer = torch.optim.SGD(  # with Nesterov momentum: the paper's NAG
+            self.network.parameters(), lr=recipe.lr, momentum=recipe.momentum,
+            weight_decay=recipe.weight_decay, nesterov=recipe.momentum > 0,
+        )  # fmt: skip
         self.scaler = loss_scaler(device, recipe.amp)
         self.batches = Batches(
             images=dataset.train,
             dataset=dataset,
             batch_size=recipe.batch_size,
             seed=seed,
-            augmentation=build_augmentation(dataset, recipe),
+            augmentation=replace(dataset.augmentation, cutout=recipe.cutout),
             drop_last=len(dataset.train) >= recipe.batch_size,  # a rest of one image has no batch statistics
             device=device,
             num_workers=num_workers,
@@ -132,7 +131,7 @@ class Trainer:
         for batch in self.batches.epoch(self.epoch, self.step):
             distributed.broadcast(distributed.STEP, self.epoch, self.step)
             self.train_step(batch)
-            if self.step % STEPS_BETWEEN_CHECKS == 0:
+            if self.step % CHECK_EVERY == 0:
                 self.check()
                 after_steps()
             if stop.requested:

@@ -22,6 +22,7 @@ from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.target import Target
 
 SMALL: dict[str, Any] = {"levels": 3, "stages": (1, 2), "channels": 8, "input_shape": (3, 13, 9)}
 STEMS = {
@@ -44,16 +45,15 @@ SPACES["every operation"] = SearchSpace(
 
 def assert_law(architecture: Architecture, *, batch_size: int = 1) -> None:
     deployed = build_onnx(architecture, batch_size=batch_size)
-    eager = build_onnx(architecture, batch_size=batch_size, fold_bn=False)
     fused = network_from_onnx(deployed)
-    unfused = network_from_onnx(eager, fuse=False)
+    unfused = network_from_onnx(deployed, fuse=False)
     assert fused.unknown == unfused.unknown == ()
     assert fused.kernels == lower(architecture, batch_size=batch_size)
     assert unfused.kernels == lower(architecture, batch_size=batch_size, fuse=False)
-    # Fusing what an eager framework runs gives what is deployed.
-    assert network_from_onnx(eager).kernels == fused.kernels
     assert fused.peak_activation_elements is not None
-    assert 4 * fused.peak_activation_elements == peak_memory_bytes(architecture, batch_size=batch_size)
+    assert 4 * fused.peak_activation_elements == peak_memory_bytes(
+        architecture, Target(runtime="any", batch_size=batch_size)
+    )
 
 
 @pytest.mark.parametrize("batch_size", [1, 8])

@@ -11,23 +11,18 @@ import ctypes
 import io
 import json
 import sys
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import onnx
+from stand_in import Clock, StandIn, StandInSession
 
 from dsonas_hw.cli.main import main
-from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure import energy
 from dsonas_hw.measure.loaded import measure_loaded
-from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
+from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.profile import profile_space
-from dsonas_hw.runtime.base import NetworkTiming, NodeTiming, ProfiledSession, Runtime, Session
-from dsonas_hw.runtime.libraries import Library
+from dsonas_hw.runtime.base import Session
 from dsonas_hw.runtime.registry import register
 from dsonas_hw.target import Target
 
@@ -46,19 +41,17 @@ def made_up_mj(kernel: Kernel) -> float:
     return watts * made_up_ms(kernel)
 
 
-class Board:
+class Board(Clock):
     """The clock and the meter; both go on only when something runs."""
 
     def __init__(self) -> None:
-        self.now_s, self.spent_mj = 0.0, 0.0
+        super().__init__()
+        self.spent_mj = 0.0
         self._stub = ctypes.CDLL("libnvidia-ml.so.1")
 
-    def __call__(self) -> float:
-        return self.now_s
-
-    def run(self, seconds: float, millijoules: float) -> None:
+    def spend(self, seconds: float, millijoules: float) -> None:
         ticks = self.now_s // TICK_S
-        self.now_s += seconds
+        self.advance(seconds)
         self.spent_mj += millijoules
         if self.now_s // TICK_S != ticks:
             self._stub.stub_set_energy_mj(ctypes.c_ulonglong(int(self.spent_mj)))
@@ -67,59 +60,21 @@ class Board:
 BOARD = Board()
 
 
-class MadeUpSession:
-    """Takes the time and the energy that its kernels are made up to take."""
-
-    runtime = "stand-in"
-    versions = {"stand-in": "1.0"}  # noqa: RUF012
+class MeteredSession(StandInSession):
+    """Takes the energy that its kernels are made up to take, too."""
 
     def __init__(self, model: bytes, target: Target) -> None:
-        network = network_from_onnx(onnx.load_model_from_string(model), batch_size=target.batch_size)
-        self.kernels = [step.kernel for step in network.schedule.kernels]
-        self.seconds = 1e-3 * (CONSTANT_MS + sum(map(made_up_ms, self.kernels)))
+        super().__init__(model, target, BOARD, made_up_ms, CONSTANT_MS)
         self.energy_mj = CONSTANT_MJ + sum(map(made_up_mj, self.kernels))
 
     def run(self) -> object:
-        BOARD.run(self.seconds, self.energy_mj)
+        BOARD.spend(self.seconds, self.energy_mj)
         return None
 
-    def synchronize(self) -> None:
-        """Nothing runs on by itself."""
 
-    def close(self) -> None:
-        """Nothing to give back."""
-
-    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
-        return NetworkTiming(
-            nodes=tuple(NodeTiming(kernel=kernel, latency_ms=made_up_ms(kernel)) for kernel in self.kernels)
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class StandIn(Runtime):
-    name = "stand-in"
-    title = "made-up times and energies"
-    distributions = ("stand-in",)
-    module = "stand_in"
-
-    def library(self) -> Library:
-        return Library(distribution=self.name, version="1.0", folder=Path(), cuda=None)
-
-    def open_session(self, model: bytes, target: Target) -> Session:
-        return MadeUpSession(model, target)
-
-    def why_untimed(self, target: Target) -> str:
-        return ""
-
-    def open_profiled(self, model: bytes, target: Target, plain: Session) -> ProfiledSession:
-        return MadeUpSession(model, target)
+class Metered(StandIn):
+    def open_stand_in(self, model: bytes, target: Target) -> MeteredSession:
+        return MeteredSession(model, target)
 
     def measure(self, session: Session, **options: Any) -> LatencyMeasurement:
         options.pop("with_cuda_graph", None)
@@ -139,7 +94,7 @@ def call(arguments: list[str]) -> tuple[int, str, str]:
 
 
 if __name__ == "__main__":
-    register(StandIn())
+    register(Metered())
     energy.measure_energy = partial(energy.measure_energy, clock_s=BOARD)
     profile_space.profile_space = partial(profile_space.profile_space, num_networks=12, num_checked=4)
     print(json.dumps([call(arguments) for arguments in json.loads(sys.argv[1])]))

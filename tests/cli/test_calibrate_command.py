@@ -71,7 +71,14 @@ def test_calibrate_then_predict(measured: Path, capsys: pytest.CaptureFixture[st
     assert predicted["source"] == "calibrated"
     wanted = float(measured.read_text().splitlines()[-1].split(",")[-1])
     assert predicted["latency_ms"] == pytest.approx(wanted, rel=0.05)
-    assert code in (0, 3)
+    assert code == 0
+    _onnx(measured.parent / "tiny.onnx", 1, 1)
+    tiny = str(measured.parent / "tiny.onnx")
+    code = _run(
+        "predict", tiny, "--device", "titan-xp", "--runtime", "eager", "--profiles", profiles, "--json"
+    )
+    assert json.loads(capsys.readouterr().out)["source"] == "estimated"
+    assert code == 3
 
 
 def test_profile_names_the_calibration_that_counts(

@@ -65,6 +65,16 @@ def test_a_point_that_was_seen_on_the_page_is_taken(run: Path, dsonas: Any) -> N
     assert f"has no point at step {free}; near it are" in dsonas("derive", run, "--step", str(free)).refused()
 
 
+def test_an_architecture_that_training_has_begun_of_is_not_replaced(run: Path, dsonas: Any) -> None:
+    assert dsonas("derive", run).code == 0
+    RunDirectory(run).save_checkpoint("retrain", 1, {})
+    assert dsonas("derive", run).code == 0  # the same one
+    assert (
+        "holds the training of another architecture" in dsonas("derive", run, "--budget", "mac=7k").refused()
+    )
+    assert dsonas("derive", run, "--budget", "mac=7k", "--out", run.parent / "other").code == 0
+
+
 @pytest.mark.parametrize("command", ["run", "search"])
 def test_another_budget_of_a_run_that_goes_on_names_the_command_that_serves_it(
     command: str, run: Path, dsonas: Any

@@ -13,36 +13,13 @@ from typing import Any
 import pytest
 import yaml
 from nvml_stub import build_stub
+from stand_in import CARD, NAME, TINY, write_card
 
 from dsonas_hw.table.table import load_table
 
-CARD = """
-title = "a card that nobody makes"
-aliases = []
-nvml_names = ["Made Up 1"]
-architecture = "Ampere"
-compute_capability = "8.6"
-num_sms = 10
-cuda_cores_per_sm = 128
-boost_clock_mhz = 1500
-memory_bandwidth_gb_s = 300.0
-l2_bytes = 4194304
-memory_bytes = 8589934592
-power_w = 100
-has_energy_counter = true
-sources = ["this test"]
-
-[peak_tflops]
-fp32 = 3.84
-"""
-TINY = {
-    "preset": "digits",
-    "data": {"subset": 256, "test_subset": 50},
-    "space": {"levels": 2, "stages": [1, 1], "channels": 8, "operations": ["sep3", "max3"]},
-    "search": {"pretrain_epochs": 0, "epochs": 4, "batch_size": 16, "path_interval": 3, "path_images": 32},
-    "retrain": {"epochs": 1, "batch_size": 32},
+CONFIG = TINY | {
     "select": {"candidates": 0},
-    "target": {"device": "made-up", "runtime": "stand-in"},
+    "target": {"device": CARD, "runtime": NAME},
     "train_on": "cpu",
 }
 LIMIT_MJ = 80.0
@@ -61,9 +38,8 @@ class Done:
 def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     folder = tmp_path_factory.mktemp("energy")
     home, run, config = folder / "home", folder / "run", folder / "tiny.yaml"
-    (home / "devices").mkdir(parents=True)
-    (home / "devices" / "made-up.toml").write_text(CARD)
-    config.write_text(yaml.safe_dump(TINY))
+    write_card(home, has_energy_counter=True)
+    config.write_text(yaml.safe_dump(CONFIG))
     commands = [
         ["run", "--config", str(config), "--budget", f"energy={LIMIT_MJ:g}mJ", "--out", str(run)],
         ["predict", str(run / "model.onnx"), "--device", "made-up", "--runtime", "stand-in", "--json"],

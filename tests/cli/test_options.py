@@ -166,7 +166,7 @@ def test_more_threads_than_cores_are_not_measured(dsonas: Any, empty_folder: Pat
 
 
 def test_run_directories_are_numbered(dsonas: Any, empty_folder: Path) -> None:
-    from dsonas_hw.cli.options import next_run
+    from dsonas_hw.cli.open_run import next_run
 
     assert next_run("digits") == Path("runs/digits-1")
     assert next_run("digits") == Path("runs/digits-2")
@@ -182,7 +182,7 @@ def test_run_directories_are_numbered(dsonas: Any, empty_folder: Path) -> None:
 def test_of_searches_that_start_together_each_has_a_folder_of_its_own(empty_folder: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from dsonas_hw.cli.options import next_run
+    from dsonas_hw.cli.open_run import next_run
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: next_run("digits"), range(40)))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-import onnx
 import pytest
 import yaml
+from stand_in import CARD, NAME, TINY, Clock, StandIn, StandInSession, write_card
 
 from dsonas_hw.deploy.measure import profiled_clock_mhz
 from dsonas_hw.device.gpu import GpuSettings, GpuState
@@ -21,10 +20,9 @@ from dsonas_hw.device.spec import load_device
 from dsonas_hw.device.watch import GpuWatch
 from dsonas_hw.errors import DeviceError, ProfileError
 from dsonas_hw.estimate.estimate import load_estimate
-from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.measure.loaded import measure_loaded
-from dsonas_hw.measure.measurement import LatencyMeasurement, Turn
+from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.rounds import measure_rounds
 from dsonas_hw.measure.timing import measure_together
 from dsonas_hw.profile import gpu_bench
@@ -32,46 +30,16 @@ from dsonas_hw.profile import open as profile_open
 from dsonas_hw.profile.open import open_cost_model
 from dsonas_hw.profile.profile_space import profile_space
 from dsonas_hw.runtime import detect
-from dsonas_hw.runtime.base import NetworkTiming, NodeTiming, ProfiledSession, Runtime, Session
+from dsonas_hw.runtime.base import ProfiledSession, Session
 from dsonas_hw.runtime.detect import DetectedDevice, Detection, RuntimeStatus
-from dsonas_hw.runtime.libraries import Library
 from dsonas_hw.runtime.registry import register, unregister
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.table.table import load_table
 from dsonas_hw.target import Target
 
-CPU, GPU = "stand-in", "stand-in-gpu"
-CARD = "made-up"
-"""A GPU that only this file knows, too."""
-DEVICE = """
-title = "a card that nobody makes"
-aliases = []
-nvml_names = ["Made Up 1"]
-architecture = "Ampere"
-compute_capability = "8.6"
-num_sms = 10
-cuda_cores_per_sm = 128
-boost_clock_mhz = 1500
-memory_bandwidth_gb_s = 300.0
-l2_bytes = 4194304
-memory_bytes = 8589934592
-power_w = 100
-has_energy_counter = false
-sources = ["this test"]
-
-[peak_tflops]
-fp32 = 3.84
-"""
-
+CPU, GPU = NAME, "stand-in-gpu"
 CONSTANT_MS = 0.02
 """What a network takes besides its kernels."""
-TINY = {
-    "preset": "digits",
-    "data": {"subset": 256, "test_subset": 50},
-    "space": {"levels": 2, "stages": [1, 1], "channels": 8, "operations": ["sep3", "max3"]},
-    "search": {"pretrain_epochs": 0, "epochs": 4, "batch_size": 16, "path_interval": 3, "path_images": 32},
-    "retrain": {"epochs": 1, "batch_size": 32},
-}
 
 
 def made_up_ms(kernel: Kernel) -> float:
@@ -79,79 +47,22 @@ def made_up_ms(kernel: Kernel) -> float:
     return 0.005 + 5e-7 * kernel.flops + 2e-6 * kernel.mac
 
 
-class Clock:
-    """Goes on only when something is run."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-    def advance(self, seconds: float) -> None:
-        self.now_s += seconds
-
-
 CLOCK = Clock()
 
 
-class StandInSession:
-    """Takes as long as it is made up to take, by the made-up clock, and tells its kernels."""
-
-    runtime = CPU
-    versions = {CPU: "1.0"}  # noqa: RUF012
-
-    def __init__(self, model: bytes, target: Target) -> None:
-        network = network_from_onnx(onnx.load_model_from_string(model), batch_size=target.batch_size)
-        self.kernels = [step.kernel for step in network.schedule.kernels]
-        self.seconds = 1e-3 * (CONSTANT_MS + sum(map(made_up_ms, self.kernels)))
-
-    def run(self) -> object:
-        CLOCK.advance(self.seconds)
-        return None
-
-    def synchronize(self) -> None:
-        """Nothing runs on by itself."""
-
-    def close(self) -> None:
-        """Nothing to give back."""
-
-    def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
-        return NetworkTiming(
-            nodes=tuple(NodeTiming(kernel=kernel, latency_ms=made_up_ms(kernel)) for kernel in self.kernels)
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+def open_stand_in(model: bytes, target: Target) -> StandInSession:
+    return StandInSession(model, target, CLOCK, made_up_ms, CONSTANT_MS)
 
 
-class StandIn(Runtime):
-    name = CPU
-    title = "made-up times"
+class StandInCpu(StandIn):
     on_cpu = True
     on_gpu = False
-    distributions = (CPU,)
-    module = "stand_in"
 
-    def library(self) -> Library:
-        return Library(distribution=self.name, version="1.0", folder=None, cuda=None)
-
-    def open_session(self, model: bytes, target: Target) -> Session:
-        return StandInSession(model, target)
-
-    def why_untimed(self, target: Target) -> str:
-        return ""
-
-    def open_profiled(self, model: bytes, target: Target, plain: Session) -> ProfiledSession:
-        return StandInSession(model, target)
+    def open_stand_in(self, model: bytes, target: Target) -> StandInSession:
+        return open_stand_in(model, target)
 
 
-class StandInGpu(StandIn):
+class StandInGpu(StandInCpu):
     """The same on a GPU, whose driver and clock are made up; what is set below goes wrong."""
 
     name = GPU
@@ -168,7 +79,7 @@ class StandInGpu(StandIn):
         self.num_opened += 1
         if self.taken_away_after is not None and self.num_opened > self.taken_away_after:
             raise RuntimeError("CUDA error: device is lost\nCompile with TORCH_USE_CUDA_DSA")
-        session = StandInSession(model, target)
+        session = open_stand_in(model, target)
         session.seconds += 1e-3 * self.waits_ms
         return session
 
@@ -178,7 +89,7 @@ class StandInGpu(StandIn):
     def open_profiled(self, model: bytes, target: Target, plain: Session) -> ProfiledSession:
         if self.is_incomplete:
             raise ProfileError("the trace has no time of 1 of 9 kernels")
-        return StandInSession(model, target)
+        return open_stand_in(model, target)
 
     def measure(self, session: Session, **options: Any) -> LatencyMeasurement:
         taken = {name: options[name] for name in ("plan", "look", "progress") if options.get(name)}
@@ -232,9 +143,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     from dsonas_hw.profile import profile_space as profiling
 
     folder = tmp_path_factory.mktemp("home")
-    (folder / "devices").mkdir()
-    (folder / "devices" / f"{CARD}.toml").write_text(DEVICE)
-    register(StandIn())
+    write_card(folder, has_energy_counter=False)
+    register(StandInCpu())
     register(StandInGpu())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DSONAS_HW_HOME", str(folder))
@@ -317,7 +227,7 @@ def test_a_prediction_is_what_the_network_takes(finished: Finished, dsonas: Any)
     predicted = dsonas(
         "predict", model, "--device", target.device, "--runtime", target.runtime, "--json"
     ).json
-    takes_ms = 1e3 * StandInSession(model.read_bytes(), target).seconds
+    takes_ms = 1e3 * open_stand_in(model.read_bytes(), target).seconds
     assert predicted["source"] == "measured"
     assert predicted["unknown_kernels"] == []
     assert predicted["latency_ms"] == pytest.approx(takes_ms, rel=0.15)

@@ -12,9 +12,10 @@ import pytest
 from command_messages import commands_in
 
 from dsonas_hw import pipeline
+from dsonas_hw.checkpoint_file import load_checkpoint_file
 from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, read_json_lines
-from dsonas_hw.run_directory import RunDirectory, load_checkpoint_file
+from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.progress import unfinished_search
 
 pytestmark = pytest.mark.usefixtures("no_tables")

@@ -7,6 +7,7 @@ import torch
 
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture
 from dsonas_hw.architecture.onnx import Array
+from dsonas_hw.config import DataConfig
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.data import Dataset, load_dataset
 from dsonas_hw.train.network import DerivedNetwork
@@ -14,7 +15,7 @@ from dsonas_hw.train.network import DerivedNetwork
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
-    return load_dataset("digits", subset=100, subset_test=70)
+    return load_dataset(DataConfig(dataset="digits", subset=100, test_subset=70))
 
 
 @pytest.fixture(scope="session")

@@ -14,10 +14,13 @@ import torch
 from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import Array
-from dsonas_hw.deploy.export import export_engine, export_onnx, read_metadata
+from dsonas_hw.config import DeviceConfig
+from dsonas_hw.deploy.export import export_onnx, read_metadata
+from dsonas_hw.deploy.export_and_validate import build_engine
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError, UserError
 from dsonas_hw.kernel.costs import count_costs
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
+from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.data_batches import normalise
 from dsonas_hw.train.identity import architecture_hash
@@ -128,16 +131,13 @@ def test_denormal_weights_become_zero(
 
 
 def test_an_engine_needs_what_this_machine_may_not_have(tmp_path: Path) -> None:
-    options = {
-        "runtime": "tensorrt", "precision": "fp32", "batch_size": 1,
-        "timing_cache_path": tmp_path / "timing.cache",
-    }  # fmt: skip
+    run, target = RunDirectory(tmp_path), DeviceConfig()
     with pytest.raises(ModelFileError, match="export it as ONNX first"):
-        export_engine(tmp_path / "model.onnx", tmp_path / "model.engine", **options)  # type: ignore[arg-type]
+        build_engine(run, target, "tensorrt")
     if torch.cuda.is_available():
         pytest.skip("a GPU is here")
     (tmp_path / "model.onnx").write_bytes(b"x")
     with pytest.raises((DeviceError, MissingDependencyError)) as caught:
-        export_engine(tmp_path / "model.onnx", tmp_path / "model.engine", **options)  # type: ignore[arg-type]
+        build_engine(run, target, "tensorrt")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "model.engine").exists()

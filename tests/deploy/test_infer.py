@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from dsonas_hw.architecture.architecture import complete_architecture
+from dsonas_hw.config import DataConfig
 from dsonas_hw.deploy import infer
 from dsonas_hw.deploy.export import export_onnx, read_metadata
 from dsonas_hw.space.space import SearchSpace
@@ -57,15 +58,15 @@ def source(name: str, folder: Path) -> tuple[Dataset, Path]:
     if name.startswith("folder"):
         folder_of_images(folder / "images", rng)
         in_memory = name == "folder-in-memory"
-        dataset = load_dataset(f"folder:{folder / 'images'}", image_size=32, in_memory=in_memory)
-        files = load_dataset(f"folder:{folder / 'images'}", image_size=32, in_memory=False).test
+        data = DataConfig(dataset=f"folder:{folder / 'images'}", image_size=32)
+        dataset, files = load_dataset(data, in_memory=in_memory), load_dataset(data, in_memory=False).test
         return dataset, files.path(0)  # type: ignore[union-attr]
     if name == "cifar10":
         dataset = fake_cifar(rng)
     else:
         if name == "fashion-mnist" and not Path("/usr/share/datasets/fashion-mnist").is_dir():
             pytest.skip("Fashion-MNIST is not here")
-        dataset = load_dataset(name, subset=50, subset_test=20)
+        dataset = load_dataset(DataConfig(dataset=name, subset=50, test_subset=20))
     pixels = dataset.test.images[0].numpy()  # type: ignore[union-attr]
     Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy()).save(path)
     return dataset, path

@@ -13,7 +13,7 @@ from dsonas_hw.errors import DeviceError
 from dsonas_hw.files import write_json
 from dsonas_hw.runtime.detect import DetectedDevice
 from dsonas_hw.runtime.tensorrt import session as tensorrt
-from dsonas_hw.runtime.tensorrt.build import description_path
+from dsonas_hw.runtime.tensorrt.engine_info import description_path
 from dsonas_hw.target import Target
 
 MODEL = b"a network"

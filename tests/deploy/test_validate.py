@@ -93,7 +93,8 @@ def check(model_path: Path, architecture: Architecture) -> Any:
     """check("mac=1M", measure=…) → the validation."""
 
     def run(*budgets: str, target: DeviceConfig = LOCAL, **options: Any) -> Validation:
-        costs = TargetCosts(options.pop("model", None), batch_size=target.batch_size)
+        where = Target(runtime="any", precision=target.precision, batch_size=target.batch_size)
+        costs = TargetCosts(options.pop("model", None), target=where)
         return validate(model_path, architecture, parse_budgets(budgets), costs, target, **options)
 
     return run

@@ -165,6 +165,14 @@ def test_one_row_in_seconds_is_named() -> None:
         calibrate(_model(), networks)
 
 
+@pytest.mark.parametrize("factor", [1e-23, 1e-2 / 3, 3e2, 1e23])
+def test_one_row_far_from_all_others_is_named(factor: float) -> None:
+    networks = _networks(6)
+    networks[2] = dataclasses.replace(networks[2], latency_ms=factor * networks[2].latency_ms)
+    with pytest.raises(ProfileError, match=r"n2.* what the other rows suggest; .*(measure it again|seconds)"):
+        calibrate(_model(), networks)
+
+
 def test_contradictions_are_refused() -> None:
     networks = _networks(8)
     wild = [
@@ -233,7 +241,7 @@ def test_round_trip_and_refusals(tmp_path: Path) -> None:
         lambda d: d | {"factors": d["factors"] | {"gpu": -1}},
         lambda d: d | {"mape": "small"},
         lambda d: d | {"num_networks": True},
-        lambda d: d | {"host_constant_ms": None},
+        lambda d: d | {"network_ms": None},
         lambda d: d | {"extra": 1},
         lambda d: d | {"mape": 10**400},
         lambda d: d | {"anchors": [[1.0, 2.0]]},

@@ -10,7 +10,7 @@ import pytest
 from dsonas_hw.device.spec import load_device
 from dsonas_hw.estimate.constants import load_constants
 from dsonas_hw.estimate.kernel_correction import FEATURES, correction_features, parse_trees
-from dsonas_hw.estimate.kernel_features import COLUMNS, halved, kernel_rows, sort_of
+from dsonas_hw.estimate.kernel_features import COLUMNS, category_of, halved, kernel_rows
 from dsonas_hw.estimate.machine import machine_of
 from dsonas_hw.kernel.spec import Kernel, Shape
 from dsonas_hw.target import Target
@@ -63,8 +63,8 @@ def test_rows_describe_kernels() -> None:
     assert (row["m"], row["n"], row["k"]) == (1568, 32, 288)
     assert row["can_winograd"] == 1
     assert row["m"] * row["n"] * row["k"] == _conv(32).flops
-    assert sort_of(_conv(32, groups=32)) == "depthwise"
-    assert sort_of(_conv(32, groups=4)) == "grouped"
+    assert category_of(_conv(32, groups=32)) == "depthwise"
+    assert category_of(_conv(32, groups=4)) == "grouped"
 
 
 MATRIX = [

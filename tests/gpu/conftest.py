@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.runtime.cuda_order import as_cuda_gives_it
-from dsonas_hw.runtime.detect import LOCAL, DetectedDevice, detect_devices
+from dsonas_hw.runtime.detect import DetectedDevice, detect_devices
 
 
 def gpu_or_reason() -> tuple[DetectedDevice | None, str]:

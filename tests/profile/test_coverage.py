@@ -33,7 +33,7 @@ from dsonas_hw.measure.probe import Probe
 from dsonas_hw.profile.coverage import CoveredKernels, needed_kernels, representatives
 from dsonas_hw.profile.plan import plan_profile
 from dsonas_hw.profile.probes import probe_networks
-from dsonas_hw.runtime.ort_cpu.layout import Blocks, deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import Blocks
 from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import STEMS, SearchSpace
 from dsonas_hw.table.rows import KernelRow, TableHeader
@@ -56,7 +56,7 @@ def made_up_ms(kernel: Kernel) -> float:
 
 def table_of(probes: Iterable[Probe], block_size: int) -> MeasuredCosts:
     """A table as a profile of these networks would leave it on such a processor."""
-    networks = [deployed_kernels(probe.schedule, block_size=block_size) for probe in probes]
+    networks = [Blocks(block_size=block_size).kernels(probe.schedule) for probe in probes]
     kernels = dict.fromkeys(kernel for network in networks for kernel in network)
     rows = [KernelRow(kernel=kernel, latency_ms=made_up_ms(kernel), source="measured") for kernel in kernels]
     timed = [TimedNetwork(kernels=each, latency_ms=sum(map(made_up_ms, each))) for each in networks]
@@ -313,6 +313,6 @@ def test_needed_kernels_are_kernels_of_networks() -> None:
                 for probe in plan_profile(
                     space, num_networks=NUM_RANDOM, deployment=Blocks(block_size=block_size)
                 )
-                for kernel in deployed_kernels(probe.schedule, block_size=block_size)
+                for kernel in Blocks(block_size=block_size).kernels(probe.schedule)
             )
             assert held.missing(needed) == []

@@ -11,7 +11,7 @@ from dsonas_hw.cost.kernel_costs import category_of
 from dsonas_hw.profile.generic_networks import BLOCKS, MAX_FLOPS, NUM_NETWORKS, Style, generic_networks
 from dsonas_hw.profile.graph_builder import GraphBuilder
 from dsonas_hw.runtime.ort.session import import_onnxruntime
-from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import Blocks
 
 
 def test_equal_arguments_give_equal_networks() -> None:
@@ -28,7 +28,7 @@ def test_together_they_hold_every_category_in_wide_use(block_size: int) -> None:
     found = Counter(
         category_of(kernel)
         for probe in generic_networks()
-        for kernel in deployed_kernels(probe.schedule, block_size=block_size)
+        for kernel in Blocks(block_size=block_size).kernels(probe.schedule)
     )
     layout = "blocked" if block_size else "plain"
     for geometry in ("dense", "pointwise", "depthwise", "grouped"):

@@ -16,7 +16,7 @@ from dsonas_hw.errors import UserError
 from dsonas_hw.files import read_json, write_json
 from dsonas_hw.measure.energy import NO_ENERGY
 from dsonas_hw.report.codesign_cross import cross_table
-from dsonas_hw.report.codesign_figures import codesign_figures
+from dsonas_hw.report.codesign_page import codesign_figures
 from dsonas_hw.report.codesign_tables import answer_sentences, answer_table, cells_table
 from dsonas_hw.report.numbers import THIN
 from dsonas_hw.report.write import matplotlib_figures, write_figures, write_report
@@ -154,7 +154,7 @@ def test_a_damaged_result_is_one_line(study: Path, tmp_path: Path) -> None:
     path = shutil.copytree(study, tmp_path / "study")
     job = next(path.glob("jobs/derive-*"))
     (job / "result.json").write_text("[1, 2]")
-    with pytest.raises(UserError, match=f"the result of {re.escape(job.name)} is damaged"):
+    with pytest.raises(UserError, match=f"{re.escape(job.name)}/result.json is damaged"):
         write_report(path)
 
 

@@ -120,3 +120,6 @@ def test_the_command_writes_table_and_page(
 def test_what_is_neither_run_nor_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="neither a run"):
         compare([tmp_path])
+    make_run(tmp_path / "by latency" / "b"), make_run(tmp_path / "by latency" / "a")
+    rows, _ = compare([tmp_path / "by latency"])
+    assert [row.name for row in rows] == ["a", "b"]

@@ -43,11 +43,6 @@ def spaces_and_blocks(draw: st.DrawFn) -> tuple[SearchSpace, Block]:
     return space, close_block(space, [edge for edge in space.edges if rng.random() < keep])
 
 
-def block_edges(space: SearchSpace, block: Block) -> set[tuple[int, int]]:
-    inner = {(s, n) for n in block.nodes for s in block.inputs[n - 1]}
-    return inner | {(n, space.num_nodes + 1) for n in block.output}
-
-
 def points_on(route: Route, count: int = 40) -> list[tuple[float, float]]:
     """Points along a route, by the formula of a cubic curve."""
     found, here = [], route.start
@@ -73,7 +68,7 @@ def test_layout_draws_what_is_alive_and_keeps_lines_out_of_boxes(case: tuple[Sea
     space, block = case
     layout = lay_out_block(space, block)
     assert set(layout.nodes) == set(block.nodes)
-    assert set(layout.edges) == block_edges(space, block)
+    assert set(layout.edges) == block.edges
     for a, b in combinations(layout.nodes.values(), 2):
         assert abs(a.x - b.x) >= a.width or abs(a.y - b.y) >= a.height
     for (source, target), route in layout.edges.items():
@@ -116,7 +111,7 @@ def test_svg_names_every_node_and_edge_once(case: tuple[SearchSpace, Block]) -> 
     root = ET.fromstring(draw_block(space, block, shortcut_conv=True))
     edges = [int(e.attrib["data-edge"]) for e in root.iter() if "data-edge" in e.attrib]
     nodes = [int(e.attrib["data-node"]) for e in root.iter() if "data-node" in e.attrib]
-    assert sorted(space.edges[i] for i in edges) == sorted(block_edges(space, block))
+    assert sorted(space.edges[i] for i in edges) == sorted(block.edges)
     assert sorted(nodes) == list(block.nodes)
     texts = [e.text for e in root.iter("{http://www.w3.org/2000/svg}text")]
     for node in block.nodes:

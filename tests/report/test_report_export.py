@@ -16,8 +16,8 @@ from dsonas_hw.errors import UserError
 from dsonas_hw.report.chart_figure import chart_figure
 from dsonas_hw.report.export import write_figure_file
 from dsonas_hw.report.numbers import cost_text
+from dsonas_hw.report.run_figures import run_figures
 from dsonas_hw.report.run_load import load_run_data
-from dsonas_hw.report.run_page import run_figures
 from dsonas_hw.report.write import matplotlib_figures, write_figures
 from dsonas_hw.run_directory import RunDirectory
 

@@ -22,7 +22,8 @@ from dsonas_hw.report.run_load import load_run_data
 from dsonas_hw.report.run_tables import prediction_table
 from dsonas_hw.report.write import write_report
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.table.table import CheckRow, ErrorSummary, TableHeader, save_table, table_path
+from dsonas_hw.table.rows import CheckRow, ErrorSummary, TableHeader
+from dsonas_hw.table.table import save_table, table_path
 from dsonas_hw.target import Target
 
 VOID = {"meta", "input", "br", "link", "img", "hr"}
@@ -159,9 +160,8 @@ def test_the_chosen_network_stands_at_its_final_cost(small_run: RunDirectory) ->
 def test_every_class_has_its_accuracy_and_its_row_of_the_confusion(small_run: RunDirectory) -> None:
     words = Elements(html_of(small_run)).words
     confusion = load_run_data(small_run).confusion
+    assert confusion is not None
     classes, table = class_table(confusion), confusion_table(confusion)
-    assert classes is not None
-    assert table is not None
     assert classes.rows == (("cat", 10, 0.9, "dog (1)"), ("dog", 10, 0.7, "cat (3)"), ("<b>", 10, 1.0, ""))
     assert [tuple(row.values())[1:] for row in table.to_records()] == list(CONFUSION)
     assert all(part in words for part in (classes.caption, table.caption, "cat (3)", "<b>"))

@@ -16,9 +16,10 @@ import pytest
 
 from dsonas_hw.kernel.network import Schedule
 from dsonas_hw.kernel.spec import Kernel
+from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.runtime.ort.session import import_onnxruntime
 from dsonas_hw.runtime.ort_cpu.in_situ import OrtProfiledSession, native_block_size
-from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import Blocks
 from dsonas_hw.target import Target
 
 OLDEST = (1, 30)
@@ -34,14 +35,15 @@ def running_kernels(model: bytes, *, batch_size: int = 1, with_blocks: bool = Tr
     target = Target(runtime="ort-cpu", batch_size=batch_size)
     session = OrtProfiledSession(model, target, with_blocks=with_blocks)
     session.run()
-    return session.finish_untimed()
+    timing = session.finish([Turn(num_warmup=0, num_samples=1, low_ms=0.0)])
+    return Counter(node.kernel for node in timing.nodes)
 
 
 def assert_deployed(model: bytes, schedule: Schedule, *, batch_size: int = 1) -> None:
     """Hold the law with the blocks of this machine, and without."""
     for block_size in {native_block_size(), 0}:
         running = running_kernels(model, batch_size=batch_size, with_blocks=block_size > 0)
-        derived = Counter(deployed_kernels(schedule, block_size=block_size))
+        derived = Counter(Blocks(block_size=block_size).kernels(schedule))
         assert not describe_difference(running, derived), f"blocks of {block_size} channels"
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from dsonas_hw.device.spec import load_device
+from dsonas_hw.device.spec import LOCAL, load_device
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.runtime import cuda_order
 from dsonas_hw.runtime.cuda_order import CudaGpu, as_cuda_gives_it, first_cuda_gpu
-from dsonas_hw.runtime.detect import LOCAL, DetectedDevice, Detection
+from dsonas_hw.runtime.detect import DetectedDevice, Detection
 
 DRIVER = """
 int cuInit(unsigned flags) { return FAILURE; }

@@ -13,7 +13,7 @@ from dsonas_hw.architecture.lower import lower
 from dsonas_hw.architecture.onnx import model_bytes
 from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
-from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import Blocks
 from dsonas_hw.space.operations import OPERATIONS
 from dsonas_hw.space.space import STEMS
 
@@ -37,8 +37,8 @@ def test_derived_kernels_are_those_that_run(first: int) -> None:
         kernels = tuple(step.kernel for step in read.kernels)
         assert kernels == lower(architecture, batch_size=batch_size)
         for block_size in (0, 8, 16):
-            derived = deployed_kernels(read, block_size=block_size)
-            assert Counter(derived) == Counter(deployed_kernels(schedule, block_size=block_size))
+            derived = Blocks(block_size=block_size).kernels(read)
+            assert Counter(derived) == Counter(Blocks(block_size=block_size).kernels(schedule))
 
 
 def test_the_networks_differ_in_all_that_counts() -> None:

@@ -29,7 +29,7 @@ from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.kernel.network import Schedule
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.runtime.ort_cpu.in_situ import native_block_size
-from dsonas_hw.runtime.ort_cpu.layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import BLOCKED, FROM_BLOCKED, FROM_PLAIN, TO_BLOCKED, Blocks
 
 HERE = Path(__file__).parent
 BLOCK_SIZES = (0, 8, 16)
@@ -97,7 +97,7 @@ def test_what_ran_on_other_processors(index: int, block_size: int) -> None:
     recorded = RECORDED[str(index)]
     architecture = architecture_from_json(recorded["architecture"])
     schedule = schedule_of(architecture, batch_size=recorded["batch_size"])
-    derived = Counter(kernel.key for kernel in deployed_kernels(schedule, block_size=block_size))
+    derived = Counter(kernel.key for kernel in Blocks(block_size=block_size).kernels(schedule))
     assert derived == recorded["kernels"][str(block_size)]
 
 
@@ -113,7 +113,7 @@ def is_blocked(kernel: Kernel) -> bool:
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
 def test_blocks_are_full_and_no_work_is_lost(block_size: int) -> None:
     for schedule in schedules():
-        derived = deployed_kernels(schedule, block_size=block_size)
+        derived = Blocks(block_size=block_size).kernels(schedule)
         for kernel in derived:
             if is_blocked(kernel) or kernel.function == TO_BLOCKED:
                 assert kernel.output[1] % block_size == 0
@@ -134,4 +134,4 @@ def test_where_every_width_is_a_multiple_of_16_the_size_of_a_block_makes_no_diff
     for index in range(60):
         architecture, _ = draw_architecture(index)
         wide = schedule_of(architecture.with_width(32))  # the imagenet stem starts with half of it
-        assert deployed_kernels(wide, block_size=8) == deployed_kernels(wide, block_size=16)
+        assert Blocks(block_size=8).kernels(wide) == Blocks(block_size=16).kernels(wide)

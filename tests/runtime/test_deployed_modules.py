@@ -10,7 +10,7 @@ from ort_law import assert_deployed, rules_apply, running_kernels
 from random_modules import draw_module, export, fill
 
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
-from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import Blocks
 
 pytestmark = rules_apply
 
@@ -39,4 +39,4 @@ def test_nodes_without_names_are_described_as_well() -> None:
     for node in proto.graph.node:
         node.name = ""
     running = running_kernels(proto.SerializeToString(), batch_size=shape[0], with_blocks=False)
-    assert running == Counter(deployed_kernels(schedule, block_size=0))
+    assert running == Counter(Blocks(block_size=0).kernels(schedule))

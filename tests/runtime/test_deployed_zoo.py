@@ -23,7 +23,7 @@ from dsonas_hw.kernel.network import Schedule
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.runtime.ort_cpu.in_situ import native_block_size
-from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import Blocks
 
 pytestmark = rules_apply
 
@@ -80,6 +80,6 @@ def test_convnext_as_far_as_the_law_reaches() -> None:
 
     model, schedule = export_classifier("convnext_tiny", side=32)
     running = compared(running_kernels(model).elements())
-    derived = compared(deployed_kernels(schedule, block_size=native_block_size()))
+    derived = compared(Blocks(block_size=native_block_size()).kernels(schedule))
     assert {kernel.op for kernel in running} == {"conv", "gemm", "layernorm", "unary"}
     assert describe_difference(running, derived) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.runtime.eager import operations
 from dsonas_hw.runtime.eager import session as eager
-from dsonas_hw.runtime.eager.session import open_eager_session
-from dsonas_hw.runtime.eager.switches import gpu_versions
+from dsonas_hw.runtime.eager.session import gpu_versions, open_eager_session
+from dsonas_hw.target import Target
+
+ON_CPU = Target(runtime="eager")
 
 
 def test_sizes_and_axes_are_not_read_from_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,7 +41,7 @@ def test_sizes_and_axes_are_not_read_from_the_gpu(monkeypatch: pytest.MonkeyPatc
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     onnx.checker.check_model(model)
     monkeypatch.setattr(eager, "_device", lambda on_cpu: torch.device("meta"))
-    with open_eager_session(model.SerializeToString(), precision="fp16") as session:
+    with open_eager_session(model.SerializeToString(), replace(ON_CPU, precision="fp16")) as session:
         (y,) = session.run()  # type: ignore[misc]
     assert (y.device.type, y.dtype, tuple(y.shape)) == ("meta", torch.float16, (1, 4))
 
@@ -68,7 +71,7 @@ def test_what_nothing_reads_any_more_is_given_back(monkeypatch: pytest.MonkeyPat
         return result
 
     monkeypatch.setitem(operations.OPERATIONS, "Relu", relu)
-    with open_eager_session(chain(12), on_cpu=True) as session:
+    with open_eager_session(chain(12), ON_CPU) as session:
         (y,) = session.run()  # type: ignore[misc]
         (again,) = session.run()  # type: ignore[misc]
     assert torch.equal(y, again)
@@ -78,9 +81,9 @@ def test_what_nothing_reads_any_more_is_given_back(monkeypatch: pytest.MonkeyPat
 def test_training_s_wish_for_deterministic_kernels_does_not_reach_what_is_timed() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        with open_eager_session(chain(2), on_cpu=True):
+        with open_eager_session(chain(2), ON_CPU):
             assert not torch.are_deterministic_algorithms_enabled()
-            with open_eager_session(chain(2), on_cpu=True):
+            with open_eager_session(chain(2), ON_CPU):
                 assert not torch.are_deterministic_algorithms_enabled()
             assert not torch.are_deterministic_algorithms_enabled()
         assert torch.are_deterministic_algorithms_enabled()
@@ -91,7 +94,7 @@ def test_training_s_wish_for_deterministic_kernels_does_not_reach_what_is_timed(
 
 def test_on_the_cpu_there_is_no_cuda_graph() -> None:
     with (
-        open_eager_session(chain(2), on_cpu=True) as session,
+        open_eager_session(chain(2), ON_CPU) as session,
         pytest.raises(DeviceError, match="nothing is launched"),
         session.as_graph(),
     ):

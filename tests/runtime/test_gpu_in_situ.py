@@ -275,7 +275,7 @@ def test_eager_s_profiled_session_reads_what_pytorch_writes(monkeypatch: pytest.
         ]
 
     monkeypatch.setattr(Trace, "gpu_work", launched)
-    with open_eager_session(network(), on_cpu=True) as plain:
+    with open_eager_session(network(), Target(runtime="eager")) as plain:
         session = EagerProfiledSession(network(), TARGET, plain)
         for _ in range(3):
             session.run()

@@ -15,14 +15,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "kernel"))
 from onnx_build import Build
 
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
-from dsonas_hw.runtime.ort_cpu.layout import deployed_kernels
+from dsonas_hw.runtime.ort_cpu.layout import Blocks
 
 
 def keys(build: Build, output: str, block_size: int = 16) -> list[str]:
     network = network_from_onnx(build.model(output))
     schedule, unknown = network.schedule, network.unknown
     assert unknown == ()
-    return [kernel.key for kernel in deployed_kernels(schedule, block_size=block_size)]
+    return [kernel.key for kernel in Blocks(block_size=block_size).kernels(schedule)]
 
 
 def test_a_reshaped_output_is_a_kernel() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dsonas_hw.runtime.vendor_versions import cudnn_version, tensorrt_library_version, version_text
+from dsonas_hw.runtime.driver import cudnn_version, tensorrt_library_version, version_text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import get_args
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from dsonas_hw.architecture.architecture import Architecture, Block, close_block
 from dsonas_hw.architecture.costs import CostName, TargetCosts
 from dsonas_hw.architecture.graph import BlockSegment, list_segments
 from dsonas_hw.architecture.sample import random_architecture
+from dsonas_hw.config.models import Adaptive
 from dsonas_hw.search.adaptive import relative_gamma
 from dsonas_hw.space.space import SearchSpace
 
@@ -32,6 +34,16 @@ def segments_of(architecture: Architecture) -> list[BlockSegment]:
 
 def some(space: SearchSpace, seed: int = 0) -> Architecture:
     return random_architecture(space, random.Random(seed))
+
+
+@pytest.mark.parametrize("adaptive", get_args(Adaptive))
+def test_what_can_be_configured_has_a_gamma_on_every_edge_and_spares_none_for_ever(
+    adaptive: Adaptive,
+) -> None:
+    gamma = relative_gamma(complete_architecture(FULL), TARGET, adaptive=adaptive, cost="mac")
+    assert gamma.shape == (3, len(FULL.edges))
+    assert bool((gamma > 0).all())
+    assert bool(gamma.isfinite().all())
 
 
 def test_plain_gamma_is_one_everywhere() -> None:

@@ -10,9 +10,10 @@ from torch import nn
 
 from dsonas_hw.config import SearchConfig, build_config
 from dsonas_hw.errors import UserError
-from dsonas_hw.search.step import Batch, lambda_gradient, shared_accuracy, weight_step
+from dsonas_hw.search.step import Batch, lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.evaluate import batch_accuracy
 from dsonas_hw.train.loop import loss_scaler
 
 SPACE = SearchSpace(levels=2, stages=(1, 2), channels=8, input_shape=(3, 8, 8), stage_shortcut=True)
@@ -65,7 +66,7 @@ def test_only_the_inputs_of_blocks_are_kept() -> None:
 def test_scoring_leaves_the_statistics_alone() -> None:
     net = new_net(checkpoint_activations=False)
     before = copy.deepcopy(net.state_dict())
-    assert 0.0 <= shared_accuracy(net, [batch()], amp="off") <= 1.0
+    assert 0.0 <= batch_accuracy(net, [batch()], amp="off") <= 1.0
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
 
 

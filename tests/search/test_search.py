@@ -16,6 +16,7 @@ from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.budget import parse_budgets
+from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import BudgetError, DataError, UserError
 from dsonas_hw.files import read_json_lines
 from dsonas_hw.search import team
@@ -273,7 +274,7 @@ def test_without_a_budget_gamma_alone_decides(tmp_path: Path) -> None:
 
 def with_rare_class(num_images: int) -> Dataset:
     """Digits with so many images of the 7."""
-    digits = load_dataset("digits", subset=192, subset_test=50)
+    digits = load_dataset(DataConfig(dataset="digits", subset=192, test_subset=50))
     assert isinstance(digits.train, MemoryImages)
     labels = digits.train.labels
     keep = (labels != 7).nonzero().flatten().tolist()

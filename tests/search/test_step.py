@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from dsonas_hw.config import SearchConfig
 from dsonas_hw.search.apg_nag import APGNAG
-from dsonas_hw.search.step import Batch, lambda_after, lambda_gradient, shared_accuracy, weight_step
+from dsonas_hw.search.step import Batch, lambda_after, lambda_gradient, weight_step
 from dsonas_hw.search.supernet import Supernet
 from dsonas_hw.space.space import SearchSpace
+from dsonas_hw.train.evaluate import batch_accuracy
 
 SPACE = SearchSpace(levels=2, stages=(1, 1), channels=4, input_shape=(1, 8, 8), share=False)
 CONFIG = SearchConfig()
@@ -128,7 +129,7 @@ def test_scoring_changes_nothing(training: bool) -> None:
     net = new_net().train(training)
     before, randomness = frozen(net), torch.get_rng_state()
     batches = [batch_of(0), batch_of(1, size=8)]
-    accuracy = shared_accuracy(net, batches, amp="off")
+    accuracy = batch_accuracy(net, batches, amp="off")
     assert changed(net, before) == set()
     assert torch.equal(torch.get_rng_state(), randomness)
     assert net.training == training
@@ -142,7 +143,7 @@ def test_scoring_restores_the_network_after_an_error() -> None:
     net = new_net()
     before = frozen(net)
     with pytest.raises(RuntimeError):
-        shared_accuracy(net, [batch_of(), (torch.randn(2, 7, 8, 8), torch.zeros(2))], amp="off")
+        batch_accuracy(net, [batch_of(), (torch.randn(2, 7, 8, 8), torch.zeros(2))], amp="off")
     assert changed(net, before) == set()
     assert all(m.momentum == 0.1 for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d))
 

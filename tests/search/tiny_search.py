@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dsonas_hw.architecture.costs import TargetCosts
-from dsonas_hw.config import RunConfig, build_config, load_preset, overlay
+from dsonas_hw.config import DataConfig, RunConfig, build_config, load_preset, overlay
 from dsonas_hw.files import read_json_lines
 from dsonas_hw.run_directory import RunDirectory
 from dsonas_hw.search.loop import Search, SearchResult
@@ -45,7 +45,7 @@ class TinyRun:
     def __init__(self, path: Path, config: RunConfig, dataset: Dataset | None = None) -> None:
         self.config = config
         self.space = tiny_space(config)
-        self.dataset = dataset or load_dataset("digits", subset=192, subset_test=50)
+        self.dataset = dataset or load_dataset(DataConfig(dataset="digits", subset=192, test_subset=50))
         self.directory = RunDirectory(path)
         self.directory.create(config)
         self.search: Search | None = None

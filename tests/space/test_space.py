@@ -68,16 +68,6 @@ def test_edges_lead_from_every_earlier_node_and_from_every_node_to_the_output(sp
     assert targets == sorted(targets)
 
 
-@given(spaces())
-def test_blocks_belong_to_their_stage(space: SearchSpace) -> None:
-    stages = [space.stage_of(block) for block in range(space.num_blocks)]
-    assert [stages.count(stage) for stage in range(len(space.stages))] == list(space.stages)
-    assert stages == sorted(stages)
-    assert space.num_lambda_sets == (1 if space.share else space.num_blocks)
-    with pytest.raises(IndexError):
-        space.stage_of(space.num_blocks)
-
-
 def test_resolutions() -> None:
     assert [CIFAR.resolution(stage) for stage in range(3)] == [(32, 32), (16, 16), (8, 8)]
     assert [IMAGENET.resolution(stage) for stage in range(4)] == [(56, 56), (28, 28), (14, 14), (7, 7)]

@@ -23,6 +23,7 @@ from dsonas_hw.estimate.estimate import EstimatedLatency
 from dsonas_hw.files import read_json, read_json_lines
 from dsonas_hw.kernel.spec import Kernel
 from dsonas_hw.report.codesign_cross import cross_table
+from dsonas_hw.report.codesign_tables import cells_table
 from dsonas_hw.report.draw_network import draw_architecture
 from dsonas_hw.study import codesign_work
 from dsonas_hw.study.codesign import Codesign, load_codesign, save_codesign
@@ -285,10 +286,10 @@ def test_a_device_that_is_here_is_measured(
 def test_results_are_tables(finished: tuple[Path, list[str]]) -> None:
     pandas = pytest.importorskip("pandas")
     result = load_result(finished[0])
-    frame = result.to_pandas()
+    frame = cells_table(result).to_pandas()
     assert isinstance(frame, pandas.DataFrame)
     assert len(frame) == len(result.cells)
-    assert {"network", "device", "latency_ms", "source", "accuracy", "mac"} <= set(frame.columns)
+    assert {"network", "device", "latency_ms", "source", "on_front"} <= set(frame.columns)
     assert "<table" in cross_table(result)._repr_html_()
     assert "<svg" in draw_architecture(result.networks[0].architecture)
 

@@ -15,6 +15,7 @@ import math
 import pytest
 
 from dsonas_hw.architecture.architecture import Architecture, close_block
+from dsonas_hw.architecture.costs import Costs
 from dsonas_hw.budget import parse_budgets
 from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.study.codesign import Codesign, StudyDevice
@@ -44,8 +45,8 @@ def result() -> CodesignResult:
         networks.append(
             Network(
                 name=name, identity=name, architecture=Architecture(space=SPACE, blocks=(block,), width=4),
-                origins=(Origin(device=device, budget=budget, seed=0),), flops=1, mac=1, params=1,
-                memory_bytes=1, accuracies=(accuracy,),
+                origins=(Origin(device=device, budget=budget, seed=0),), accuracies=(accuracy,),
+                costs=Costs(flops=1, mac=1, params=1, memory_bytes=1),
             )
         )  # fmt: skip
         for where, latency in (("a", on_a), ("b", on_b)):

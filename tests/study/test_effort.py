@@ -9,7 +9,7 @@ import torch
 
 from dsonas_hw.architecture.architecture import complete_architecture
 from dsonas_hw.config import build_config, load_preset, overlay
-from dsonas_hw.search.effort import NUM_TRAIN, Effort
+from dsonas_hw.search.effort import Effort
 from dsonas_hw.search.parts import SearchParts
 from dsonas_hw.study.effort import count_effort
 from dsonas_hw.study.spec import Job, JobKind
@@ -76,7 +76,3 @@ def test_a_studys_brief_trainings_by_hand() -> None:
         update={"devices": ("a", "b"), "budgets": ("mac=1", "mac=2", "mac=3")}
     )
     assert count_effort(shared).w_steps == 8 * 6 * 2 * 3
-
-
-def test_sizes_are_those_of_the_images() -> None:
-    assert NUM_TRAIN["digits"] == len(load_data(build_config(load_preset("digits"))).train)

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from dsonas_hw.files import write_json
+from dsonas_hw.report.grid_page import row_table
+from dsonas_hw.report.write import write_grid
 from dsonas_hw.study.expand import expand
+from dsonas_hw.study.grid import GridResult, save_grid
 from dsonas_hw.study.job_files import job_directory
 from dsonas_hw.study.spec import SAME_WIDTH, StudyFile
-from dsonas_hw.study.table import collect_results, markdown, save_tables, tabulate
+from dsonas_hw.study.table import collect_results, tabulate
 
 
 def result(variant: str, error: float, *, budget: str = "mac=1M", **changes: Any) -> dict[str, Any]:
@@ -72,7 +75,6 @@ def test_costs_are_means_and_unknown_ones_stay_unknown() -> None:
         5.0,
         7.5,
     )
-    assert "| 2.500 | 5.000 | 7.500 |" in markdown([row])
     assert (row.budget_used, row.ratio_before_fit) == (pytest.approx(0.96), pytest.approx(1.0))
     (row,) = tabulate([result("a", 0.1, latency_measured=measured(2.0)), result("a", 0.1)])
     assert row.latency_p50_ms is None  # not the mean of those that are known
@@ -114,28 +116,29 @@ def test_and_against_those_of_its_own_width() -> None:
 
 def test_what_people_read() -> None:
     results = [result("searched", 0.2), *(result("random", error) for error in (0.3, 0.5))]
-    lines = markdown(tabulate(results)).splitlines()
-    assert len(lines) == 4
-    assert {line.count("|") for line in lines} == {15}
-    assert lines[2].startswith("| mac=1M | searched | 1 | 20.00 | 900k | 2.00M | 1.0k |")
-    assert lines[2].endswith("| +1.4 σ |  |")  # no random networks of its width
-    assert "| 40.00 ± 14.14 |" in lines[3]
-    assert markdown([]).count("\n") == 1
+    study = expand(StudyFile(name="s", base={}, budgets=["mac=1M"]))
+    found = GridResult(study=study, rows=tuple(tabulate(results)), results=(), missing=())
+    heading, _, searched, random = row_table(found).to_markdown().replace("\u202f", " ").splitlines()
+    assert searched.startswith("| mac=1M | searched | 1 | 20.00 % | – | 900 k | 2 M | 1 k |")
+    assert "| 40.00 % | 14.14 % |" in random
+    assert "Better than random" in heading
+    assert "of its width" not in heading  # there are no such networks
 
 
 def test_files_hold_what_is_done_so_far(tmp_path: Path) -> None:
     study = expand(StudyFile(name="s", base={}, budgets=["mac=1M", "mac=2M"], random=2))
-    assert save_tables(tmp_path, study) == []
+    save_grid(tmp_path, study)
+    assert write_grid(tmp_path).rows == ()
     for job in study.jobs:
         if job.kind == "random" and job.budgets == ("mac=1M",):
             stored = result("", 0.1 * job.index)
             del stored["variant"], stored["budget"]  # the job's, not its result's
             write_json(job_directory(tmp_path, job.name) / "result.json", stored)
-    (row,) = save_tables(tmp_path, study)
-    assert (row.variant, row.budget, row.num) == ("random", "mac=1M", 2)
+    (row,) = write_grid(tmp_path).to_records()
+    assert (row["variant"], row["budget"], row["num"]) == ("random", "mac=1M", 2)
     (line,) = csv.DictReader((tmp_path / "table.csv").open())
     assert float(line["test_error_mean"]) == pytest.approx(0.05)
-    assert (tmp_path / "table.md").read_text() == markdown([row]) + "\n"
+    assert "| mac=1M | random | 2 |" in (tmp_path / "table.md").read_text()
     entries = json.loads((tmp_path / "results.json").read_text())
     assert entries == collect_results(tmp_path, study)
     assert {entry["job"] for entry in entries} == {"random-mac-1M-s0-1", "random-mac-1M-s0-2"}

@@ -12,19 +12,18 @@ import pytest
 
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.spec import Kernel
-from dsonas_hw.table.rows import ESTIMATE, SCHEMA_VERSION
-from dsonas_hw.table.table import (
+from dsonas_hw.table.rows import (
+    ESTIMATE,
+    SCHEMA_VERSION,
     CheckRow,
     CorrectionRow,
     ErrorSummary,
     KernelRow,
     NetworkRow,
     TableHeader,
-    TableWriter,
-    load_table,
-    save_table,
-    table_path,
 )
+from dsonas_hw.table.table import load_table, save_table, table_path
+from dsonas_hw.table.writer import TableWriter
 from dsonas_hw.target import Target
 
 HEADER = TableHeader(

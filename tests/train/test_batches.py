@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import DataError
 from dsonas_hw.train.augment import Augmentation
 from dsonas_hw.train.data import Dataset, load_dataset
@@ -32,7 +33,7 @@ def batches(request: pytest.FixtureRequest, numbered_dataset, write_folder) -> B
     else:
         write_folder("train", cat=5, dog=5, size=20)
         root = write_folder("val", cat=1, dog=1, size=20)
-        dataset = load_dataset(f"folder:{root}", image_size=8, in_memory=False)
+        dataset = load_dataset(DataConfig(dataset=f"folder:{root}", image_size=8), in_memory=False)
     workers = 2 if request.param == "files-workers" else 0
     return Batches(
         images=dataset.train,
@@ -132,7 +133,7 @@ def test_normalise():
 
 
 def test_digits_are_normalised_to_mean_0_and_deviation_1():
-    digits = load_dataset("digits")
+    digits = load_dataset(DataConfig(dataset="digits"))
     batches = Batches(images=digits.train, dataset=digits, batch_size=len(digits.train))
     images, _ = next(batches.epoch(0))
     assert abs(float(images.mean())) < 1e-4
@@ -144,7 +145,7 @@ def test_damaged_file_is_one_line_even_from_a_worker(write_folder, workers: int)
     write_folder("train", cat=2, dog=2)
     root: Path = write_folder("val", cat=1, dog=1)
     (root / "train" / "dog" / "000.png").write_bytes(b"not a picture")
-    dataset = load_dataset(f"folder:{root}", image_size=8, in_memory=False)
+    dataset = load_dataset(DataConfig(dataset=f"folder:{root}", image_size=8), in_memory=False)
     batches = Batches(images=dataset.train, dataset=dataset, batch_size=4, num_workers=workers)
     with pytest.raises(DataError, match=r"dog/000\.png cannot be read as an image") as caught:
         list(batches.epoch(0))
@@ -169,7 +170,8 @@ def test_impossible_batches_are_refused(numbered_dataset):
 
 def test_files_are_not_cropped_a_second_time(write_folder):
     write_folder("train", cat=4, dog=4, size=20)
-    dataset = load_dataset(f"folder:{write_folder('val', cat=1, dog=1)}", image_size=8, in_memory=False)
+    folder = write_folder("val", cat=1, dog=1)
+    dataset = load_dataset(DataConfig(dataset=f"folder:{folder}", image_size=8), in_memory=False)
     flat = replace(dataset, mean=(0.0,) * 3, std=(1.0,) * 3)
     fields = {"images": flat.train, "dataset": flat, "batch_size": 8, "num_workers": 0}
     plain = Batches(**fields, augmentation=Augmentation())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dsonas_hw.run_directory import RunDirectory
-from dsonas_hw.train.curve import rise_at_end
+from dsonas_hw.train.curve import guessing_accuracy, rise_at_end
 from dsonas_hw.train.retrain import RetrainResult
 
 RISING = [0.30, 0.34, 0.38, 0.42, 0.46, 0.50, 0.54, 0.58]
@@ -46,3 +46,15 @@ def test_the_advice_is_a_command() -> None:
     advice = replace(level, rise_at_end=0.08).advice(RunDirectory(Path("RUN")))
     assert advice is not None
     assert advice.endswith("; train longer: dsonas-hw retrain RUN --restart --epochs 16")
+    guessed = replace(level, guessing_accuracy=0.5).advice(RunDirectory(Path("RUN")))
+    assert guessed is not None
+    assert guessed.startswith("nothing was learned")
+    assert guessed.endswith("; check the images of each class, give more of them, or train longer: "
+                            "dsonas-hw retrain RUN --restart --epochs 16")  # fmt: skip
+
+
+def test_what_guessing_reaches() -> None:
+    # Four classes of 30: 1/4 and three times √(1/4 · 3/4 / 120).
+    assert guessing_accuracy([30, 30, 30, 30]) == pytest.approx(0.25 + 3 * 0.03953, abs=1e-4)
+    assert guessing_accuracy([2, 1]) == 1.0
+    assert guessing_accuracy([9000, 1000]) == pytest.approx(0.9 + 3 * 0.003)

@@ -15,6 +15,7 @@ import pytest
 import torch
 import torchvision
 
+from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import DataError
 from dsonas_hw.train.data import load_dataset
 from dsonas_hw.train.data_idx import load_idx
@@ -47,7 +48,7 @@ def write_fashion(directory: Path, files: dict[str, bytes], *, packed: bool) -> 
 def test_fashion_mnist_is_found_in_the_usual_places(tmp_path: Path, place: str, packed: bool):
     files = fashion_files()
     write_fashion(tmp_path / place, files, packed=packed)
-    fashion = load_dataset("fashion-mnist", data_dir=tmp_path)
+    fashion = load_dataset(DataConfig(dataset="fashion-mnist", data_dir=tmp_path))
     assert fashion.input_shape == (1, 28, 28)
     assert fashion.class_names[9] == "Ankle boot"
     assert fashion.train.labels.tolist() == [i % 10 for i in range(40)]
@@ -95,7 +96,7 @@ def test_damaged_idx(tmp_path: Path, damage: Callable[[bytes], bytes], reason: s
     files["train-images-idx3-ubyte"] = damage(files["train-images-idx3-ubyte"])
     write_fashion(tmp_path, files, packed=packed)
     with pytest.raises(DataError, match=reason):
-        load_dataset("fashion-mnist", data_dir=tmp_path)
+        load_dataset(DataConfig(dataset="fashion-mnist", data_dir=tmp_path))
 
 
 @pytest.mark.parametrize("damage", [cut, lambda content: content[:100], lambda content: b"no gzip" * 9])
@@ -104,7 +105,7 @@ def test_damaged_packing(tmp_path: Path, damage: Callable[[bytes], bytes]):
     path = tmp_path / "train-images-idx3-ubyte.gz"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(DataError, match=r"cannot read .*train-images-idx3-ubyte\.gz"):
-        load_dataset("fashion-mnist", data_dir=tmp_path)
+        load_dataset(DataConfig(dataset="fashion-mnist", data_dir=tmp_path))
 
 
 def test_flipped_byte_in_a_packed_file(tmp_path: Path):
@@ -114,7 +115,7 @@ def test_flipped_byte_in_a_packed_file(tmp_path: Path):
     content[len(content) // 2] ^= 0xFF
     path.write_bytes(bytes(content))
     with pytest.raises(DataError, match="get the file again"):
-        load_dataset("fashion-mnist", data_dir=tmp_path)
+        load_dataset(DataConfig(dataset="fashion-mnist", data_dir=tmp_path))
 
 
 def test_missing_companion(tmp_path: Path):
@@ -122,7 +123,7 @@ def test_missing_companion(tmp_path: Path):
     del files["t10k-labels-idx1-ubyte"]
     write_fashion(tmp_path, files, packed=False)
     with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte .* is missing, though its companions"):
-        load_dataset("fashion-mnist", data_dir=tmp_path)
+        load_dataset(DataConfig(dataset="fashion-mnist", data_dir=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_wrong_labels(tmp_path: Path, labels: np.ndarray, reason: str):
     files = fashion_files() | {"train-labels-idx1-ubyte": idx(labels.astype(np.uint8))}
     write_fashion(tmp_path, files, packed=False)
     with pytest.raises(DataError, match=reason):
-        load_dataset("fashion-mnist", data_dir=tmp_path)
+        load_dataset(DataConfig(dataset="fashion-mnist", data_dir=tmp_path))
 
 
 def write_cifar(directory: Path, title: str, patch: pytest.MonkeyPatch) -> Path:
@@ -165,7 +166,7 @@ def write_cifar(directory: Path, title: str, patch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("inside", [False, True])
 def test_cifar10_batches(tmp_path: Path, inside: bool, monkeypatch: pytest.MonkeyPatch):
     place = write_cifar(tmp_path, "CIFAR10", monkeypatch)
-    dataset = load_dataset("cifar10", data_dir=place if inside else tmp_path)
+    dataset = load_dataset(DataConfig(dataset="cifar10", data_dir=place if inside else tmp_path))
     assert (len(dataset.train), len(dataset.test)) == (100, 10)
     assert dataset.class_names == tuple(f"class{i}" for i in range(10))
     assert dataset.train.images[:, 0].unique().tolist() == [255]
@@ -175,7 +176,7 @@ def test_cifar10_batches(tmp_path: Path, inside: bool, monkeypatch: pytest.Monke
 
 def test_cifar100_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     write_cifar(tmp_path, "CIFAR100", monkeypatch)
-    dataset = load_dataset("cifar100", data_dir=tmp_path)
+    dataset = load_dataset(DataConfig(dataset="cifar100", data_dir=tmp_path))
     assert (len(dataset.train), dataset.num_classes) == (20, 100)
 
 
@@ -199,5 +200,5 @@ def test_damaged_cifar(
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(DataError, match=r"lacks a file of CIFAR10, or one is damaged; delete .* --download"):
-        load_dataset("cifar10", data_dir=tmp_path)
+        load_dataset(DataConfig(dataset="cifar10", data_dir=tmp_path))
     assert capsys.readouterr().out == ""

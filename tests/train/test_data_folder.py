@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import DataError
 from dsonas_hw.train.augment import Augmentation
 from dsonas_hw.train.data import _LOADERS, load_dataset
@@ -36,8 +37,9 @@ def names(files) -> list[str]:
 def test_two_sides(write_folder):
     write_folder("train", a=2, b=1)
     root = write_folder("validation", a=1, b=1)
-    train, test, class_names = scan_sides(find_sides(root))
-    assert class_names == ("a", "b")
+    found = scan_sides(find_sides(root))
+    train, test = found.train, found.test
+    assert found.class_names == ("a", "b")
     assert names(train) == ["a/000.png", "a/001.png", "b/000.png"]
     assert names(test) == ["a/000.png", "b/000.png"]
     assert test.path(0).is_file()
@@ -46,11 +48,12 @@ def test_two_sides(write_folder):
 @pytest.mark.parametrize("side", ["", "train"])
 def test_one_folder_is_split_the_same_every_time(write_folder, side: str):
     root = write_folder(side, a=10, b=20, c=2)
-    train, test, _ = scan_sides(find_sides(root))
+    found = scan_sides(find_sides(root))
+    train, test = found.train, found.test
     assert torch.bincount(test.labels).tolist() == [2, 4, 1]  # a fifth, and at least one
     assert len(train) + len(test) == 32
     assert not set(names(train)) & set(names(test))
-    assert names(scan_sides(find_sides(root))[1]) == names(test)
+    assert names(scan_sides(find_sides(root)).test) == names(test)
 
 
 def test_files_in_deeper_folders_count_and_hidden_ones_do_not(write_folder):
@@ -82,7 +85,7 @@ def test_other_files_are_left_out_with_a_warning(write_folder, caplog: pytest.Lo
 
 def refused(root: Path, reason: str) -> None:
     with pytest.raises(DataError, match=reason) as caught:
-        load_dataset(f"folder:{root}")
+        load_dataset(DataConfig(dataset=f"folder:{root}"))
     assert "\n" not in str(caught.value)
 
 
@@ -230,7 +233,7 @@ def test_decoding_keeps_pixels_and_order(write_folder):
 
 def test_images_of_other_shapes_are_resized_and_cut(write_folder):
     root = write_folder("", a=2, b=2, size=(30, 10))
-    dataset = load_dataset(f"folder:{root}", image_size=16)
+    dataset = load_dataset(DataConfig(dataset=f"folder:{root}", image_size=16))
     assert dataset.train.images.shape[1:] == (3, 16, 16)
 
 

@@ -70,6 +70,9 @@ def test_sides_without_class_folders_are_no_classes(tmp_path: Path) -> None:
         (tmp_path / folder / "0.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"train/ and val/ of .* should hold a folder for each class"):
         find_sides(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    with pytest.raises(DataError, match=r"train/ and val/ of .* should hold a folder for each class"):
+        find_sides(tmp_path)
     put(tmp_path, "val/cats")  # one side is as it should be
     (tmp_path / "val" / "0.png").unlink()
     with pytest.raises(DataError, match=r"train/ of .* should hold a folder for each class"):
@@ -81,8 +84,14 @@ def test_a_directory_above_the_data_set_is_no_data_set(tmp_path: Path, above: tu
     put(tmp_path, *above[1:], f"{above[0]}/train", f"{above[0]}/val")
     with pytest.raises(DataError, match="if that is the data set, give --dataset") as caught:
         find_sides(tmp_path)
-    *_, given = shlex.split(str(caught.value))
+    given = shlex.split(str(caught.value).partition("give --dataset ")[2])[0]
     assert find_sides(Path(given.removeprefix("folder:"))).test is not None  # the advice can be followed
+
+
+def test_classes_that_hold_the_sides_are_turned_round(tmp_path: Path) -> None:
+    put(tmp_path, "cat", "dog", classes=("train", "val"))
+    with pytest.raises(DataError, match=r"cat/, dog/ with train, val; if they are classes"):
+        find_sides(tmp_path)
 
 
 def test_validation_comes_before_test_and_what_is_ignored_is_named(tmp_path: Path) -> None:

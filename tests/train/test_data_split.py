@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dsonas_hw.errors import DataError
-from dsonas_hw.train.data_split import choose_subset, split_by_class, split_for_search
+from dsonas_hw.train.data_split import choose_subset, split_by_class
 
 LABELS = st.lists(st.integers(0, 5), min_size=1, max_size=80).map(torch.tensor)
 RATIOS = st.sampled_from([(1, 1), (4, 1), (1, 3), (2.5, 1)])
@@ -77,7 +77,7 @@ def test_ratio_must_be_positive():
 
 def test_search_split_shares_out_the_training_images(numbered_dataset):
     dataset = numbered_dataset(100, num_classes=4)
-    weights, lam = split_for_search(dataset, (4, 1), seed=1)
+    weights, lam = dataset.split_for_search((4, 1), seed=1)
     assert (len(weights), len(lam)) == (80, 20)
     seen = torch.cat([weights.images, lam.images])[:, 0, 0, 0]
     assert sorted(seen.tolist()) == list(range(100))
@@ -86,7 +86,7 @@ def test_search_split_shares_out_the_training_images(numbered_dataset):
 
 def test_no_split_gives_both_the_whole_set(numbered_dataset):
     dataset = numbered_dataset(10)
-    assert split_for_search(dataset, None) == (dataset.train, dataset.train)
+    assert dataset.split_for_search(None) == (dataset.train, dataset.train)
 
 
 def test_class_without_images_on_one_side_is_named(numbered_dataset):
@@ -94,4 +94,4 @@ def test_class_without_images_on_one_side_is_named(numbered_dataset):
     with pytest.raises(
         DataError, match=r"class 'class\d' of numbered has 1 training image\(s\), so none for"
     ):
-        split_for_search(dataset, (1, 1))
+        dataset.split_for_search((1, 1))

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torchvision
 
+from dsonas_hw.config import DataConfig
 from dsonas_hw.errors import DataError
 from dsonas_hw.train import data_idx
 from dsonas_hw.train.augment import Augmentation
@@ -19,6 +20,7 @@ from dsonas_hw.train.data_images import (
     channel_statistics,
     resize_images,
 )
+from dsonas_hw.train.known_images import KNOWN_IMAGES
 
 
 def memory(images: Any) -> MemoryImages:
@@ -27,7 +29,7 @@ def memory(images: Any) -> MemoryImages:
 
 
 def test_digits():
-    digits = load_dataset("digits")
+    digits = load_dataset(DataConfig(dataset="digits"))
     assert digits.input_shape == (1, 8, 8)
     assert digits.num_classes == 10
     assert len(digits.train) + len(digits.test) == 1797
@@ -40,13 +42,13 @@ def test_digits():
 
 
 def test_digits_are_the_same_every_time():
-    one, two = load_dataset("digits"), load_dataset("digits")
+    one, two = load_dataset(DataConfig(dataset="digits")), load_dataset(DataConfig(dataset="digits"))
     assert torch.equal(memory(one.train).images, memory(two.train).images)
     assert torch.equal(one.test.labels, two.test.labels)
 
 
 def test_subset_and_image_size():
-    digits = load_dataset("digits", image_size=16, subset=200, subset_test=50)
+    digits = load_dataset(DataConfig(dataset="digits", image_size=16, subset=200, test_subset=50))
     assert digits.input_shape == (1, 16, 16)
     assert memory(digits.train).images.shape == (200, 1, 16, 16)
     assert torch.bincount(digits.train.labels).tolist() == [20] * 10
@@ -56,13 +58,7 @@ def test_subset_and_image_size():
 
 def test_subset_of_more_than_there_is():
     with pytest.raises(DataError, match="subset of 5000 images was asked for; give 1 to 1438"):
-        load_dataset("digits", subset=5000)
-
-
-@pytest.mark.parametrize("size", [0, -8, 5000])
-def test_image_size_out_of_range(size: int):
-    with pytest.raises(DataError, match=f"image size {size} is out of range"):
-        load_dataset("digits", image_size=size)
+        load_dataset(DataConfig(dataset="digits", subset=5000))
 
 
 @pytest.mark.parametrize(
@@ -70,14 +66,14 @@ def test_image_size_out_of_range(size: int):
     [
         ("cifar", "Did you mean cifar10 or cifar100"),
         ("fashion_mnist", "Did you mean fashion-mnist"),
-        ("xyzzy", "Known: cifar10, cifar100, digits, fashion-mnist, folder:PATH, imagenet"),
+        ("xyzzy", f"Known: {', '.join(sorted([*KNOWN_IMAGES, 'folder:PATH']))}"),
         ("", "Known: "),
         ("folder:", "folder: needs a path, as in folder:/data/flowers"),
     ],
 )
 def test_unknown_name(name: str, hint: str):
     with pytest.raises(DataError, match=hint):
-        load_dataset(name)
+        load_dataset(DataConfig(dataset=name))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +87,7 @@ def test_unknown_name(name: str, hint: str):
 )
 def test_missing_data_says_what_to_get_and_where_to_put_it(tmp_path: Path, name: str, hints: list[str]):
     with pytest.raises(DataError) as caught:
-        load_dataset(name, data_dir=tmp_path)
+        load_dataset(DataConfig(dataset=name, data_dir=tmp_path))
     message = str(caught.value)
     assert "\n" not in message
     for hint in [str(tmp_path), *hints]:
@@ -109,7 +105,7 @@ def test_failed_download_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
     monkeypatch.setattr(getattr(torchvision.datasets, title), "__init__", fail)
     with pytest.raises(DataError, match=f"downloading {title} to .* no route to host; check the network"):
-        load_dataset(name, data_dir=tmp_path, download=True)
+        load_dataset(DataConfig(dataset=name, data_dir=tmp_path), download=True)
 
 
 def test_directory_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -118,7 +114,7 @@ def test_directory_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
     monkeypatch.setattr(Path, "is_dir", refuse)
     with pytest.raises(DataError, match=r"dataset cifar10: .*Permission denied.*; check that"):
-        load_dataset("cifar10", data_dir=tmp_path)
+        load_dataset(DataConfig(dataset="cifar10", data_dir=tmp_path))
 
 
 def test_default_data_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -133,7 +129,7 @@ def test_default_data_dir_follows_the_environment(monkeypatch: pytest.MonkeyPatc
 )
 def test_debians_fashion_mnist_is_found_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setenv("DSONAS_HW_HOME", str(tmp_path))
-    fashion = load_dataset("fashion-mnist", subset=1000)
+    fashion = load_dataset(DataConfig(dataset="fashion-mnist", subset=1000))
     assert (len(fashion.train), len(fashion.test)) == (1000, 10_000)
     assert fashion.input_shape == (1, 28, 28)
     assert 0.27 < fashion.mean[0] < 0.31  # 0.286 over all 60,000
@@ -142,7 +138,7 @@ def test_debians_fashion_mnist_is_found_unasked(monkeypatch: pytest.MonkeyPatch,
 def test_folder_in_memory(write_folder):
     write_folder("train", cat=6, dog=4)
     root = write_folder("val", cat=2, dog=1)
-    dataset = load_dataset(f"folder:{root}")
+    dataset = load_dataset(DataConfig(dataset=f"folder:{root}"))
     assert dataset.class_names == ("cat", "dog")
     assert dataset.input_shape == (3, 8, 8)  # small and alike: kept as they are
     assert memory(dataset.train).images.shape == (10, 3, 8, 8)
@@ -155,17 +151,17 @@ def test_folder_in_memory(write_folder):
 def test_large_images_stay_on_disk(write_folder):
     write_folder("train", cat=2, dog=2, size=120)
     root = write_folder("test", cat=1, dog=1, size=120)
-    dataset = load_dataset(f"folder:{root}")
+    dataset = load_dataset(DataConfig(dataset=f"folder:{root}"))
     assert isinstance(dataset.train, ImageFiles)
     assert dataset.input_shape == (3, 224, 224)
-    assert load_dataset(f"folder:{root}", image_size=32).input_shape == (3, 32, 32)
-    assert isinstance(load_dataset(f"folder:{root}", image_size=32).test, MemoryImages)
+    assert load_dataset(DataConfig(dataset=f"folder:{root}", image_size=32)).input_shape == (3, 32, 32)
+    assert isinstance(load_dataset(DataConfig(dataset=f"folder:{root}", image_size=32)).test, MemoryImages)
 
 
 def test_imagenet_layout(write_folder):
     write_folder("train", n01440764=4, n01443537=4, size=(50, 40), suffix="JPEG")
     root = write_folder("val", n01440764=1, n01443537=1, size=(50, 40), suffix="JPEG")
-    dataset = load_dataset("imagenet", data_dir=root)
+    dataset = load_dataset(DataConfig(dataset="imagenet", data_dir=root))
     assert isinstance(dataset.train, ImageFiles)
     assert dataset.class_names == ("n01440764", "n01443537")
     assert dataset.input_shape == (3, 224, 224)
@@ -175,7 +171,7 @@ def test_imagenet_layout(write_folder):
 def test_cifar10_as_image_files(write_folder):
     write_folder("train", airplane=5, ship=5, size=32, suffix="jpg")
     root = write_folder("test", airplane=2, ship=2, size=32, suffix="jpg")
-    dataset = load_dataset("cifar10", data_dir=root, subset=4)
+    dataset = load_dataset(DataConfig(dataset="cifar10", data_dir=root, subset=4))
     assert dataset.name == "cifar10"
     assert memory(dataset.train).images.shape == (4, 3, 32, 32)
     assert dataset.augmentation == Augmentation(flip=True, pad=4)
@@ -209,8 +205,9 @@ def test_wrong_tensors_are_refused():
 
 def test_every_named_dataset_has_its_shape_known_without_the_images():
     from dsonas_hw.train.data import _LOADERS
-    from dsonas_hw.train.images import KNOWN_SHAPES
 
-    assert set(KNOWN_SHAPES) == set(_LOADERS)
-    digits = load_dataset("digits")
-    assert KNOWN_SHAPES["digits"] == (digits.input_shape, digits.num_classes)
+    assert set(KNOWN_IMAGES) == set(_LOADERS)
+    digits = load_dataset(DataConfig(dataset="digits"))
+    known = KNOWN_IMAGES["digits"]
+    assert (known.input_shape, known.num_classes) == (digits.input_shape, digits.num_classes)
+    assert known.num_train == len(digits.train)

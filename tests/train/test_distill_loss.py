@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dsonas_hw.config import DistillConfig
-from dsonas_hw.train.distill_loss import distilled_loss
+from dsonas_hw.train.regularise import distilled_loss
 
 
 def test_against_the_sum_over_classes() -> None:

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from dsonas_hw.config import build_config, load_preset, overlay
+from dsonas_hw.config import DataConfig, build_config, load_preset, overlay
 from dsonas_hw.errors import UserError
 from dsonas_hw.kernel.onnx.from_onnx import network_from_onnx
 from dsonas_hw.run_directory import RunDirectory
@@ -106,7 +106,7 @@ def test_what_is_no_family(name: str, shape: tuple[int, int, int], message: str)
 def test_killed_and_resumed_is_the_uninterrupted_training(tmp_path: Path) -> None:
     changes = {"retrain": {"epochs": 2, "batch_size": 32, "dropout": 0.2}, "train_on": "cpu"}
     config = build_config(overlay(load_preset("digits"), changes))
-    dataset = load_dataset("digits", subset=128, subset_test=32)
+    dataset = load_dataset(DataConfig(dataset="digits", subset=128, test_subset=32))
     network = parse_family("efficientnet", input_shape=(1, 8, 8), num_classes=10).with_width(8)
 
     class KilledError(Exception):

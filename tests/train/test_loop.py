@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 from dsonas_hw.errors import DeviceError
+from dsonas_hw.train.evaluate import accuracy_of, count_confusion
 from dsonas_hw.train.loop import (
     DivergedError,
     EpochMeter,
     StopSignal,
-    accuracy_of,
-    count_confusion,
     random_state,
     resolve_train_device,
     restore_random_state,

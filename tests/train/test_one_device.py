@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dsonas_hw.architecture.architecture import complete_architecture
-from dsonas_hw.config import SearchConfig, build_config, load_preset, overlay
+from dsonas_hw.config import DataConfig, SearchConfig, build_config, load_preset, overlay
 from dsonas_hw.search import step
 from dsonas_hw.search.apg_nag import APGNAG
 from dsonas_hw.search.supernet import Supernet
@@ -102,7 +102,7 @@ def test_the_steps_of_a_search(checkpointed: bool, pruned: bool) -> None:
 def test_the_steps_of_a_retraining(monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"drop_path": 0.3, "dropout": 0.2, "aux_weight": 0.4, "label_smoothing": 0.1}
     recipe = build_config(overlay(load_preset("digits"), {"retrain": changes})).retrain
-    dataset = load_dataset("digits", subset=200, subset_test=50)
+    dataset = load_dataset(DataConfig(dataset="digits", subset=200, test_subset=50))
     training = Trainer(complete_architecture(SPACE), dataset, recipe, seed=0, device=GPU)
     training.epoch = 1
     # Its masks are drawn on the CPU, as augmentation is, and copied in the GPU's turn.
@@ -121,7 +121,7 @@ def test_the_steps_of_a_retraining(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_cpu_goes_on_while_a_batch_is_copied() -> None:
     """It would wait for all that the GPU has still to do. PyTorch's fake tensors stand in for CUDA's."""
-    dataset = load_dataset("digits", subset=64, subset_test=50)
+    dataset = load_dataset(DataConfig(dataset="digits", subset=64, test_subset=50))
     augmentation = Augmentation(flip=True, pad=1, cutout=3)
     batches = Batches(
         images=dataset.train,

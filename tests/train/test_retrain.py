@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from dsonas_hw.architecture.architecture import Architecture, complete_architecture
-from dsonas_hw.config import RunConfig, build_config, load_preset, overlay
+from dsonas_hw.config import DataConfig, RetrainConfig, RunConfig, build_config, load_preset, overlay
 from dsonas_hw.errors import RunError, UserError
 from dsonas_hw.files import read_json, read_json_lines
 from dsonas_hw.run_directory import RunDirectory
@@ -20,7 +20,7 @@ from dsonas_hw.space.space import SearchSpace
 from dsonas_hw.train.confusion import load_confusion
 from dsonas_hw.train.data import Dataset, load_dataset
 from dsonas_hw.train.loop import DivergedError, Interrupted, StopSignal
-from dsonas_hw.train.retrain import RetrainResult, retrain
+from dsonas_hw.train.retrain import RetrainResult, retrain, with_epochs
 from dsonas_hw.train.trainer import Trainer
 from dsonas_hw.train.weights import load_weights
 
@@ -33,7 +33,7 @@ EVERYTHING_ON = {
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return load_dataset("digits", subset=200, subset_test=100)
+    return load_dataset(DataConfig(dataset="digits", subset=200, test_subset=100))
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,23 @@ class KillAt:
     def __call__(self, done: int, total: int, text: str) -> None:
         if done >= self.num_steps:
             raise KilledError
+
+
+def test_other_epochs_scale_the_warm_up() -> None:
+    recipe = with_epochs(build_config(load_preset("imagenet-steered")).retrain, 24)
+    assert (recipe.epochs, recipe.warmup_epochs) == (24, 0.5)
+    assert with_epochs(recipe, 24) is recipe
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_weight_decay_is_on_every_parameter(
+    architecture: Architecture, digits: Dataset, momentum: float
+) -> None:
+    recipe = RetrainConfig(momentum=momentum, cutout=0)
+    trainer = Trainer(architecture, digits, recipe, seed=0, device=CPU)
+    (group,) = trainer.optimizer.param_groups
+    assert len(group["params"]) == len(list(trainer.network.parameters()))
+    assert (group["weight_decay"], group["nesterov"]) == (3e-4, momentum > 0)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +134,7 @@ def test_result_and_log_tell_the_same(
 def test_tests_every_few_epochs_and_in_the_end(tmp_path: Path, architecture: Architecture) -> None:
     config = config_with(epochs=5, test_every=2)
     run = new_run(tmp_path / "run", config)
-    dataset = load_dataset("digits", subset=100, subset_test=50)
+    dataset = load_dataset(DataConfig(dataset="digits", subset=100, test_subset=50))
     result = retrain(run, config, architecture, dataset, device=CPU)
     accuracies = [row["test_accuracy"] for row in logged(run)[1:]]
     assert [accuracy is not None for accuracy in accuracies] == [False, True, False, True, True]
@@ -130,7 +147,7 @@ def test_training_learns(tmp_path: Path, architecture: Architecture) -> None:
         schedule="cosine", lr=0.1,
     )  # fmt: skip
     run = new_run(tmp_path / "run", config)
-    dataset = load_dataset("digits", subset=400, subset_test=100)
+    dataset = load_dataset(DataConfig(dataset="digits", subset=400, test_subset=100))
     result = retrain(run, config, architecture.with_width(8), dataset, device=CPU)
     assert result.test_accuracy > 0.6  # chance is 0.1
     losses = [row["train_loss"] for row in logged(run)[1:]]
@@ -233,7 +250,9 @@ def test_a_checkpoint_of_something_else_is_refused(
     with pytest.raises(RunError, match=r"another recipe.*--restart"):
         retrain(run, config_with(epochs=1, lr=0.01), architecture, digits, device=CPU, resume=True)
     with pytest.raises(UserError, match=r"images of 1×8×8 and 10 classes; digits has 1×16×16"):
-        retrain(run, config, architecture, load_dataset("digits", image_size=16), device=CPU)
+        retrain(
+            run, config, architecture, load_dataset(DataConfig(dataset="digits", image_size=16)), device=CPU
+        )
 
 
 @pytest.mark.filterwarnings("ignore:.*lr_scheduler")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.runtime.base import ProfiledSession, Runtime, Session
 from dsonas_hw.runtime.libraries import Library
 from dsonas_hw.target import Target
@@ -31,25 +32,19 @@ class Eager(Runtime):
     def versions(self) -> dict[str, str]:
         import torch
 
-        from dsonas_hw.runtime.eager.switches import gpu_versions
+        from dsonas_hw.runtime.eager.session import gpu_versions
 
         return super().versions() | (gpu_versions() if torch.cuda.is_available() else {})
 
     def open_session(self, model: bytes, target: Target) -> Session:
         from dsonas_hw.runtime.eager.session import open_eager_session
 
-        return open_eager_session(
-            model,
-            precision=target.precision,
-            batch_size=target.batch_size,
-            threads=target.threads,
-            on_cpu=target.device == "local",
-        )
+        return open_eager_session(model, target)
 
     def why_untimed(self, target: Target) -> str:
         from dsonas_hw.runtime.cupti import why_no_records
 
-        return "PyTorch's kernels are timed on GPUs only" if target.device == "local" else why_no_records()
+        return "PyTorch's kernels are timed on GPUs only" if target.device == LOCAL else why_no_records()
 
     def open_profiled(self, model: bytes, target: Target, plain: Session) -> ProfiledSession:
         from dsonas_hw.runtime.eager.in_situ import EagerProfiledSession

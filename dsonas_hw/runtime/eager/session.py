@@ -9,31 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, ModelFileError
+from dsonas_hw.runtime.base import Session
+from dsonas_hw.runtime.driver import version_text, why_no_driver
 from dsonas_hw.runtime.eager.operations import OPERATIONS, Attributes, Operation
-from dsonas_hw.runtime.eager.switches import free_choice_of_kernels, gpu_versions
 from dsonas_hw.runtime.model import onnx_graph
+from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
-    from typing import Self
-
     import torch
 
 Node = tuple[Operation, tuple[str, ...], str, Attributes]
 """What is called, the tensors it reads ("" for one that is left out), the tensor it makes, and how."""
 
 
-class EagerSession:
+class EagerSession(Session):
     """A network whose nodes are called one after the other.
 
     While it is open, PyTorch may choose kernels that are not deterministic, also in a process that trains:
     what is timed is what runs where nobody trains.
     """
+
+    runtime = "eager"
 
     def __init__(
         self,
@@ -43,7 +45,6 @@ class EagerSession:
         versions: dict[str, str],
         device: torch.device,
     ) -> None:
-        self.runtime = "eager"
         self.versions = versions
         self._nodes = nodes
         self._tensors = tensors
@@ -109,14 +110,6 @@ class EagerSession:
         self._nodes, self._tensors, self._dead = [], {}, []
         self._choice.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 @dataclass(frozen=True, kw_only=True)
 class CapturedNetwork:
@@ -140,14 +133,7 @@ def _last_uses(nodes: Sequence[Node], outputs: Sequence[str]) -> list[tuple[str,
     return [tuple(names) for names in ends]
 
 
-def open_eager_session(
-    data: bytes,
-    *,
-    precision: str = "fp32",
-    batch_size: int = 1,
-    threads: int = 1,
-    on_cpu: bool = False,
-) -> EagerSession:
+def open_eager_session(data: bytes, target: Target) -> EagerSession:
     """Load an ONNX network into PyTorch; see `runtime.registry.open_session`.
 
     Raises:
@@ -157,10 +143,11 @@ def open_eager_session(
     import onnx
     import torch
 
+    on_cpu = target.device == LOCAL
     device = _device(on_cpu)
     if on_cpu:
-        torch.set_num_threads(threads)
-    dtype = torch.float16 if precision == "fp16" else torch.float32
+        torch.set_num_threads(target.threads)
+    dtype = torch.float16 if target.precision == "fp16" else torch.float32
     graph = onnx_graph(data)
     tensors: dict[str, Any] = {}
     for tensor in graph.initializer:
@@ -168,7 +155,7 @@ def open_eager_session(
     generator = torch.Generator().manual_seed(0)
     for info in graph.input:
         if info.name not in tensors:
-            shape = _shape(info, batch_size)
+            shape = _shape(info, target.batch_size)
             tensors[info.name] = torch.randn(shape, generator=generator).to(device, dtype)
     nodes: list[Node] = []
     for node in graph.node:
@@ -205,8 +192,6 @@ def _constant(tensor: Any, device: torch.device, dtype: torch.dtype) -> Any:
 def _why_no_cuda() -> str:
     import torch
 
-    from dsonas_hw.runtime.driver import why_no_driver
-
     if torch.version.cuda is None:
         return "the installed torch is built for the CPU only"
     return why_no_driver() or f"torch {torch.__version__} (CUDA {torch.version.cuda}) finds no usable GPU"
@@ -225,3 +210,41 @@ def _shape(info: Any, batch_size: int) -> tuple[int, ...]:
 
 def _value(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
+
+
+# -- what of PyTorch's global state decides which kernels run ------------------------------------------------
+
+_num_open = 0
+_was_deterministic = False
+
+
+@contextmanager
+def free_choice_of_kernels() -> Iterator[None]:
+    """Inside, PyTorch is not asked for deterministic algorithms, as training does; contexts may overlap."""
+    global _num_open, _was_deterministic
+    import torch
+
+    if _num_open == 0:
+        _was_deterministic = torch.are_deterministic_algorithms_enabled()
+        torch.use_deterministic_algorithms(False)
+    _num_open += 1
+    try:
+        yield
+    finally:
+        _num_open -= 1
+        if _num_open == 0:
+            torch.use_deterministic_algorithms(_was_deterministic, warn_only=True)
+
+
+def gpu_versions() -> dict[str, str]:
+    """CUDA and cuDNN of PyTorch, and the switches that decide which kernels run."""
+    import torch
+
+    cudnn: Any = torch.backends.cudnn
+    return {
+        "cuda": str(torch.version.cuda),
+        "cudnn": version_text(cudnn.version() or 0),
+        "tf32 of convolutions": str(cudnn.allow_tf32),
+        "tf32 of matrix products": str(torch.backends.cuda.matmul.allow_tf32),
+        "cudnn.benchmark": str(cudnn.benchmark),
+    }

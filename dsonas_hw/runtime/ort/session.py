@@ -14,19 +14,15 @@ import io
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from dsonas_hw.errors import DeviceError, MissingDependencyError, ModelFileError
-from dsonas_hw.runtime.driver import why_no_driver
+from dsonas_hw.runtime.base import Session
+from dsonas_hw.runtime.driver import cudnn_version, tensorrt_library_version, why_no_driver
 from dsonas_hw.runtime.ort.provider import Provider
-from dsonas_hw.runtime.vendor_versions import cudnn_version, tensorrt_library_version
 from dsonas_hw.target import Target
-
-if TYPE_CHECKING:
-    from typing import Self
 
 TYPES: dict[str, Any] = {
     "tensor(float)": np.float32,
@@ -59,7 +55,7 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-class OrtSession:
+class OrtSession(Session):
     """A session with its inputs bound, so that running it copies nothing."""
 
     def __init__(
@@ -101,14 +97,6 @@ class OrtSession:
     def close(self) -> None:
         self._binding = None
         self.session = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def open_ort_session(

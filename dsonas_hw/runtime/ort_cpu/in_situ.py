@@ -8,10 +8,8 @@ did to it. Law: these are the kernels that `layout` derives (tested there; see i
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from dsonas_hw.measure.measurement import Turn
 from dsonas_hw.runtime.base import NetworkTiming, NodeTiming
 from dsonas_hw.runtime.model import name_nodes
 from dsonas_hw.runtime.ort.trace import EVENT_SUFFIX, Event, OrtProfiler
-from dsonas_hw.runtime.ort_cpu.nodes import OptimisedGraph, describe_node, read_optimised
+from dsonas_hw.runtime.ort_cpu.nodes import describe_node, read_optimised
 from dsonas_hw.runtime.ort_cpu.session import open_cpu_session
 from dsonas_hw.target import Target
 
@@ -67,34 +65,15 @@ class OrtProfiledSession:
         Raises:
             ProfileError: the profiler's output is not understood (another version of ONNX Runtime).
         """
-        with self._ending() as (runs, graph):
-            return _summarise(runs, self._describe(runs[0], graph), turns, speeds)
-
-    def finish_untimed(self) -> Counter[Kernel]:
-        """Close the session and tell which kernels its first run consisted of, without their times.
-
-        Raises:
-            ProfileError: the profiler's output is not understood (another version of ONNX Runtime).
-        """
-        with self._ending() as (runs, graph):
-            return Counter(kernel for kernels in self._describe(runs[0], graph) for kernel in kernels)
-
-    def _describe(self, run: Sequence[Event], graph: OptimisedGraph) -> list[tuple[Kernel, ...]]:
-        """The kernels of each event of a run."""
-        return [
-            describe_node(event["name"].removesuffix(EVENT_SUFFIX), event["args"], graph, self._block_size)
-            for event in run
-        ]
-
-    @contextlib.contextmanager
-    def _ending(self) -> Iterator[tuple[list[Sequence[Event]], OptimisedGraph]]:
-        """The events of the nodes, run by run, and the optimised graph; the session is closed.
-
-        Raises:
-            ProfileError: they are not understood, here or by whoever reads them.
-        """
         with self._profiler.ending(self._session) as runs:
-            yield [run.nodes for run in runs], read_optimised(self._profiler.optimised_path)
+            graph = read_optimised(self._profiler.optimised_path)
+            kernels = [
+                describe_node(
+                    event["name"].removesuffix(EVENT_SUFFIX), event["args"], graph, self._block_size
+                )
+                for event in runs[0].nodes
+            ]
+            return _summarise([run.nodes for run in runs], kernels, turns, speeds)
 
 
 @cache

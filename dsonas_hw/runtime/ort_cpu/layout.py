@@ -423,19 +423,6 @@ def _expand(function: str, shape: Shape) -> tuple[Kernel, ...]:
     return (Kernel(op="unary", function=function, inputs=(shape,), output=shape),)
 
 
-def deployed_kernels(
-    schedule: Schedule, *, block_size: int, blocked_inputs: bool = False, is_part: bool = False
-) -> tuple[Kernel, ...]:
-    """The kernels that ONNX Runtime's CPU provider runs for a network.
-
-    block_size: channels of one block of the NCHWc layout on this machine; 0 where there is none.
-    blocked_inputs: the inputs are already in blocks, as between parts of a network.
-    is_part: the outputs may stay in blocks, because another part goes on.
-    """
-    walk = _Walk(schedule, block_size, blocked_inputs, is_part)
-    return tuple(_with_cost_of_relu(kernel) for kernel in walk.kernels)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Blocks(Deployment):
     """ONNX Runtime's CPU provider on a processor with blocks of this size (16: AVX-512, 8: AVX2, 0: none)."""
@@ -443,9 +430,8 @@ class Blocks(Deployment):
     def kernels(
         self, schedule: Schedule, *, blocked_inputs: bool = False, is_part: bool = False
     ) -> tuple[Kernel, ...]:
-        return deployed_kernels(
-            schedule, block_size=self.block_size, blocked_inputs=blocked_inputs, is_part=is_part
-        )
+        walk = _Walk(schedule, self.block_size, blocked_inputs, is_part)
+        return tuple(_with_cost_of_relu(kernel) for kernel in walk.kernels)
 
     @property
     def alignment(self) -> int:

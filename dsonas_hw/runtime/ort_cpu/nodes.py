@@ -1,7 +1,7 @@
-"""What a node of ONNX Runtime's optimised graph is, as a `Kernel`: the same words that `ort_layout` uses.
+"""What a node of ONNX Runtime's optimised graph is, as a `Kernel`: the same words that `layout` uses.
 
 The profiler tells the shapes of a node, the optimised model its attributes and which of its inputs are
-weights. What became of a node in the optimiser is in the kernel's `function`; see `ort_layout`.
+weights. What became of a node in the optimiser is in the kernel's `function`; see `layout`.
 """
 
 from __future__ import annotations
@@ -140,14 +140,15 @@ def _describe_one(
     op = OPS.get(op_type)
     if op_type in RECURRENT:
         return _recurrent(op_type, shapes, names, constants, attributes)
-    if op == "conv":
-        # Inputs are image, weight, bias and a residual that is added in the same kernel.
-        weight = constants.get(names[1], shapes[1]) if len(names) > 1 else shapes[1]
+    if op in ("conv", "conv_transpose"):
+        # Inputs are image, weight, bias and a residual that is added in the same kernel. The runtime packs
+        # some weights, which then are no inputs that its profile lists.
+        weight = constants[names[1]] if len(names) > 1 and names[1] in constants else shapes[1]
         if blocked and attributes.get("group", 1) == 1 and shapes[0][1] < block_size:
             function = FROM_PLAIN
         added = (output,) if len(names) > 3 and names[3] else ()
         return Kernel(
-            op="conv",
+            op=op,
             function=function,
             inputs=(shapes[0], *added),
             output=output,
@@ -158,20 +159,6 @@ def _describe_one(
             num_weights=prod(weight),
             num_bias=output[1] if len(names) > 2 and names[2] else 0,
             epilogue=(("add",) if added else ()) + epilogue,
-        )
-    if op == "conv_transpose":
-        # The runtime packs the weight of some, which then is no input that its profile lists.
-        weight = constants[names[1]] if names[1] in constants else shapes[1]
-        return Kernel(
-            op=op,
-            inputs=(shapes[0],),
-            output=output,
-            kernel_size=window(weight[2:], len(output)),
-            stride=window(attributes.get("strides"), len(output)),
-            dilation=window(attributes.get("dilations"), len(output)),
-            groups=attributes.get("group", 1),
-            num_weights=prod(weight),
-            num_bias=output[1] if len(names) > 2 and names[2] else 0,
         )
     if op in ("maxpool", "avgpool"):
         return Kernel(

@@ -38,10 +38,7 @@ class CudaProfiledSession:
         self._recorder.start()
 
     def run(self) -> object:
-        with self._recorder.span(RUN):
-            result = self._session.run()
-        self._session.synchronize()
-        return result
+        return self._recorder.run(self._session)
 
     def finish(self, turns: Sequence[Turn], speeds: Sequence[float] = ()) -> NetworkTiming:
         import onnx

@@ -44,6 +44,6 @@ class OrtCuda(OrtGpuRuntime):
 
 
 def _typed(model: bytes, target: Target) -> bytes:
-    from dsonas_hw.runtime.ort_cuda.half import to_fp16
+    from dsonas_hw.runtime.model import to_fp16
 
     return to_fp16(model) if target.precision == "fp16" else model

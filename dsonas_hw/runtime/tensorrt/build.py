@@ -13,17 +13,17 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsonas_hw.device.paths import data_directory
-from dsonas_hw.errors import DeviceError, ModelFileError, UserError, command_line
-from dsonas_hw.files import atomic_write, read_json, write_json
+from dsonas_hw.errors import DeviceError, ModelFileError, UserError
+from dsonas_hw.files import atomic_write, write_json
 from dsonas_hw.runtime.cuda import Cuda
-from dsonas_hw.runtime.model import is_quantised, read_model
+from dsonas_hw.runtime.model import is_quantised, read_model, to_fp16
 from dsonas_hw.runtime.quantised import QUANTISE, why_not_for_tensorrt
-from dsonas_hw.runtime.registry import get_runtime
+from dsonas_hw.runtime.tensorrt.engine_info import EngineInfo, description_path
 from dsonas_hw.runtime.tensorrt.library import (
     first_of,
     major_version,
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 1
 PLACEHOLDER_RANGE = 4.0
 """Dynamic range (±) of every tensor of an int8 engine that is only timed."""
 TIMING_ONLY = "int8 ranges are placeholders: the engine is good for timing, its outputs mean nothing"
@@ -49,31 +48,11 @@ TIMING_ONLY = "int8 ranges are placeholders: the engine is good for timing, its 
 REST_OF_INT8 = "layers without int8 run in {}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class EngineInfo:
-    """What an engine was built from and by; stored beside it."""
-
-    sha256: str
-    """Of the engine file."""
-    model_sha256: str
-    precision: str
-    batch_size: int
-    tensorrt_version: str
-    gpu: str
-    """The GPU it was built on, and runs on."""
-    timing_cache: str | None
-    """File of the timing cache it was built with."""
-    build_seconds: float
-    remarks: tuple[str, ...] = ()
-    schema: int = SCHEMA
-
-
 def build_engine(
     model: bytes | Path,
     engine_path: Path,
+    target: Target,
     *,
-    precision: str = "fp32",
-    batch_size: int = 1,
     timing_cache_path: Path | None = None,
     placeholder_ranges: bool = False,
     cuda: Cuda | None = None,
@@ -81,7 +60,7 @@ def build_engine(
 ) -> EngineInfo:
     """Build an engine for the GPU that is here and write it with its description and timing cache.
 
-    batch_size: for a model whose batch is symbolic; a fixed one must agree.
+    target: its batch size is for a model whose batch is symbolic; a fixed one must agree.
     timing_cache_path: default is one per GPU and TensorRT version in the user's data directory.
     placeholder_ranges: build int8 from a model without Q/DQ nodes, for timing only (TensorRT 8.6 and 10).
 
@@ -89,7 +68,7 @@ def build_engine(
         DeviceError: no GPU, or a TensorRT that cannot serve it, or that fails to build.
         ModelFileError: a model that TensorRT does not take, or not in this precision.
     """
-    get_runtime("tensorrt", precision)
+    precision, batch_size = target.precision, target.batch_size
     cuda = cuda if cuda is not None else require_tensorrt()
     import tensorrt as trt
 
@@ -135,44 +114,6 @@ def _remarks(precision: str, is_placeholder: bool) -> tuple[str, ...]:
     return (REST_OF_INT8.format(rest), *((TIMING_ONLY,) if is_placeholder else ()))
 
 
-def description_path(engine_path: Path) -> Path:
-    """`x.engine` is described by `x.engine.json`."""
-    return engine_path.with_name(engine_path.name + ".json")
-
-
-def load_engine_info(engine_path: Path) -> EngineInfo:
-    """The description of an engine.
-
-    Raises:
-        UserError: missing, damaged, or of another schema.
-    """
-    path = description_path(engine_path)
-    values = read_json(path)
-    names = {field.name for field in fields(EngineInfo)}
-    if not isinstance(values, dict) or set(values) != names or values["schema"] != SCHEMA:
-        raise UserError(f"{path} does not describe an engine (schema {SCHEMA}); build the engine again")
-    return EngineInfo(**{**values, "remarks": tuple(values["remarks"])})
-
-
-def check_engine(engine_path: Path, model: bytes, target: Target) -> None:
-    """Refuse an engine whose timing would be another network's, or another precision's or batch's.
-
-    Raises:
-        DeviceError: says what it is of, and how to build it again.
-    """
-    info = load_engine_info(engine_path)
-    if info.model_sha256 != hashlib.sha256(model).hexdigest():
-        found = "another model"
-    elif (info.precision, info.batch_size) != (target.precision, target.batch_size):
-        found = f"{info.precision} at batch {info.batch_size}, not {target.precision} at {target.batch_size}"
-    else:
-        return
-    command = command_line(
-        "export", engine_path.parent, "--format", "tensorrt", "--precision", target.precision
-    )
-    raise DeviceError(f"{engine_path} is of {found}; build it again: {command}; or delete it")
-
-
 def default_timing_cache_path(gpu: str) -> Path:
     """One cache per GPU and TensorRT version: another's is useless."""
     name = re.sub(r"[^A-Za-z0-9.]+", "-", f"{gpu}-{tensorrt_version()}")
@@ -191,11 +132,7 @@ def _typed(data: bytes, precision: str) -> bytes:
     """TensorRT 11 takes the precision from the model: half-precision types inside, fp32 at the ends."""
     if precision != "fp16" or major_version() < 11:
         return data
-    import onnx
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    model = convert_float_to_float16(onnx.load_model_from_string(data), keep_io_types=True)
-    return bytes(model.SerializeToString())
+    return to_fp16(data, keep_io_types=True)
 
 
 def _parse(network: trt.INetworkDefinition, data: bytes, model: bytes | Path, log: trt.ILogger) -> None:

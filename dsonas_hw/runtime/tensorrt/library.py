@@ -20,9 +20,10 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from dsonas_hw.device.spec import LOCAL
 from dsonas_hw.errors import DeviceError, MissingDependencyError
 from dsonas_hw.runtime.cuda import Cuda, TorchCuda
-from dsonas_hw.runtime.detect import LOCAL, detect_devices
+from dsonas_hw.runtime.detect import detect_devices
 
 if TYPE_CHECKING:
     import tensorrt as trt

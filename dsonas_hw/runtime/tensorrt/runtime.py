@@ -32,7 +32,7 @@ class TensorRT(Runtime):
     def open_session(self, model: bytes, target: Target) -> Session:
         from dsonas_hw.runtime.tensorrt.session import open_tensorrt_session
 
-        return open_tensorrt_session(model, precision=target.precision, batch_size=target.batch_size)
+        return open_tensorrt_session(model, target)
 
     def library(self) -> Library | None:
         found = super().library()
@@ -68,27 +68,15 @@ class TensorRT(Runtime):
         return TensorRTProfiledSession(model, target, plain)
 
     def open_engine(self, engine_path: Path, model: bytes, target: Target) -> Session:
-        from dsonas_hw.runtime.tensorrt.build import check_engine
+        from dsonas_hw.runtime.tensorrt.engine_info import check_engine
         from dsonas_hw.runtime.tensorrt.session import open_engine
 
         check_engine(engine_path, model, target)
         return open_engine(engine_path)
 
     def build_engine(
-        self,
-        model_path: Path,
-        engine_path: Path,
-        *,
-        precision: str,
-        batch_size: int,
-        timing_cache_path: Path | None = None,
+        self, model_path: Path, engine_path: Path, target: Target, *, timing_cache_path: Path | None = None
     ) -> object:
         from dsonas_hw.runtime.tensorrt.build import build_engine
 
-        return build_engine(
-            model_path,
-            engine_path,
-            precision=precision,
-            batch_size=batch_size,
-            timing_cache_path=timing_cache_path,
-        )
+        return build_engine(model_path, engine_path, target, timing_cache_path=timing_cache_path)

@@ -1,7 +1,7 @@
 """Native TensorRT: an engine is built from an ONNX model, run, and timed with CUDA events.
 
 open_tensorrt_session(model)      build for timing, in a temporary folder, and open
-build_engine(model, path)         build to keep (tensorrt_build.py)
+build_engine(model, path)         build to keep (`build`)
 open_engine(path)                 open an engine that was built before
 measure_engine(session)           latency by CUDA events, in rounds
 """
@@ -16,15 +16,16 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import DeviceError
 from dsonas_hw.measure.loaded import judge_drift, keep_at_work, with_graph, with_host_fraction
 from dsonas_hw.measure.measurement import LatencyMeasurement
 from dsonas_hw.measure.rounds import GPU, Plan, measure_rounds
+from dsonas_hw.runtime.base import Session
 from dsonas_hw.runtime.cuda import Cuda
-from dsonas_hw.runtime.tensorrt.build import EngineInfo, build_engine, load_engine_info
+from dsonas_hw.runtime.tensorrt.build import build_engine
+from dsonas_hw.runtime.tensorrt.engine_info import EngineInfo, load_engine_info
 from dsonas_hw.runtime.tensorrt.library import (
     first_of,
     new_log,
@@ -34,20 +35,10 @@ from dsonas_hw.runtime.tensorrt.library import (
     started,
     tensorrt_version,
 )
+from dsonas_hw.target import Target
 
 if TYPE_CHECKING:
-    from typing import Self
-
     import tensorrt as trt
-
-__all__ = [
-    "EngineInfo",
-    "TensorRTSession",
-    "build_engine",
-    "measure_engine",
-    "open_engine",
-    "open_tensorrt_session",
-]
 
 TORCH_TYPES: dict[str, str] = {
     "FLOAT": "float32",
@@ -62,8 +53,8 @@ TORCH_TYPES: dict[str, str] = {
 """TensorRT's DataType → the name of PyTorch's."""
 
 
-class TensorRTSession:
-    """An engine with its inputs and outputs bound (`runtimes.Session`)."""
+class TensorRTSession(Session):
+    """An engine with its inputs and outputs bound."""
 
     runtime = "tensorrt"
 
@@ -112,18 +103,8 @@ class TensorRTSession:
         self.engine = None
         self._buffers.clear()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-def open_tensorrt_session(
-    data: bytes, *, precision: str = "fp32", batch_size: int = 1, cuda: Cuda | None = None
-) -> TensorRTSession:
+def open_tensorrt_session(data: bytes, target: Target, *, cuda: Cuda | None = None) -> TensorRTSession:
     """Build an engine for timing and open it; int8 gets placeholder ranges where the model brings none.
 
     Raises:
@@ -132,9 +113,7 @@ def open_tensorrt_session(
     cuda = cuda if cuda is not None else require_tensorrt()
     with tempfile.TemporaryDirectory(prefix="dsonas-hw-") as folder:
         path = Path(folder) / "model.engine"
-        build_engine(
-            data, path, precision=precision, batch_size=batch_size, placeholder_ranges=True, cuda=cuda
-        )
+        build_engine(data, path, target, placeholder_ranges=True, cuda=cuda)
         return open_engine(path, cuda=cuda)
 
 
@@ -239,7 +218,7 @@ class _EventTimed:
         self._session.synchronize()
 
     @contextmanager
-    def as_graph(self) -> Iterator[Self]:
+    def as_graph(self) -> Iterator[_EventTimed]:
         """Inside, a run replays the launches of an inference as one CUDA graph."""
         self._session.run()
         self._session.synchronize()  # what the first inference does must not be captured
