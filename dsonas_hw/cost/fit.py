@@ -59,6 +59,8 @@ class TimedNetwork:
 
     kernels: Sequence[Kernel]
     latency_ms: float
+    relative_standard_error: float = 0.0
+    """Of that latency."""
     energy_mj: float | None = None
     """None: not measured."""
 
@@ -97,7 +99,10 @@ def _fit_metric(
     measured = measured / unit
     deviations = GROUP_DEVIATIONS[metric]
     solution, weights = _solve(design, measured, deviations)
-    half_widths, usual_deviation = _half_widths(fits, rows, counts, measured, deviations)
+    timing_errors = np.array([network.relative_standard_error for network in networks])
+    half_widths, usual_deviation = _half_widths(
+        fits, rows, counts, measured, deviations, timing_errors if metric == "latency" else 0 * timing_errors
+    )
     solution = solution * unit
     values = correction_values(
         fits if metric == "latency" else {},
@@ -251,11 +256,13 @@ def _half_widths(
     counts: _Counts,
     measured: Array,
     deviations: Deviations,
+    timing_errors: Array,
 ) -> tuple[Array, float]:
     """Half widths of the interval beside every network, in logarithms, and the kernels' usual deviation.
 
     A fold of networks is held out together with the rows of the kernels that no other network has, because a
-    network that is predicted later brings kernels of its own.
+    network that is predicted later brings kernels of its own. What its own timing is likely to have erred by
+    is no error of its prediction.
     """
     folds = np.arange(len(measured)) % min(NUM_FOLDS, len(measured))
     logs, uncertain = np.zeros(len(measured)), np.ones(len(measured))
@@ -273,7 +280,7 @@ def _half_widths(
         logs[out] = np.log(measured[out] / predicted)
         uncertain[out] = design.deviations[out]
     usual = float(uncertain.mean())
-    errors = np.abs(logs) / widening(uncertain, usual)
+    errors = np.sqrt(np.maximum(logs**2 - timing_errors**2, 0.0)) / widening(uncertain, usual)
     return _calibrate_half_widths(errors, design.vectors), usual
 
 

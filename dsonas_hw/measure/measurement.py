@@ -18,7 +18,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from statistics import median
+from statistics import median, stdev
 
 from dsonas_hw.measure.reference import Speed
 from dsonas_hw.measure.statistics import REPEATABILITY, SHARES, Estimate, Statistic, estimate_quantile
@@ -29,7 +29,7 @@ USUAL_SPEED = 0.93
 """Of the machine against its profile; below, a verdict on latency is one on the moment too."""
 NOISY_VARIATION = 0.025
 """Coefficient of variation above which clocks should be locked (as in trtexec)."""
-MIN_QUIET_SAMPLES = 4
+MIN_QUIET_SAMPLES, MIN_TURNS = 4, 3
 QUIET_SHARE = 0.985
 """Share of a sample's time that the thread must have had its core for."""
 
@@ -116,11 +116,21 @@ class LatencyMeasurement:
 
         Without reference workloads it is `quiet_ms`.
         """
-        if not usual or self.speed is None:
-            return self.quiet_ms
-        return median(
-            turn.low_ms * usual.relative_time(turn.speed, turn.low_ms) for turn in self.turns if turn.speed
-        )
+        return median(self._lows_at(usual)) if usual and self.speed else self.quiet_ms
+
+    def relative_standard_error(self, usual: Speed | None) -> float | None:
+        """Of `latency_at`, by how the turns differ (as of a median of normal values); None: too few turns."""
+        if len(self.turns) < MIN_TURNS:
+            return None
+        deviation = stdev(map(math.log, self._lows_at(usual)))
+        return math.sqrt(math.pi / 2) * deviation / math.sqrt(len(self.turns))
+
+    def _lows_at(self, usual: Speed | None) -> list[float]:
+        """The quiet value of each turn at a speed of the machine."""
+        return [
+            turn.low_ms * (usual.relative_time(turn.speed, turn.low_ms) if usual and turn.speed else 1.0)
+            for turn in self.turns
+        ]
 
     @property
     def speed(self) -> Speed | None:

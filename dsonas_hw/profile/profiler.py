@@ -101,7 +101,12 @@ def finish_table(writer: TableWriter) -> LookupTable:
     """
     table = load_table(writer.path)
     timed = [
-        TimedNetwork(kernels=ran, latency_ms=table.usual_latency_ms(network), energy_mj=network.energy_mj)
+        TimedNetwork(
+            kernels=ran,
+            latency_ms=table.usual_latency_ms(network),
+            relative_standard_error=network.relative_standard_error or 0.0,
+            energy_mj=network.energy_mj,
+        )
         for network in table.networks
         if (ran := table.kernels_of(network))
     ]
@@ -146,7 +151,7 @@ def _rows(
         latency_ms=latency_ms,
         energy_mj=measured.energy.energy_mj if measured.energy else None,
         flops=probe.flops,
-        relative_noise=latency.coefficient_of_variation,
+        relative_standard_error=latency.relative_standard_error(unit),
         in_situ_ms=sum(in_situ_ms) if header.source == "measured" else None,
         speed=latency.speed,
         remarks=(*latency.remarks, *timing.remarks),

@@ -97,8 +97,8 @@ class NetworkRow(_Line):
     energy_mj: NotNegative | None = None
     """None: not measured."""
     flops: Count = 0
-    relative_noise: NotNegative | None = None
-    """Coefficient of variation of the timing."""
+    relative_standard_error: NotNegative | None = None
+    """Of the latency."""
     in_situ_ms: NotNegative | None = None
     """Sum of its kernels under the profiler."""
     speed: Speed | None = None

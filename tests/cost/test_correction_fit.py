@@ -137,6 +137,15 @@ def test_the_interval_is_as_wide_as_the_errors_of_networks_nearby() -> None:
     assert deep > 2 * shallow
 
 
+def test_what_the_profile_s_own_timings_err_by_does_not_widen_the_interval() -> None:
+    rng = random.Random(3)
+    noisy = networks(80, lambda each: sum(map(true_ms, each)) * math.exp(rng.gauss(0, 0.05)))
+    told = [replace(network, relative_standard_error=0.05) for network in noisy]
+    plain, corrected = (costs_of(fit_latency(rows(), timed), rows()) for timed in (noisy, told))
+    part = plain.part(noisy[0].kernels)
+    assert corrected.interval(part)[1] - 1 < 0.9 * (plain.interval(part)[1] - 1)
+
+
 def test_the_interval_is_wider_for_kernels_that_are_far_from_all_rows() -> None:
     rng = random.Random(5)
     noisy = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -161,6 +162,14 @@ def test_cpu_time_is_counted_where_the_thread_does_the_work() -> None:
     )
     assert timing.turns[0].low_ms == pytest.approx(1.0)
     assert timing.latency_ms == pytest.approx(1.0)
+
+
+def test_the_standard_error_is_that_of_a_median_of_turns() -> None:
+    # Logarithms −0.1, 0, 0.1 have a standard deviation of 0.1, a median of three √(π/2)/√3 times that.
+    turns = tuple(Turn(num_warmup=1, num_samples=1, low_ms=math.exp(x)) for x in (-0.1, 0.0, 0.1))
+    timing = LatencyMeasurement(samples_ms=(1.0,) * 3, converged=True, turns=turns)
+    assert timing.relative_standard_error(None) == pytest.approx(0.1 * math.sqrt(math.pi / 6))
+    assert replace(timing, turns=turns[:2]).relative_standard_error(None) is None
 
 
 def test_without_reference_workloads_the_latency_is_as_measured() -> None:

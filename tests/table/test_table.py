@@ -62,7 +62,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_every_row_comes_back_as_it_was_written(path: Path) -> None:
-    network = NetworkRow(name="fit-0", latency_ms=1.5, kernels={conv(8).key: 2}, flops=7, relative_noise=0.01)
+    network = NetworkRow(
+        name="fit-0", latency_ms=1.5, kernels={conv(8).key: 2}, flops=7, relative_standard_error=0.01
+    )
     correction = CorrectionRow(values={"scale": 0.9})
     error = ErrorSummary(mape=0.02, share_within_10=1.0, kendall_tau=0.98)
     check = CheckRow(space="cifar", num_networks=20, error=error, baselines={"flops": error}, created="now")
