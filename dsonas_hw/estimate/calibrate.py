@@ -78,8 +78,6 @@ class Calibration:
     created: str = field(default="")
     measured_by: str = ""
     """Who published the measurements, under which licence; empty: the user's own."""
-    locked_sm_mhz: int | None = None
-    """The SM clock that was held meanwhile; None: the clocks moved as they liked, or nobody knows."""
 
     @property
     def target(self) -> Target:

@@ -238,8 +238,6 @@ def _parse(data: Any) -> Calibration:
     for name in ("mape_other_family", "relative_sd_far"):
         if data[name] is not None:
             _check_number(name, data[name], 0.0, 1e6)
-    if data["locked_sm_mhz"] is not None:
-        _check_number("locked_sm_mhz", data["locked_sm_mhz"], 1, 1e5)
     outliers = data["outliers"]
     if not isinstance(outliers, list) or not all(isinstance(name, str) for name in outliers):
         raise ValueError("outliers must be a list of names")

@@ -18,6 +18,7 @@ from dsonas_hw.device.fingerprint import short_hash
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.estimate.kernel_correction import Trees, parse_trees
 from dsonas_hw.runtime.registry import get_runtime
+from dsonas_hw.target import Target
 
 SCHEMA_VERSION = 2
 FILES = ("constants.json", "corrections.json")
@@ -52,13 +53,13 @@ class EstimateConstants:
     """"<runtime>/<precision>" → category of kernel → what multiplies its analytic time."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
-    def resolve(self, generation: str, runtime: str, precision: str) -> dict[str, float]:
-        """The constants of one generation, runtime and precision."""
+    def resolve(self, generation: str, target: Target) -> dict[str, float]:
+        """The constants of one generation, and of the target's runtime and precision."""
         values = dict(self.shared)
         factors = [
             self._generation(generation),
-            self._generation(f"{generation}/{precision}"),
-            self.by_runtime.get(f"{get_runtime(runtime).estimated_as}/{precision}", {}),
+            self._generation(f"{generation}/{target.precision}"),
+            self.by_runtime.get(_shared(target), {}),
         ]
         for group in factors:
             for name, factor in group.items():
@@ -71,9 +72,9 @@ class EstimateConstants:
             return self.jetson_host.get(device.architecture, 1.0)
         return self.generation_host.get(device.architecture, 1.0) if not get_runtime(runtime).fuses else 1.0
 
-    def corrections_of(self, runtime: str, precision: str) -> Mapping[str, Trees]:
+    def corrections_of(self, target: Target) -> Mapping[str, Trees]:
         """Corrections by category of kernel: of this runtime, or of the one it shares its kernels with."""
-        return self.corrections.get(f"{get_runtime(runtime).estimated_as}/{precision}", {})
+        return self.corrections.get(_shared(target), {})
 
     def _generation(self, key: str) -> Numbers:
         if key in self.by_generation:
@@ -83,6 +84,11 @@ class EstimateConstants:
         if nearest is None:
             return {}
         return self._generation(f"{nearest}/{precision}" if precision else nearest)
+
+
+def _shared(target: Target) -> str:
+    """`<runtime>/<precision>` of what the target shares its kernels with."""
+    return f"{get_runtime(target.runtime).estimated_as}/{target.precision}"
 
 
 def parse_constants(data: Mapping[str, Any]) -> EstimateConstants:

@@ -55,11 +55,11 @@ class EstimatedLatency:
         self.target = replace(target, device=device.name)
         self._provenance = device.provenance
         self.fuse = self._how.fuses
-        self._constants = constants.resolve(device.architecture, runtime, precision)
+        self._constants = constants.resolve(device.architecture, target)
         self._machine = machine_of(device, target, self._constants)
         tf32 = self._machine.on_tensor_cores and self._machine.element_bytes == 4
         # The corrections of fp32 were measured without tensor cores.
-        self._corrections = {} if tf32 else constants.corrections_of(runtime, precision)
+        self._corrections = {} if tf32 else constants.corrections_of(target)
         self.network_ms = self._constants["network_us"] * 1e-3
         """What a network costs besides its kernels."""
         slow = constants.host_factor(device, runtime)

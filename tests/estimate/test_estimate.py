@@ -176,14 +176,18 @@ def test_shipped_constants_say_where_they_come_from() -> None:
     assert efficiencies
     assert all(0.3 < data["shared"][name] < 1.2 for name in efficiencies)
     constants = load_constants()
-    assert constants.corrections_of("ort-cuda", "fp32") is constants.corrections_of("eager", "fp32")
+    assert constants.corrections_of(Target(runtime="ort-cuda")) is constants.corrections_of(
+        Target(runtime="eager")
+    )
 
 
 def test_a_generation_without_measurements_takes_its_neighbours_factors() -> None:
     constants = load_constants()
-    assert constants.resolve("Blackwell", "eager", "fp32") == constants.resolve("Ada", "eager", "fp32")
-    assert constants.resolve("Pascal", "eager", "fp32")["integer"] == 0.5
-    shared = constants.resolve("Unheard-of", "eager", "fp32")
+    assert constants.resolve("Blackwell", Target(runtime="eager")) == constants.resolve(
+        "Ada", Target(runtime="eager")
+    )
+    assert constants.resolve("Pascal", Target(runtime="eager"))["integer"] == 0.5
+    shared = constants.resolve("Unheard-of", Target(runtime="eager"))
     assert shared == dict(constants.shared)
 
 

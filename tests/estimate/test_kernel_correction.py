@@ -47,7 +47,7 @@ def test_leaves_add_up() -> None:
 
 
 def test_thin_even_convolutions_are_left_to_the_constants() -> None:
-    constants = load_constants().resolve("Turing", "eager", "fp32")
+    constants = load_constants().resolve("Turing", Target(runtime="eager"))
     machine = machine_of(load_device("2080ti"), Target(runtime="eager"), constants)
     rows = kernel_rows([_conv(16), _conv(64), _conv(15)])
     shy = parse_trees(DATA | {"trust_thin": False}).factor(rows, machine)

@@ -12,7 +12,7 @@ from dsonas_hw.target import Target
 
 def _machine(name: str, runtime: str, precision: str):  # type: ignore[no-untyped-def]
     device = load_device(name)
-    constants = load_constants().resolve(device.architecture, runtime, precision)
+    constants = load_constants().resolve(device.architecture, Target(runtime=runtime, precision=precision))
     return machine_of(device, Target(runtime=runtime, precision=precision), constants)
 
 
@@ -37,7 +37,7 @@ def test_tensor_cores(name: str, runtime: str, precision: str, convolutions: boo
 
 def test_rates_are_the_datasheets_at_the_sustained_clock() -> None:
     machine, device = _machine("v100", "eager", "fp32"), load_device("v100")
-    clock = sustained_clock(device, load_constants().resolve("Volta", "eager", "fp32"))
+    clock = sustained_clock(device, load_constants().resolve("Volta", Target(runtime="eager")))
     # 15.7 TFLOPS are 7.85 T multiply-adds a second at the boost clock.
     assert machine.macs_per_s == pytest.approx(7.85e12 * clock, rel=1e-3)
     assert machine.bytes_per_s == 900e9

@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ModelFileError
-from dsonas_hw.kernel.onnx.body import hand_on, misfit, place_of, put_body
-from dsonas_hw.kernel.onnx.graph import Graph, Node
+from dsonas_hw.kernel.onnx.graph import Graph, Node, misfit
 from dsonas_hw.kernel.onnx.loops import enter_loop, enter_scan
 from dsonas_hw.kernel.onnx.lower_graph import lower_graph
 from dsonas_hw.kernel.onnx.patterns import recognise
@@ -39,7 +38,7 @@ def enter_body(walk: Walk, proto: onnx.NodeProto, node: Node, scope: Scope) -> b
 
 
 def _enter_if(walk: Walk, node: Node, scope: Scope, bodies: Mapping[str, onnx.GraphProto]) -> None:
-    place = place_of(node)
+    place = node.place
     for body in bodies.values():
         if len(body.output) != len(node.outputs):
             raise misfit(node, "branches")
@@ -56,8 +55,8 @@ def _enter_if(walk: Walk, node: Node, scope: Scope, bodies: Mapping[str, onnx.Gr
             "the other costs no more"
         )
     prefix = f"{place}/{chosen}"
-    put_body(
-        walk, bodies[chosen], scope, prefix, prefix, {}, lambda results: hand_on(walk, results, node.outputs)
+    walk.put_body(
+        bodies[chosen], scope, prefix, prefix, {}, lambda results: walk.hand_on(results, node.outputs)
     )
 
 
@@ -71,7 +70,7 @@ def _costlier(
     for name in ("then_branch", "else_branch"):
         trial = walk.fork()
         outputs: list[str] = []
-        put_body(trial, bodies[name], scope, f"{place}/{name}", f"{place}/{name}", {}, outputs.extend)
+        trial.put_body(bodies[name], scope, f"{place}/{name}", f"{place}/{name}", {}, outputs.extend)
         try:
             trial.visit_pending()
             graph = trial.graph(tuple(outputs))

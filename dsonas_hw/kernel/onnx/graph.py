@@ -28,6 +28,13 @@ def malformed(label: str, error: Exception) -> ModelFileError:
     )
 
 
+def misfit(node: Node, what: str) -> ModelFileError:
+    """Return what to tell the user about an operation whose bodies do not fit it."""
+    return ModelFileError(
+        f"{node.label} of the ONNX model and its {what} differ in their inputs or outputs; export it again"
+    )
+
+
 def one_line(text: str, *, max_length: int = 300) -> str:
     """Return what a file says, fit for a terminal: printable, on one line, not too long."""
     printable = "".join(char if char.isprintable() else " " for char in text[: 4 * max_length])
@@ -77,6 +84,11 @@ class Node:
     def label(self) -> str:
         """How messages and the list of unknown operations call it."""
         return label_of(self.op, self.name, self.outputs)
+
+    @property
+    def place(self) -> str:
+        """A name that no other operation's body has."""
+        return next(filter(None, self.outputs))
 
     @property
     def is_channels_last(self) -> bool:

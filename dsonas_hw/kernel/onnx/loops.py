@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dsonas_hw.errors import ModelFileError
-from dsonas_hw.kernel.onnx.body import hand_on, misfit, place_of, put_body
-from dsonas_hw.kernel.onnx.graph import Node
+from dsonas_hw.kernel.onnx.graph import Node, misfit
 from dsonas_hw.kernel.onnx.load import all_graphs
 from dsonas_hw.kernel.onnx.walk import Scope, Walk
 
@@ -56,7 +55,7 @@ class _Passes:
 
     def go_on(self, results: Sequence[str]) -> None:
         """Run another pass, or end. results: of the pass before."""
-        walk, place = self.walk, place_of(self.node)
+        walk, place = self.walk, self.node.place
         is_over = self.is_over(self.number, results)
         if is_over is None:
             del walk.nodes[self.first_node :]
@@ -66,7 +65,7 @@ class _Passes:
             walk.notes.append(
                 f"{self.node.label}: its body is counted {self.number} times, the loop's own work not"
             )
-            hand_on(walk, self.states, self.node.outputs[: len(self.states)])
+            walk.hand_on(self.states, self.node.outputs[: len(self.states)])
             stacked = zip(self.node.outputs[len(self.states) :], self.stacked, self.axes, strict=True)
             for output, parts, axis in stacked:
                 _stack(walk, parts, output, axis=axis)
@@ -75,7 +74,7 @@ class _Passes:
         if len(names) != len(self.body.input):
             raise misfit(self.node, "body")
         bound = {value.name: name for value, name in zip(self.body.input, names, strict=True)}
-        put_body(walk, self.body, self.scope, f"{place}/{self.number}", place, bound, self._after)
+        walk.put_body(self.body, self.scope, f"{place}/{self.number}", place, bound, self._after)
 
     def _after(self, results: list[str]) -> None:
         own = results[self.num_leading :]
@@ -94,7 +93,7 @@ def enter_loop(walk: Walk, proto: onnx.NodeProto, node: Node, scope: Scope, body
     """The iterations of a Loop, until a constant ends them; False if what it runs up to is no constant."""
     import numpy as np
 
-    place, tensors, most = place_of(node), walk.tensors, _most_passes(body)
+    place, tensors, most = node.place, walk.tensors, _most_passes(body)
 
     def scalar(name: str) -> float | None:
         constant = tensors.constants.get(name)
@@ -132,7 +131,7 @@ def enter_scan(walk: Walk, proto: onnx.NodeProto, node: Node, scope: Scope, body
     num_scanned = int(node.attributes["num_scan_inputs"])
     operands = node.inputs[: len(proto.input)]
     num_states = len(operands) - num_scanned
-    scanned, place = operands[num_states:], place_of(node)
+    scanned, place = operands[num_states:], node.place
     if walk.opset < 9 or any(name not in walk.tensors.shapes for name in scanned):
         return False
     if num_states < 0:

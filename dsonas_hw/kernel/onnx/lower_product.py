@@ -45,6 +45,7 @@ def lower_conv(w: int = 1, bias: int = 2) -> LowerNode:
             groups=groups,
             weights={node.inputs[w]: prod(weight)} if constant else {},
             biases=sizes_of(lowering, node.input(bias)),
+            function=name_of_own(node) if node.op == "DeformConv" else "",
             epilogue=contrib_activation(node),
         )
 

@@ -8,7 +8,7 @@ whatever depends on constants only becomes a constant. The bodies of If, Loop an
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
@@ -128,6 +128,35 @@ class Walk:
         other.change = None if self.change is None else self.change.copy(other.tensors)
         other.num_visited = self.num_visited
         return other
+
+    def put_body(
+        self,
+        body: onnx.GraphProto,
+        scope: Scope,
+        prefix: str,
+        stored_in: str,
+        bound: Mapping[str, str],
+        then: Callable[[list[str]], None],
+    ) -> None:
+        """Make a body's operations the next ones to visit, and `then` what is done with its results.
+
+        bound: what the body's inputs are called.
+        """
+        made = {tensor.name for tensor in body.initializer}
+        made |= {name for inner in body.node for name in inner.output if name}
+        names = {**scope.names, **bound, **{name: f"{prefix}/{name}" for name in made}}
+        inner = Scope(names=names, stored_in=f"{stored_in}/")
+        for tensor in body.initializer:
+            self.tensors.set_stored(names[tensor.name], tensor, f"{stored_in}/{tensor.name}")
+        results = [names.get(value.name, value.name) for value in body.output]
+        self.pending.appendleft(lambda: then(results))
+        self.pending.extendleft((proto, inner) for proto in reversed(body.node))
+
+    def hand_on(self, results: Sequence[str], outputs: Sequence[str]) -> None:
+        """Make the results of a body the operation's."""
+        for result, output in zip(results, outputs, strict=True):
+            if output:
+                self.visit(Node(op="Identity", name="", inputs=(result,), outputs=(output,)))
 
     def visit_pending(self) -> None:
         while self.pending:

@@ -133,7 +133,7 @@ class _Walk:
         reads = map(self._seen, step.reads, step.read_shapes)
         step = replace(step, reads=tuple(reads))
         match kernel.op:
-            case "conv":
+            case "conv" if not kernel.function:
                 self._conv(step)
             case "maxpool" | "avgpool":
                 self._pool(step)
@@ -250,7 +250,8 @@ class _Walk:
             buffer = self.buffers[name]
             maker = self.kernels[buffer.maker]
             fusable = FUSED_IN_BLOCKED_CONV if maker.function in BLOCKED_CONV else FUSED_IN_CONV
-            if maker.op == "conv" and not _activation(maker) and function in fusable:
+            is_plain = maker.op == "conv" and maker.function in ("", *BLOCKED_CONV)
+            if is_plain and not _activation(maker) and function in fusable:
                 self.kernels[buffer.maker] = replace(maker, epilogue=(*maker.epilogue, function))
                 continue
             stays = buffer.blocked and function in BLOCKED_ACTIVATIONS

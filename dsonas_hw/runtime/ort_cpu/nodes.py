@@ -53,8 +53,6 @@ OPS: dict[str, str] = {
 }
 ACTIVATIONS = {"Clip": "relu"}  # `relu6` and `relu` are one comparison more or less
 FUNCTIONS = {"QuickGelu": "silu", "Clip": "relu"}
-RECURRENT = ("LSTM", "GRU", "RNN")
-GATHERS = ("Gather", "GatherElements", "GatherND")
 VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout")
 READ_AS_IN_FILES = (
     "Attention",
@@ -63,8 +61,15 @@ READ_AS_IN_FILES = (
     "GroupQueryAttention",
     "MatMulNBits",
     "Einsum",
+    "DeformConv",
+    "LSTM",
+    "GRU",
+    "RNN",
+    "Gather",
+    "GatherElements",
+    "GatherND",
 )
-"""Nodes that a file holds, too: the kernels that its reader sees in them are told apart by their function."""
+"""Nodes that the optimiser leaves as they are: their kernels are those that the reader of files sees."""
 STATISTICS_OF_INPUT = ("layernorm", "instancenorm", "groupnorm")
 
 
@@ -138,8 +143,6 @@ def _describe_one(
     if op_type in VIEWS:
         return Kernel(op="copy", function=VIEW, inputs=(shapes[0],), output=output)
     op = OPS.get(op_type)
-    if op_type in RECURRENT:
-        return _recurrent(op_type, shapes, names, constants, attributes)
     if op in ("conv", "conv_transpose"):
         # Inputs are image, weight, bias and a residual that is added in the same kernel. The runtime packs
         # some weights, which then are no inputs that its profile lists.
@@ -180,16 +183,6 @@ def _describe_one(
             num_bias=output[-1] if len(names) > 2 and names[2] else 0,
             epilogue=epilogue,
         )
-    if op_type in GATHERS:
-        is_stored = [name in constants for name in names[:2]] or [False, True]
-        num_stored = prod(constants[names[0]]) if is_stored[0] else 0
-        return Kernel(
-            op="copy",
-            function="gather",
-            inputs=(output,) if is_stored[1] else (output, shapes[1]),
-            output=output,
-            num_bias=num_stored if num_stored > 1 else 0,
-        )
     if op in ("sum", "mul", "sub", "div", "concat") or op_type in BINARY:
         return _elementwise(op or "binary", "" if op else op_type.lower(), shapes, names, constants, output)
     if op == "matmul":
@@ -205,34 +198,6 @@ def _describe_one(
         )
     return Kernel(
         op="unary", function=FUNCTIONS.get(op_type, op_type.lower()), inputs=(shapes[0],), output=output
-    )
-
-
-def _recurrent(
-    op_type: str,
-    shapes: Sequence[Shape],
-    names: Sequence[str],
-    constants: Mapping[str, Shape],
-    attributes: Mapping[str, Any],
-) -> Kernel:
-    """A recurrent layer, all steps of it; its states are read where they are no constants."""
-    directions = 2 if attributes.get("direction") == "bidirectional" else 1
-    steps, batch, features = shapes[0]
-    if attributes.get("layout", 0):
-        steps, batch = batch, steps
-    hidden = attributes["hidden_size"]
-    # The shapes of states are not looked up: once weights are packed in advance, `shapes` leaves them out.
-    num_states = sum(bool(name) and name not in constants for name in names[5:7])
-    states = [(directions, batch, hidden)] * num_states
-    stored = [prod(constants[name]) if name in constants else 0 for name in names]
-    return Kernel(
-        op="rnn",
-        function=op_type.lower(),
-        inputs=((steps, batch, features), *states),
-        output=(steps, batch, directions * hidden),
-        groups=directions,
-        num_weights=sum(stored[1:3]),
-        num_bias=sum(stored[3:4] + (stored[7:8] if op_type == "LSTM" else [])),
     )
 
 
