@@ -108,7 +108,7 @@ def test_a_folder_alone_is_a_whole_configuration(tmp_path: Path, empty_folder: P
 def test_a_profile_is_advised_of_the_fitted_space(tmp_path: Path, empty_folder: Path, dsonas: Any) -> None:
     root = put(tmp_path / "brain", {"train": 20, "val": 5})
     words = ("--dataset", f"folder:{root}", "--budget", "mac=20k", "--dry-run")
-    advised = shlex.split(dsonas("run", *words).out.partition("measure it with: ")[2].splitlines()[0])
+    advised = shlex.split(dsonas("search", *words).out.partition("measure it with: ")[2].splitlines()[0])
     assert advised[:4] == ["dsonas-hw", "profile", "--device", "local"]
     again = dsonas("search", *advised[4:], "--dry-run", "--json").json
     assert again["space"] == dsonas("run", *words, "--json").json["space"]
