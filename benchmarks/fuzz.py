@@ -297,7 +297,7 @@ def read_config(data: bytes, scratch: Path) -> None:
 
 def config_seeds(folder: Path) -> list[bytes]:
     return [b"preset: " + b"x\n" + data if b"preset:" not in data else data
-            for data in _shipped("dsonas_hw.presets", ".yaml")]  # fmt: skip
+            for data in _shipped("dsonas_hw.presets", ".yaml") if b"\nbase:" not in data]  # fmt: skip
 
 
 def read_study(data: bytes, scratch: Path) -> None:

@@ -32,7 +32,7 @@ def log_epoch(search: Search) -> None:
             "num_edges": _num_edges(search),
         }
         lam = search.parts.supernet.lam.detach().cpu().tolist()
-        rounded = [[round(value, 5) for value in values] for values in lam]
+        rounded = [[float(f"{value:.5g}") for value in values] for values in lam]  # never to zero
         search.run_directory.log(
             "lambda.jsonl", {"stage": stage, "epoch": search.epoch, "step": search.lam_step, "lam": rounded}
         )

@@ -43,13 +43,17 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     "changes",
     [
         {"search": {"adaptive": "none"}},
-        {"search": {"adaptive": "block", "adaptive_cost": "flops"}},
+        {"search": {"adaptive": "block", "adaptive_cost": "flops"}, "retrain": {"width": 4}},
         {"search": {"adaptive": "operation"}, "seed": 1},
         {"search": {"adaptive": "marginal", "path_strength": True}},
         {"space": {"share": True}, "budget": ["flops=300k"]},
         {"space": {"share": True}, "budget": ["params=3k", "mac=30k"], "search": {"gamma": 1e-4}},
         {"budget": ["mac=16k"], "search": {"w_steps": 4, "epochs": 12}, "data": {"split_ratio": [4, 1]}},
-        {"space": {"first_level_lambda": False, "stage_shortcut": True}, "data": {"split": False}},
+        {
+            "space": {"first_level_lambda": False, "stage_shortcut": True},
+            "data": {"split": False},
+            "retrain": {"width": 4},
+        },
     ],
     ids=["plain", "eq 9", "eq 10", "marginal", "share flops", "share two budgets", "4:1", "release"],
 )
