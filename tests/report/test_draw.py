@@ -73,10 +73,10 @@ def test_layout_draws_what_is_alive_and_keeps_lines_out_of_boxes(case: tuple[Sea
         assert abs(a.x - b.x) >= a.width or abs(a.y - b.y) >= a.height
     for (source, target), route in layout.edges.items():
         start = layout.input if source == INPUT_NODE else layout.nodes[source]
-        assert route.start[1] == start.bottom
+        assert route.start[1] == pytest.approx(start.bottom)
         end = layout.merge if target > space.num_nodes else layout.nodes[target]
         assert end is not None
-        assert route.end[1] == end.top
+        assert route.end[1] == pytest.approx(end.top)
         assert abs(route.end[0] - end.x) < end.width / 2
         for point in points_on(route):
             assert 0 <= point[0] <= layout.width
