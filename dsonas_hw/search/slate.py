@@ -32,6 +32,9 @@ FAIRLY_FILLED = 0.7
 may be the better one."""
 NARROWEST = 1 / 3
 """Of the widest width: of equal cost, much narrower networks were the worse ones (docs/results.md)."""
+NOT_TIGHT = 0.7
+"""A network that should use at most this fraction of the timed limits is not measured for its place: another
+budget is the tight one, and finalists are measured in any case."""
 NUM_TRIALS = 3
 """Networks that are measured for one place on the slate, at most."""
 
@@ -142,9 +145,9 @@ def _fill(choices: list[Candidate], measure: MeasureUse, correction: float) -> t
         chosen = undominated(chosen, holding, correction)
         if tried and not full and any(e.used <= 1.0 for e in tried):
             break  # nothing fuller is left
-        timed = measure(chosen.architecture) if chosen.timed else None
+        timed = measure(chosen.architecture) if chosen.timed * correction > NOT_TIGHT else None
         if timed is None:
-            return Entry(candidate=chosen, used=chosen.used(), is_measured=False), correction
+            return Entry(candidate=chosen, used=chosen.used(correction), is_measured=False), correction
         entry = Entry(candidate=chosen, used=max(chosen.counted, timed), is_measured=True)
         tried.append(entry)
         correction = timed / chosen.timed
