@@ -31,7 +31,7 @@ NUM_NETWORKS = 48
 NUM_SMALL_NETWORKS = 80
 """Of a space whose complete network has at most `SMALL_FLOPS`: they take a fraction of a millisecond."""
 SMALL_FLOPS = 20_000_000
-NUM_CHECKED = 16
+NUM_CHECKED = 10
 
 Progress = Callable[[int, int, str], None]
 
