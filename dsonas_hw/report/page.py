@@ -39,7 +39,8 @@ def write_page(page: Page) -> str:
 def render(part: Part) -> Markup:
     """The HTML of one part, everything that it holds escaped; in a text, a `command` stays on one line."""
     if isinstance(part, str):
-        return Markup("<p>") + Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(part))) + Markup("</p>")
+        text = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(part)))
+        return Markup(f"<p>{text}</p>")
     module = _environment().get_template("parts.html").module
     return Markup(getattr(module, type(part).__name__)(part))
 

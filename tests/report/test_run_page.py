@@ -331,3 +331,9 @@ def test_embedded_data_cannot_end_its_element(small_run: RunDirectory) -> None:
     element = html.partition('id="path-data">')[2]
     assert element.count("<") == element.count("</script>") + element.count("</div>") == 2
     assert json.loads(element.partition("</script>")[0])["points"][0]["text"] == HOSTILE
+
+
+def test_a_text_is_escaped_and_its_commands_stay_on_one_line() -> None:
+    assert render("for a < b: `derive RUN`, `run`") == (
+        "<p>for a &lt; b: <code>derive RUN</code>, <code>run</code></p>"
+    )
