@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -98,6 +98,11 @@ class Architecture:
         return sum(block.num_edges for block in self.blocks)
 
     @property
+    def searched_blocks(self) -> tuple[Block, ...]:
+        """One block per λ set: the first in the share space, else all."""
+        return self.blocks[: self.space.num_lambda_sets]
+
+    @property
     def is_collapsed(self) -> bool:
         """Every block is the identity: nothing but stem, reductions and head is left."""
         return all(block.is_identity for block in self.blocks)
@@ -108,13 +113,18 @@ class Architecture:
     def to_json(self) -> dict[str, Any]:
         """Return a JSON object that people can read; `architecture_from_json` reads it back."""
         space = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.space).items()}
-        blocks = self.blocks[:1] if self.space.share else self.blocks
         return {
             "schema": SCHEMA,
             "width": self.width,
             "space": space,
-            "blocks": [_block_to_json(self.space, block) for block in blocks],
+            "blocks": [_block_to_json(self.space, block) for block in self.searched_blocks],
         }
+
+
+def build_architecture(space: SearchSpace, searched: Sequence[Block], *, width: int) -> Architecture:
+    """Return the network of these blocks, one per λ set: in the share space one stands everywhere."""
+    blocks = tuple(searched) * (space.num_blocks if space.share else 1)
+    return Architecture(space=space, blocks=blocks, width=width)
 
 
 def complete_architecture(space: SearchSpace, *, width: int | None = None) -> Architecture:

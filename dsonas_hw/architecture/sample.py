@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from dsonas_hw.architecture.architecture import Architecture, Block, close_block
+from dsonas_hw.architecture.architecture import Architecture, Block, build_architecture, close_block
 from dsonas_hw.space.space import SearchSpace
 
 
@@ -20,5 +20,4 @@ def random_block(space: SearchSpace, rng: random.Random) -> Block:
 def random_architecture(space: SearchSpace, rng: random.Random, *, width: int | None = None) -> Architecture:
     """Return one random block for all (share) or one per block (full), at `width` first-stage channels."""
     drawn = [random_block(space, rng) for _ in range(space.num_lambda_sets)]
-    blocks = drawn * space.num_blocks if space.share else drawn
-    return Architecture(space=space, blocks=tuple(blocks), width=width or space.channels)
+    return build_architecture(space, drawn, width=width or space.channels)

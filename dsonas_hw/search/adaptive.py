@@ -57,8 +57,7 @@ def relative_gamma(
         case "marginal":
             return marginal_gamma(architecture, target, cost)
         case "release-flops":
-            sets = architecture.blocks[: space.num_lambda_sets]
-            per_set = torch.tensor([release_flops_gamma(space, block) for block in sets])
+            per_set = torch.tensor([release_flops_gamma(space, b) for b in architecture.searched_blocks])
             return per_set[:, None].expand(shape).clone()
         case "release-mac":
             return torch.tensor(release_mac_gamma(space)).expand(shape).clone()

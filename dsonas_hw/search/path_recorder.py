@@ -55,9 +55,8 @@ class PathRecorder:
     def reload(self) -> None:
         """Take note of what path.jsonl holds."""
         if self.run_directory.log_sizes()["path.jsonl"]:
-            space = self.supernet.space
             points = load_path(self.run_directory, self.steering.architecture.to_json()["space"])
-            self.seen = {point.architecture.blocks[: space.num_lambda_sets] for point in points}
+            self.seen = {point.architecture.searched_blocks for point in points}
 
 
 def _images_that_score(

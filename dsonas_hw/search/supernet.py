@@ -15,7 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from dsonas_hw.architecture.architecture import Architecture, Block, close_block, complete_block
+from dsonas_hw.architecture.architecture import (
+    Architecture,
+    Block,
+    build_architecture,
+    close_block,
+    complete_block,
+)
 from dsonas_hw.architecture.graph import BN_EPS
 from dsonas_hw.search.mixing import Mixing
 from dsonas_hw.search.strength import scale_by_strength
@@ -254,8 +260,7 @@ class Supernet(nn.Module):
 
     def architecture(self, blocks: Sequence[Block], *, width: int) -> Architecture:
         """The network of these blocks, one per λ set, at a deployment width."""
-        per_block = tuple(blocks) * (self.space.num_blocks if self.space.share else 1)
-        return Architecture(space=self.space, blocks=per_block, width=width)
+        return build_architecture(self.space, blocks, width=width)
 
     @torch.no_grad()
     def silence_dead(self, blocks: Sequence[Block]) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from dsonas_hw.architecture.architecture import Architecture, Block, close_block
+from dsonas_hw.architecture.architecture import Architecture, Block, build_architecture, close_block
 from dsonas_hw.search.path import PathPoint
 from dsonas_hw.space.space import INPUT_NODE, SearchSpace
 
@@ -41,9 +41,9 @@ def thin(points: Sequence[PathPoint]) -> list[PathPoint]:
 
 def _thinner(architecture: Architecture) -> Iterator[Architecture]:
     """Networks without one operation, then without two, …; at most `MAX_OF_POINT`."""
-    space, number = architecture.space, architecture.space.num_lambda_sets
-    seen = {architecture.blocks[:number]}
-    queue = [architecture.blocks[:number]]
+    space = architecture.space
+    seen = {architecture.searched_blocks}
+    queue = [architecture.searched_blocks]
     for blocks in queue:  # grows meanwhile
         for index, block in enumerate(blocks):
             for node in block.nodes:
@@ -54,7 +54,7 @@ def _thinner(architecture: Architecture) -> Iterator[Architecture]:
                     return
                 seen.add(without)
                 queue.append(without)
-                yield replace(architecture, blocks=without * (space.num_blocks if space.share else 1))
+                yield build_architecture(space, without, width=architecture.width)
 
 
 def remove_operation(space: SearchSpace, block: Block, node: int) -> Block:
@@ -79,7 +79,7 @@ def remove_operation(space: SearchSpace, block: Block, node: int) -> Block:
 
 def _expressions(architecture: Architecture) -> tuple[int, ...]:
     """What each block computes: the same for operations that are the same on another level."""
-    return tuple(_expression(architecture.space, block) for block in architecture.blocks)
+    return tuple(_expression(architecture.space, block) for block in architecture.searched_blocks)
 
 
 def _expression(space: SearchSpace, block: Block) -> int:
