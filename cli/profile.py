@@ -256,8 +256,8 @@ def _measure(
     if num_checked is None:
         if with_generic:
             with progress_bar(f"profile {NAME}") as report:
-                profile_generic(path, where, progress=report)
-        for name, space in spaces.items():
+                profile_generic(path, where, fit=not spaces, progress=report)
+        for number, (name, space) in enumerate(spaces.items(), start=1):
             with progress_bar(f"profile {name}") as report:
                 done = profile_space(
                     space,
@@ -267,6 +267,7 @@ def _measure(
                     num_networks=options["num_networks"],
                     num_checked=0,
                     sm_clock_mhz=options["sm_clock_mhz"],
+                    fit=number == len(spaces),
                     progress=report,
                     **grid,
                 )

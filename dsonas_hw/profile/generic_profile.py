@@ -27,9 +27,12 @@ def profile_generic(
     target: Target,
     *,
     num_networks: int = NUM_NETWORKS,
+    fit: bool = True,
     progress: Progress = lambda done, total, text: None,
 ) -> LookupTable:
     """Measure a device that is here on networks of every kind in use; continues an interrupted profile.
+
+    fit: as in `profile_networks`.
 
     Raises:
         DeviceError: the device is not here, cannot run the networks, or was taken away.
@@ -37,7 +40,7 @@ def profile_generic(
     """
     probes = list(generic_networks(num_networks=num_networks, batch_size=target.batch_size))
     with open_bench(target) as bench:
-        return profile_networks(path, bench, probes, progress=progress)
+        return profile_networks(path, bench, probes, fit=fit, progress=progress)
 
 
 def check_generic(

@@ -27,8 +27,8 @@ from dsonas_hw.table.rows import CheckRow, Source
 from dsonas_hw.table.table import LookupTable, load_table, table_path
 from dsonas_hw.target import Target
 
-NUM_NETWORKS = 48
-NUM_SMALL_NETWORKS = 80
+NUM_NETWORKS = 36
+NUM_SMALL_NETWORKS = 72
 """Of a space whose complete network has at most `SMALL_FLOPS`: they take a fraction of a millisecond."""
 SMALL_FLOPS = 20_000_000
 NUM_CHECKED = 10
@@ -116,6 +116,7 @@ def profile_space(
     resolutions: Sequence[int] | None = None,
     with_isolated: bool = False,
     sm_clock_mhz: int | None = None,
+    fit: bool = True,
     progress: Progress = lambda done, total, text: None,
 ) -> SpaceProfile:
     """Measure a device that is here on the plan of a space (`plan_profile`), then check the table on others.
@@ -125,6 +126,7 @@ def profile_space(
     name: of the space in the table, e.g. the preset's.
     num_networks: random ones; witnesses come on top.
     sm_clock_mhz: the SM clock of a GPU to hold meanwhile, if the driver permits.
+    fit: as in `profile_networks`; what is not fitted cannot be checked.
 
     Raises:
         DeviceError: the device is not here, cannot run the networks, or was taken away.
@@ -141,7 +143,7 @@ def profile_space(
             resolutions=resolutions,
         )
         progress(0, len(probes), f"about {estimate_seconds(probes):.0f} s")
-        table = profile_networks(path, bench, probes, progress=progress)
+        table = profile_networks(path, bench, probes, fit=fit, progress=progress)
         unseen = _unseen(space, target, num_checked, widths=widths, resolutions=resolutions)
         return _check(
             table, bench, unseen, name=name or space_id(space), with_isolated=with_isolated, progress=progress

@@ -46,11 +46,13 @@ def profile_networks(
     bench: Bench,
     probes: Sequence[Probe],
     *,
+    fit: bool = True,
     wait_s: float = 0.0,
     progress: Progress = lambda done, total, text: None,
 ) -> LookupTable:
     """Measure networks and their kernels, and fit the table on them; continues one that was interrupted.
 
+    fit: False leaves that to a call that follows: the table is not finished before.
     wait_s: how long to wait for another process that writes the table.
 
     Raises:
@@ -72,7 +74,7 @@ def profile_networks(
             todo = todo[len(batch) :]
             progress(total - len(todo), total, f"{len(probes) - len(todo)} networks")
         writer.header = replace(writer.header, clocks=bench.clocks or writer.header.clocks)
-        return finish_table(writer)
+        return finish_table(writer) if fit else load_table(path)
 
 
 def estimate_seconds(probes: Sequence[Probe]) -> float:

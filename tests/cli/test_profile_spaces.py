@@ -87,7 +87,7 @@ def test_settings_change_every_preset_and_the_target_is_the_files(
 
     monkeypatch.setattr(profiling, "profile_space", note)
     monkeypatch.setattr(
-        generic_profile, "profile_generic", lambda path, where, progress: asked_any.append(where)
+        generic_profile, "profile_generic", lambda path, where, fit, progress: asked_any.append(where)
     )
     file = config_file(tmp_path, {"levels": 1}, target={"batch_size": 4})
     presets = ["--preset", "digits", "--preset", "fashion-mnist"]
