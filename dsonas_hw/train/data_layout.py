@@ -19,14 +19,14 @@ from dsonas_hw.train.data_decode import EXTENSIONS
 from dsonas_hw.train.known_images import FOLDER_PREFIX
 
 _AROUND = r"(?:set|data|dataset|imgs?|images?|split|samples|folder|dir)?s?\d*"
-TRAIN = re.compile(rf"(?:.*[^a-z])?(?:train|training|trn){_AROUND}(?:[^a-z].*)?")
+TRAIN = re.compile(rf"(?:.*[^a-z])?(?:train|training|trn|tr|trainval){_AROUND}(?:[^a-z].*)?")
 TESTS = {
     side: re.compile(rf"(?:.*[^a-z])?(?:{words}){_AROUND}(?:[^a-z].*)?")
     for side, words in (
         ("val", "val|valid|validation|validate"),
         ("eval", "eval|evaluation"),
         ("dev", "dev|development"),
-        ("test", "test|testing|tst|holdout|heldout"),
+        ("test", "test|testing|tst|te|holdout|heldout"),
     )
 }
 """What says that a folder is for testing; the first that is there is used."""
@@ -117,7 +117,7 @@ def _check_level(root: Path, folders: list[str]) -> None:
     """
     others = [name for name in folders if not _side_of(name)]
     flat = [f"{name}/" for name in folders if _side_of(name) and not _is_side(root / name)]
-    if flat and not any(_holds_images(root / name) for name in others):
+    if flat and not any(_num_images(root / name) for name in others):
         raise DataError(
             f"{' and '.join(flat)} of {root} should hold a folder for each class, as train/<class>/IMAGE and "
             "val/<class>/IMAGE, or the folder <class>/IMAGE alone"
@@ -142,8 +142,15 @@ def _data_set_in(path: Path, *, is_alone: bool) -> Path | None:
     return path if has_sides or (is_alone and len(inside) > 1) else None
 
 
-def _holds_images(path: Path) -> bool:
-    return any(name.lower().endswith(EXTENSIONS) for *_, names in os.walk(path) for name in names)
+def _num_images(path: Path) -> int:
+    return sum(name.lower().endswith(EXTENSIONS) for *_, names in os.walk(path) for name in names)
+
+
+def _largest(root: Path, sides: list[str]) -> list[str]:
+    """The side with the most images; none where two have as many: a guess could train on test images."""
+    counts = {name: _num_images(root / name) for name in sides}
+    largest = [name for name in sides if counts[name] == max(counts.values())]
+    return largest if len(largest) == 1 else []
 
 
 def _side_of(name: str) -> str:
@@ -191,7 +198,11 @@ def _hold_the_same_classes(root: Path, names: list[str]) -> bool:
 
 
 def _ask(root: Path, what: str, sides: list[str]) -> DataError:
-    train = next((name for name in sides if TRAIN.fullmatch(name.lower())), sides[0])
-    rest = [name for name in sides if name != train and not TRAIN.fullmatch(name.lower())]
-    options = [f"--train-dir {shlex.quote(train)}", *(f"--test-dir {shlex.quote(name)}" for name in rest[:1])]
-    return DataError(f"{root} {what}; say which folder is which, for example with {' '.join(options)}")
+    trains = [name for name in sides if TRAIN.fullmatch(name.lower())] or _largest(root, sides)
+    rest = [name for name in sides if name not in trains]
+    message = f"{root} {what}; say which folder is which, "
+    if not trains:
+        return DataError(f"{message}with --train-dir and --test-dir")
+    options = [f"--train-dir {shlex.quote(trains[0])}"]
+    options += [f"--test-dir {shlex.quote(name)}" for name in rest[:1]]
+    return DataError(f"{message}for example with {' '.join(options)}")

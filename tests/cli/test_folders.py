@@ -53,12 +53,15 @@ def test_classes_and_counts(tmp_path: Path, empty_folder: Path, dsonas: Any) -> 
 
 
 def test_the_sides_are_asked_for_and_given(tmp_path: Path, empty_folder: Path, dsonas: Any) -> None:
-    root = put(tmp_path / "odd", {"part one": 4, "part two": 2})
+    root = put(tmp_path / "odd", {"part A": 2, "part B": 4})
     refused = dsonas("search", "--dataset", f"folder:{root}", *DRY).refused()
     advice = shlex.split(refused.partition("for example with ")[2])
-    assert advice == ["--train-dir", "part one", "--test-dir", "part two"]
+    assert advice == ["--train-dir", "part B", "--test-dir", "part A"], "most images are for training"
     images = dsonas("search", "--dataset", f"folder:{root}", *DRY, "--json", *advice).json["images"]
     assert (images["train"]["num_images"], images["test"]["num_images"]) == (12, 6)
+    root = put(tmp_path / "alike", {"part A": 2, "part B": 2})
+    refused = dsonas("search", "--dataset", f"folder:{root}", *DRY).refused()
+    assert "for example" not in refused, "no guess that could train on the test images"
     refused = dsonas("search", "--dataset", "digits", "--dry-run", "--train-dir", "a").refused()
     assert "are for --dataset folder:PATH, not for digits" in refused
 

@@ -186,6 +186,25 @@ class TestSizes:
         assert "no input is called 'y'" in fixed.refused()
         assert not fixed.out, "before anything is predicted"
 
+    def test_all_that_are_open_are_asked_for_at_once(self, tmp_path: Path, dsonas: Any) -> None:
+        inputs = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+            for name, shape in (("a", ["N", 1, "H", "W"]), ("b", ["N", "H", "W"]))
+        ]
+        nodes = [
+            helper.make_node("Relu", ["a"], ["c"]),
+            helper.make_node("Sigmoid", ["b"], ["d"]),
+        ]
+        outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "cd"]
+        graph = helper.make_graph(nodes, "two", inputs, outputs)
+        path = tmp_path / "two.onnx"
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+        gpu = ("--device", "1080ti", "--json")
+        advice = shlex.split(dsonas("predict", path, *gpu).refused().partition("for example ")[2])
+        assert advice == ["--input-shape", "a=1x1x224x224", "--input-shape", "b=1x224x224"]
+        shapes = dsonas("predict", path, *gpu, *advice).json["input_shapes"]
+        assert shapes == {"a": [1, 1, 224, 224], "b": [1, 224, 224]}
+
     def test_calibrate_and_profile_take_them_too(self, tmp_path: Path, dsonas: Any) -> None:
         _model(tmp_path / "open.onnx", shape=("N", 8, "H", "W"))
         csv = tmp_path / "m.csv"

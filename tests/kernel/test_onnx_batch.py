@@ -204,3 +204,21 @@ class TestRecurrent:
         y, *_ = build.add("LSTM", "x", *operands, num_outputs=3, hidden_size=8)
         network = network_from_onnx(build.model(y), batch_size=2)
         assert [shape[1] for shape in network.input_shapes.values()] == [2, 2, 2]
+
+
+def test_a_letter_that_not_all_inputs_have_is_no_batch() -> None:
+    """Of RoiAlign, `n` is the number of boxes."""
+    build = Build(1, 8, 6, 6)
+    build.add("Relu", boxes := build.input("n", 4))
+    with pytest.raises(ModelFileError, match=f"'{boxes}' .* leaves dimension 0 open"):
+        network_from_onnx(build.model(build.add("Relu", "x")))
+
+
+@pytest.mark.parametrize("op", ["GroupNormalization", "MeanVarianceNormalization"])
+def test_normalisations_whose_shape_onnx_does_not_infer(op: str) -> None:
+    build = Build(1, 8, 6, 6, opset=21)
+    operands = [build.weight(8), build.weight(8)] if op == "GroupNormalization" else []
+    attributes = {"num_groups": 2} if operands else {}
+    network = network_from_onnx(build.model(build.conv(build.add(op, "x", *operands, **attributes), 8, 4, 1)))
+    assert network.unknown == ()
+    assert count_costs(network.kernels).flops >= 4 * 8 * 36

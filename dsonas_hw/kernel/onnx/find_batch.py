@@ -1,6 +1,7 @@
 """Which dimension of a network's inputs is the batch.
 
-The batch is, in this order: the open dimension that is named so (`batch`, `N`, …), wherever that name stands;
+The batch is, in this order: the open dimension that is named so (`batch`, `bs`, …), wherever that name
+stands; one named `N` or `B` that every input has, for `n` beside an image of batch 1 is a number of boxes;
 the first dimension, where it is open in every input, or fixed at one size in every input; of an input that a
 recurrent layer reads, the dimension that the layer takes for the batch stands for the first. In any other
 file no dimension is known to be the batch, and the file's own sizes stay.
@@ -21,7 +22,8 @@ from dsonas_hw.kernel.onnx.declared import NetworkInput
 if TYPE_CHECKING:
     import onnx
 
-BATCH_NAMES = re.compile(r"n|b|bs|bsz|.*batch.*", re.IGNORECASE)
+BATCH_NAMES = re.compile(r"bs|bsz|.*batch.*", re.IGNORECASE)
+BATCH_LETTERS = re.compile(r"[nb]", re.IGNORECASE)
 OTHER_NAMES = re.compile(
     r".*(seq|len|time|step|frame|token|height|width|channel|sample|num|point|past|size|feature|dim).*|[chtlwsk]",
     re.IGNORECASE,
@@ -64,13 +66,18 @@ def find_batch(
     axis_of = recurrent or {}
     shapes = {value.name: value.dims for value in inputs if value.dims}
     names = {dim for dims in shapes.values() for dim in dims if isinstance(dim, str) and dim}
-    named = {name for name in names if BATCH_NAMES.fullmatch(name)}
+    # A single number is a parameter, not a batch of one.
+    inputs_of_images = [dims for dims in shapes.values() if dims != (1,)]
+    named = {name for name in names if BATCH_NAMES.fullmatch(name)} or {
+        name
+        for name in names
+        if BATCH_LETTERS.fullmatch(name) and all(name in dims for dims in inputs_of_images)
+    }
     if named:
         return Batch(axes=_axes_of(shapes, named, axis_of), own_size=1)
     leads = {name: dims[axis_of.get(name, 0)] for name, dims in shapes.items()}
     if all(isinstance(lead, str) and not OTHER_NAMES.fullmatch(lead) for lead in leads.values()) and leads:
         return Batch(axes=_axes_of(shapes, set(map(str, leads.values())) - {""}, axis_of), own_size=1)
-    # A single number is a parameter, not a batch of one.
     fixed = {name: lead for name, lead in leads.items() if shapes[name] != (1,)} or leads
     sizes = set(fixed.values())
     size = next(iter(sizes), None)

@@ -48,7 +48,7 @@ def infer_outputs(
     _check_attributes(node)
     if not node.domain:
         schema = _schema(node.op, opset)
-        if schema is not None:
+        if schema is not None and schema.has_type_and_shape_inference_function:
             types = {name: tensors.elem_types[name] for name in input_shapes}
             try:
                 made = _ask_onnx(node, schema, node.inputs, node.outputs, {}, tensors, input_shapes, types)

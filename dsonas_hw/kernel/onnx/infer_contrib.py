@@ -1,4 +1,4 @@
-"""Shapes of what ONNX Runtime's own operations make; onnx knows none of them."""
+"""Shapes of what ONNX Runtime's own operations make, and of standard ones that onnx infers none of."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ SAME_SHAPE = frozenset([
     "FastGelu", "Gelu", "QuickGelu", "BiasGelu", "BiasAdd", "BiasDropout", "BiasSoftmax",
     "SimplifiedLayerNormalization", "LayerNormalization", "GroupNorm", "QLinearSigmoid",
     "QLinearLeakyRelu", "QLinearSoftmax", "RotaryEmbedding", "Trilu", "QuantizeLinear",
-    "DequantizeLinear", "Inverse", "Relu", "Sigmoid", "Tanh",
+    "DequantizeLinear", "Inverse", "Relu", "Sigmoid", "Tanh", "GroupNormalization",
+    "MeanVarianceNormalization",
 ])  # fmt: skip
 
 

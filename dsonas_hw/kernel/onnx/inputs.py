@@ -99,6 +99,7 @@ def _at(
     batch_size: int,
 ) -> dict[str, Shape]:
     shapes = {}
+    still_open: list[tuple[NetworkInput, int, tuple[int, ...]]] = []
     for value in inputs:
         dims = chosen[value.name]
         axes = batch.axes.get(value.name, ()) if batch else ()
@@ -111,13 +112,20 @@ def _at(
             elif dim in known:
                 shape.append(known[dim])
             else:
-                raise open_size(value, axis, batch_axes=axes)
+                still_open.append((value, axis, axes))
+                break
         shapes[value.name] = tuple(shape)
+    if still_open:
+        raise open_sizes(still_open)
     return shapes
 
 
-def open_size(value: NetworkInput, axis: int, *, batch_axes: tuple[int, ...]) -> ModelFileError:
-    """Return what to tell the user about a size that the file leaves open."""
+def open_sizes(inputs: Sequence[tuple[NetworkInput, int, tuple[int, ...]]]) -> ModelFileError:
+    """Return what to tell the user about sizes that the file leaves open.
+
+    inputs: each with its first open axis, and those that are the batch.
+    """
+    value, axis, _ = inputs[0]
     dims = value.dims or ()
     name = f" ({dims[axis]!r})" if dims[axis] else ""
     if 0 in dims:
@@ -125,15 +133,23 @@ def open_size(value: NetworkInput, axis: int, *, batch_axes: tuple[int, ...]) ->
             f"input {value.name!r} of the ONNX model leaves dimension {axis} open{name} and fixes dimension "
             f"{dims.index(0)} at 0, at which nothing can be read; export it again with a size or a name there"
         )
-    example = quoted_shape(value.name, "x".join(map(str, _example(dims, batch_axes))))
+    said: dict[str, int] = {}
+    options = [
+        f"--input-shape {quoted_shape(one.name, by(tuple(_example(one.dims or (), batch_axes, said))))}"
+        for one, _, batch_axes in inputs
+    ]
+    others = f"; so do {', '.join(repr(one.name) for one, *_ in inputs[1:])}" if len(inputs) > 1 else ""
     return ModelFileError(
-        f"input {value.name!r} of the ONNX model leaves dimension {axis} open{name}; give its sizes, "
-        f"for example --input-shape {example}"
+        f"input {value.name!r} of the ONNX model leaves dimension {axis} open{name}{others}; give all sizes, "
+        f"for example {' '.join(options)}"
     )
 
 
-def _example(dims: Sequence[int | str], batch_axes: tuple[int, ...]) -> list[int]:
-    """Sizes that a user may mean: an image where there are four, a sequence otherwise."""
+def _example(dims: Sequence[int | str], batch_axes: tuple[int, ...], said: dict[str, int]) -> list[int]:
+    """Sizes that a user may mean: an image where there are four, a sequence otherwise.
+
+    said: sizes of named dimensions that are in the example already; those of this input are added.
+    """
     usual = tuple(1 if axis in (batch_axes or (0,)) else 128 for axis in range(len(dims)))
     if len(dims) == 4:
         usual = (1, 3, 224, 224)
@@ -141,7 +157,10 @@ def _example(dims: Sequence[int | str], batch_axes: tuple[int, ...]) -> list[int
         usual = (1, 224, 224, 3)
     if len(dims) == 3 and isinstance(dims[0], int) and dims[0] > 1:  # the state of a recurrent layer
         usual = (dims[0], 1, 128)
-    return [dim if isinstance(dim, int) else size for dim, size in zip(dims, usual, strict=True)]
+    return [
+        dim if isinstance(dim, int) else (said.setdefault(dim, size) if dim else size)
+        for dim, size in zip(dims, usual, strict=True)
+    ]
 
 
 def quoted_shape(name: str, sizes: str) -> str:
