@@ -103,7 +103,8 @@ def _print(
 ) -> None:
     import yaml
 
-    from dsonas_hw.budget import QUANTITIES, format_quantity
+    from dsonas_hw.architecture.architecture import complete_architecture
+    from dsonas_hw.budget import QUANTITIES, format_interval, format_quantity
 
     click.echo(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True).rstrip())
     kind = "share: one λ set for all blocks" if space.share else "full: a λ set per block"
@@ -129,8 +130,14 @@ def _print(
     if why_unknown:
         click.echo(f"\nlatency: unknown; {why_unknown}")
     else:
-        where = f"{config.target.device}, {config.target.precision}, batch {config.target.batch_size}"
-        click.echo(f"\nlatency: predicted for {where}, from {target.source} kernels")
+        where = f"{config.target.device}, {target.target}"
+        interval = ""
+        if costs["complete supernet"]["latency_ms"] is not None:
+            supernet = target.predict(complete_architecture(space), "latency")
+            interval = f"; of the complete supernet {format_interval('latency', supernet.low, supernet.high)}"
+        click.echo(f"\nlatency: predicted from {target.source} kernels of {where}{interval}")
+        if target.disclaimer:
+            click.echo(target.disclaimer)
     for budget in config.budgets:
         value = costs["complete supernet"].get(budget.quantity)
         if value is not None:

@@ -20,7 +20,7 @@ from dsonas_hw.architecture.lower import lower_node, lower_segment
 from dsonas_hw.architecture.metric import ArchitectureMetric
 from dsonas_hw.architecture.schedule import schedule_of
 from dsonas_hw.budget import METRICS, QUANTITIES, Budget, Metric
-from dsonas_hw.cost.model import CostModel
+from dsonas_hw.cost.model import CostModel, Prediction
 from dsonas_hw.errors import ProfileError
 from dsonas_hw.kernel.costs import COUNTED, CountedCosts
 from dsonas_hw.kernel.network import peak_activation_elements
@@ -94,6 +94,16 @@ class TargetCosts:
             return predicts.predict(architecture).probability_within(budget.limit)
         except ProfileError:
             return None
+
+    def predict(self, architecture: Architecture, metric: Metric) -> Prediction:
+        """Return a metric of a network with its interval.
+
+        Raises:
+            ProfileError: the metric is not known here, or the profile lacks a kernel of the network.
+        """
+        if metric not in self._metrics:
+            raise ProfileError(self.why_not(metric))
+        return self._metrics[metric].predict(architecture)
 
     def cost(self, architecture: Architecture, quantity: str) -> float | None:
         """Return one cost without the others, e.g. `flops` or `latency_ms`; None: not known here.

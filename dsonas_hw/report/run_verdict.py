@@ -45,7 +45,7 @@ def _warnings(data: RunData) -> Iterator[Warning]:
             heading="ESTIMATED, NOT VALIDATED",
             text=f"Not everything was measured on {validation.device or 'the device'}: what is marked below "
             f"is {stand_in}. {f'{said[:1].upper()}{said[1:]}. ' if said else ''}Run dsonas-hw validate on a "
-            "machine that has the device.",
+            "machine that has the device, or carry what dsonas-hw kit writes to it.",
         )
     elif validation is None and data.derivation is not None and data.derivation.disclaimer:
         heading, _, text = data.derivation.disclaimer.partition(": ")

@@ -40,8 +40,12 @@ def refuse_unfinished(run: RunDirectory, *command: object) -> None:
         RunError: it has not ended; says how it goes on.
     """
     if (done := unfinished_search(run)) is not None:
+        try:
+            with run.lock():
+                way = f"go on with: {command_line('search', '--resume', run.path)}"
+        except RunError:
+            way = "another process is at it: wait for that"
         raise RunError(
-            f"the search of {run.path} is not finished ({done}); go on with: "
-            f"{command_line('search', '--resume', run.path)}; or take what it has so far: "
+            f"the search of {run.path} is not finished ({done}); {way}; or take what it has so far: "
             f"{command_line(*command, '--unfinished')}"
         )
