@@ -105,7 +105,7 @@ def closest(name: str, known: list[str]) -> str:
         plain.setdefault(_plain(other), other)
     if _plain(name) in plain:
         return f"Did you mean {plain[_plain(name)]}?"
-    found = difflib.get_close_matches(_plain(name), list(plain), n=3, cutoff=0.5)
+    found = difflib.get_close_matches(_plain(name), list(plain), n=3, cutoff=0.6)
     matches = [plain[match] for match in found]
     if matches:
         return f"Did you mean {' or '.join(matches)}?"

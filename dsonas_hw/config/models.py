@@ -43,7 +43,7 @@ class DataConfig(_Section):
     """Which images, and how they are split for the search."""
 
     dataset: str = "digits"
-    """A name that `train.known_images` knows, such as cifar10, or folder:PATH."""
+    """digits, fashion-mnist, cifar10, cifar100, imagenet, or folder:PATH."""
     data_dir: Path | None = None
     """Folder of the dataset's files; None = the user's data directory."""
     train_dir: Path | None = None

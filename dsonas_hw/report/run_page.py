@@ -101,11 +101,17 @@ def _path(data: RunData) -> list[Part]:
     charts, front = path_figures(data), front_table(data)
     if not charts:
         return ["No architecture has been scored yet."]
+    chosen_by = (
+        "brief trainings of several, each at the width that fills the budget"
+        if data.selection
+        else "how well its own width fills the budget, not by this score"
+    )
     return [
         f"Each dot is an architecture that the search passed, {data.path[0].width} channels wide in the "
-        "first stage, scored with the shared weights: they rank architectures; retraining gives the "
-        "accuracy. Any of them is taken, at the width that fills the budget, by `dsonas-hw derive RUN --step "
-        "STEP`.",
+        "first stage, scored with the shared weights. That tells roughly which of equal cost is the better; "
+        "an architecture of fewer edges is wider in the end, so the one with the highest score need not be "
+        f"the best. The chosen one was chosen by {chosen_by}. Any other is taken by `dsonas-hw derive RUN "
+        "--step STEP`; retraining gives the accuracy.",
         Figures(items=charts, explorer=_explorer(data)),
         *([Details(summary="Best architectures as a table", parts=[front])] if front else []),
     ]
