@@ -14,8 +14,9 @@ from dsonas_hw.architecture.costs import Costs, TargetCosts
 from dsonas_hw.architecture.fit import budget_ratio
 from dsonas_hw.budget import Budget
 from dsonas_hw.errors import BudgetError
-from dsonas_hw.search.candidates import WELL_FILLED, Candidate, list_candidates, undominated
+from dsonas_hw.search.candidates import NARROWEST, WELL_FILLED, Candidate, list_candidates, undominated
 from dsonas_hw.search.path import PathPoint
+from dsonas_hw.search.thinning import thin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ def derive_architecture(
 
     Of the candidates that use 95 % of the budgets, those nearest to the width that was searched for are
     taken, and of these the one of the best shared accuracy; if none uses so much, the one that uses most. It
-    gives way to one that leaves more unused only if that one dominates it.
+    gives way to one that leaves more unused only if that one dominates it. Where a path of several points has
+    none but much narrower ones, its points without some operations are candidates, too.
 
     shrink: every limit is multiplied by it, to leave room when a measurement has shown that costs are
     underestimated. Without budgets the last point is taken as it is.
@@ -65,16 +67,27 @@ def derive_architecture(
         )
     limits = [replace(budget, limit=budget.limit * shrink) for budget in budgets]
     candidates = list_candidates(usable, limits, target, least=1.0)  # each point at its widest
-    if not candidates:
+    chosen = _choose(candidates) if candidates else None
+    if len(usable) > 1 and (chosen is None or _is_narrow(chosen)):
+        candidates += list_candidates(thin(usable), limits, target, least=1.0)
+        chosen = _choose(candidates) if candidates else None
+    if chosen is None:
         raise BudgetError(no_candidate(usable, limits, target))
-    full = [c for c in candidates if c.used() >= WELL_FILLED]
+    return as_derived(chosen, limits, target)
 
+
+def _choose(candidates: Sequence[Candidate]) -> Candidate:
     def nearness(candidate: Candidate) -> tuple[float, ...]:
         searched = candidate.point.architecture.width
         return (-abs(math.log(candidate.architecture.width / searched)), *candidate.rank)
 
+    full = [c for c in candidates if c.used() >= WELL_FILLED]
     chosen = max(full, key=nearness) if full else max(candidates, key=Candidate.used)
-    return as_derived(undominated(chosen, candidates), limits, target)
+    return undominated(chosen, candidates)
+
+
+def _is_narrow(candidate: Candidate) -> bool:
+    return candidate.architecture.width < NARROWEST * candidate.point.architecture.width
 
 
 def as_derived(candidate: Candidate, budgets: Sequence[Budget], target: TargetCosts) -> Derived:

@@ -20,7 +20,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.budget import Budget
 from dsonas_hw.errors import BudgetError
-from dsonas_hw.search.candidates import WELL_FILLED, Candidate, list_candidates, undominated
+from dsonas_hw.search.candidates import NARROWEST, WELL_FILLED, Candidate, list_candidates, undominated
 from dsonas_hw.search.derive import no_candidate
 from dsonas_hw.search.path import PathPoint
 from dsonas_hw.search.thinning import thin
@@ -30,8 +30,6 @@ LOWEST, HIGHEST = 0.5, 1.25
 FAIRLY_FILLED = 0.7
 """A width at which no network fills the budgets has a place where its fullest uses so much: a faster network
 may be the better one."""
-NARROWEST = 1 / 3
-"""Of the widest width: of equal cost, much narrower networks were the worse ones (docs/results.md)."""
 NOT_TIGHT = 0.7
 """A network that should use at most this fraction of the timed limits is not measured for its place: another
 budget is the tight one, and finalists are measured in any case."""

@@ -110,3 +110,18 @@ def test_collapsed_points_serve_nothing() -> None:
     assert derive_architecture(points, [], TARGET).point.step == 0
     with pytest.raises(BudgetError, match="collapsed"):
         derive_architecture(points[1:], parse_budgets(["mac=100k"]), TARGET)
+
+
+def test_a_path_that_only_a_narrow_network_of_serves_is_thinned() -> None:
+    points = [point(random_architecture(SPACE, random.Random(seed), width=16), seed, 0.5) for seed in (1, 2)]
+    limit = Budget(name="flops", limit=min(p.costs.flops for p in points) / 4)
+    narrow, *_ = sorted(list_candidates(points, [limit], TARGET), key=lambda c: -c.architecture.width)
+    assert narrow.architecture.width < 16 / 3
+    derived = derive_architecture(points, [limit], TARGET)
+    assert derived.architecture.width > narrow.architecture.width
+    assert derived.ratio <= 1
+    assert derived.architecture.num_edges < min(p.architecture.num_edges for p in points)
+    alone = derive_architecture(points[:1], [limit], TARGET)
+    assert alone.architecture.blocks == points[0].architecture.blocks, (
+        "of one point the width alone is fitted"
+    )
