@@ -49,6 +49,7 @@ def measure_latency(
     window: samples of one window; windows agree when the low quantiles of the last three lie within
     `agreement` of each other. Garbage collection is off meanwhile.
     """
+    clocks = Clocks(clock_s, None, synchronize)
     with GarbageCollectionOff():
         for _ in range(num_warmup):
             run()
@@ -60,12 +61,8 @@ def measure_latency(
         while len(lows_ms) < max_windows and not converged:
             start = len(samples_ms)
             for _ in range(window):
-                synchronize()
-                begin_s = clock_s()
-                run()
-                synchronize()
-                end_s = clock_s()
-                samples_ms.append(1e3 * (end_s - begin_s))
+                wall_ms, _, end_s = clocks.time_ms(run)
+                samples_ms.append(wall_ms)
                 if end_s > deadline_s and len(samples_ms) - start >= 3:
                     break
             lows_ms.append(quantile(samples_ms[start:], LOW_QUANTILE))
