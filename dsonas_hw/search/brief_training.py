@@ -21,6 +21,7 @@ from dsonas_hw.train import distributed
 from dsonas_hw.train.data import Dataset
 from dsonas_hw.train.evaluate import batch_accuracy
 from dsonas_hw.train.loop import StopSignal
+from dsonas_hw.train.seeding import seeded_generator
 from dsonas_hw.train.trainer import StoppedError, Trainer
 
 
@@ -51,7 +52,9 @@ class BriefTraining:
         """
         self.run, self.config, self.device = run, config, device
         w_images, lam_images = dataset.split_for_search(config.data.split_ratio, seed=config.seed)
-        self.dataset = replace(dataset, train=w_images, test=lam_images)
+        # Scores take batch norms by the batch: one of a single class, as folders list them, tells nothing.
+        mixed = torch.randperm(len(lam_images), generator=seeded_generator("select", config.seed))
+        self.dataset = replace(dataset, train=w_images, test=lam_images.take(mixed))
         self.recipe = brief_recipe(config.retrain, config.select, epochs=epochs)
 
     def score(

@@ -53,7 +53,8 @@ def count_confusion(
 def batch_accuracy(network: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], *, amp: Amp) -> float:
     """Return the accuracy with batch norms by the batch, of this process alone; the network stays as it was.
 
-    After a short training, and while λ moves, the running statistics lag behind.
+    After a short training, and while λ moves, the running statistics lag behind. Every batch should be of all
+    classes alike: without what distinguishes it from the others, a class is not recognised.
     """
     was_training = network.training
     network.eval()

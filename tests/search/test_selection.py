@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dsonas_hw.architecture.architecture import Architecture
 from dsonas_hw.architecture.costs import TargetCosts
 from dsonas_hw.errors import BudgetError, RunError, UserError
 from dsonas_hw.run_directory import RunDirectory
+from dsonas_hw.search.brief_training import BriefTraining
 from dsonas_hw.search.derive import Derived
 from dsonas_hw.search.selection import select_architecture, selection_rows
 from dsonas_hw.task import Task
@@ -118,6 +120,21 @@ def test_a_stopped_selection_ends_like_an_uninterrupted_one(
         selection(progress=interrupt)
     assert selection().architecture == whole[1].architecture
     assert selection_rows(selection.run) == selection_rows(whole[0].run)
+
+
+def test_batches_that_score_are_of_mixed_classes_though_images_lie_class_by_class(
+    searched: TinyRun, tmp_path: Path
+) -> None:
+    """As files in folders do; batch norms by a batch of one class would make every network guess."""
+    dataset = searched.dataset
+    in_order = replace(dataset, train=dataset.train.take(dataset.train.labels.argsort(stable=True)))
+    training = BriefTraining(
+        RunDirectory(tmp_path), searched.config, in_order, epochs=1, device=torch.device("cpu")
+    )
+    labels = training.dataset.test.labels
+    assert all(len(batch.unique()) > 4 for batch in labels.split(16) if len(batch) == 16)
+    _, lam_images = in_order.split_for_search(searched.config.data.split_ratio, seed=searched.config.seed)
+    assert torch.equal(lam_images.labels.sort().values, labels.sort().values)
 
 
 def test_finalists_that_do_not_hold_are_passed_over(searched: TinyRun, tmp_path: Path) -> None:
