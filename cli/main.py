@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: dsonas-hw run --dataset digits --budget mac=150k,latency=0.1ms",
+    epilog="Start with: dsonas-hw run --dataset digits --budget mac=150k,latency=0.2ms",
 )
 @click.version_option(__version__, prog_name="dsonas-hw")
 def cli() -> None:

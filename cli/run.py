@@ -15,7 +15,7 @@ from dsonas_hw.cli.progress import progress_bar
 
 EXAMPLES = """\b
 Examples:
-  dsonas-hw run --dataset digits --budget mac=150k,latency=0.1ms
+  dsonas-hw run --dataset digits --budget mac=150k,latency=0.2ms
   dsonas-hw run --preset cifar10-small --data-dir ~/cifar --budget mac=600k,latency=0.5ms
   dsonas-hw run --resume runs/digits-1
 

@@ -56,7 +56,8 @@ def select_architecture(
     """Choose a network of the path by brief trainings; goes on from what selection.jsonl holds.
 
     measure: as in `slate.choose_slate`. verdict: what a network needs of its limits, by a full measurement;
-        None where there is none. Finalists whose verdict is above 1 are passed over.
+        None where there is none. Finalists whose verdict is above 1 are passed over; those far below a timed
+        limit by prediction are measured once they are trained.
 
     Raises:
         BudgetError: no candidate holds the budgets.
@@ -73,7 +74,8 @@ def select_architecture(
     )
 
     def holds(index: int) -> bool:
-        need = verdict(slate[index].candidate.architecture)
+        entry = slate[index]
+        need = verdict(entry.candidate.architecture) if entry.needs_verdict else None
         return need is None or need <= 1.0
 
     with StopSignal() as stop:

@@ -31,8 +31,8 @@ FAIRLY_FILLED = 0.7
 """A width at which no network fills the budgets has a place where its fullest uses so much: a faster network
 may be the better one."""
 NOT_TIGHT = 0.7
-"""A network that should use at most this fraction of the timed limits is not measured for its place: another
-budget is the tight one, and finalists are measured in any case."""
+"""A network that should use at most this fraction of the timed limits is not measured before it is trained:
+another budget is the tight one."""
 NUM_TRIALS = 3
 """Networks that are measured for one place on the slate, at most."""
 
@@ -48,6 +48,11 @@ class Entry:
     used: float
     """Of the tightest budget; at most 1."""
     is_measured: bool
+
+    @property
+    def needs_verdict(self) -> bool:
+        """Whether it is not far below the timed limits, if there are any."""
+        return self.is_measured or not 0.0 < self.candidate.timed <= NOT_TIGHT
 
 
 def choose_slate(
@@ -110,7 +115,7 @@ def _operations(architecture: Architecture) -> tuple[int, tuple[tuple[int, ...],
 def _first_correction(pool: Sequence[Candidate], measure: MeasureUse) -> float:
     """By how much predictions are off, told by the candidate that should fill the budgets best."""
     fullest = max((c for c in pool if c.used() <= 1.0), key=Candidate.used)
-    timed = measure(fullest.architecture) if fullest.timed else None
+    timed = measure(fullest.architecture) if fullest.timed > NOT_TIGHT else None
     return 1.0 if timed is None else timed / fullest.timed
 
 

@@ -136,6 +136,20 @@ def test_measured_candidates_hold_when_measured_and_fill_what_they_can(error: fl
     assert len(slate) >= 4
 
 
+def test_what_is_far_below_a_timed_limit_is_not_measured_before_it_is_trained() -> None:
+    target, points = PredictedLatency(), falling(100)
+    tight, loose = middle(points), MS_PER_FLOP * 2 * max(p.costs.flops for p in points)
+
+    def use(architecture: Architecture) -> float:
+        raise AssertionError("measured")
+
+    budgets = [tight, Budget(name="latency", limit=10 * loose)]
+    slate = choose_slate(points, budgets, target, number=4, measure=use)
+    assert slate
+    assert not any(entry.needs_verdict for entry in slate)
+    assert all(entry.needs_verdict for entry in choose_slate(points, [tight], target, number=4))
+
+
 def test_a_target_that_is_not_here_leaves_the_predictions() -> None:
     target, points = PredictedLatency(), falling(100)
     budgets = [Budget(name="latency", limit=MS_PER_FLOP * middle(points, "flops").limit)]
