@@ -174,6 +174,16 @@ class RunDirectory:
 
     # -- one process at a time ---------------------------------------------------------------------------
 
+    def is_in_use(self) -> bool:
+        """Whether another process has the directory, as far as that can be told."""
+        try:
+            with self._lock.acquire():
+                return False
+        except Timeout:
+            return True
+        except OSError:  # it cannot be written, so no one works in it
+            return False
+
     def lock(self) -> AbstractContextManager[object]:
         """Take the directory for this process; a context manager that gives it back.
 

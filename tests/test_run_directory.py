@@ -131,6 +131,15 @@ def test_the_lock_keeps_others_out_until_it_is_given_back(run: RunDirectory) -> 
         run.lock()
 
 
+def test_who_has_the_directory_is_told_from_others(run: RunDirectory) -> None:
+    other = RunDirectory(run.path)
+    assert not other.is_in_use()
+    with run.lock():
+        assert other.is_in_use()
+        assert not run.is_in_use(), "the lock is its own"
+    assert not other.is_in_use()
+
+
 def test_the_lock_keeps_other_processes_out(run: RunDirectory) -> None:
     code = (
         "import sys; from pathlib import Path; from dsonas_hw.run_directory import RunDirectory\n"

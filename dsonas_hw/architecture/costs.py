@@ -87,11 +87,10 @@ class TargetCosts:
 
     def probability_within(self, architecture: Architecture, budget: Budget) -> float | None:
         """Return how likely an estimated metric is to hold a budget; None: it is measured, or counted."""
-        predicts = self._metrics.get(budget.metric) if budget.metric else None
-        if predicts is None or self.source == "measured":
+        if not budget.metric or self.source == "measured":
             return None
         try:
-            return predicts.predict(architecture).probability_within(budget.limit)
+            return self.predict(architecture, budget.metric).probability_within(budget.limit)
         except ProfileError:
             return None
 

@@ -113,7 +113,7 @@ class Gpu:
     """
 
     def __init__(self, calls: Calls, index: int, handle: Any) -> None:
-        self._calls, self._library, self._handle = calls, calls.library, handle
+        self._calls, self._library, self._handle = calls, calls.nvml, handle
         self.index = index
         self.name = str(calls.must(self._library.nvmlDeviceGetName, handle))
         self.uuid: str | None = calls.ask("nvmlDeviceGetUUID", handle)

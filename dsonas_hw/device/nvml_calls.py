@@ -22,9 +22,9 @@ NOT_TOLD = (
 class Calls:
     """The functions of the module `pynvml`, or of what stands in for it."""
 
-    def __init__(self, library: Any) -> None:
-        self.library = library
-        self._not_told = {getattr(library, name) for name in NOT_TOLD if hasattr(library, name)}
+    def __init__(self, nvml: Any) -> None:
+        self.nvml = nvml
+        self._not_told = {getattr(nvml, name) for name in NOT_TOLD if hasattr(nvml, name)}
 
     def must(self, function: Callable[..., Any], *args: Any) -> Any:
         """What the function says.
@@ -34,7 +34,7 @@ class Calls:
         """
         try:
             return function(*args)
-        except self.library.NVMLError as error:
+        except self.nvml.NVMLError as error:
             raise DeviceError(f"the NVIDIA driver failed in {function.__name__}: {error}") from error
 
     def ask(self, name: str, *args: Any) -> Any:
@@ -43,12 +43,12 @@ class Calls:
         Raises:
             DeviceError: it fails for another reason: the GPU is lost, say.
         """
-        function = getattr(self.library, name, None)
+        function = getattr(self.nvml, name, None)
         if function is None:
             return None
         try:
             return function(*args)
-        except self.library.NVMLError as error:
+        except self.nvml.NVMLError as error:
             if error.value in self._not_told:
                 return None
             raise DeviceError(f"the NVIDIA driver failed in {name}: {error}") from error

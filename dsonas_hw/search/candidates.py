@@ -22,7 +22,8 @@ from dsonas_hw.search.path import PathPoint
 WELL_FILLED = 0.95
 """A network should use at least this fraction of its tightest budget."""
 NARROWEST = 1 / 3
-"""Of the widest width: of equal cost, much narrower networks were the worse ones (docs/results.md)."""
+"""Of the widest width, or the searched one: of equal cost, much narrower networks were the worse ones
+(docs/results.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)

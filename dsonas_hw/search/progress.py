@@ -40,11 +40,8 @@ def refuse_unfinished(run: RunDirectory, *command: object) -> None:
         RunError: it has not ended; says how it goes on.
     """
     if (done := unfinished_search(run)) is not None:
-        try:
-            with run.lock():
-                way = f"go on with: {command_line('search', '--resume', run.path)}"
-        except RunError:
-            way = "another process is at it: wait for that"
+        resume = command_line("search", "--resume", run.path)
+        way = "another process is at it: wait for that" if run.is_in_use() else f"go on with: {resume}"
         raise RunError(
             f"the search of {run.path} is not finished ({done}); {way}; or take what it has so far: "
             f"{command_line(*command, '--unfinished')}"

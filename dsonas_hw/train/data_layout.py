@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +118,7 @@ def _check_level(root: Path, folders: list[str]) -> None:
     """
     others = [name for name in folders if not _side_of(name)]
     flat = [f"{name}/" for name in folders if _side_of(name) and not _is_side(root / name)]
-    if flat and not any(_num_images(root / name) for name in others):
+    if flat and not any(any(_image_names(root / name)) for name in others):
         raise DataError(
             f"{' and '.join(flat)} of {root} should hold a folder for each class, as train/<class>/IMAGE and "
             "val/<class>/IMAGE, or the folder <class>/IMAGE alone"
@@ -142,13 +143,13 @@ def _data_set_in(path: Path, *, is_alone: bool) -> Path | None:
     return path if has_sides or (is_alone and len(inside) > 1) else None
 
 
-def _num_images(path: Path) -> int:
-    return sum(name.lower().endswith(EXTENSIONS) for *_, names in os.walk(path) for name in names)
+def _image_names(path: Path) -> Iterator[str]:
+    return (name for *_, names in os.walk(path) for name in names if name.lower().endswith(EXTENSIONS))
 
 
 def _largest(root: Path, sides: list[str]) -> list[str]:
     """The side with the most images; none where two have as many: a guess could train on test images."""
-    counts = {name: _num_images(root / name) for name in sides}
+    counts = {name: sum(1 for _ in _image_names(root / name)) for name in sides}
     largest = [name for name in sides if counts[name] == max(counts.values())]
     return largest if len(largest) == 1 else []
 

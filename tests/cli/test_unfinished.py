@@ -54,6 +54,15 @@ def test_an_interrupted_search_says_so_and_names_both_ways_on(
     assert "is not finished (3 of 4 epochs)" in said.err
 
 
+def test_a_search_that_another_process_is_at_is_not_to_be_gone_on_with(
+    interrupted: Path, dsonas: Any
+) -> None:
+    with RunDirectory(interrupted).lock():
+        message = dsonas("derive", interrupted).refused()
+    assert "another process is at it" in message
+    assert [typed(command)[0] for command in commands_in(message)] == ["derive"]
+
+
 def test_the_options_that_were_given_are_in_the_advice(interrupted: Path, dsonas: Any) -> None:
     options = ["--budget", "mac=9k,8k", "--out", "an other"]
     take = typed(commands_in(dsonas("derive", interrupted, *options).refused())[1])

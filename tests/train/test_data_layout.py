@@ -127,6 +127,11 @@ def test_what_cannot_be_told_is_asked(tmp_path: Path, folders: tuple[str, ...]) 
     assert found.test == (tmp_path / said["test_dir"] if "test_dir" in said else None)
 
 
+def test_no_guess_where_sides_of_the_same_classes_are_alike(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"which folder is which, with --train-dir and --test-dir$"):
+        find_sides(put(tmp_path, "fold_a", "fold_b"))
+
+
 def test_sides_that_are_said(tmp_path: Path) -> None:
     put(tmp_path, "a", "b")
     assert find_sides(tmp_path, train_dir=Path("a")) == Sides(train=tmp_path / "a", test=None)

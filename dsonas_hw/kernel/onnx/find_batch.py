@@ -67,18 +67,18 @@ def find_batch(
     shapes = {value.name: value.dims for value in inputs if value.dims}
     names = {dim for dims in shapes.values() for dim in dims if isinstance(dim, str) and dim}
     # A single number is a parameter, not a batch of one.
-    inputs_of_images = [dims for dims in shapes.values() if dims != (1,)]
+    batched = {name: dims for name, dims in shapes.items() if dims != (1,)} or shapes
     named = {name for name in names if BATCH_NAMES.fullmatch(name)} or {
         name
         for name in names
-        if BATCH_LETTERS.fullmatch(name) and all(name in dims for dims in inputs_of_images)
+        if BATCH_LETTERS.fullmatch(name) and all(name in dims for dims in batched.values())
     }
     if named:
         return Batch(axes=_axes_of(shapes, named, axis_of), own_size=1)
     leads = {name: dims[axis_of.get(name, 0)] for name, dims in shapes.items()}
     if all(isinstance(lead, str) and not OTHER_NAMES.fullmatch(lead) for lead in leads.values()) and leads:
         return Batch(axes=_axes_of(shapes, set(map(str, leads.values())) - {""}, axis_of), own_size=1)
-    fixed = {name: lead for name, lead in leads.items() if shapes[name] != (1,)} or leads
+    fixed = {name: leads[name] for name in batched}
     sizes = set(fixed.values())
     size = next(iter(sizes), None)
     if len(sizes) != 1 or not isinstance(size, int) or size < 1:
